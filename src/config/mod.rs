@@ -1,0 +1,246 @@
+//! Configuration: from environment variables, a YAML document or a file to one checked `Config`, with all errors at
+//! once; and the cluster-wide settings of the `config` key to one checked `Dynamic`.
+//!
+//! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
+
+mod secret;
+
+pub use secret::Secret;
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::core::policy::{Pause, Switch, Timing};
+use crate::core::units::MemberName;
+use crate::core::view::Tags;
+
+/// What one node is told. Checked: whatever holds a `Config` need not check again.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub name: MemberName,
+    pub scope: String,
+    /// Without slashes at its ends.
+    pub namespace: String,
+    pub dcs: DcsConfig,
+    pub postgres: PostgresConfig,
+    pub rest: RestConfig,
+    pub ctl: CtlConfig,
+    pub log: LogConfig,
+    pub tags: Tags,
+    /// All effective tags as they are published (D-19), own ones with their YAML type.
+    pub published_tags: Map<String, Value>,
+    pub bootstrap: BootstrapConfig,
+    /// What a person should know at start: unknown variables, overridden values, settings not carried out yet.
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub enum DcsConfig {
+    /// No DCS: a single, plain server.
+    Single,
+    Etcd3(EtcdConfig),
+}
+
+#[derive(Clone, Debug)]
+pub struct EtcdConfig {
+    /// `host:port`; at least one, unless `srv` is set.
+    pub endpoints: Vec<HostPort>,
+    pub srv: Option<SrvDiscovery>,
+    pub scheme: Scheme,
+    /// Stick to the endpoints given; do not learn others from the cluster.
+    pub use_proxies: Switch,
+    pub username: Option<String>,
+    pub password: Option<Secret>,
+    /// Set: the server's certificate is verified against it.
+    pub cacert: Option<PathBuf>,
+    pub cert: Option<PathBuf>,
+    /// `None` with a certificate: the key is in the same file.
+    pub key: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug)]
+pub struct SrvDiscovery {
+    pub domain: String,
+    pub suffix: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Scheme {
+    Http,
+    Https,
+}
+
+/// A host name or address (IPv6 without brackets) and a port.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct HostPort {
+    pub host: String,
+    pub port: u16,
+}
+
+#[derive(Clone, Debug)]
+pub struct PostgresConfig {
+    /// Value of `listen_addresses`: comma separated, `*`, `0.0.0.0`, names.
+    pub listen_addresses: String,
+    pub port: u16,
+    pub connect_address: HostPort,
+    pub proxy_address: Option<HostPort>,
+    pub data_dir: PathBuf,
+    pub config_dir: Option<PathBuf>,
+    pub config_base_name: String,
+    pub custom_conf: Option<PathBuf>,
+    /// Empty: searched on PATH, then below /usr/lib/postgresql.
+    pub bin_dir: Option<PathBuf>,
+    /// Other names of the programs: `pg_ctl`, `initdb` … to file name.
+    pub bin_name: BTreeMap<String, String>,
+    pub pgpass: PathBuf,
+    /// The database that the agent connects to.
+    pub database: String,
+    pub superuser: Credentials,
+    pub replication: Credentials,
+    /// `None`: the superuser rewinds.
+    pub rewind: Option<Credentials>,
+    pub use_unix_socket: Switch,
+    pub use_unix_socket_repl: Switch,
+    pub pg_ctl_timeout: Duration,
+    pub krbsrvname: Option<String>,
+    pub callbacks: Callbacks,
+    /// Options of pg_basebackup and pg_rewind, already as arguments (`--max-rate=100M`).
+    pub basebackup: Vec<String>,
+    pub rewind_options: Vec<String>,
+    pub remove_data_directory_on_rewind_failure: Switch,
+    pub remove_data_directory_on_diverged_timelines: Switch,
+    /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
+    pub local: ServerSettings,
+}
+
+/// What may stand both in a node's own `postgresql` section and in the cluster's.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ServerSettings {
+    /// Names as given; compared case-insensitively. Values are strings, numbers, booleans or null.
+    pub parameters: Map<String, Value>,
+    pub pg_hba: Option<Vec<String>>,
+    pub pg_ident: Option<Vec<String>>,
+    pub recovery_conf: Option<Map<String, Value>>,
+    pub use_pg_rewind: Option<Switch>,
+}
+
+#[derive(Clone, Debug)]
+pub struct Credentials {
+    pub username: String,
+    pub password: Option<Secret>,
+    /// The libpq keys `sslmode`, `sslcert` …, `channel_binding`; `sslpassword` apart.
+    pub options: BTreeMap<String, String>,
+    pub sslpassword: Option<Secret>,
+}
+
+/// Command lines, already split into words; empty: none.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Callbacks {
+    pub on_start: Vec<String>,
+    pub on_stop: Vec<String>,
+    pub on_restart: Vec<String>,
+    pub on_reload: Vec<String>,
+    pub on_role_change: Vec<String>,
+}
+
+#[derive(Clone, Debug)]
+pub struct RestConfig {
+    pub listen: HostPort,
+    pub connect_address: HostPort,
+    pub auth: Option<BasicAuth>,
+    pub tls: Option<ServerTls>,
+    pub allowlist: Vec<String>,
+    pub allowlist_include_members: Switch,
+    pub http_extra_headers: BTreeMap<String, String>,
+    pub https_extra_headers: BTreeMap<String, String>,
+    pub request_queue_size: u32,
+}
+
+#[derive(Clone, Debug)]
+pub struct BasicAuth {
+    pub username: String,
+    pub password: Secret,
+}
+
+#[derive(Clone, Debug)]
+pub struct ServerTls {
+    pub certfile: PathBuf,
+    pub keyfile: Option<PathBuf>,
+    pub keyfile_password: Option<Secret>,
+    pub cafile: Option<PathBuf>,
+    /// OpenSSL's cipher string.
+    pub ciphers: Option<String>,
+    pub verify_client: VerifyClient,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VerifyClient {
+    None,
+    Optional,
+    Required,
+}
+
+/// How this node calls other members' REST API; also what `tamada list` and its like use.
+#[derive(Clone, Debug, Default)]
+pub struct CtlConfig {
+    pub auth: Option<BasicAuth>,
+    pub insecure: bool,
+    pub cacert: Option<PathBuf>,
+    pub certfile: Option<PathBuf>,
+    pub keyfile: Option<PathBuf>,
+    pub keyfile_password: Option<Secret>,
+}
+
+#[derive(Clone, Debug)]
+pub struct LogConfig {
+    pub format: LogFormat,
+    pub level: LogLevel,
+    pub static_fields: Map<String, Value>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    Plain,
+    Json,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    Debug,
+    Info,
+    Warning,
+    Error,
+}
+
+#[derive(Clone, Debug)]
+pub struct BootstrapConfig {
+    /// Becomes the `config` key when the cluster is initialised: the document given merged with the variables.
+    pub dcs: Map<String, Value>,
+    /// Arguments for initdb (`--encoding=UTF8`), without user, password and directory.
+    pub initdb: Vec<String>,
+    /// Lines appended to the pg_hba.conf that initdb made, unless `pg_hba` is configured.
+    pub pg_hba: Vec<String>,
+    /// Command line of `post_bootstrap`/`post_init`, already split; empty: none.
+    pub post_bootstrap: Vec<String>,
+}
+
+/// The `config` key, checked. Unknown keys are kept in the document and ignored here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dynamic {
+    /// As requested, before minima.
+    pub timing: Timing,
+    pub maximum_lag_on_failover: u64,
+    pub primary_start_timeout: Duration,
+    pub primary_stop_timeout: Duration,
+    pub check_timeline: Switch,
+    pub pause: Pause,
+    pub max_timelines_history: usize,
+    pub member_slots_ttl: Duration,
+    pub use_slots: Switch,
+    pub server: ServerSettings,
+    /// Settings that data or availability hang on and that this version does not carry out yet, as `name: value`.
+    pub refused: Vec<String>,
+}

@@ -1,0 +1,125 @@
+//! One cycle's output: a form with fixed slots, not a script. `agent::act` carries it out in one fixed order:
+//! what takes authority away, the lease, what gives authority, the cluster's documents, questions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::local::{CloneSource, Reinit, StartAs, StopMode, StopWhy, Upstream};
+use super::reason::Reason;
+use super::units::{Instant, Lsn, MemberName, Revision, SystemId};
+
+#[must_use]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Decision {
+    pub lease: LeaseStep,
+    pub postgres: PostgresStep,
+    /// Documents of the cluster to be written; at most a few, each conditional.
+    pub documents: Vec<DocumentStep>,
+    pub ask: Option<Question>,
+    /// Logged, served by the API, counted, kept in history.
+    pub reason: Reason,
+    pub wake: Wake,
+    /// Set when the agent is to end.
+    pub exit: Option<Exit>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseStep {
+    Keep,
+    /// Create the leader key if it is absent. `then` removes or rewrites the request that led here.
+    Acquire,
+    Renew,
+    /// Give the lock up. A position is given only after a clean shutdown that ended there.
+    Release {
+        last_position: Option<Lsn>,
+    },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PostgresStep {
+    Leave,
+    Stop {
+        mode: StopMode,
+        why: StopWhy,
+    },
+    /// Stop the running job and what it started.
+    CancelJob,
+    Start(StartAs),
+    Restart(StartAs),
+    Promote,
+    Follow(Upstream),
+    Bootstrap,
+    Clone(CloneSource),
+    Reinitialize {
+        from: CloneSource,
+        why: Reinit,
+    },
+    Rewind {
+        from: MemberName,
+    },
+    Recover,
+    /// `pg_wal_replay_resume()`.
+    ResumeReplay,
+}
+
+/// A document of the cluster to be written. A conflict is no failure: the next cycle reads again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DocumentStep {
+    /// Create `initialize` empty: we are about to bootstrap. Nothing else in the decision counts if it fails.
+    ClaimInitialize,
+    /// Remove our own empty `initialize` after a failed bootstrap.
+    UnclaimInitialize,
+    SetInitialize(SystemId),
+    /// Write the last known configuration back.
+    RestoreConfig,
+    /// Rewrite the `failover` key to `{}`.
+    ClearSwitchover {
+        seen: Revision,
+    },
+    /// Write the timeline history of the local primary.
+    UpdateHistory,
+}
+
+/// A costly fact that a decision needs; the answer stands in a later observation.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Question {
+    /// `GET api_url` of these members, in parallel, each at most so long.
+    Peers(BTreeMap<MemberName, Duration>),
+    /// Compare our WAL with this leader's history.
+    Divergence { leader: MemberName },
+    /// Checkpoint after promotion, in the background.
+    Checkpoint,
+}
+
+/// When the next cycle begins, at the latest.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Wake {
+    Now,
+    /// At this instant, or at a change before it.
+    At(Instant),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Exit {
+    /// Status 0.
+    Stopped,
+    /// Status 1, PostgreSQL stopped first; the text says what is wrong and what to do.
+    Fatal(String),
+    /// Status 1, PostgreSQL left as it is.
+    FatalLeaveRunning(String),
+}
+
+impl Decision {
+    /// Nothing to do until the timer or a change.
+    pub fn idle(reason: Reason, wake: Wake) -> Self {
+        Decision {
+            lease: LeaseStep::Keep,
+            postgres: PostgresStep::Leave,
+            documents: Vec::new(),
+            ask: None,
+            reason,
+            wake,
+            exit: None,
+        }
+    }
+}

@@ -1,0 +1,279 @@
+//! What our own node is: its data directory, its PostgreSQL, and the one long job that may be running.
+
+use super::units::{Instant, Lsn, MemberName, SystemId, Timeline};
+use super::view::{Address, ReplicationState};
+
+/// Everything observed on this node in one cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LocalState {
+    pub data: DataDir,
+    pub postgres: Postgres,
+    /// The long job that runs now; while there is one, `postgres` may be mid-way.
+    pub job: Option<RunningJob>,
+    /// Until when PID 1 lets PostgreSQL run as a primary.
+    pub guard: Guard,
+}
+
+/// The data directory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum DataDir {
+    /// Absent, or nothing but hidden files and `lost+found`.
+    Empty,
+    /// Neither empty nor usable: not readable, no valid control file, left half-made. The text says what and what to do.
+    Unusable(String),
+    Present(Data),
+}
+
+impl DataDir {
+    pub fn system_id(&self) -> Option<SystemId> {
+        match self {
+            DataDir::Present(data) => Some(data.system_id),
+            DataDir::Empty | DataDir::Unusable(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Data {
+    pub system_id: SystemId,
+    /// `standby.signal` or `recovery.signal` is there.
+    pub signal: RecoverySignal,
+    /// Read only while no postmaster runs; it would be out of date otherwise.
+    pub control: Option<Control>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RecoverySignal {
+    None,
+    Present,
+}
+
+/// What pg_controldata says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Control {
+    pub state: ClusterState,
+    pub timeline: Timeline,
+    /// `Latest checkpoint location`.
+    pub checkpoint: Lsn,
+    /// `Minimum recovery ending location`; `None` when it is 0/0.
+    pub recovery_end: Option<Lsn>,
+}
+
+/// `Database cluster state`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ClusterState {
+    StartingUp,
+    ShutDown,
+    ShutDownInRecovery,
+    ShuttingDown,
+    InCrashRecovery,
+    InArchiveRecovery,
+    InProduction,
+}
+
+/// The server process.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Postgres {
+    /// No postmaster and no backend left over.
+    Stopped,
+    /// A postmaster that does not accept connections yet.
+    Starting {
+        since: Instant,
+        role: LastRole,
+    },
+    Running(Running),
+    /// The postmaster lives but the query failed or took too long.
+    Unresponsive {
+        since: Instant,
+        role: LastRole,
+    },
+    /// A shutdown is under way that no job of ours is waiting for.
+    Stopping,
+}
+
+/// The role that a server without an answer was last seen or started in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LastRole {
+    Primary,
+    Standby,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Running {
+    Primary(PrimaryFacts),
+    Standby(StandbyFacts),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PrimaryFacts {
+    pub timeline: Timeline,
+    /// The flush position.
+    pub flushed: Lsn,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct StandbyFacts {
+    /// The timeline being received, else the one being replayed.
+    pub timeline: Option<Timeline>,
+    /// The larger one of received and written; never less than `replayed` counts as less in comparisons.
+    pub received: Lsn,
+    pub replayed: Lsn,
+    /// Where the standby is configured to stream from.
+    pub upstream: Upstream,
+    pub replication: Option<ReplicationState>,
+    pub replay: Replay,
+}
+
+impl StandbyFacts {
+    /// The position that elections compare: the larger one of received and replayed.
+    pub fn position(&self) -> Lsn {
+        self.received.max(self.replayed)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Replay {
+    Going,
+    Paused,
+}
+
+/// Where a standby streams from, or is to stream from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Upstream {
+    /// Nobody: neither `primary_conninfo` nor a slot.
+    None,
+    Member {
+        name: MemberName,
+        address: Address,
+    },
+    /// Somebody that is not a member we know (found in a running server's settings).
+    Foreign,
+}
+
+/// PID 1's fence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Guard {
+    /// PID 1 lets PostgreSQL run for ever: a standby, a single server, a paused cluster.
+    NoDeadline,
+    /// PID 1 kills PostgreSQL at this instant.
+    Until(Instant),
+}
+
+/// The long work in the one job slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RunningJob {
+    pub job: Job,
+    pub since: Instant,
+}
+
+/// Long work. Its `Display` is the reference's action text.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Job {
+    /// initdb (or a custom method), first start, roles.
+    Bootstrap,
+    /// Stage a clone and put it in place; the old data go when the source has answered.
+    Clone {
+        from: CloneSource,
+    },
+    /// The same on request or because of divergence: stops PostgreSQL first.
+    Reinitialize {
+        from: CloneSource,
+        why: Reinit,
+    },
+    Rewind {
+        from: MemberName,
+    },
+    /// Crash recovery in single-user mode, so that pg_rewind and a standby start find a consistent directory.
+    Recover,
+    Start(StartAs),
+    Stop {
+        mode: StopMode,
+        why: StopWhy,
+    },
+    Restart(StartAs),
+    Promote,
+    /// New replication settings; reloads, or restarts where the version needs it.
+    Follow(Upstream),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct CloneSource {
+    pub name: MemberName,
+    pub address: Address,
+    pub kind: CloneFrom,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CloneFrom {
+    Leader,
+    Replica,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Reinit {
+    Requested,
+    Diverged,
+}
+
+/// The role a server is started in.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum StartAs {
+    /// Without standby.signal, on the timeline it has. Only with the lock held at this moment, or in single mode.
+    Primary,
+    Standby(Upstream),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopMode {
+    /// A checkpoint while clients still work, then `fast`: short, and all standbys receive everything.
+    CheckpointThenFast,
+    Fast,
+    /// No checkpoint, no waiting: what is left is killed.
+    Immediate,
+}
+
+/// What a stop is for; decides what follows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum StopWhy {
+    /// The agent ends.
+    Shutdown,
+    /// A planned switchover or a manual failover from a living leader.
+    Handover,
+    /// The lock is lost or cannot be renewed in time.
+    LostLock,
+    /// The data directory does not belong to this cluster, or may not run here.
+    Refused,
+    /// Before pg_rewind or a start in another role.
+    Rejoin,
+}
+
+impl std::fmt::Display for Job {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Job::Bootstrap => f.write_str("bootstrap"),
+            Job::Clone { from } => write!(f, "bootstrap from {from}"),
+            Job::Reinitialize { why: Reinit::Requested, .. } => f.write_str("reinitialize"),
+            Job::Reinitialize { why: Reinit::Diverged, .. } => f.write_str("reinitializing due to diverged timelines"),
+            Job::Rewind { from } => write!(f, "running pg_rewind from {from}"),
+            Job::Recover => f.write_str("doing crash recovery in a single user mode"),
+            Job::Start(StartAs::Primary) => f.write_str("starting primary after failure"),
+            Job::Start(StartAs::Standby(_)) => f.write_str("restarting after failure"),
+            Job::Stop { why: StopWhy::Shutdown, .. } => f.write_str("shutdown"),
+            Job::Stop { why: StopWhy::Handover, .. } => f.write_str("switchover: demote"),
+            Job::Stop { why: StopWhy::LostLock, .. } => f.write_str("demoting"),
+            Job::Stop { why: StopWhy::Refused | StopWhy::Rejoin, .. } => f.write_str("stopping"),
+            Job::Restart(_) => f.write_str("restart"),
+            Job::Promote => f.write_str("promote"),
+            Job::Follow(_) => f.write_str("changing primary_conninfo and restarting"),
+        }
+    }
+}
+
+impl std::fmt::Display for CloneSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.kind {
+            CloneFrom::Leader => write!(f, "leader '{}'", self.name),
+            CloneFrom::Replica => write!(f, "replica '{}'", self.name),
+        }
+    }
+}

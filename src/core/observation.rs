@@ -1,0 +1,262 @@
+//! One cycle's input: everything that `decide` may know, and what is carried from one cycle to the next.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::decision::Question;
+use super::local::{Job, LocalState};
+use super::reason::Reason;
+use super::units::{Instant, Lsn, MemberName, SystemId, Timeline, WallTime};
+use super::view::{ClusterView, Tags};
+
+/// What `decide` sees.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Observation {
+    /// Monotonic, suspend included: the core's only clock for intervals.
+    pub now: Instant,
+    /// Civil time, for schedules only.
+    pub wall: WallTime,
+    /// An outage is information, not an error.
+    pub cluster: Result<ClusterView, DcsOutage>,
+    pub local: LocalState,
+    pub peers: PeerReports,
+    pub divergence: Option<DivergenceReport>,
+    pub requests: Requests,
+    pub memory: Memory,
+}
+
+/// The DCS did not answer, or not sensibly. The kind of error is for people; decisions use the lease's time alone.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DcsOutage {
+    pub error: String,
+}
+
+/// What the other members said of themselves when asked (`GET api_url`), by name.
+pub type PeerReports = BTreeMap<MemberName, PeerReport>;
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerReport {
+    /// When the question was sent.
+    pub asked_at: Instant,
+    pub answer: PeerAnswer,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PeerAnswer {
+    /// No answer, a broken one, or one without `xlog`.
+    Unreachable,
+    Status(PeerStatus),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PeerStatus {
+    pub role: PeerRole,
+    /// A primary's `location`; a standby's larger one of received and replayed.
+    pub position: Lsn,
+    pub timeline: Option<Timeline>,
+    pub tags: Tags,
+    pub watchdog: PeerWatchdog,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerRole {
+    Primary,
+    Standby,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum PeerWatchdog {
+    Fine,
+    Failed,
+}
+
+/// How our WAL relates to the leader's, found out on request.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct DivergenceReport {
+    pub leader: MemberName,
+    pub asked_at: Instant,
+    pub divergence: Divergence,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Divergence {
+    /// Our WAL is a prefix of the leader's: following it is enough.
+    None,
+    /// Our WAL holds something that the leader's history does not: rewind or clone.
+    Diverged,
+    /// Could not be told (the leader does not answer, is in recovery itself, still owes its checkpoint): ask again.
+    Undecided,
+}
+
+/// What was asked of this node from outside.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Requests {
+    /// SIGTERM, SIGINT.
+    pub shutdown: Option<ShutdownRequest>,
+    /// `POST /restart`, its filters already checked.
+    pub restart: Option<RestartRequest>,
+    /// `POST /reinitialize`.
+    pub reinitialize: Option<ReinitRequest>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ShutdownRequest {
+    /// Hand over, checkpoint, fast shutdown, release.
+    Graceful,
+    /// A second signal: no hand-over, fast stop at once.
+    Fast,
+    /// A third one: immediate.
+    Immediate,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RestartRequest {
+    pub timeout: Option<Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReinitRequest {
+    /// From a `clonefrom` member if there is one.
+    AnySource,
+    FromLeader,
+}
+
+/// What one cycle leaves for the next. Changed by `learn` alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Memory {
+    /// Until when the lease is ours, counted from the start of the request that renewed it. `None`: not held.
+    pub lease_valid_until: Option<Instant>,
+    /// Since when the view shows no leader; `None` while there is one.
+    pub unlocked_since: Option<Instant>,
+    /// The leader seen last.
+    pub last_leader: Option<MemberName>,
+    /// The members of the last view that had a leader: their keys may expire together with the leader's.
+    pub last_members: BTreeMap<MemberName, super::view::Member>,
+    /// A hand-over of the lock that we began and have not finished.
+    pub handover: Option<Handover>,
+    /// The last job that ended, until a decision has made use of it.
+    pub finished: Option<FinishedJob>,
+    /// Failures in a row, and when to try again.
+    pub backoff: Option<Backoff>,
+    /// Whether this node's PostgreSQL was a running primary under our lock until it stopped, and since when it is down.
+    pub crashed_primary: Option<CrashedPrimary>,
+    /// The timeline on which this primary's checkpoint after promotion is known to be done.
+    pub checkpointed: Option<Timeline>,
+    /// Our data and the cluster's identifier were compared and did not fit.
+    pub foreign_data: Option<SystemId>,
+    /// Rewinds that ended without success since the last good start.
+    pub failed_rewinds: u32,
+    /// A rewind or a divergence check has cleared this directory to follow this leader.
+    pub cleared_for: Option<Clearance>,
+    /// Whether this agent has seen its PostgreSQL run since it started.
+    pub seen_running: SeenRunning,
+    /// When this agent began.
+    pub started_at: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum SeenRunning {
+    #[default]
+    NotYet,
+    Seen,
+}
+
+/// Our WAL was found to fit `leader`'s on this timeline.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Clearance {
+    pub leader: MemberName,
+    pub timeline: Option<Timeline>,
+}
+
+/// A planned change of the leader, from the decision to stop until another member holds the lock.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Handover {
+    pub purpose: HandoverPurpose,
+    pub candidate: Option<MemberName>,
+    pub since: Instant,
+    pub stage: HandoverStage,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HandoverPurpose {
+    Switchover,
+    Shutdown,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum HandoverStage {
+    /// PostgreSQL is being stopped; the lock is ours.
+    Stopping,
+    /// Stopped with this last position; a candidate is to confirm it.
+    Confirming { position: Lsn },
+    /// The lock was given up at this instant.
+    Released { at: Instant },
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct FinishedJob {
+    pub job: Job,
+    pub at: Instant,
+    pub result: JobResult,
+}
+
+/// How a job ended.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum JobResult {
+    Done(JobProduct),
+    /// The text is for people; it is in the log already.
+    Failed(String),
+    Cancelled,
+}
+
+/// What a finished job found out.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum JobProduct {
+    Nothing,
+    /// A clean stop of a primary: the position of its last record that matters (`postgres.md` 9.5).
+    StoppedAt(Lsn),
+    /// A new cluster.
+    Initialized(SystemId),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Backoff {
+    pub failures: u32,
+    pub until: Instant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct CrashedPrimary {
+    pub since: Instant,
+    /// Starts in place tried since.
+    pub starts: u32,
+}
+
+/// What one cycle's actions brought, handed to `learn` with the observation they began from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Outcome {
+    pub now: Instant,
+    pub lease: LeaseOutcome,
+    /// The decision's job was started (jobs are started, never awaited, within a cycle).
+    pub started: Option<Job>,
+    /// A job that ended since the last cycle.
+    pub finished: Option<FinishedJob>,
+    pub asked: Option<Question>,
+    pub reason: Reason,
+}
+
+/// What became of the decision's lease step.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum LeaseOutcome {
+    /// Nothing was asked.
+    None,
+    /// Ours until then (start of the request + ttl).
+    Held {
+        until: Instant,
+    },
+    /// The key is not, or no longer, ours: an answer, not an outage.
+    Lost,
+    /// No answer in time: the old validity stands.
+    Unknown,
+    Released,
+}

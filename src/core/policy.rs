@@ -1,0 +1,172 @@
+//! The settings that decisions depend on, already merged and checked by `config`.
+
+use std::time::Duration;
+
+use super::units::MemberName;
+use super::view::{ClusterView, MemberKind, Tags};
+
+/// What one member decides by, for one cycle.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    pub name: MemberName,
+    pub mode: Mode,
+    pub timing: Timing,
+    pub pause: Pause,
+    /// In bytes.
+    pub maximum_lag_on_failover: u64,
+    pub check_timeline: Switch,
+    /// How long a crashed primary may take to start in place; zero: fail over at once.
+    pub primary_start_timeout: Duration,
+    pub rewind: RewindPolicy,
+    /// Remove a diverged data directory and clone anew when pg_rewind may not be used or cannot repair it.
+    pub remove_diverged_data: Switch,
+    pub tags: Tags,
+    /// May this member initialise a new cluster?
+    pub bootstrap: Switch,
+    /// Settings in force that data or availability hang on and that this version does not carry out. While there is
+    /// one, the member takes no part in a race.
+    pub refused_settings: Vec<String>,
+}
+
+/// Whether the member has a DCS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// One of a cluster.
+    Cluster,
+    /// A plain server with the in-process DCS: starts as a primary, has no lease to lose.
+    Single,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Switch {
+    On,
+    Off,
+}
+
+impl Switch {
+    pub fn is_on(self) -> bool {
+        self == Switch::On
+    }
+}
+
+impl From<bool> for Switch {
+    fn from(on: bool) -> Self {
+        if on { Switch::On } else { Switch::Off }
+    }
+}
+
+/// `pause` in the cluster's configuration.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Pause {
+    Running,
+    Paused,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RewindPolicy {
+    Allowed,
+    Forbidden,
+}
+
+/// The three timers, as set or as in force.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Timing {
+    pub ttl: Duration,
+    pub loop_wait: Duration,
+    pub retry_timeout: Duration,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Timing { ttl: seconds(30), loop_wait: seconds(10), retry_timeout: seconds(10) }
+    }
+}
+
+/// The smallest timers that every member of a cluster can keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Floor {
+    /// All members are ours: ttl 5 s, loop_wait 1 s, retry_timeout 1 s.
+    Ours,
+    /// A member of the reference, or one of unknown kind, is present: 20 s, 1 s, 3 s.
+    Reference,
+}
+
+impl Floor {
+    /// The floor that the members present impose.
+    pub fn of(view: &ClusterView) -> Self {
+        match view.members.values().all(|member| member.kind == MemberKind::Ours) {
+            true => Floor::Ours,
+            false => Floor::Reference,
+        }
+    }
+
+    fn minima(self) -> Timing {
+        let seconds = Duration::from_secs;
+        match self {
+            Floor::Ours => Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
+            Floor::Reference => Timing { ttl: seconds(20), loop_wait: seconds(1), retry_timeout: seconds(3) },
+        }
+    }
+}
+
+impl Timing {
+    /// The timers in force: raised to the floor, then `loop_wait + 2 * retry_timeout <= ttl` by giving up loop_wait
+    /// first (`ha-loop.md` H-10). Whole seconds, since leases are granted in seconds.
+    pub fn effective(self, floor: Floor) -> Timing {
+        let minima = floor.minima();
+        let ttl = self.ttl.max(minima.ttl).as_secs();
+        let mut loop_wait = self.loop_wait.max(minima.loop_wait).as_secs();
+        let mut retry_timeout = self.retry_timeout.max(minima.retry_timeout).as_secs();
+        if 1 + 2 * retry_timeout > ttl {
+            loop_wait = 1;
+            retry_timeout = (ttl - 1) / 2;
+        } else if loop_wait + 2 * retry_timeout > ttl {
+            loop_wait = ttl - 2 * retry_timeout;
+        }
+        let seconds = Duration::from_secs;
+        Timing { ttl: seconds(ttl), loop_wait: seconds(loop_wait), retry_timeout: seconds(retry_timeout) }
+    }
+
+    /// How long before the lease's end the guard kills: the time a kill takes and the drift of two clocks.
+    pub fn guard_margin(&self) -> Duration {
+        (self.ttl / 20).clamp(Duration::from_millis(250), Duration::from_secs(1))
+    }
+
+    /// How long before the guard's deadline a primary that could not renew begins an orderly stop.
+    pub fn stop_margin(&self) -> Duration {
+        (self.ttl / 10).clamp(Duration::from_millis(500), Duration::from_secs(2))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn timing(ttl: u64, loop_wait: u64, retry_timeout: u64) -> Timing {
+        let seconds = Duration::from_secs;
+        Timing { ttl: seconds(ttl), loop_wait: seconds(loop_wait), retry_timeout: seconds(retry_timeout) }
+    }
+
+    #[test]
+    fn timers_are_adjusted_as_the_reference_does() {
+        let cases = [
+            ((30, 10, 10), (30, 10, 10)),
+            ((25, 10, 10), (25, 5, 10)),
+            ((20, 10, 10), (20, 1, 9)),
+            ((10, 0, 1), (20, 1, 3)),
+            ((30, 20, 10), (30, 10, 10)),
+            ((61, 10, 40), (61, 1, 30)),
+        ];
+        for ((t, l, r), (et, el, er)) in cases {
+            assert_eq!(timing(t, l, r).effective(Floor::Reference), timing(et, el, er));
+        }
+    }
+
+    #[test]
+    fn our_own_clusters_may_go_lower() {
+        assert_eq!(timing(5, 1, 1).effective(Floor::Ours), timing(5, 1, 1));
+        assert_eq!(timing(1, 0, 0).effective(Floor::Ours), timing(5, 1, 1));
+        assert_eq!(timing(5, 1, 1).effective(Floor::Reference), timing(20, 1, 3));
+    }
+}

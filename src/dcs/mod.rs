@@ -1,0 +1,144 @@
+//! The distributed configuration store: one trait, the codec between its documents and `core::view`, and the backends.
+//!
+//! Backends hold connections and no policy. Every call has a deadline and returns within it whatever the network does:
+//! a call that hangs would keep a primary writable for ever.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+
+use crate::core::policy::Timing;
+use crate::core::units::{MemberName, Revision};
+use crate::core::view::{ClusterStatus, ClusterView};
+
+/// One consistent reading.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    pub view: ClusterView,
+    pub documents: Documents,
+    /// Grows with every change that this process has seen; for `wait_for_change`.
+    pub version: u64,
+}
+
+/// The documents as they stand in the store, for those who must pass them on unchanged (the API, PATCH).
+#[derive(Clone, Debug, Default)]
+pub struct Documents {
+    pub config: Option<Document>,
+    pub switchover: Option<Document>,
+    pub history: Option<Document>,
+    pub failsafe: Option<Document>,
+    /// Member records by name, verbatim. A record that is not an object is left out.
+    pub members: std::collections::BTreeMap<MemberName, Value>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Document {
+    pub value: Value,
+    pub revision: Revision,
+}
+
+/// A document that is written as a whole. Leader, members and status have methods of their own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Key {
+    Initialize,
+    Config,
+    Failover,
+    History,
+}
+
+/// The condition of a write.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Expect {
+    /// The key must not exist.
+    Absent,
+    /// The key must still have this revision.
+    Revision(Revision),
+    /// No condition.
+    Anything,
+}
+
+/// What a write puts there. `initialize` is plain text, the others are compact JSON.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Content {
+    Text(String),
+    Json(Value),
+    Delete,
+}
+
+/// Whether the lock is ours after `acquire` or `renew`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    Held,
+    /// Somebody else holds it, or nobody does: an answer of the store, not an outage.
+    NotHeld,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum DcsError {
+    /// No answer in time, from any endpoint. What was asked may have happened.
+    #[error("no answer from {store} within {limit:?}: {detail}")]
+    Unreachable { store: &'static str, limit: Duration, detail: String },
+    /// The condition of a write did not hold.
+    #[error("the key {key:?} was changed by somebody else")]
+    Conflict { key: Key },
+    /// Wrong credentials or missing rights.
+    #[error("{store} refuses access: {detail}")]
+    Denied { store: &'static str, detail: String },
+    /// Any other answer that makes no sense.
+    #[error("{store} answered with an error: {detail}")]
+    Failed { store: &'static str, detail: String },
+}
+
+/// A backend. All methods may be called concurrently; `deadline` is the time one call may take in total.
+pub trait Dcs: Send + Sync + 'static {
+    /// The cluster as it stands: from the watch's cache while the watch is alive, else by a fresh reading.
+    fn snapshot(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
+
+    /// A fresh, linearizable reading (for requests that must see their own effects).
+    fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
+
+    /// Create the leader key on our lease if it is absent. The lease is renewed first: on `Held` it is valid for ttl
+    /// from the start of this call.
+    fn acquire(&self, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send;
+
+    /// Renew our lease and prove, in one conditional request, that the leader key still hangs on it; writes `status`
+    /// in the same request when it differs from the last one. On `Held`, valid for ttl from the start of this call.
+    fn renew(
+        &self,
+        status: Option<&ClusterStatus>,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Lock, DcsError>> + Send;
+
+    /// Give the lock up, if it hangs on our lease, writing `status` in the same request. The lease lives on.
+    fn release(
+        &self,
+        status: Option<&ClusterStatus>,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<(), DcsError>> + Send;
+
+    /// Our own member record, on our lease. Written only when it differs or is not there; the lease is renewed if that
+    /// is due, so that one call a cycle keeps the record alive.
+    fn publish(&self, record: &Value, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send;
+
+    /// Write, create or delete one document under a condition.
+    fn replace(
+        &self,
+        key: Key,
+        content: Content,
+        expect: Expect,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<(), DcsError>> + Send;
+
+    /// Returns when something has changed that a member should act on (leader, config, failover, initialize, a
+    /// member's appearance, state or role; `status` only with a Patroni member about), other than by our own writes,
+    /// since the snapshot with this version; at once if that has happened already. Never fails: an outage is a change.
+    fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send;
+
+    /// New timers. A changed ttl moves the lock and our record to a lease of that ttl without ever giving them up.
+    fn set_timing(&self, timing: Timing);
+
+    /// The lease that our keys hang on, to be kept across restarts of the agent. `None` before the first.
+    fn lease_id(&self) -> Option<i64>;
+}

@@ -1,0 +1,152 @@
+//! PostgreSQL: the only door to the server, its data directory and its programs.
+//!
+//! `Instance` is what the agent sees. Below it: pure text and parsers (`conf`, `controldata`, `history`) and the
+//! effects (`postmaster`, `probe`, `initdb`, `clone`, `rewind`, `slots`). Nothing here decides what is to be done.
+
+use std::collections::BTreeSet;
+use std::future::Future;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::config::ServerSettings;
+use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, Upstream};
+use crate::core::observation::Divergence;
+use crate::core::policy::Switch;
+use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
+use crate::core::view::{Address, HistoryEntry};
+
+/// Everything about the server that one cycle wants to know.
+#[derive(Clone, Debug)]
+pub struct Probe {
+    pub data: DataDir,
+    pub postgres: Postgres,
+    pub facts: ServerFacts,
+}
+
+/// What is published or shown but not decided by. Empty where it is not known.
+#[derive(Clone, Debug, Default)]
+pub struct ServerFacts {
+    /// 150020 for 15.20.
+    pub server_version: Option<u32>,
+    /// As PostgreSQL prints it in the API's format: `2026-11-22 09:14:12.217476+00:00`.
+    pub postmaster_start_time: Option<String>,
+    pub postmaster_pid: Option<i32>,
+    pub received: Option<Lsn>,
+    pub replayed: Option<Lsn>,
+    pub latest_end: Option<Lsn>,
+    pub replayed_timestamp: Option<String>,
+    /// `pg_stat_replication`, as the API shows it; filled by `positions` only.
+    pub replication: Vec<Value>,
+    /// Slot name to restart_lsn (physical) or confirmed_flush_lsn (logical).
+    pub slots: std::collections::BTreeMap<String, Lsn>,
+    /// Parameter to `{"old_value":…,"new_value":…}`.
+    pub pending_restart: Map<String, Value>,
+}
+
+/// The cluster's settings and our own, merged: what the server is to run with.
+#[derive(Clone, Debug, PartialEq)]
+pub struct DesiredServer {
+    pub server: ServerSettings,
+    pub use_slots: Switch,
+}
+
+/// What a job of the server's reports while it runs, for the log and the member's record.
+pub type Progress = std::sync::Arc<dyn Fn(String) + Send + Sync>;
+
+#[derive(Debug, thiserror::Error)]
+pub enum PostgresError {
+    /// What was attempted on which object, with the cause.
+    #[error("{attempted}: {cause}")]
+    Failed { attempted: String, cause: String },
+    /// A program of PostgreSQL's failed; its last lines of output, passwords never among them.
+    #[error("{program} failed with {status}: {output}")]
+    Program { program: String, status: String, output: String },
+    #[error("{attempted} took longer than {limit:?}")]
+    TooLong { attempted: String, limit: Duration },
+    /// The data directory is not what the operation needs; says what to do.
+    #[error("{0}")]
+    Refused(String),
+}
+
+/// One server. Methods that take long are run in the agent's job slot; dropping their future ends what they started
+/// (child processes are killed, staged files removed or left for the next try), never a running postmaster.
+pub trait Instance: Send + Sync + 'static {
+    /// Cheap and bounded by `deadline`: the data directory's state, the postmaster, at most one SQL query. Never fails.
+    fn probe(&self, deadline: Duration) -> impl Future<Output = Probe> + Send;
+
+    /// A fresh reading of positions and walsenders for one REST request, on a connection of its own.
+    fn positions(&self, deadline: Duration) -> impl Future<Output = Option<Probe>> + Send;
+
+    /// Returns when the running postmaster has exited (at once when none runs).
+    fn wait_exit(&self) -> impl Future<Output = ()> + Send;
+
+    /// What the server is to run with from now on: rewrites the files and reloads when something differs and a server
+    /// runs; otherwise kept for the next start.
+    fn configure(
+        &self,
+        desired: &DesiredServer,
+        force: Force,
+    ) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// initdb, first start as a primary, roles; the new cluster's identifier. Nothing is left behind on failure.
+    fn bootstrap(&self, progress: Progress) -> impl Future<Output = Result<SystemId, PostgresError>> + Send;
+
+    /// Create the replication and rewind roles that are missing on the running primary; existing ones stay as they are.
+    fn ensure_roles(&self) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// pg_basebackup into a staging place, then put in place of whatever was there; not started.
+    fn clone_from(
+        &self,
+        source: &CloneSource,
+        progress: Progress,
+    ) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// pg_rewind from this leader; the server must be stopped. Not started afterwards.
+    fn rewind(&self, leader: &Address, progress: Progress) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// Crash recovery in single-user mode.
+    fn recover(&self) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// Start and wait until connections are accepted.
+    fn start(&self, role: &StartAs, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// Stop and wait until no process of the server is left; escalates after `limit`. `Some`: a primary that was shut
+    /// down cleanly ended at this position (`postgres.md` 9.5).
+    fn stop(&self, mode: StopMode, limit: Duration) -> impl Future<Output = Result<Option<Lsn>, PostgresError>> + Send;
+
+    /// Promote and wait until the server accepts writes.
+    fn promote(&self, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// Stream from there from now on, by reload or, where the version needs it, by restart.
+    fn follow(&self, upstream: &Upstream) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    fn resume_replay(&self) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// A checkpoint; may take minutes.
+    fn checkpoint(&self) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// How our WAL relates to the history of the leader there. Works on a stopped and on a running standby.
+    fn divergence(&self, leader: &Address, deadline: Duration) -> impl Future<Output = Divergence> + Send;
+
+    /// The timeline history of the running or stopped server, oldest first, as `history` wants it (without leaders).
+    fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
+
+    /// On a primary: one physical slot for each of these members, others' member slots dropped unless retained.
+    fn sync_slots(
+        &self,
+        members: &BTreeSet<MemberName>,
+        retain: &BTreeSet<String>,
+    ) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// The cluster's `config` document, kept beside the data (`patroni.dynamic.json`).
+    fn save_dynamic(&self, config: &Value) -> impl Future<Output = Result<(), PostgresError>> + Send;
+    fn load_dynamic(&self) -> Option<Value>;
+}
+
+/// Whether files are rewritten and the server reloaded although nothing differs (SIGHUP).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Force {
+    Yes,
+    No,
+}
