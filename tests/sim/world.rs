@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::lease::{guard_deadline, stop_deadline};
+use tamada::core::lease::{call_limit, guard_deadline, stop_deadline};
 use tamada::core::local::{Job, Running, StartAs, StopMode, StopWhy, Upstream};
 use tamada::core::observation::{
     DcsOutage, Divergence, DivergenceReport, Event, FinishedJob, JobProduct, JobResult, LeaseOutcome, Memory,
@@ -315,7 +315,8 @@ impl World {
         let held = match step {
             LeaseStep::Keep => return (LeaseOutcome::None, 0),
             LeaseStep::Acquire | LeaseStep::Renew | LeaseStep::Release { .. } if !connected => {
-                return (LeaseOutcome::Unknown, 1_000);
+                let until = self.nodes[index].memory.lease_valid_until;
+                return (LeaseOutcome::Unknown, call_limit(until, &self.timing, at(begun)).as_millis() as u64);
             }
             LeaseStep::Acquire => {
                 self.store.keep(lease, begun + self.rng.below(latency + 1), ttl);
