@@ -4,5 +4,7 @@ pub mod agent;
 pub mod config;
 pub mod core;
 pub mod dcs;
+pub mod init;
 pub mod postgres;
+pub mod process;
 pub mod wire;
