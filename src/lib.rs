@@ -5,6 +5,7 @@ pub mod api;
 pub mod config;
 pub mod core;
 pub mod dcs;
+pub mod http;
 pub mod postgres;
 pub mod wire;
 
