@@ -165,7 +165,12 @@ impl Client {
         Ok(stream)
     }
 
-    fn request(&self, method: Method, target: &Target, body: Option<&Value>) -> Result<Request<Full<Bytes>>, HttpError> {
+    fn request(
+        &self,
+        method: Method,
+        target: &Target,
+        body: Option<&Value>,
+    ) -> Result<Request<Full<Bytes>>, HttpError> {
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let agent = concat!(" tamada/", env!("CARGO_PKG_VERSION"));
         let mut request = Request::builder()
