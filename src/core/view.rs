@@ -96,8 +96,9 @@ pub enum MemberKind {
 }
 
 /// Whether a leader still owes the checkpoint that pg_rewind needs to see its new timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AfterPromote {
+    #[default]
     Done,
     Pending,
 }
