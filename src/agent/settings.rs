@@ -93,7 +93,9 @@ impl Settings {
             Ok(dynamic) => self.put_in_force(dynamic, fields),
             Err(errors) => {
                 let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                tracing::error!("the cluster's configuration is not usable, the last good one stays in force: {errors}");
+                tracing::error!(
+                    "the cluster's configuration is not usable, the last good one stays in force: {errors}"
+                );
             }
         }
     }
