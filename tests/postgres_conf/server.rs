@@ -25,15 +25,22 @@ fn user() -> Option<(u32, u32)> {
     })
 }
 
-/// A program of PostgreSQL's: the newest version installed below /usr/lib/postgresql, else on the path.
-pub fn program(name: &str) -> Command {
+/// The folders of the programs of every version installed below /usr/lib/postgresql, newest last.
+pub fn bin_dirs() -> Vec<PathBuf> {
     let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let versions = versions.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    let path = match versions.max() {
-        Some(version) => PathBuf::from(format!("/usr/lib/postgresql/{version}/bin/{name}")),
-        None => PathBuf::from(name),
-    };
-    let mut command = Command::new(path);
+    let mut versions: Vec<u32> =
+        versions.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok())).collect();
+    versions.sort_unstable();
+    versions.iter().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))).collect()
+}
+
+/// A program of the newest version installed.
+pub fn program(name: &str) -> Command {
+    program_in(&bin_dirs().pop().expect("PostgreSQL is installed below /usr/lib/postgresql"), name)
+}
+
+pub fn program_in(bin_dir: &Path, name: &str) -> Command {
+    let mut command = Command::new(bin_dir.join(name));
     command.env("LC_ALL", "C").env("LANG", "C").current_dir("/");
     if let Some((uid, gid)) = user() {
         command.uid(uid).gid(gid);
