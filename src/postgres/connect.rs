@@ -96,15 +96,6 @@ pub(crate) fn explain(error: &tokio_postgres::Error) -> String {
     }
 }
 
-/// SQL text for a string, whatever is in it. Holds with `standard_conforming_strings` on, which every session sets.
-pub(crate) fn literal(text: &str) -> String {
-    format!("'{}'", text.replace('\'', "''"))
-}
-
-pub(crate) fn identifier(name: &str) -> String {
-    format!("\"{}\"", name.replace('"', "\"\""))
-}
-
 /// Opens a session, in at most [`CONNECT_TIMEOUT`].
 pub(crate) async fn connect(target: &Target<'_>, credentials: &Credentials) -> Result<Session, ConnectError> {
     let mut config = tokio_postgres::Config::new();
@@ -172,7 +163,8 @@ impl ConnectError {
         match self {
             ConnectError::Sql(error) => {
                 let code = error.code();
-                code == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION) || code == Some(&SqlState::INVALID_PASSWORD)
+                code == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+                    || code == Some(&SqlState::INVALID_PASSWORD)
             }
             ConnectError::TooLong | ConnectError::Tls(_) => false,
         }

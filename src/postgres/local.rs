@@ -22,19 +22,24 @@ use crate::config::{Config, Credentials};
 use crate::core::local::{LastRole, Upstream};
 use crate::core::policy::Switch;
 use crate::core::units::{Instant, MemberName};
+use crate::core::view::MemberRole;
 
 /// What of the agent's environment neither PostgreSQL nor any other child may see: settings that may be secret, and
 /// what would make a child speak in our name.
-const WITHHELD: [&str; 9] = [
-    "PATRONI_",
-    "KUBERNETES_",
-    "TAMADA_",
-    "POSTGRES_PASSWORD",
-    "REPLICATION_PASSWORD",
-    "NOTIFY_SOCKET",
-    "LISTEN_",
-    "PGPASSWORD",
-    "WATCHDOG_",
+const WITHHELD: [&str; 5] = ["PATRONI_", "KUBERNETES_", "TAMADA_", "NOTIFY_SOCKET", "LISTEN_"];
+
+/// What would lead libpq, in a program of ours or in the server, elsewhere than we say.
+const MISLEADING: [&str; 10] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGUSER",
+    "PGDATABASE",
+    "PGSERVICE",
+    "PGPASSFILE",
+    "PGOPTIONS",
+    "PGAPPNAME",
+    "PGTARGETSESSIONATTRS",
 ];
 
 pub struct LocalPostgres {
@@ -47,6 +52,8 @@ pub struct LocalPostgres {
     pub(super) control_cache: ControlCache,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Session>>,
     pub(super) rest: tokio::sync::Mutex<Option<Session>>,
+    /// Held by the operation that changes the data directory or the server.
+    pub(super) work: tokio::sync::Mutex<()>,
     memory: Mutex<Memory>,
 }
 
@@ -64,7 +71,13 @@ pub(super) struct Memory {
     pub(super) slots: Option<super::slots::Wanted>,
     /// Index of the address that last let us in.
     pub(super) last_address: usize,
-    /// Programs of ours that work on the data directory themselves: their processes are no orphans.
+    /// What the running server was last configured with.
+    pub(super) applied: Option<DesiredServer>,
+    /// The role that callbacks last told.
+    pub(super) told_role: Option<MemberRole>,
+    /// Warnings about settings that were logged.
+    pub(super) warned: std::collections::BTreeSet<String>,
+    /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
 }
 
@@ -96,6 +109,7 @@ impl LocalPostgres {
             control_cache: ControlCache::default(),
             heartbeat: tokio::sync::Mutex::new(None),
             rest: tokio::sync::Mutex::new(None),
+            work: tokio::sync::Mutex::new(()),
             memory: Mutex::new(Memory {
                 postmaster: None,
                 silent_since: None,
@@ -105,6 +119,9 @@ impl LocalPostgres {
                 pending_restart: Map::new(),
                 slots: None,
                 last_address: 0,
+                applied: None,
+                told_role: None,
+                warned: Default::default(),
                 settled: false,
             }),
             config: Mutex::new(config),
@@ -272,7 +289,8 @@ fn tcp_host(listen_addresses: &str) -> Host {
 fn for_children(env: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
     let is_withheld = |key: &OsStr| {
         let key = key.to_string_lossy();
-        WITHHELD.iter().any(|prefix| key.starts_with(prefix)) || key.contains("PASSWORD")
+        let is_secret = WITHHELD.iter().any(|prefix| key.starts_with(prefix)) || key.contains("PASSWORD");
+        is_secret || MISLEADING.contains(&key.as_ref())
     };
     env.into_iter().filter(|(key, _)| !is_withheld(key)).collect()
 }
@@ -283,7 +301,8 @@ mod tests {
 
     #[test]
     fn children_see_no_secret_of_the_environment() {
-        let names = ["PATH", "PATRONI_SUPERUSER_PASSWORD", "POSTGRES_PASSWORD_FILE", "NOTIFY_SOCKET", "LANG", "LISTEN_FDS"];
+        let names =
+            ["PATH", "PATRONI_SUPERUSER_PASSWORD", "POSTGRES_PASSWORD_FILE", "NOTIFY_SOCKET", "LANG", "LISTEN_FDS"];
         let env = names.iter().map(|name| (OsString::from(name), OsString::from("x"))).collect();
         let left: Vec<_> = for_children(env).into_iter().map(|(key, _)| key).collect();
         assert_eq!(left, ["PATH", "LANG"]);

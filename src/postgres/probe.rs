@@ -13,7 +13,6 @@ use super::local::LocalPostgres;
 use super::pidfile::ServerStatus;
 use super::postmaster::read_pid_file;
 use super::process::Process;
-use super::recovery_state::upstream_of;
 use super::{Probe, ServerFacts};
 use crate::core::local::{LastRole, Postgres, PrimaryFacts, Replay, Running, StandbyFacts};
 use crate::core::units::{Lsn, Timeline};
@@ -78,6 +77,15 @@ impl LocalPostgres {
         let pending_restart = self.memory().pending_restart.clone();
         let facts = ServerFacts { postmaster_pid: Some(process.pid()), pending_restart, ..facts };
         Some(Probe { data: self.data_state(ServerState::Running).await, postgres, facts })
+    }
+
+    /// The server's state alone; `None`: none runs.
+    pub(super) async fn answer(&self, slot: &tokio::sync::Mutex<Option<Session>>) -> Option<Postgres> {
+        self.postmaster()?;
+        Some(match self.ask(slot, STATE.to_owned() + FROM).await {
+            Ok((postgres, _)) => postgres,
+            Err(why) => self.unanswered(why),
+        })
     }
 
     async fn probe_stopped(&self) -> Probe {

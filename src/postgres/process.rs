@@ -8,14 +8,11 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::kernel;
+use crate::core::units::Instant;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
-use tokio::io::Interest;
-use tokio::io::unix::AsyncFd;
-
-use super::kernel;
-use crate::core::units::Instant;
 
 /// The monotonic clock that all of the program measures intervals by (CLOCK_BOOTTIME).
 pub(crate) fn now() -> Instant {
@@ -52,7 +49,7 @@ impl Process {
         if !self.is_alive() {
             return Ok(());
         }
-        let fd = AsyncFd::with_interest(self.fd.try_clone()?, Interest::READABLE)?;
+        let fd = kernel::watch(self.fd.try_clone()?)?;
         fd.readable().await?.retain_ready();
         Ok(())
     }

@@ -129,6 +129,11 @@ impl Run {
         self
     }
 
+    pub(crate) fn in_folder(mut self, folder: &Path) -> Self {
+        self.command.current_dir(folder);
+        self
+    }
+
     /// Messages in English and numbers as C writes them, for what is parsed.
     pub(crate) fn in_c_locale(self) -> Self {
         self.env("LANG", "C").env("LC_ALL", "C")

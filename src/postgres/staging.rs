@@ -123,8 +123,9 @@ pub(super) struct Staging {
 impl Staging {
     /// Begins one. What an earlier one left must have been settled.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
-        let staging =
-            Staging { journal: Journal { stage: Stage::Staging, items: vec![Item::of(data_dir)], dropped: Vec::new() } };
+        let staging = Staging {
+            journal: Journal { stage: Stage::Staging, items: vec![Item::of(data_dir)], dropped: Vec::new() },
+        };
         make_dir(&staging.data().work())?;
         staging.write()?;
         Ok(staging)
@@ -161,7 +162,15 @@ impl Staging {
 
     /// Removes the old data before the new ones are complete. From here on only a new clone helps.
     pub(super) fn discard_old(&mut self) -> io::Result<()> {
+        if self.journal.stage == Stage::Staging {
+            let kept = |folder: &PathBuf| self.journal.items.iter().any(|item| item.target == *folder);
+            self.journal.dropped =
+                outside_folders(&self.data().target).into_iter().filter(|folder| !kept(folder)).collect();
+        }
         self.enter(Stage::Discarding)?;
+        for folder in std::mem::take(&mut self.journal.dropped) {
+            remove_content_of(&folder)?;
+        }
         remove_content_of(&self.data().target)?;
         self.journal.items.iter().skip(1).try_for_each(|item| remove_content_of(&item.target))?;
         Ok(())

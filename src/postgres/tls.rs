@@ -20,7 +20,8 @@ pub(super) fn connector(credentials: &Credentials) -> Result<MakeTlsConnector, S
         SslConnector::builder(SslMethod::tls_client()).map_err(|cause| format!("cannot set TLS up: {cause}"))?;
     let root = option("sslrootcert");
     if let Some(file) = root.filter(|root| *root != "system") {
-        trust(&mut builder, file, option("sslcrl")).map_err(|cause| unusable("sslrootcert or sslcrl", file, &*cause))?;
+        trust(&mut builder, file, option("sslcrl"))
+            .map_err(|cause| unusable("sslrootcert or sslcrl", file, &*cause))?;
     }
     let mode = option("sslmode").unwrap_or("prefer");
     let verifies = matches!(mode, "verify-ca" | "verify-full") || (mode == "require" && root.is_some());
