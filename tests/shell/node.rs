@@ -14,7 +14,7 @@ use tamada::agent::{Agent, Doors, Parts};
 use tamada::config::Config;
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
-use tamada::core::units::{Instant, MemberName};
+use tamada::core::units::MemberName;
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
@@ -88,7 +88,6 @@ struct InitState {
     guard: Guard,
     lease: Option<i64>,
     timer: Option<JoinHandle<()>>,
-    told: Vec<(Instant, Guard)>,
 }
 
 impl FakeInit {
@@ -99,20 +98,12 @@ impl FakeInit {
     pub fn lease_kept(&self) -> Option<i64> {
         self.state.lock().unwrap().lease
     }
-
-    /// The first deadline that was told at or after this instant.
-    pub fn armed_since(&self, since: Instant) -> Option<Instant> {
-        let state = self.state.lock().unwrap();
-        state.told.iter().find(|(at, guard)| *at >= since && *guard != Guard::NoDeadline).map(|(at, _)| *at)
-    }
 }
 
 impl InitLink for FakeInit {
     fn guard(&self, guard: Guard) {
-        let now = self.world.now();
         let mut state = self.state.lock().unwrap();
         state.guard = guard;
-        state.told.push((now, guard));
         if let Some(timer) = state.timer.take() {
             timer.abort();
         }
@@ -190,7 +181,7 @@ impl Node {
         let name = leak(config.name.as_str());
         world.inner().servers.entry(name).or_insert_with(|| Server::new(name));
         world.inner().silent.remove(name);
-        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: Vec::new() };
+        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
         let (doors, agent) = run(world, &config, &dcs, &init);
