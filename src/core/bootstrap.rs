@@ -6,7 +6,7 @@ use super::lease::Hold;
 use super::local::{CloneFrom, CloneSource, Job, Reinit};
 use super::observation::{JobResult, ReinitRequest};
 use super::reason::Reason;
-use super::view::{Initialize, Member, MemberState};
+use super::view::{Holder, Initialize, Member, MemberState};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if ctx.hold() != Hold::NotOurs {
@@ -26,7 +26,11 @@ pub fn decide(ctx: &Ctx) -> Decision {
     }
     match ctx.view.initialize {
         Initialize::Absent if may_bootstrap(ctx) => new_cluster(ctx),
-        Initialize::Absent | Initialize::InProgress | Initialize::Done(_) | Initialize::Invalid(_) => {
+        // Our own claim from before this agent was started anew.
+        Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) => {
+            ctx.step(PostgresStep::Bootstrap, Reason::Bootstrapping)
+        }
+        Initialize::Absent | Initialize::InProgress(_) | Initialize::Done(_) | Initialize::Invalid(_) => {
             ctx.idle(Reason::WaitingForLeader)
         }
     }
@@ -71,6 +75,13 @@ pub fn source(ctx: &Ctx, wanted: ReinitRequest) -> Option<CloneSource> {
         (ReinitRequest::AnySource, Some(replica)) => of(replica, CloneFrom::Replica),
         (ReinitRequest::AnySource, None) | (ReinitRequest::FromLeader, _) => of(leader, CloneFrom::Leader),
     }
+}
+
+/// A cluster of our own that came too late is replaced by a clone of the one that is.
+pub fn replace_own(ctx: &Ctx) -> Decision {
+    let Some(source) = source(ctx, ReinitRequest::FromLeader) else { return ctx.idle(Reason::WaitingForLeader) };
+    let step = PostgresStep::Reinitialize { from: source.clone(), why: Reinit::Diverged };
+    ctx.step(step, Reason::Cloning { source })
 }
 
 /// `POST /reinitialize`; refused there when there is no other leader, so a request without a source is void.

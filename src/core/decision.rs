@@ -65,7 +65,7 @@ pub enum PostgresStep {
 /// A document of the cluster to be written. A conflict is no failure: the next cycle reads again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DocumentStep {
-    /// Create `initialize` empty, before the decision's `Bootstrap`: that one is not begun if this fails.
+    /// Create `initialize` empty, on our lease, before the decision's `Bootstrap`: that one is not begun if this fails.
     ClaimInitialize,
     /// Remove our own empty `initialize` after a failed bootstrap.
     UnclaimInitialize,

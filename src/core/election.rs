@@ -13,7 +13,7 @@ use super::observation::{JobResult, PeerRole, PeerStatus};
 use super::reason::Reason;
 use super::switchover;
 use super::units::{Instant, MemberName};
-use super::view::{Initialize, MemberKind, MemberRole, MemberState};
+use super::view::{Holder, Initialize, MemberKind, MemberRole, MemberState};
 
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -34,11 +34,11 @@ pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
 pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     match ctx.view.initialize {
         Initialize::Done(_) => {}
-        Initialize::Absent | Initialize::Invalid(_) => {
+        Initialize::Absent | Initialize::Invalid(_) | Initialize::InProgress(Holder::Us) => {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
         }
-        Initialize::InProgress => return ctx.idle(Reason::NoClusterId),
+        Initialize::InProgress(Holder::Other) => return ctx.idle(Reason::NoClusterId),
     }
     if let Some(reason) = barred(ctx) {
         return ctx.idle(reason);

@@ -60,15 +60,13 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
 }
 
 /// The last comparison with this leader, if it is recent.
-pub fn report(ctx: &Ctx, leader: &Member) -> Option<Divergence> {
-    let report = ctx.seen.divergence.as_ref()?;
-    let recent = report.asked_at + DIVERGENCE_AGE > ctx.now();
-    (report.leader == leader.name && recent).then_some(report.divergence)
+fn report(ctx: &Ctx, leader: &Member) -> Option<Divergence> {
+    report_since(ctx, leader, ctx.now() - DIVERGENCE_AGE)
 }
 
-/// The same, made after `since`.
-pub fn report_since(ctx: &Ctx, leader: &Member, since: Option<Instant>) -> Option<Divergence> {
-    let report = ctx.seen.divergence.as_ref()?;
-    let fresh = since.is_none_or(|since| report.asked_at >= since);
-    (report.leader == leader.name && fresh).then_some(report.divergence)
+/// The last comparison with this leader that was made after `since` and after the last repair.
+pub fn report_since(ctx: &Ctx, leader: &Member, since: Instant) -> Option<Divergence> {
+    let report = ctx.seen.divergence.as_ref().filter(|report| report.leader == leader.name)?;
+    let repaired = ctx.seen.memory.cleared_for.as_ref().map_or(since, |cleared| cleared.at);
+    (report.asked_at >= since.max(repaired)).then_some(report.divergence)
 }

@@ -59,7 +59,7 @@ fn documents(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Vec<DocumentStep> 
     let mut steps = Vec::new();
     match ctx.view.initialize {
         Initialize::Done(_) => {}
-        Initialize::Absent | Initialize::InProgress | Initialize::Invalid(_) => {
+        Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => {
             steps.push(DocumentStep::SetInitialize(data.system_id));
         }
     }
@@ -89,7 +89,8 @@ fn history_is_stale(history: &History, timeline: Timeline) -> bool {
 fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
     let acquire =
         |reason, documents| Decision { lease: LeaseStep::Acquire, documents, ..Decision::idle(reason, Wake::Now) };
-    if ctx.seen.memory.bootstrapped == Some(data.system_id) {
+    let claimed = ctx.view.initialize == Initialize::InProgress(Holder::Us);
+    if claimed || ctx.seen.memory.bootstrapped == Some(data.system_id) {
         let documents = vec![DocumentStep::SetInitialize(data.system_id), DocumentStep::RestoreConfig];
         return acquire(Reason::Initialized, documents);
     }
@@ -99,7 +100,7 @@ fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) };
         }
-        Initialize::InProgress => return ctx.idle(Reason::NoClusterId),
+        Initialize::InProgress(_) => return ctx.idle(Reason::NoClusterId),
     }
     match ctx.view.history.timeline() {
         Some(cluster) if facts.timeline < cluster => {

@@ -54,7 +54,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
         }
         None => memory.unlocked_since = memory.unlocked_since.or(Some(seen.now)),
     }
-    if matches!(view.initialize, Initialize::Done(_)) {
+    if memory.bootstrapped.is_some_and(|own| view.initialize == Initialize::Done(own)) {
         memory.bootstrapped = None;
     }
     let other = view.leader.as_ref().is_some_and(|leader| leader.holder == Holder::Other);
@@ -162,6 +162,7 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
         }
         (Job::Rewind { .. }, JobResult::Failed(_)) => memory.failed_rewinds += 1,
         (Job::Clone { from } | Job::Reinitialize { from, .. }, JobResult::Done(_)) => {
+            memory.bootstrapped = None;
             memory.failed_rewinds = 0;
             memory.cleared_for = Some(Clearance { leader: from.name.clone(), at: ended.at });
         }

@@ -99,12 +99,16 @@ fn wrong_cluster(ctx: &Ctx) -> Option<Decision> {
     let own = ctx.seen.local.data.system_id()?;
     let cluster = match ctx.view.initialize {
         Initialize::Done(cluster) if cluster != own => cluster,
-        Initialize::Done(_) | Initialize::Absent | Initialize::InProgress | Initialize::Invalid(_) => {
+        Initialize::Done(_) | Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => {
             return replica_before_cluster(ctx);
         }
     };
     if ctx.hold() != Hold::NotOurs {
         return Some(ctx.release(Reason::ReleasedForeign));
+    }
+    // Made by ourselves a moment ago, too late: another member's claim came between. Nobody has ever used it.
+    if ctx.seen.memory.bootstrapped == Some(own) {
+        return Some(bootstrap::replace_own(ctx));
     }
     let reason = Reason::SystemIdMismatch { name: ctx.policy.name.clone(), own, cluster };
     let exit = Some(Exit::Fatal(reason.to_string()));

@@ -52,7 +52,7 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
     let own_cluster = match ctx.view.initialize {
         Initialize::Done(cluster) => cluster == data.system_id,
         Initialize::Absent | Initialize::Invalid(_) => true,
-        Initialize::InProgress => false,
+        Initialize::InProgress(_) => false,
     };
     match ctx.hold() {
         Hold::Held { .. } if !own_cluster => ctx.release(Reason::ReleasedForeign),

@@ -10,6 +10,7 @@ use super::local::{ClusterState, Data, RecoverySignal, Reinit, StartAs, Upstream
 use super::observation::{Divergence, PeerRole, Recovered, ReinitRequest};
 use super::policy::RewindPolicy;
 use super::reason::Reason;
+use super::units::Instant;
 use super::view::{AfterPromote, Holder, Member, MemberRole};
 use super::{bootstrap, switchover};
 
@@ -133,8 +134,7 @@ enum Relation {
 
 fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
     let cleared = ctx.seen.memory.cleared_for.as_ref().filter(|cleared| cleared.leader == leader.name);
-    let report = follower::report_since(ctx, leader, cleared.map(|cleared| cleared.at));
-    if report == Some(Divergence::Diverged) {
+    if follower::report_since(ctx, leader, Instant::default()) == Some(Divergence::Diverged) {
         return Relation::Diverged;
     }
     // A standby's WAL came from a primary; whether it fits shows when it streams (`follower`).
@@ -146,7 +146,7 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
         return Relation::RecoverFirst;
     }
     // What was found out before this server stopped says nothing about what it wrote last.
-    let stopped = ctx.seen.memory.finished.as_ref().map(|last| last.at);
+    let stopped = ctx.seen.memory.finished.as_ref().map_or(Instant::default(), |last| last.at);
     match follower::report_since(ctx, leader, stopped) {
         Some(Divergence::None) => Relation::Fits,
         Some(Divergence::Diverged) => Relation::Diverged,

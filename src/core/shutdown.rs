@@ -8,7 +8,7 @@ use super::observation::{HandoverStage, Observation, ShutdownRequest};
 use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::switchover;
-use super::view::Initialize;
+use super::view::{Holder, Initialize};
 
 pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Decision {
     let ctx = seen.cluster.as_ref().ok().map(|view| Ctx { policy, seen, view });
@@ -68,7 +68,7 @@ fn strength(mode: StopMode) -> u8 {
 }
 
 fn stopped(ctx: &Ctx, how: ShutdownRequest) -> Decision {
-    let bootstrapping = ctx.view.initialize == Initialize::InProgress
+    let bootstrapping = ctx.view.initialize == Initialize::InProgress(Holder::Us)
         && ctx.seen.memory.finished.as_ref().is_some_and(|last| last.job == Job::Bootstrap);
     if bootstrapping {
         return exit(vec![DocumentStep::UnclaimInitialize]);

@@ -4,6 +4,7 @@
 //! a call that hangs would keep a primary writable for ever.
 
 pub mod codec;
+pub mod etcd;
 pub mod memory;
 
 mod change;
