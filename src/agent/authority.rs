@@ -83,12 +83,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.judge("renew", started, answer)
     }
 
-    fn judge(
-        &self,
-        attempted: &'static str,
-        started: Instant,
-        answer: Option<Result<Lock, DcsError>>,
-    ) -> LeaseOutcome {
+    fn judge(&self, attempted: &'static str, started: Instant, answer: Option<Result<Lock, DcsError>>) -> LeaseOutcome {
         match answer {
             Some(Ok(Lock::Held)) => LeaseOutcome::Held { until: started + self.settings.timing.ttl },
             Some(Ok(Lock::NotHeld)) => LeaseOutcome::Lost,
