@@ -104,7 +104,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Ok(ConfigKey::Invalid) => Expect::Anything,
             Ok(ConfigKey::Missing) | Err(_) => Expect::Absent,
         };
-        let document = Content::Json(Value::Object(self.settings.document.clone()));
+        let document = Content::Json(self.settings.document.clone());
         self.replace(Key::Config, document, expect).await
     }
 
