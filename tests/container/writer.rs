@@ -85,11 +85,15 @@ impl Writer {
         self.acks().into_iter().find(|ack| ack.at > moment)
     }
 
-    /// Waits until writes have gone on without a pause for that long.
+    /// Waits until writes have gone on without a pause for that long, counted from this call.
     pub fn steady(&self, for_this_long: Duration, within: Duration) -> Result<()> {
         let began = clock::now();
         while clock::now().saturating_sub(began) < within {
+            sleep(Duration::from_millis(100));
             let now = clock::now();
+            if now.saturating_sub(began) < for_this_long {
+                continue;
+            }
             let mut moments: Vec<Moment> = self.acks().iter().rev().map(|ack| ack.at).collect();
             moments.insert(0, now);
             let unbroken =
@@ -97,7 +101,6 @@ impl Writer {
             if unbroken.last().is_some_and(|pair| now.saturating_sub(pair[1]) >= for_this_long) {
                 return Ok(());
             }
-            sleep(Duration::from_millis(100));
         }
         bail!("writes did not go on within {} s", within.as_secs())
     }
