@@ -1,8 +1,16 @@
 //! Tamada: highly available PostgreSQL in containers.
 
 pub mod agent;
+pub mod api;
 pub mod config;
 pub mod core;
 pub mod dcs;
+pub mod init;
+pub mod http;
 pub mod postgres;
+pub mod process;
 pub mod wire;
+
+// Test fixtures are shared with the integration tests and name the crate as those do.
+#[cfg(test)]
+extern crate self as tamada;

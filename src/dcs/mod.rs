@@ -3,6 +3,12 @@
 //! Backends hold connections and no policy. Every call has a deadline and returns within it whatever the network does:
 //! a call that hangs would keep a primary writable for ever.
 
+pub mod codec;
+pub mod etcd;
+pub mod memory;
+
+mod change;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;

@@ -3,6 +3,12 @@
 //! `Instance` is what the agent sees. Below it: pure text and parsers (`conf`, `controldata`, `history`) and the
 //! effects (`postmaster`, `probe`, `initdb`, `clone`, `rewind`, `slots`). Nothing here decides what is to be done.
 
+pub mod conf;
+pub mod controldata;
+pub mod history;
+pub mod pidfile;
+pub mod version;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
