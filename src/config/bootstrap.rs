@@ -78,6 +78,8 @@ fn dcs(reader: &mut Reader<'_>) -> Map<String, Value> {
             normalise(postgresql, key);
         }
     }
+    let without_effect = Dynamic::without_effect(&Value::Object(dcs.clone()));
+    without_effect.into_iter().for_each(|warning| reader.report.warn(format!("bootstrap.dcs: {warning}")));
     match Dynamic::parse(&Value::Object(dcs.clone())) {
         Ok(dynamic) => {
             for refused in &dynamic.refused {

@@ -4,6 +4,7 @@
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
 mod bootstrap;
+mod client;
 mod document;
 mod dynamic;
 mod effective;
@@ -28,6 +29,7 @@ mod unknown;
 pub mod words;
 mod yaml;
 
+pub use client::ClientConfig;
 pub use document::{ClusterVariable, Origin};
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};

@@ -111,7 +111,7 @@ fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Option<BasicAuth> {
+pub(super) fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Option<BasicAuth> {
     let username = reader.text(&format!("{section}.authentication.username"));
     let password = reader.secret(&format!("{section}.authentication.password"));
     match (username, password) {
@@ -165,12 +165,12 @@ fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
     Some(ServerTls { certfile, keyfile, keyfile_password, cafile, ciphers, verify_client })
 }
 
-pub(super) fn ctl(reader: &mut Reader<'_>, rest: &RestConfig) -> CtlConfig {
-    let rest_cafile = rest.tls.as_ref().and_then(|tls| tls.cafile.clone());
+/// Without credentials and authorities of its own it has those of the REST API.
+pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlConfig {
     let config = CtlConfig {
-        auth: auth(reader, "ctl", "PATRONI_CTL").or_else(|| rest.auth.clone()),
+        auth: auth(reader, "ctl", "PATRONI_CTL").or(rest_auth),
         insecure: reader.switch_or("ctl.insecure", Switch::Off).is_on(),
-        cacert: reader.path("ctl.cacert").or(rest_cafile).or_else(|| reader.path("restapi.cafile")),
+        cacert: reader.path("ctl.cacert").or_else(|| reader.path("restapi.cafile")),
         certfile: reader.path("ctl.certfile"),
         keyfile: reader.path("ctl.keyfile"),
         keyfile_password: reader.secret("ctl.keyfile_password"),

@@ -37,7 +37,7 @@ impl Config {
     /// The warnings of a start on a cluster that has a configuration already: which variables say something else than
     /// the cluster, and the command that would change it.
     pub fn differences_from_cluster(&self, document: &Value) -> Vec<String> {
-        let mut warnings = Vec::new();
+        let mut warnings = Dynamic::without_effect(document);
         for variable in &self.cluster_variables {
             for (path, value) in leaves(&variable.path, &variable.value) {
                 let path = path.trim_start_matches('.');

@@ -195,7 +195,8 @@ fn roles(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Roles {
         }
         (Mode::Single, _) => None,
     };
-    if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser)) {
+    let is_broken = reader.report.is_broken("PATRONI_SUPERUSER_PASSWORD");
+    if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser) && !is_broken) {
         reader.missing("POSTGRES_PASSWORD", accepted);
     }
     if mode == Mode::Cluster && !can_log_in(&replication) {

@@ -10,7 +10,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Report};
 
 /// How a variable's text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,7 +164,7 @@ pub(super) struct RawEnv {
 
 impl RawEnv {
     /// Sort the environment. What is not UTF-8 in a variable of ours is an error; others' variables are passed over.
-    pub fn read(vars: impl Iterator<Item = (OsString, OsString)>, errors: &mut Vec<ConfigError>) -> RawEnv {
+    pub fn read(vars: impl Iterator<Item = (OsString, OsString)>, report: &mut Report) -> RawEnv {
         let names: BTreeMap<String, &Variable> = known().map(|variable| (variable.name(), variable)).collect();
         let mut raw = RawEnv::default();
         let mut pairs = Vec::new();
@@ -176,7 +176,8 @@ impl RawEnv {
                 continue;
             }
             let (Some(_), Some(value)) = (name.to_str(), value.to_str()) else {
-                errors.push(ConfigError::new(lossy, "text that is not UTF-8", "UTF-8 text"));
+                let error = ConfigError::new(lossy.clone(), "text that is not UTF-8", "UTF-8 text");
+                report.broken(of_file.unwrap_or(&lossy), error);
                 continue;
             };
             match of_file {

@@ -8,7 +8,7 @@ use super::{cluster, error_lines, host, load};
 
 #[test]
 fn each_wrong_value_is_one_line_that_names_it() {
-    let cases: [(&[(&str, &str)], &str); 44] = [
+    let cases: [(&[(&str, &str)], &str); 47] = [
         (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
         (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
         (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
@@ -17,6 +17,12 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_REWIND_USERNAME", "r")], "PATRONI_REWIND_PASSWORD: not set"),
         (&[("POSTGRES_USER", "pg_x")], "POSTGRES_USER: \"pg_x\" given"),
         (&[("POSTGRES_PASSWORD", "a\nb")], "POSTGRES_PASSWORD: a value with a newline given"),
+        (
+            &[("POSTGRES_PASSWORD", ""), ("POSTGRES_PASSWORD_FILE", "/nowhere")],
+            "POSTGRES_PASSWORD_FILE: \"/nowhere\" given",
+        ),
+        (&[("POSTGRES_PASSWORD", ""), ("PATRONI_SUPERUSER_PASSWORD", "a\nb")], "PATRONI_SUPERUSER_PASSWORD: a value"),
+        (&[("PATRONI_ETCD3_HOSTS", "[e:2379")], "PATRONI_ETCD3_HOSTS: text that is not valid YAML"),
         (&[("PATRONI_SCOPE", "")], "PATRONI_SCOPE: not set"),
         (&[("PATRONI_SCOPE", "a/b")], "PATRONI_SCOPE: \"a/b\" given"),
         (&[("PATRONI_NAME", "__patroni_strict_sync_replica_placeholder__")], "PATRONI_NAME: "),
