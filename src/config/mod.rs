@@ -36,7 +36,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use hidden::is_hidden_from_children;
 pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
 pub use manual::manual;
-pub use merge::{Patched, is_same_document, patch, server_settings};
+pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use policy::policy;
 pub use secret::Secret;
 pub use server::default_pg_hba;

@@ -167,7 +167,7 @@ impl RawEnv {
     pub fn read(vars: impl Iterator<Item = (OsString, OsString)>, report: &mut Report) -> RawEnv {
         let names: BTreeMap<String, &Variable> = known().map(|variable| (variable.name(), variable)).collect();
         let mut raw = RawEnv::default();
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in vars {
             let lossy = name.to_string_lossy().into_owned();
             let of_file = lossy.strip_suffix("_FILE").filter(|base| names.get(*base).is_some_and(accepts_file));
@@ -181,12 +181,15 @@ impl RawEnv {
                 continue;
             };
             match of_file {
+                // An environment may hold a name twice; the first one counts, as for getenv.
+                _ if is_known && pairs.iter().any(|(given, _)| *given == lossy) => {}
                 _ if is_known => pairs.push((lossy, value.to_owned())),
-                Some(base) => drop(raw.files.insert(base.to_owned(), value.to_owned())),
+                Some(base) => drop(raw.files.entry(base.to_owned()).or_insert_with(|| value.to_owned())),
                 None => raw.unknown.push(lossy),
             }
         }
         raw.unknown.sort();
+        raw.unknown.dedup();
         raw.given = deserialize(&pairs);
         raw
     }
