@@ -4,6 +4,7 @@
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
 mod bootstrap;
+mod client;
 mod document;
 mod dynamic;
 mod effective;
@@ -28,13 +29,14 @@ mod unknown;
 pub mod words;
 mod yaml;
 
+pub use client::ClientConfig;
 pub use document::{ClusterVariable, Origin};
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use hidden::is_hidden_from_children;
 pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
 pub use manual::manual;
-pub use merge::{Patched, is_same_document, patch, server_settings};
+pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use policy::policy;
 pub use secret::Secret;
 pub use server::default_pg_hba;
