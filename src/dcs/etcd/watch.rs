@@ -49,10 +49,9 @@ impl Session {
     /// `is_known`: an outage has been logged and its end has not.
     async fn watch_once(&self, is_known: &mut bool) -> Result<Infallible, Failure> {
         let limit = self.timing().retry_timeout;
-        let read = |attempt: Try| async move { Ok((self.range(&attempt.link).await?, attempt.link)) };
-        let (reading, link) = self.pool.call(limit, read).await?;
-        let from = i64::try_from(reading.revision).unwrap_or(i64::MAX - 1) + 1;
-        self.cache().install(reading);
+        let read = |attempt: Try| async move { Ok((self.range(&attempt.link).await?.0, attempt.link)) };
+        let (revision, link) = self.pool.call(limit, read).await?;
+        let from = i64::try_from(revision).unwrap_or(i64::MAX - 1) + 1;
         let limit = self.pool.share_of(limit);
         let late = || Failure::Gone(format!("no watch within {limit:?}"));
         let opened = timeout(limit, self.open_watch(&link, from)).await.unwrap_or_else(|_| Err(late()));
