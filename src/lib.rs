@@ -7,4 +7,5 @@ pub mod dcs;
 pub mod init;
 pub mod postgres;
 pub mod process;
+pub mod telemetry;
 pub mod wire;
