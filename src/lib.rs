@@ -1,5 +1,7 @@
 //! Tamada: highly available PostgreSQL in containers.
 
+#![cfg_attr(not(test), warn(clippy::disallowed_methods, clippy::unwrap_used))]
+
 pub mod agent;
 pub mod config;
 pub mod core;
