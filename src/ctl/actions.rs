@@ -24,7 +24,7 @@ pub async fn switchover(settings: &Settings, options: &Switchover) -> Result<(),
     }
     check_candidate(&members, options.candidate.as_deref())?;
     let scheduled = options.scheduled.as_deref().map(settings::with_offset).transpose()?;
-    let ask = Ask::unless(options.force);
+    let ask = Ask::from(options.force);
     if ask == Ask::First {
         print(&format!("Current cluster topology\n{}", list::pretty(&members, list::Extended::IfUsed)));
     }
@@ -60,7 +60,7 @@ pub async fn failover(settings: &Settings, options: &Failover) -> Result<(), Ctl
     let members = Members::find(settings).await?;
     let scope = members.cluster.scope.clone();
     check_candidate(&members, Some(&options.candidate))?;
-    let ask = Ask::unless(options.force);
+    let ask = Ask::from(options.force);
     if ask == Ask::First {
         print(&format!("Current cluster topology\n{}", list::pretty(&members, list::Extended::IfUsed)));
     }

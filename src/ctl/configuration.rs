@@ -161,7 +161,8 @@ mod tests {
     #[test]
     fn changes_become_one_patch() {
         let changes = ["ttl=20", "postgresql.parameters.pg_stat_statements.max=100", "postgresql.use_slots=false"];
-        let changes: Vec<String> = changes.iter().map(|change| (*change).to_owned()).chain(["pause=null".into()]).collect();
+        let changes: Vec<String> =
+            changes.iter().map(|change| (*change).to_owned()).chain(["pause=null".into()]).collect();
         let expected = json!({
             "ttl": 20, "pause": null,
             "postgresql": {"parameters": {"pg_stat_statements.max": 100}, "use_slots": false},

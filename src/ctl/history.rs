@@ -60,7 +60,10 @@ mod tests {
 
     #[test]
     fn short_items_are_padded() {
-        let history = [json!([1, 100_663_688, "no recovery target specified", "2026-11-22T09:17:41+00:00", "n2"]), json!([2, 7, "x"])];
+        let history = [
+            json!([1, 100_663_688, "no recovery target specified", "2026-11-22T09:17:41+00:00", "n2"]),
+            json!([2, 7, "x"]),
+        ];
         let cells = cells(&history);
         assert_eq!(cells[0][4], "n2");
         assert_eq!(cells[1], ["2", "7", "x", "", ""]);

@@ -102,7 +102,9 @@ fn title_case(role: &str) -> String {
 fn reasons(reasons: Option<&Value>) -> Vec<String> {
     let text = |value: Option<&Value>| value.map(plain).unwrap_or_default();
     let reasons = reasons.and_then(Value::as_object).into_iter().flatten();
-    reasons.map(|(name, change)| format!("{name}: {}->{}", text(change.get("old_value")), text(change.get("new_value")))).collect()
+    reasons
+        .map(|(name, change)| format!("{name}: {}->{}", text(change.get("old_value")), text(change.get("new_value"))))
+        .collect()
 }
 
 fn scheduled(restart: Option<&Value>) -> String {
@@ -143,7 +145,9 @@ pub fn pretty(members: &Members, extended: Extended) -> String {
         }
     };
     add("Pending restart", &|row| row.pending.to_owned());
-    add("Pending restart reason", &|row| row.reasons.iter().map(|reason| shortened(reason)).collect::<Vec<_>>().join("\n"));
+    add("Pending restart reason", &|row| {
+        row.reasons.iter().map(|reason| shortened(reason)).collect::<Vec<_>>().join("\n")
+    });
     add("Scheduled restart", &|row| row.scheduled.clone());
     add("Tags", &|row| row.tags.as_ref().map(|tags| yaml::block(tags).trim_end().to_owned()).unwrap_or_default());
     let id = members.system_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();

@@ -31,17 +31,8 @@ impl Members {
         let itself = settings.client(Caller::Itself)?;
         let others = settings.client(Caller::Operator)?;
         let own_url = settings.own_url();
-        let answer = itself.send(Method::GET, &endpoint(&own_url, "/cluster"), None, READ_LIMIT).await?;
-        let cluster = match answer.code {
-            200 => serde_json::from_slice(&answer.body)
-                .map_err(|cause| CtlError::Refused(format!("{own_url} does not describe a cluster: {cause}")))?,
-            _ => return Err(CtlError::Unreachable(format!("{own_url}/cluster: {}", answer.text()))),
-        };
-        let status = itself.send(Method::GET, &endpoint(&own_url, "/health"), None, READ_LIMIT).await;
-        let status = status.ok().and_then(|answer| answer.json());
-        let system_id = status.as_ref().and_then(|status| status.get("database_system_identifier"));
-        let system_id = system_id.and_then(Value::as_str).map(str::to_owned);
-        Ok(Members { cluster, system_id, own_url, itself, others })
+        let (cluster, system_id) = tokio::join!(read_cluster(&itself, &own_url), read_system_id(&itself, &own_url));
+        Ok(Members { cluster: cluster?, system_id, own_url, itself, others })
     }
 
     pub fn leader(&self) -> Option<&MemberDocument> {
@@ -82,7 +73,8 @@ impl Members {
         limit: Duration,
     ) -> Result<Answer, CtlError> {
         let url = |member: &MemberDocument| Some(endpoint(member.api_url.as_deref()?, path));
-        let rest = self.cluster.members.iter().filter(|member| Some(member.name.as_str()) != first.map(|m| m.name.as_str()));
+        let rest =
+            self.cluster.members.iter().filter(|member| Some(member.name.as_str()) != first.map(|m| m.name.as_str()));
         let preferred = first.and_then(url).map(|url| (&self.others, url));
         let own = Some((&self.itself, endpoint(&self.own_url, path)));
         let rest = rest.filter_map(url).map(|url| (&self.others, url));
@@ -95,6 +87,24 @@ impl Members {
         }
         Err(CtlError::Unreachable(format!("no member can be reached:\n{}", failures.join("\n"))))
     }
+}
+
+async fn read_cluster(itself: &Client, own_url: &str) -> Result<ClusterDocument, CtlError> {
+    let url = endpoint(own_url, "/cluster");
+    let unreachable = |cause: &dyn std::fmt::Display| {
+        CtlError::Unreachable(format!("the member in this container cannot describe the cluster: {cause}"))
+    };
+    let answer = itself.send(Method::GET, &url, None, READ_LIMIT).await.map_err(|cause| unreachable(&cause))?;
+    match answer.code {
+        200 => serde_json::from_slice(&answer.body).map_err(|cause| unreachable(&cause)),
+        _ => Err(unreachable(&answer.text())),
+    }
+}
+
+/// Only for the title of a table: whoever has none leaves it out.
+async fn read_system_id(itself: &Client, own_url: &str) -> Option<String> {
+    let answer = itself.send(Method::GET, &endpoint(own_url, "/health"), None, READ_LIMIT).await.ok()?;
+    answer.json()?.get("database_system_identifier")?.as_str().map(str::to_owned)
 }
 
 /// Where a process listens, as it is reached from beside it.

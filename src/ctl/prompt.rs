@@ -20,8 +20,9 @@ pub enum Ask {
     Nothing,
 }
 
-impl Ask {
-    pub fn unless(force: bool) -> Self {
+impl From<bool> for Ask {
+    /// From `--force`.
+    fn from(force: bool) -> Self {
         if force { Ask::Nothing } else { Ask::First }
     }
 }

@@ -32,7 +32,7 @@ pub async fn restart(settings: &Settings, options: &Restart) -> Result<(), CtlEr
         return Err(CtlError::Refused("Can't schedule restart in the paused state".into()));
     }
     let action = if schedule.is_some() { "schedule a restart of" } else { "restart" };
-    agree(&members, &chosen, action, "Aborted restart", Ask::unless(options.on.force))?;
+    agree(&members, &chosen, action, "Aborted restart", Ask::from(options.on.force))?;
     let mut body = Map::new();
     let fields = [("schedule", &schedule), ("postgres_version", &options.pg_version), ("timeout", &options.timeout)];
     for (name, value) in fields {
@@ -58,7 +58,7 @@ pub async fn restart(settings: &Settings, options: &Restart) -> Result<(), CtlEr
 pub async fn reload(settings: &Settings, options: &OnMembers) -> Result<(), CtlError> {
     let members = Members::find(settings).await?;
     let chosen = choose(&members, &options.members)?;
-    agree(&members, &chosen, "reload", "Aborted reload", Ask::unless(options.force))?;
+    agree(&members, &chosen, "reload", "Aborted reload", Ask::from(options.force))?;
     let mut results = Results::default();
     for member in chosen {
         let answer = members.ask(member, Method::POST, "/reload", None, SHORT_LIMIT).await;
@@ -77,7 +77,7 @@ pub async fn reinitialize(settings: &Settings, options: &Reinit) -> Result<(), C
     if chosen.iter().any(|member| member.is_leader()) {
         return Err(CtlError::Refused("No replica among provided members".into()));
     }
-    agree(&members, &chosen, "reinitialize", "Aborted reinitialize", Ask::unless(options.force))?;
+    agree(&members, &chosen, "reinitialize", "Aborted reinitialize", Ask::from(options.force))?;
     let mut results = Results::default();
     let mut started = Vec::new();
     for member in chosen {
@@ -115,7 +115,8 @@ async fn wait_for_clones(members: &Members, mut cloning: Vec<&MemberDocument>) -
             let mut rest = Vec::new();
             for member in cloning {
                 let answer = members.ask(member, Method::GET, "/patroni", None, SHORT_LIMIT).await;
-                let state = answer.ok().and_then(|answer| answer.json()).and_then(|status| status.get("state").cloned());
+                let state =
+                    answer.ok().and_then(|answer| answer.json()).and_then(|status| status.get("state").cloned());
                 match state {
                     Some(state) if state != "creating replica" => {
                         print(&format!("Reinitialize is completed on: {}", member.name));
@@ -135,8 +136,7 @@ pub async fn cancel(settings: &Settings, what: Cancel) -> Result<(), CtlError> {
     let members = Members::find(settings).await?;
     match what {
         Cancel::Switchover => {
-            let answer =
-                members.ask_first(members.leader(), Method::DELETE, "/switchover", None, SHORT_LIMIT).await?;
+            let answer = members.ask_first(members.leader(), Method::DELETE, "/switchover", None, SHORT_LIMIT).await?;
             match answer.code {
                 200 => print("Success: scheduled switchover deleted"),
                 404 => return Err(CtlError::Refused("no switchover is scheduled".into())),
@@ -176,13 +176,7 @@ fn choose<'a>(members: &'a Members, names: &[String]) -> Result<Vec<&'a MemberDo
     names.iter().map(|name| members.named(name).ok_or_else(|| unknown(name))).collect()
 }
 
-fn agree(
-    members: &Members,
-    chosen: &[&MemberDocument],
-    action: &str,
-    refusal: &str,
-    ask: Ask,
-) -> Result<(), CtlError> {
+fn agree(members: &Members, chosen: &[&MemberDocument], action: &str, refusal: &str, ask: Ask) -> Result<(), CtlError> {
     if ask == Ask::First {
         print(&list::pretty(members, list::Extended::IfUsed));
     }

@@ -6,10 +6,11 @@ use std::path::Path;
 use jiff::Zoned;
 use jiff::civil::DateTime;
 use jiff::fmt::temporal::DateTimeParser;
+use nix::unistd::{User, geteuid, gethostname};
 
 use super::CtlError;
 use super::members::loopback;
-use crate::config::{Config, HostFacts, inspect_data_dir};
+use crate::config::{Account, Config, HostFacts, inspect_data_dir};
 use crate::http::{Caller, Client};
 
 /// Whether `-k` was given.
@@ -55,6 +56,20 @@ pub fn load(
     Ok(Settings { config })
 }
 
+/// This machine, as the member itself sees it: where root calls, PostgreSQL runs as `postgres`.
+fn host_facts() -> HostFacts {
+    let uid = geteuid();
+    let named = match uid.is_root() {
+        true => User::from_name("postgres"),
+        false => User::from_uid(uid),
+    };
+    HostFacts {
+        host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        account: named.ok().flatten().map_or(Account::Unnamed, |user| Account::Named(user.name)),
+        inspect: Box::new(inspect_data_dir),
+    }
+}
+
 /// A time as a person types it: without an offset it is local.
 pub fn with_offset(text: &str) -> Result<String, CtlError> {
     let unparsable = || {
@@ -62,7 +77,8 @@ pub fn with_offset(text: &str) -> Result<String, CtlError> {
         CtlError::Refused(format!("Unable to parse scheduled timestamp ({text}). {advice}"))
     };
     let civil: Result<DateTime, _> = text.trim().parse();
-    let has_offset = DateTimeParser::new().parse_pieces(text.trim()).is_ok_and(|pieces| pieces.to_numeric_offset().is_some());
+    let has_offset =
+        DateTimeParser::new().parse_pieces(text.trim()).is_ok_and(|pieces| pieces.to_numeric_offset().is_some());
     match civil {
         Ok(local) if !has_offset => {
             let zone = Zoned::now().time_zone().clone();

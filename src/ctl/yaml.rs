@@ -13,7 +13,8 @@ pub fn flow(value: &Value) -> String {
         Value::Object(object) => {
             let mut fields: Vec<_> = object.iter().collect();
             fields.sort_by_key(|(name, _)| *name);
-            let fields: Vec<_> = fields.iter().map(|(name, value)| format!("{}: {}", word(name), flow(value))).collect();
+            let fields: Vec<_> =
+                fields.iter().map(|(name, value)| format!("{}: {}", word(name), flow(value))).collect();
             format!("{{{}}}", fields.join(", "))
         }
         Value::Array(items) => format!("[{}]", items.iter().map(flow).collect::<Vec<_>>().join(", ")),
@@ -24,7 +25,7 @@ pub fn flow(value: &Value) -> String {
 
 /// Quoted where it would read as something else.
 fn word(text: &str) -> String {
-    let reads_back = serde_norway::from_str::<Value>(text).is_ok_and(|value| value == Value::from(text));
+    let reads_back = serde_norway::from_str::<Value>(text).is_ok_and(|value| value == text);
     match reads_back && !text.contains([',', '[', ']', '{', '}', ':', '#', '\'', '"']) {
         true => text.to_owned(),
         false => format!("'{}'", text.replace('\'', "''")),
@@ -50,7 +51,8 @@ mod tests {
 
     #[test]
     fn flow_quotes_what_would_read_as_something_else() {
-        let tags = json!({"nofailover": false, "failover_priority": "2", "foo": "Bar", "num": 5, "a": ["x: y", "it's"]});
+        let tags =
+            json!({"nofailover": false, "failover_priority": "2", "foo": "Bar", "num": 5, "a": ["x: y", "it's"]});
         let expected = "{a: ['x: y', 'it''s'], failover_priority: '2', foo: Bar, nofailover: false, num: 5}";
         assert_eq!(flow(&tags), expected);
     }

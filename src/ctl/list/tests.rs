@@ -18,7 +18,8 @@ fn cluster() -> ClusterDocument {
 fn extended() -> ClusterDocument {
     let mut cluster = cluster();
     cluster.members[0].pending_restart = Some(json!(true));
-    cluster.members[0].pending_restart_reason = Some(json!({"max_connections": {"old_value": "100", "new_value": "120"}}));
+    cluster.members[0].pending_restart_reason =
+        Some(json!({"max_connections": {"old_value": "100", "new_value": "120"}}));
     cluster.members[0].scheduled_restart =
         Some(json!({"schedule": "2030-01-01T00:00:00+01:00", "postgres_version": "15.99"}));
     cluster.members[2].tags = Some(json!({"num": 5, "clonefrom": true}));
