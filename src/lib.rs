@@ -6,6 +6,7 @@ pub mod agent;
 pub mod api;
 pub mod config;
 pub mod core;
+pub mod ctl;
 pub mod dcs;
 pub mod http;
 pub mod init;
