@@ -14,10 +14,12 @@ use tamada::{init, process, wire};
 type Environment = Vec<(OsString, OsString)>;
 
 /// The agent's way in: its socket to PID 1, the container's whole environment, the arguments after `run`.
-const AGENT: Option<fn(OwnedFd, Environment, Vec<OsString>) -> u8> = None;
+type Agent = fn(OwnedFd, Environment, Vec<OsString>) -> u8;
+const AGENT: Option<Agent> = None;
 
 /// The command line's way in: the arguments from the command's name on, and the environment.
-const CTL: Option<fn(Vec<OsString>, Environment) -> u8> = None;
+type Ctl = fn(Vec<OsString>, Environment) -> u8;
+const CTL: Option<Ctl> = None;
 
 /// What is the command line's. Anything else that is not an option is a program to be executed.
 const CTL_COMMANDS: [&str; 19] = [

@@ -110,13 +110,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         Some(job.clone())
     }
 
-    async fn give(
-        &mut self,
-        job: Job,
-        decision: &Decision,
-        seen: &Observation,
-        lease: &LeaseOutcome,
-    ) -> Option<Job> {
+    async fn give(&mut self, job: Job, decision: &Decision, seen: &Observation, lease: &LeaseOutcome) -> Option<Job> {
         if let Some(running) = self.jobs.running() {
             tracing::debug!("not beginning {job}: {} is in progress", running.job);
             return None;

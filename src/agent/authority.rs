@@ -14,7 +14,7 @@ use crate::core::local::{Guard, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::{Mode, Pause};
 use crate::core::units::{Instant, Lsn};
-use crate::core::view::ClusterStatus;
+use crate::core::view::{ClusterStatus, ClusterView};
 use crate::dcs::{Dcs, DcsError, Lock};
 use crate::postgres::Instance;
 
@@ -83,12 +83,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.judge("renew", started, answer)
     }
 
-    fn judge(
-        &self,
-        attempted: &'static str,
-        started: Instant,
-        answer: Option<Result<Lock, DcsError>>,
-    ) -> LeaseOutcome {
+    fn judge(&self, attempted: &'static str, started: Instant, answer: Option<Result<Lock, DcsError>>) -> LeaseOutcome {
         match answer {
             Some(Ok(Lock::Held)) => LeaseOutcome::Held { until: started + self.settings.timing.ttl },
             Some(Ok(Lock::NotHeld)) => LeaseOutcome::Lost,
@@ -167,8 +162,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
         let locked = match outcome {
             LeaseOutcome::Released | LeaseOutcome::Lost => false,
+            // Without an answer from the store nothing is promoted, and after one a renewal comes first.
             LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
-                self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now())
+                let valid = self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now());
+                valid && seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
             }
         };
         let quiet = match &seen.local.postgres {

@@ -60,7 +60,7 @@ pub struct Parts<D, I> {
     pub reread: Reread,
 }
 
-pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send>;
+pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
 /// The ways to a loop.
 pub struct Doors {

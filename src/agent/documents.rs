@@ -11,7 +11,7 @@ use crate::core::decision::DocumentStep;
 use crate::core::local::{Postgres, Running};
 use crate::core::observation::Observation;
 use crate::core::units::{Lsn, MemberName, Timeline};
-use crate::core::view::{ConfigKey, History, HistoryEntry, Initialize};
+use crate::core::view::{ConfigKey, History, HistoryEntry, Holder, Initialize};
 use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
 use crate::postgres::Instance;
 
@@ -29,7 +29,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if !steps.contains(&DocumentStep::ClaimInitialize) {
             return Claim::NotAsked;
         }
-        match self.replace(Key::Initialize, Content::Text(String::new()), Expect::Absent).await {
+        match self.replace(Key::Initialize, Content::Claim, Expect::Absent).await {
             Ok(()) => Claim::Won,
             Err(DcsError::Conflict { .. }) => {
                 tracing::info!("failed to acquire initialize lock");
@@ -52,7 +52,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                     let initialize = seen.cluster.as_ref().map_or(&Initialize::Absent, |view| &view.initialize);
                     let expect = match initialize {
                         Initialize::Absent => Expect::Absent,
-                        Initialize::InProgress | Initialize::Done(_) | Initialize::Invalid(_) => Expect::Anything,
+                        Initialize::InProgress(_) | Initialize::Done(_) | Initialize::Invalid(_) => Expect::Anything,
                     };
                     self.replace(Key::Initialize, Content::Text(id.to_string()), expect).await
                 }
@@ -85,8 +85,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Only while the key is still empty: a member with data may have written its identifier meanwhile.
     async fn unclaim(&self, seen: &Observation) -> Result<(), DcsError> {
         match seen.cluster.as_ref().map(|view| &view.initialize) {
-            Ok(Initialize::InProgress) => self.replace(Key::Initialize, Content::Delete, Expect::Anything).await,
-            Ok(Initialize::Absent | Initialize::Done(_) | Initialize::Invalid(_)) | Err(_) => Ok(()),
+            Ok(Initialize::InProgress(Holder::Us)) => {
+                self.replace(Key::Initialize, Content::Delete, Expect::Anything).await
+            }
+            Ok(
+                Initialize::Absent
+                | Initialize::InProgress(Holder::Other)
+                | Initialize::Done(_)
+                | Initialize::Invalid(_),
+            )
+            | Err(_) => Ok(()),
         }
     }
 
@@ -96,7 +104,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Ok(ConfigKey::Invalid) => Expect::Anything,
             Ok(ConfigKey::Missing) | Err(_) => Expect::Absent,
         };
-        let document = Content::Json(Value::Object(self.settings.document.clone()));
+        let document = Content::Json(self.settings.document.clone());
         self.replace(Key::Config, document, expect).await
     }
 

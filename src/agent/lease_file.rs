@@ -44,8 +44,7 @@ impl LeaseFile {
     /// Written beside and renamed, so that a reader never sees half of it. The directory must exist.
     pub fn save(&self, id: i64) -> io::Result<()> {
         let staged = self.data_dir.join("tamada.lease.tmp");
-        let mut file: File =
-            OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
+        let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
         write!(file, "{}\n{id:x}\n", self.owner)?;
         file.sync_all()?;
         fs::rename(&staged, self.data_dir.join(NAME))

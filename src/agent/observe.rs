@@ -202,7 +202,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.documents.config.is_some());
         if known && self.settings.saved != generation {
-            let document = serde_json::Value::Object(self.settings.document.clone());
+            let document = self.settings.document.clone();
             let shared = self.shared.clone();
             let work = async move {
                 let saved = shared.instance.save_dynamic(&document).await;

@@ -16,7 +16,7 @@ use super::publish::{postgres_status, status_documents};
 use super::restart::{BEGIN_WITHIN, Filters, filters};
 use super::shared::Shared;
 use super::status::{ClusterStatusDocuments, PostgresStatus};
-use crate::config::{Dynamic, Patched, patch};
+use crate::config::{Dynamic, Patched, is_same_document, patch};
 use crate::core::observation::{PeerAnswer, PeerWatchdog, ReinitRequest, RestartRequest};
 use crate::core::units::MemberName;
 use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
@@ -153,43 +153,47 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
     }
 
     async fn change_config(&self, change: ConfigChange) -> ConfigResult {
+        let refused = match &change {
+            ConfigChange::Merge(body) | ConfigChange::Replace(body) => {
+                Dynamic::problems_of_patch(&Value::Object(body.clone()))
+            }
+        };
+        if !refused.is_empty() {
+            return ConfigResult::Refused(refused);
+        }
         let snapshot = match self.dcs.read(self.limit()).await {
             Ok(snapshot) => snapshot,
             Err(error) => return ConfigResult::Unreachable(error.to_string()),
         };
         let current = snapshot.documents.config.as_ref();
-        let (document, expect) = match change {
-            ConfigChange::Replace(document) => {
-                let same = current.is_some_and(|current| is_same(&current.value, &document));
-                if same {
-                    return ConfigResult::Done(Value::Object(document));
+        match change {
+            ConfigChange::Replace(body) => {
+                let body = Value::Object(body);
+                match current.is_some_and(|current| is_same_document(&current.value, &body)) {
+                    true => ConfigResult::Done(body),
+                    false => self.write_config(body, Expect::Anything).await,
                 }
-                (document, Expect::Anything)
             }
-            ConfigChange::Merge(changes) => {
-                let Some((Value::Object(fields), revision)) =
-                    current.map(|current| (&current.value, current.revision))
-                else {
-                    return ConfigResult::Missing;
-                };
-                let mut document = fields.clone();
-                match patch(&mut document, &changes) {
-                    Patched::Changed => (document, Expect::Revision(revision)),
-                    Patched::Unchanged => {
-                        self.wake.notify_one();
-                        return ConfigResult::Done(Value::Object(document));
+            ConfigChange::Merge(body) => match current.map(|current| (&current.value, current.revision)) {
+                Some((Value::Object(fields), revision)) => match patch(fields, &body) {
+                    Patched::Changed(document) => {
+                        self.write_config(Value::Object(document), Expect::Revision(revision)).await
                     }
-                }
-            }
-        };
-        if let Some(refused) = refusals(&document) {
-            return ConfigResult::Refused(refused);
+                    Patched::Same => {
+                        self.wake.notify_one();
+                        ConfigResult::Done(Value::Object(fields.clone()))
+                    }
+                },
+                Some(_) | None => ConfigResult::Missing,
+            },
         }
-        let content = Content::Json(Value::Object(document.clone()));
-        match self.dcs.replace(Key::Config, content, expect, self.limit()).await {
+    }
+
+    async fn write_config(&self, document: Value, expect: Expect) -> ConfigResult {
+        match self.dcs.replace(Key::Config, Content::Json(document.clone()), expect, self.limit()).await {
             Ok(()) => {
                 self.wake.notify_one();
-                ConfigResult::Done(Value::Object(document))
+                ConfigResult::Done(document)
             }
             Err(DcsError::Conflict { .. }) => ConfigResult::Conflict,
             Err(error) => ConfigResult::Unreachable(error.to_string()),
@@ -270,17 +274,4 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
 /// A client that has gone needs no answer.
 pub(super) fn reply<T>(to: oneshot::Sender<T>, answer: T) {
     let _gone = to.send(answer);
-}
-
-fn is_same(current: &Value, wanted: &Map<String, Value>) -> bool {
-    crate::config::is_same_document(current, &Value::Object(wanted.clone()))
-}
-
-/// Why this document may not become the cluster's configuration; `None`: it may.
-fn refusals(document: &Map<String, Value>) -> Option<Vec<String>> {
-    match Dynamic::parse(document) {
-        Ok(dynamic) if dynamic.refused.is_empty() => None,
-        Ok(dynamic) => Some(dynamic.refused),
-        Err(errors) => Some(errors.iter().map(ToString::to_string).collect()),
-    }
 }

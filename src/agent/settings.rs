@@ -7,19 +7,21 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::{Config, DcsConfig, Dynamic, server_settings};
-use crate::core::policy::{Floor, Mode, Policy, RewindPolicy, Switch, Timing};
+use crate::config::{self, Config, DcsConfig, Dynamic};
+use crate::core::policy::{Floor, Mode, Policy, Timing};
 use crate::core::units::Revision;
-use crate::dcs::{Document, Snapshot};
+use crate::dcs::Snapshot;
 use crate::postgres::{DesiredServer, Force};
 
 pub(super) struct Settings {
     pub(super) config: Arc<Config>,
     pub(super) dynamic: Dynamic,
     /// The last good document, as it stands in the store, in the file beside the data, or in `bootstrap.dcs`.
-    pub(super) document: Map<String, Value>,
+    pub(super) document: Value,
     /// Of the last document that was looked at, good or bad. `None` before the first.
     revision: Option<Revision>,
+    /// What the members present allow.
+    floor: Floor,
     /// The timers in force: those of the document, raised to what the members present can keep.
     pub(super) timing: Timing,
     /// Grows with every change of what the server is to run with.
@@ -42,18 +44,31 @@ pub(super) enum TimingChange {
 impl Settings {
     /// Before the store has been read: the document kept beside the data, else that of `bootstrap.dcs`.
     pub(super) fn new(config: Arc<Config>, kept: Option<Value>) -> Self {
-        let kept = match kept {
-            Some(Value::Object(document)) => Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document)),
-            Some(_) | None => None,
-        };
-        let (dynamic, document) = kept.unwrap_or_else(|| {
-            let document = config.bootstrap.dcs.clone();
-            let dynamic = Dynamic::parse(&document).expect("the configuration's own document was checked with it");
+        let kept = kept.filter(|document| document.as_object().is_some_and(|fields| !fields.is_empty()));
+        let read = |document: Value| Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document));
+        let (dynamic, document) = kept.and_then(read).unwrap_or_else(|| {
+            let document = Value::Object(config.bootstrap.dcs.clone());
+            let dynamic = Dynamic::parse(&document).unwrap_or_else(|problems| {
+                tracing::error!("bootstrap.dcs is not usable and counts as empty: {}", problems.join("; "));
+                Dynamic::default()
+            });
             (dynamic, document)
         });
-        let timing = dynamic.timing.effective(Floor::Ours);
+        let floor = Floor::Ours;
+        let timing = dynamic.timing.effective(floor);
         let force = Force::No;
-        Settings { config, dynamic, document, revision: None, timing, generation: 1, configured: 0, saved: 0, force }
+        Settings {
+            config,
+            dynamic,
+            document,
+            revision: None,
+            floor,
+            timing,
+            generation: 1,
+            configured: 0,
+            saved: 0,
+            force,
+        }
     }
 
     pub(super) fn mode(&self) -> Mode {
@@ -68,10 +83,15 @@ impl Settings {
         if let Some(document) = &snapshot.documents.config
             && self.revision != Some(document.revision)
         {
+            if self.revision.is_none() {
+                let differences = self.config.differences_from_cluster(&document.value);
+                differences.iter().for_each(|difference| tracing::warn!("{difference}"));
+            }
             self.revision = Some(document.revision);
-            self.take_in_document(document);
+            self.take_in_document(&document.value);
         }
-        let timing = self.dynamic.timing.effective(Floor::of(&snapshot.view));
+        self.floor = Floor::of(&snapshot.view);
+        let timing = self.dynamic.timing.effective(self.floor);
         if timing == self.timing {
             return TimingChange::Same;
         }
@@ -81,24 +101,21 @@ impl Settings {
         TimingChange::Changed
     }
 
-    fn take_in_document(&mut self, document: &Document) {
-        let Value::Object(fields) = &document.value else {
-            tracing::warn!("the cluster's configuration is not an object; the last good one stays in force");
-            return;
-        };
-        if fields.is_empty() {
+    fn take_in_document(&mut self, document: &Value) {
+        // A leader writes an empty one anew.
+        if document.as_object().is_some_and(Map::is_empty) {
             return;
         }
-        match Dynamic::parse(fields) {
-            Ok(dynamic) => self.put_in_force(dynamic, fields),
-            Err(errors) => {
-                let errors = errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-                tracing::error!("the cluster's configuration is not usable, the last good one stays in force: {errors}");
+        match Dynamic::parse(document) {
+            Ok(dynamic) => self.put_in_force(dynamic, document),
+            Err(problems) => {
+                let problems = problems.join("; ");
+                tracing::error!("the cluster's configuration is not usable, the last good one stays in force: {problems}");
             }
         }
     }
 
-    fn put_in_force(&mut self, dynamic: Dynamic, document: &Map<String, Value>) {
+    fn put_in_force(&mut self, dynamic: Dynamic, document: &Value) {
         for setting in dynamic.refused.iter().filter(|setting| !self.dynamic.refused.contains(setting)) {
             tracing::error!(
                 "the cluster's configuration has {setting}, which this version does not carry out; this member takes \
@@ -118,30 +135,13 @@ impl Settings {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        let Settings { config, dynamic, .. } = self;
-        let use_pg_rewind = config.postgres.local.use_pg_rewind.or(dynamic.server.use_pg_rewind);
-        Policy {
-            name: config.name.clone(),
-            mode: self.mode(),
-            timing: self.timing,
-            pause: dynamic.pause,
-            maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
-            check_timeline: dynamic.check_timeline,
-            primary_start_timeout: dynamic.primary_start_timeout,
-            rewind: match use_pg_rewind {
-                Some(Switch::Off) => RewindPolicy::Forbidden,
-                Some(Switch::On) | None => RewindPolicy::Allowed,
-            },
-            remove_diverged_data: config.postgres.remove_data_directory_on_diverged_timelines,
-            tags: config.tags,
-            bootstrap: Switch::On,
-            refused_settings: dynamic.refused.clone(),
-        }
+        config::policy(&self.config, &self.dynamic, self.floor)
     }
 
     /// What the server is to run with.
     pub(super) fn desired(&self) -> DesiredServer {
-        DesiredServer { server: server_settings(&self.config, &self.dynamic), use_slots: self.dynamic.use_slots }
+        let server = config::server_settings(&self.dynamic.server, &self.config.postgres.local);
+        DesiredServer { server, use_slots: self.dynamic.use_slots }
     }
 
     /// How long the stop of a restart may take before it kills: nothing hurries it.

@@ -68,6 +68,8 @@ pub enum Expect {
 /// What a write puts there. `initialize` is plain text, the others are compact JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
+    /// Empty text on our lease: a claim that does not outlive its claimer. Only for `Key::Initialize`.
+    Claim,
     Text(String),
     Json(Value),
     Delete,

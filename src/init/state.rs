@@ -17,7 +17,7 @@ const DELAY_MAX: Duration = Duration::from_secs(5);
 /// While a deadline stands there is a running primary to be kept.
 const GUARDED_DELAY_MAX: Duration = Duration::from_millis(500);
 /// So many quick ends in a row, with nothing running to be looked after, are one failed start.
-const QUICK_ENDS_MAX: u32 = 10;
+const QUICK_ENDS_MAX: u32 = 8;
 /// So many agents may crash after a request to stop before PID 1 stops PostgreSQL itself.
 const CRASHES_WHILE_STOPPING_MAX: u32 = 3;
 /// How long PostgreSQL may take when PID 1 stops it: fast, then immediate.

@@ -220,18 +220,11 @@ impl Supervisor {
             AgentEnd::Expected => {}
             AgentEnd::StopPostgres => self.signal_postmaster(Signal::SIGINT),
             AgentEnd::Restart(delay) => {
-                let delay = delay.as_millis();
-                match ended {
-                    Ended::Exited(code) => {
-                        log.write(Level::Error, format_args!("the agent exited with {code}; next one in {delay} ms"));
-                    }
-                    Ended::Killed(signal) => {
-                        let text = format_args!("the agent was killed by signal {signal}; next one in {delay} ms");
-                        log.write(Level::Error, text);
-                    }
-                }
+                log.write(Level::Error, format_args!("the agent {ended}; next one in {} ms", delay.as_millis()));
             }
-            AgentEnd::GivenUp => log.write(Level::Error, format_args!("the agent does not come up; giving up")),
+            AgentEnd::GivenUp => {
+                log.write(Level::Error, format_args!("the agent {ended} and does not come up; giving up"));
+            }
         }
     }
 

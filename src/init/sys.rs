@@ -1,8 +1,7 @@
 //! Calls into the kernel and libc that neither `std` nor `nix` offers in the form that PID 1 needs. The only unsafe code
 //! of this room.
 //!
-//! Deliberately not here: any decision. Everything but `lock_mapping`'s caller and `memfd` is used in the loop, so
-//! nothing here allocates.
+//! Deliberately not here: any decision. Nothing here allocates but `Program::new`, which comes before the loop.
 #![allow(unsafe_code)]
 
 use std::ffi::{CStr, CString};
@@ -40,6 +39,15 @@ pub(super) enum Ended {
     Exited(u8),
     /// By this signal; real-time ones have no name, hence the number.
     Killed(i32),
+}
+
+impl std::fmt::Display for Ended {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ended::Exited(code) => write!(f, "exited with {code}"),
+            Ended::Killed(signal) => write!(f, "was killed by signal {signal}"),
+        }
+    }
 }
 
 /// Takes one ended child away, whichever it is; `None` when no child has ended or there is none.
@@ -109,7 +117,7 @@ pub(super) fn lock_mapping(start: usize, length: usize) -> io::Result<()> {
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Writes to `size` bytes of stack below the caller, so that the loop never needs a new page for it.
+/// Writes to the stack below the caller, so that the loop never needs a new page for it.
 #[inline(never)]
 pub(super) fn touch_stack() {
     let mut pages = [0_u8; 64 * 1024];
@@ -169,6 +177,8 @@ fn child(program: &Program, stdin: RawFd, identity: Option<&Identity>) -> ! {
         }
         restore_signals();
         libc::execv(program.path.as_ptr(), program.pointers.as_ptr());
+        // The agent's user may not be able to walk the path to our file, or it was replaced; the link leads there still.
+        libc::execv(c"/proc/self/exe".as_ptr(), program.pointers.as_ptr());
         let code = if Errno::last() == Errno::ENOENT { 127 } else { 126 };
         complain(c"cannot execute the agent\n");
         libc::_exit(code)

@@ -9,7 +9,7 @@ use super::member::integer;
 use super::schedule::schedule_of;
 use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
 use crate::core::view::{
-    ClusterStatus, ConfigKey, History, HistoryEntry, Initialize, Schedule, SwitchoverRequest, SyncState,
+    ClusterStatus, ConfigKey, History, HistoryEntry, Holder, Initialize, Schedule, SwitchoverRequest, SyncState,
 };
 use crate::dcs::Document;
 
@@ -60,10 +60,10 @@ pub fn failsafe_document(members: &BTreeMap<MemberName, String>) -> Value {
     Value::Object(members.iter().map(|(name, url)| (name.to_string(), url.as_str().into())).collect())
 }
 
-pub(super) fn initialize_of(text: Option<&str>) -> Initialize {
+pub(super) fn initialize_of(text: Option<&str>, claimer: Holder) -> Initialize {
     let Some(text) = text else { return Initialize::Absent };
     if text.is_empty() {
-        return Initialize::InProgress;
+        return Initialize::InProgress(claimer);
     }
     let is_digits = text.len() >= SYSTEM_ID_DIGITS && text.bytes().all(|byte| byte.is_ascii_digit());
     match text.parse() {

@@ -65,6 +65,7 @@ pub fn key_path(key: Key) -> &'static str {
 /// The bytes that a write puts there; `None` deletes the key.
 pub fn content_bytes(content: &Content) -> Option<Vec<u8>> {
     match content {
+        Content::Claim => Some(Vec::new()),
         Content::Text(text) => Some(text.clone().into_bytes()),
         Content::Json(value) => Some(value.to_string().into_bytes()),
         Content::Delete => None,
@@ -106,7 +107,10 @@ pub fn assemble(entries: &Entries, own: &Own) -> (ClusterView, Documents) {
         view.members.insert(name.clone(), member);
         documents.members.extend(record.map(|record| (name, record)));
     }
-    view.initialize = document::initialize_of(text(key_path(Key::Initialize)).as_deref());
+    let initialize = entries.get(key_path(Key::Initialize));
+    let claimed = initialize.is_some_and(|entry| own.lease.is_some_and(|lease| lease == entry.lease));
+    let claimer = if claimed { Holder::Us } else { Holder::Other };
+    view.initialize = document::initialize_of(text(key_path(Key::Initialize)).as_deref(), claimer);
     view.config = document::config_of(documents.config.as_ref());
     view.status = document::status_of(text(STATUS).or_else(|| text(LEGACY_STATUS)).as_deref());
     view.switchover = documents.switchover.as_ref().and_then(document::switchover_of);

@@ -164,7 +164,7 @@ fn our_name_on_another_lease_is_another_holder() {
 fn the_initialize_key_has_four_meanings() {
     let initialize = |text| view(&[("initialize", text)]).initialize;
     assert_eq!(view(&[]).initialize, Initialize::Absent);
-    assert_eq!(initialize(""), Initialize::InProgress);
+    assert_eq!(initialize(""), Initialize::InProgress(Holder::Other));
     assert_eq!(initialize("7710921647475908793"), Initialize::Done(SystemId(7_710_921_647_475_908_793)));
     for invalid in ["123", "abc", "+7710921647", "99999999999999999999999"] {
         assert_eq!(initialize(invalid), Initialize::Invalid(invalid.to_owned()));

@@ -193,13 +193,14 @@ impl Dcs for MemoryDcs {
     }
 
     async fn replace(&self, key: Key, content: Content, expect: Expect, deadline: Duration) -> Result<(), DcsError> {
-        let request = |store: &mut Store, _: &mut State| {
+        let request = |store: &mut Store, state: &mut State| {
+            let lease = if content == Content::Claim { self.ensure_lease(store, state) } else { 0 };
             let condition = match expect {
                 Expect::Absent => Condition::Absent,
                 Expect::Revision(revision) => Condition::Revision(revision.0),
                 Expect::Anything => Condition::None,
             };
-            match store.put_if(self.handle, codec::key_path(key), codec::content_bytes(&content), 0, condition) {
+            match store.put_if(self.handle, codec::key_path(key), codec::content_bytes(&content), lease, condition) {
                 Written::Done => Ok(()),
                 Written::Refused => Err(DcsError::Conflict { key }),
             }

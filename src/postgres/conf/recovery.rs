@@ -187,9 +187,10 @@ fn is_compared(name: &str) -> bool {
     )
 }
 
-/// `restore_command` can be reloaded from 14 on, everything else that is compared here from 13 on.
+/// Targets are read at a start only; `restore_command` can be reloaded from 14 on, everything else from 13 on.
 fn change_of(name: &str, version: Version) -> Change {
-    if name == "restore_command" && version.major() < 14 { Change::Restart } else { Change::Reload }
+    let at_start = name.starts_with("recovery_target") || name == "restore_command" && version.major() < 14;
+    if at_start { Change::Restart } else { Change::Reload }
 }
 
 impl RunningRecovery {
@@ -350,7 +351,8 @@ mod tests {
         assert_eq!(with("primary_slot_name", "", 15), Change::Reload);
         assert_eq!(with("restore_command", "scp", 13), Change::Restart);
         assert_eq!(with("restore_command", "scp", 14), Change::Reload);
-        assert_eq!(with("recovery_target_name", "x", 15), Change::Reload);
+        assert_eq!(with("recovery_target_name", "x", 15), Change::Restart);
+        assert_eq!(with("recovery_target_timeline", "current", 15), Change::Restart);
         assert_eq!(with("primary_conninfo", &CONNINFO.replace("dbname=postgres", "dbname=x"), 16), Change::No);
         assert_eq!(with("primary_conninfo", &CONNINFO.replace("dbname=postgres", "dbname=x"), 17), Change::Reload);
         let nobody = standby_settings(&pairs(&[]), None);
