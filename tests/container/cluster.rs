@@ -3,6 +3,7 @@
 //! Members are asked at their own addresses on Docker's network, which only this machine can reach; each look takes the
 //! address anew, since addresses change hands when containers restart.
 
+use std::collections::BTreeSet;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -18,6 +19,8 @@ use crate::writer::{self, Target};
 
 pub const MEMBERS: [&str; 3] = ["tamada1", "tamada2", "tamada3"];
 const PATIENCE: Duration = Duration::from_secs(2);
+/// Followed by the number of the process that the cluster belongs to.
+const PROJECTS: &str = "tamada-test-";
 
 pub struct Cluster {
     root: PathBuf,
@@ -35,12 +38,13 @@ impl Cluster {
         let ports = [("WRITE", write_port), ("READ", read_port), ("STATISTICS", statistics_port)];
         let mut cluster = Self {
             root: PathBuf::from(env!("CARGO_MANIFEST_DIR")),
-            project: format!("tamada-test-{}", std::process::id()),
+            project: format!("{PROJECTS}{}", std::process::id()),
             env: ports.iter().map(|(name, port)| (format!("TAMADA_{name}_PORT"), port.to_string())).collect(),
             write_port,
             read_port,
             password: String::new(),
         };
+        cluster.remove_leftovers()?;
         let brought_up = cluster.start();
         if brought_up.is_err() {
             cluster.keep_logs();
@@ -63,14 +67,32 @@ impl Cluster {
         self.compose(&["down", "--volumes", "--timeout", "5"]).map(drop)
     }
 
+    /// Removes the clusters of earlier runs that were interrupted.
+    fn remove_leftovers(&self) -> Result<()> {
+        let projects = docker(&["ps", "--all", "--format", "{{.Label \"com.docker.compose.project\"}}"])?;
+        let projects: BTreeSet<&str> = projects.lines().collect();
+        for project in projects {
+            let Some(owner) = project.strip_prefix(PROJECTS) else { continue };
+            if !Path::new("/proc").join(owner).exists() {
+                eprintln!("removing {project}, which an interrupted run left");
+                self.compose_project(project, &["down", "--volumes", "--timeout", "5"])?;
+            }
+        }
+        Ok(())
+    }
+
     pub fn project(&self) -> &str {
         &self.project
     }
 
     pub fn compose(&self, args: &[&str]) -> Result<String> {
+        self.compose_project(&self.project, args)
+    }
+
+    fn compose_project(&self, project: &str, args: &[&str]) -> Result<String> {
         let folder = self.root.join("compose");
         let file = folder.join("compose.yaml");
-        let mut all = vec!["compose", "--project-name", &self.project, "--project-directory", path(&folder)?];
+        let mut all = vec!["compose", "--project-name", project, "--project-directory", path(&folder)?];
         all.extend(["--file", path(&file)?, "--progress", "plain"]);
         all.extend(args);
         run(Duration::from_secs(180), "docker", &all, &self.env)
