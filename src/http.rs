@@ -35,6 +35,9 @@ pub enum Caller {
     Member,
     /// A person: authority and name are verified. `ctl.insecure` lifts both, or with `ctl.certfile` the name alone.
     Operator,
+    /// Somebody beside the server, over loopback: nothing is verified, and where the server wants a certificate and
+    /// `ctl` has none, the server's own is shown.
+    Itself,
 }
 
 #[derive(Clone, Debug)]
@@ -119,12 +122,21 @@ impl Client {
             header
         });
         let verification = match (caller, ctl.insecure, ctl.certfile.is_some()) {
-            (Caller::Member, _, false) | (Caller::Operator, true, false) => Verification::None,
+            (Caller::Itself, _, _) | (Caller::Member, _, false) | (Caller::Operator, true, false) => Verification::None,
             (Caller::Member, _, true) | (Caller::Operator, true, true) => Verification::Authority,
             (Caller::Operator, false, _) => Verification::AuthorityAndName,
         };
+        let borrowed = match &rest.tls {
+            Some(tls) if caller == Caller::Itself && ctl.certfile.is_none() => CtlConfig {
+                certfile: Some(tls.certfile.clone()),
+                keyfile: tls.keyfile.clone(),
+                keyfile_password: tls.keyfile_password.clone(),
+                ..ctl.clone()
+            },
+            Some(_) | None => ctl.clone(),
+        };
         let cafile = ctl.cacert.as_deref().or(rest.tls.as_ref().and_then(|tls| tls.cafile.as_deref()));
-        Ok(Client { tls: connector(ctl, cafile, verification)?, verification, authorization })
+        Ok(Client { tls: connector(&borrowed, cafile, verification)?, verification, authorization })
     }
 
     /// One request with the whole exchange, resolving the name included, inside `limit`.

@@ -1,6 +1,7 @@
 //! Which room: PID 1, the agent, the operator's command line, or somebody else's command.
 //!
 //! The only place that reads the environment and the arguments, and the only one that ends the process.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
 
 use std::ffi::{OsStr, OsString};
 use std::io::Write;

@@ -6,6 +6,8 @@ mod access;
 mod checks;
 #[path = "api/control.rs"]
 mod control;
+#[path = "api/ctl.rs"]
+mod ctl;
 // Unit tests of the library use more of it than is used here.
 #[allow(dead_code)]
 #[path = "api/fixture.rs"]

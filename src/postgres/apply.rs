@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 
 use super::callbacks::Callback;
 use super::conf::pgpass;
-use super::conf::recovery::{self, Change, Origin, Passfile, Receiver, RunningRecovery, RunningSetting};
+use super::conf::recovery::{self, Change, Origin, Passfile, RunningRecovery, RunningSetting};
 use super::conf::roles::literal;
 use super::conf::settings::{self, Context, PendingRestart, SettingRow, VarType};
 use super::connect::Session;
@@ -142,17 +142,11 @@ impl LocalPostgres {
             Some((row.get(0)?.to_owned(), setting))
         });
         let settings = settings.collect();
-        let sql = "SELECT conninfo, slot_name FROM pg_stat_get_wal_receiver() WHERE conninfo IS NOT NULL";
-        let rows = session.rows(sql).await.map_err(failed)?;
-        let receiver = rows.first().map(|row| Receiver {
-            conninfo: row.get(0).unwrap_or_default().to_owned(),
-            slot: row.get(1).filter(|slot| !slot.is_empty()).map(str::to_owned),
-        });
         let signal = match self.data_dir.join("standby.signal").exists() {
             true => RecoverySignal::Present,
             false => RecoverySignal::None,
         };
-        Ok(RunningRecovery { signal, settings, receiver, passfile: self.passfile_state(upstream) })
+        Ok(RunningRecovery { signal, settings, passfile: self.passfile_state(upstream) })
     }
 
     fn passfile_state(&self, upstream: &Upstream) -> Passfile {

@@ -123,6 +123,15 @@ async fn one_self_signed_authority_serves_both_sides() {
 }
 
 #[tokio::test]
+async fn whoever_stands_beside_the_server_shows_its_certificate() {
+    let files = Files::new(Version::V1);
+    let settings = files.server(VerifyClient::Required);
+    let harness = serve(settings.clone());
+    let itself = Client::new(Caller::Itself, &CtlConfig::default(), &settings).expect("a client");
+    assert_eq!(ask(&itself, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
+}
+
+#[tokio::test]
 async fn version_1_certificates_work_and_members_do_not_check_names() {
     let files = Files::new(Version::V1);
     let harness = serve(files.server(VerifyClient::Required));

@@ -55,6 +55,10 @@ pub(super) struct Reading {
     pub(super) entries: Entries,
 }
 
+/// A revision that had been seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(u64);
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Author {
     Us,
@@ -119,10 +123,16 @@ impl Cache {
         }
     }
 
-    /// Take a whole reading in and show the newest state known.
-    pub(super) fn install(&mut self, reading: Reading) -> Arc<Snapshot> {
+    /// What every later reading must reach, since readings are linearizable.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.complete)
+    }
+
+    /// Take in a whole reading that was asked for after `mark`, and show the newest state known. One that does not
+    /// reach the mark comes from a store that has lost its data.
+    pub(super) fn install(&mut self, reading: Reading, mark: Mark) -> Arc<Snapshot> {
         let Reading { cluster, revision, mut entries } = reading;
-        let is_same = self.cluster == Some(cluster);
+        let is_same = self.cluster == Some(cluster) && revision >= mark.0;
         if is_same && revision < self.complete {
             return self.snapshot.clone();
         }
@@ -240,3 +250,6 @@ impl Cache {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

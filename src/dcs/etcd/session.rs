@@ -69,16 +69,19 @@ impl Session {
     /// A fresh, linearizable reading, taken into the cache.
     pub(super) async fn read(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
         let read = |attempt: Try| async move { self.range(&attempt.link).await };
-        let reading = self.pool.call(deadline, read).await.map_err(|failure| failure.into_error(deadline))?;
-        Ok(self.cache().install(reading))
+        let answer = self.pool.call(deadline, read).await;
+        answer.map(|(_, snapshot)| snapshot).map_err(|failure| failure.into_error(deadline))
     }
 
-    pub(super) async fn range(&self, link: &Link) -> Result<Reading, Failure> {
+    /// The same on this connection, with the revision of the reading.
+    pub(super) async fn range(&self, link: &Link) -> Result<(u64, Arc<Snapshot>), Failure> {
+        let mark = self.cache().mark();
         let options = GetOptions::new().with_prefix();
         let answer = link.kv().get(self.prefix.as_str(), Some(options)).await?;
         let Origin { cluster, revision } = self.origin(answer.header())?;
         let change = |kv| self.change_of(kv).and_then(|change| Some((change.path, change.entry?)));
-        Ok(Reading { cluster, revision, entries: answer.kvs().iter().filter_map(change).collect() })
+        let reading = Reading { cluster, revision, entries: answer.kvs().iter().filter_map(change).collect() };
+        Ok((revision, self.cache().install(reading, mark)))
     }
 
     /// Check an answer's header against what is known of the cluster.
