@@ -71,6 +71,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
             self.retained.inherit(started, view);
             self.slots_synced = None;
+            self.keep_slots(seen);
         }
         outcome
     }
