@@ -191,3 +191,70 @@ impl fmt::Debug for Conninfo {
         f.debug_map().entries(shown).finish()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Secret;
+
+    fn address() -> Address {
+        Address { host: "127.0.0.1".to_owned(), port: 26_431, database: "postgres".to_owned() }
+    }
+
+    fn credentials(options: &[(&str, &str)]) -> Credentials {
+        Credentials {
+            username: "replicator".to_owned(),
+            password: Some(Secret::new("hush")),
+            options: options.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect(),
+            sslpassword: None,
+        }
+    }
+
+    fn standby(credentials: &Credentials, version: u32) -> String {
+        let passfile = Some(Path::new("/run/pgpass 2"));
+        let member = MemberName::from("node-2");
+        let version = Version::new(version, 0);
+        Conninfo::for_standby(&address(), credentials, &member, passfile, None, version).to_string()
+    }
+
+    #[test]
+    fn keys_stand_in_their_fixed_order() {
+        let expected = "dbname=postgres user=replicator passfile=/run/pgpass\\ 2 host=127.0.0.1 port=26431 sslmode=prefer \
+                        application_name=node-2 gssencmode=prefer channel_binding=prefer";
+        assert_eq!(standby(&credentials(&[]), 15), expected);
+        assert_eq!(standby(&credentials(&[]), 17), format!("{expected} sslnegotiation=postgres"));
+        let options = [("sslmode", "verify-ca"), ("sslrootcert", "/ca.pem"), ("sslcrldir", "/crl"), ("odd", "x")];
+        let text = standby(&credentials(&options), 13);
+        assert!(text.contains(" sslmode=verify-ca sslrootcert=/ca.pem application_name="), "{text}");
+        assert!(standby(&credentials(&options), 14).contains(" sslcrldir=/crl "));
+    }
+
+    #[test]
+    fn programs_are_told_no_secret() {
+        let mut credentials = credentials(&[("password", "hush"), ("sslpassword", "hush"), ("sslmode", "require")]);
+        credentials.sslpassword = Some(Secret::new("hush"));
+        let program = Conninfo::for_program(&address(), &credentials, Version::new(15, 0)).to_string();
+        assert_eq!(program, "dbname=postgres user=replicator host=127.0.0.1 port=26431 sslmode=require");
+        assert!(standby(&credentials, 15).contains(" sslpassword=hush "));
+        let shown = format!("{:?}", Conninfo::parse(&standby(&credentials, 15)).expect("our own"));
+        assert!(!shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
+    fn every_value_reads_back() {
+        for value in ["", " ", "a b", "it's", "back\\slash", "tab\there", "line\nbreak", "é🐘=\"$&%#?:", "'", "\\"] {
+            let written = Conninfo::default().with("host", value).with("port", "1");
+            assert_eq!(Conninfo::parse(&written.to_string()), Some(written), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn strings_of_others_are_read_as_libpq_reads_them() {
+        let read = Conninfo::parse(" host = 'a b\\'c'  port=5 user=  x\\ y ").expect("well formed");
+        assert_eq!((read.get("host"), read.get("port"), read.get("user")), (Some("a b'c"), Some("5"), Some("x y")));
+        for broken in ["host", "host='a", "a b=c", "=x", "postgres://h/db"] {
+            assert_eq!(Conninfo::parse(broken), None, "{broken:?}");
+        }
+        assert_eq!(Conninfo::parse("  "), Some(Conninfo::default()));
+    }
+}

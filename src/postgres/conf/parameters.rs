@@ -231,3 +231,139 @@ pub fn single_mode_options(
     options.extend(port.map(|value| ("port".to_owned(), value.to_string())));
     options.into_iter().map(|(name, value)| format!("--{name}={value}")).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Map, json};
+
+    const V15: Version = Version::new(15, 18);
+
+    fn built(parameters: Value) -> (ServerParameters, Vec<Warning>) {
+        let parameters: Map<String, Value> = parameters.as_object().expect("a map").clone();
+        let identity =
+            Identity { listen_addresses: "10.0.0.1,::1".to_owned(), port: 5433, cluster_name: "demo".to_owned() };
+        server_parameters(&ServerSettings { parameters, ..ServerSettings::default() }, &identity, V15)
+    }
+
+    fn done(warnings: &[Warning]) -> Vec<(&str, &str, Done)> {
+        warnings.iter().map(|warning| (warning.name.as_str(), warning.value.as_str(), warning.done.clone())).collect()
+    }
+
+    #[test]
+    fn without_settings_the_defaults_stand_on_the_command_line_in_the_tables_order() {
+        let (server, warnings) = built(json!({}));
+        let expected = "--listen_addresses=10.0.0.1,::1 --port=5433 --cluster_name=demo --wal_level=replica \
+                        --hot_standby=on --max_connections=100 --max_wal_senders=10 --max_prepared_transactions=0 \
+                        --max_locks_per_transaction=64 --track_commit_timestamp=off --max_replication_slots=10 \
+                        --max_worker_processes=8 --wal_log_hints=on";
+        assert_eq!(server.command_line().join(" "), expected);
+        assert_eq!(server.all().len(), 14);
+        assert_eq!((server.get("wal_keep_size"), server.get("port")), (Some("128MB"), Some("5433")));
+        assert_eq!(warnings, []);
+    }
+
+    #[test]
+    fn good_values_are_taken_in_their_normal_form() {
+        let (server, warnings) = built(json!({
+            "WAL_LEVEL": "Logical", "max_connections": "30.4", "hot_standby": "yes", "wal_log_hints": false,
+            "max_worker_processes": 16, "wal_keep_size": "1GB", "Work_Mem": "9MB", "my.knob": true,
+        }));
+        let expected = [
+            ("wal_level", "logical"),
+            ("max_connections", "30"),
+            ("hot_standby", "on"),
+            ("wal_log_hints", "off"),
+            ("max_worker_processes", "16"),
+            ("wal_keep_size", "1GB"),
+            ("work_mem", "9MB"),
+            ("my.knob", "on"),
+        ];
+        for (name, value) in expected {
+            assert_eq!(server.get(name), Some(value), "{name}");
+        }
+        assert_eq!(warnings, []);
+        assert_eq!(built(json!({"wal_level": "hot_standby"})).0.get("wal_level"), Some("replica"));
+    }
+
+    #[test]
+    fn bad_values_give_the_default_and_a_warning() {
+        let cases = [
+            ("max_wal_senders", json!(1), "10"),
+            ("wal_level", json!("minimal"), "replica"),
+            ("hot_standby", json!("off"), "on"),
+            ("max_connections", json!(null), "100"),
+            ("max_connections", json!([100]), "100"),
+            ("max_connections", json!("100kB"), "100"),
+            ("track_commit_timestamp", json!("maybe"), "off"),
+            ("wal_keep_size", json!("15MB"), "128MB"),
+            ("wal_keep_segments", json!(0), "128MB"),
+        ];
+        for (name, value, default) in cases {
+            let (server, warnings) = built(json!({ name: value }));
+            let kept = if name.starts_with("wal_keep") { "wal_keep_size" } else { name };
+            assert_eq!(server.get(kept), Some(default), "{name}");
+            let [warning] = &warnings[..] else { panic!("one warning for {name}: {warnings:?}") };
+            assert_eq!((warning.name.as_str(), &warning.done), (name, &Done::Defaulted(default.to_owned())));
+        }
+    }
+
+    #[test]
+    fn the_address_is_nobody_elses_to_set() {
+        let (server, warnings) = built(json!({"port": 1, "cluster_name": "x"}));
+        assert_eq!((server.get("port"), server.get("cluster_name")), (Some("5433"), Some("demo")));
+        assert_eq!(done(&warnings), [("port", "1", Done::Ignored), ("cluster_name", "x", Done::Ignored)]);
+    }
+
+    #[test]
+    fn a_value_too_large_is_clamped_on_the_command_line_too() {
+        let (server, warnings) = built(json!({"max_connections": 300_000}));
+        assert!(server.command_line().contains(&"--max_connections=262143".to_owned()));
+        assert_eq!(done(&warnings), [("max_connections", "300000", Done::Clamped("262143".to_owned()))]);
+    }
+
+    #[test]
+    fn segments_to_keep_are_converted() {
+        let size = |parameters| built(parameters).0.all();
+        let converted = size(json!({"wal_keep_segments": 10}));
+        assert_eq!(converted.get("wal_keep_size").map(String::as_str), Some("160MB"));
+        assert_eq!(converted.get("wal_keep_segments"), None);
+        let both = size(json!({"wal_keep_segments": 10, "wal_keep_size": 64}));
+        assert_eq!(both.get("wal_keep_size").map(String::as_str), Some("64"));
+    }
+
+    #[test]
+    fn a_standby_has_no_less_than_its_primary_had() {
+        let (mut server, _) = built(json!({"max_connections": 50, "max_worker_processes": 20}));
+        let minimums = StandbyMinimums {
+            max_connections: Some(120),
+            max_prepared_transactions: Some(0),
+            max_locks_per_transaction: None,
+            max_worker_processes: Some(8),
+            max_wal_senders: Some(10),
+        };
+        let pending = server.raise_for_standby(&minimums);
+        let entry = PendingRestart { old_value: "120".to_owned(), new_value: "50".to_owned() };
+        assert_eq!(pending, PendingRestarts::from([("max_connections".to_owned(), entry)]));
+        assert!(server.command_line().contains(&"--max_connections=120".to_owned()));
+        assert_eq!(server.all().get("max_connections").map(String::as_str), Some("120"));
+        assert_eq!(server.get("max_worker_processes"), Some("20"));
+        assert_eq!(server.raise_for_standby(&minimums), PendingRestarts::new());
+    }
+
+    #[test]
+    fn a_single_server_gets_only_what_was_asked_for() {
+        let parameters = json!({"fsync": false, "Work_Mem": "9MB", "log_line_prefix": "it's %m"});
+        let parameters = parameters.as_object().expect("a map");
+        let expected =
+            ["--fsync=off", "--listen_addresses=*", "--log_line_prefix=it's %m", "--port=5433", "--work_mem=9MB"];
+        assert_eq!(single_mode_options(Some("*"), Some(5433), parameters), expected);
+        assert_eq!(single_mode_options(None, None, &Map::new()), Vec::<String>::new());
+    }
+
+    #[test]
+    fn controlled_parameters_are_known_in_any_case() {
+        assert!(is_controlled("Max_Connections") && is_controlled("wal_keep_segments") && is_controlled("port"));
+        assert!(!is_controlled("work_mem"));
+    }
+}

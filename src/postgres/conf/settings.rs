@@ -5,6 +5,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::{Map, Value, json};
+
 use crate::config::units;
 
 use super::values::number_text;
@@ -25,6 +27,14 @@ pub struct SettingRow {
     pub source: String,
     /// The file holds another value that only a restart will bring.
     pub pending_restart: bool,
+}
+
+impl SettingRow {
+    /// Whether the value is that of the session that asked, which hides the server's own: set by the connection's
+    /// options, for its role or its database.
+    fn is_of_session(&self) -> bool {
+        matches!(self.source.as_str(), "client" | "session" | "user" | "database" | "database user" | "global")
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +89,14 @@ pub struct PendingRestart {
 
 pub type PendingRestarts = BTreeMap<String, PendingRestart>;
 
+/// As published: `{"max_connections": {"old_value": "60", "new_value": "120"}}`.
+pub fn pending_json(pending: &PendingRestarts) -> Map<String, Value> {
+    let entry = |(name, entry): (&String, &PendingRestart)| {
+        (name.clone(), json!({"old_value": entry.old_value, "new_value": entry.new_value}))
+    };
+    pending.iter().map(entry).collect()
+}
+
 /// What came out.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Comparison {
@@ -90,7 +108,7 @@ pub struct Comparison {
     pub unknown: BTreeSet<String>,
 }
 
-/// Compares the wanted parameters with the server's. `last` is what was configured before: parameters that it has and
+/// Compares the wanted parameters (checked ones, see [`super::validate`]) with the server's. `last` is what was configured before: parameters that it has and
 /// `wanted` has not are removed ones, and a change back to what the server runs with is a change as well.
 pub fn compare(wanted: &Parameters, last: &Parameters, rows: &[SettingRow]) -> Comparison {
     let rows: BTreeMap<String, &SettingRow> = rows.iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
@@ -134,6 +152,7 @@ fn compare_one(
         return;
     }
     let differs = match wanted {
+        Some(wanted) if row.is_of_session() => !last.is_some_and(|last| is_same_text(row, wanted, last)),
         Some(wanted) if name == "wal_buffers" => !is_same(row, wanted) && !is_automatic_wal_buffers(row, wanted, rows),
         Some(wanted) => !is_same(row, wanted),
         None => true,
@@ -238,4 +257,142 @@ fn name_of(unit: &str) -> &str {
 
 fn multiplier(unit: &str) -> f64 {
     unit[..unit.len() - name_of(unit).len()].parse().unwrap_or(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ROWS: [(&str, &str, &str, VarType, Context); 16] = [
+        ("work_mem", "9216", "kB", VarType::Integer, Context::Reload),
+        ("shared_buffers", "16384", "8kB", VarType::Integer, Context::Postmaster),
+        ("wal_buffers", "512", "8kB", VarType::Integer, Context::Postmaster),
+        ("wal_segment_size", "16777216", "B", VarType::Integer, Context::Internal),
+        ("wal_block_size", "8192", "", VarType::Integer, Context::Internal),
+        ("max_connections", "60", "", VarType::Integer, Context::Postmaster),
+        ("autovacuum_vacuum_cost_delay", "2", "ms", VarType::Real, Context::Reload),
+        ("checkpoint_timeout", "300", "s", VarType::Integer, Context::Reload),
+        ("huge_pages", "try", "", VarType::Enum, Context::Postmaster),
+        ("synchronous_commit", "on", "", VarType::Enum, Context::Reload),
+        ("fsync", "on", "", VarType::Bool, Context::Reload),
+        ("TimeZone", "Etc/UTC", "", VarType::String, Context::Reload),
+        ("hot_standby", "on", "", VarType::Bool, Context::Postmaster),
+        ("primary_conninfo", "", "", VarType::String, Context::Reload),
+        ("statement_timeout", "2000", "ms", VarType::Integer, Context::Reload),
+        ("pg_stat_statements.max", "5000", "", VarType::Integer, Context::Postmaster),
+    ];
+
+    fn rows() -> Vec<SettingRow> {
+        let row = |(name, setting, unit, vartype, context): (&str, &str, &str, VarType, Context)| SettingRow {
+            name: name.to_owned(),
+            setting: setting.to_owned(),
+            unit: Some(unit.to_owned()).filter(|unit| !unit.is_empty()),
+            vartype,
+            context,
+            source: if name == "statement_timeout" { "client" } else { "configuration file" }.to_owned(),
+            pending_restart: matches!(name, "max_connections" | "hot_standby" | "primary_conninfo"),
+        };
+        ROWS.map(row).to_vec()
+    }
+
+    fn parameters(pairs: &[(&str, &str)]) -> Parameters {
+        pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    fn changed(wanted: &[(&str, &str)], last: &[(&str, &str)]) -> Vec<String> {
+        compare(&parameters(wanted), &parameters(last), &rows()).changed.into_iter().collect()
+    }
+
+    #[test]
+    fn values_are_compared_as_the_server_reads_them() {
+        let same = [
+            ("work_mem", "9MB"),
+            ("shared_buffers", "128MB"),
+            ("wal_buffers", "-1"),
+            ("wal_buffers", "4MB"),
+            ("autovacuum_vacuum_cost_delay", "2000us"),
+            ("checkpoint_timeout", "5min"),
+            ("huge_pages", "TRY"),
+            ("synchronous_commit", "true"),
+            ("fsync", "yes"),
+            ("timezone", "Etc/UTC"),
+            ("hot_standby", "off"),
+            ("primary_conninfo", "host=elsewhere"),
+            ("wal_block_size", "4096"),
+        ];
+        for (name, value) in same {
+            assert_eq!(changed(&[(name, value)], &[(name, value)]), [""; 0], "{name}");
+        }
+        let different =
+            [("work_mem", "9kB"), ("fsync", "off"), ("huge_pages", "on"), ("timezone", "utc"), ("wal_buffers", "2MB")];
+        for (name, value) in different {
+            assert_eq!(changed(&[(name, value)], &[(name, value)]), [name], "{name}");
+        }
+    }
+
+    #[test]
+    fn what_needs_a_restart_is_told_with_both_values() {
+        let wanted = parameters(&[("max_connections", "120"), ("shared_buffers", "1536MB"), ("work_mem", "1MB")]);
+        let result = compare(&wanted, &wanted, &rows());
+        let expected = json!({
+            "max_connections": {"old_value": "60", "new_value": "120"},
+            "shared_buffers": {"old_value": "128MB", "new_value": "1536MB"},
+        });
+        assert_eq!(Value::Object(pending_json(&result.pending)), expected);
+        assert_eq!(result.changed.len(), 3);
+    }
+
+    #[test]
+    fn removed_and_taken_back_parameters_are_changes() {
+        assert_eq!(changed(&[], &[("work_mem", "9MB")]), ["work_mem"]);
+        assert_eq!(changed(&[("max_connections", "60")], &[("max_connections", "120")]), ["max_connections"]);
+        let removed = compare(&parameters(&[]), &parameters(&[("max_connections", "120")]), &rows());
+        let entry = PendingRestart { old_value: "60".to_owned(), new_value: "?".to_owned() };
+        assert_eq!(removed.pending.get("max_connections"), Some(&entry));
+    }
+
+    #[test]
+    fn what_the_session_hides_is_compared_with_the_last_configuration() {
+        assert_eq!(changed(&[("statement_timeout", "30s")], &[("statement_timeout", "30000")]), [""; 0]);
+        assert_eq!(changed(&[("statement_timeout", "30s")], &[("statement_timeout", "20s")]), ["statement_timeout"]);
+        assert_eq!(changed(&[("statement_timeout", "2s")], &[]), ["statement_timeout"]);
+    }
+
+    #[test]
+    fn names_that_the_server_does_not_know_are_told_apart() {
+        let wanted = parameters(&[("bogus", "1"), ("my.knob", "1"), ("pg_stat_statements.max", "5000")]);
+        let result = compare(&wanted, &parameters(&[]), &rows());
+        assert_eq!(result.unknown, BTreeSet::from(["bogus".to_owned()]));
+        assert_eq!(result.changed, BTreeSet::from(["my.knob".to_owned()]));
+        assert_eq!(changed(&[("my.knob", "1")], &[("my.knob", "1")]), [""; 0]);
+        assert_eq!(changed(&[], &[("my.knob", "1")]), ["my.knob"]);
+    }
+
+    #[test]
+    fn the_servers_own_list_leaves_out_what_is_not_reported() {
+        let rows = rows();
+        let names: Vec<&str> = pending_of_server(&rows).iter().map(|row| row.name.as_str()).collect();
+        assert_eq!(names, ["max_connections"]);
+    }
+
+    #[test]
+    fn numbers_are_shown_in_the_largest_exact_unit() {
+        let rows = rows();
+        let row = |name: &str| rows.iter().find(|row| row.name == name).expect("a known row");
+        let cases = [
+            ("shared_buffers", "16384", "128MB"),
+            ("shared_buffers", "16385", "131080kB"),
+            ("work_mem", "1048576", "1GB"),
+            ("wal_buffers", "-1", "-1"),
+            ("checkpoint_timeout", "300", "5min"),
+            ("checkpoint_timeout", "90", "90s"),
+            ("autovacuum_vacuum_cost_delay", "2.5", "2500us"),
+            ("max_connections", "0100", "64"),
+            ("fsync", "on", "on"),
+            ("work_mem", "lots", "lots"),
+        ];
+        for (name, value, expected) in cases {
+            assert_eq!(readable(row(name), value), expected, "{name} {value}");
+        }
+    }
 }
