@@ -3,10 +3,43 @@
 //!
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
+mod bootstrap;
+mod client;
+mod document;
+mod dynamic;
+mod effective;
+mod error;
+mod etcd;
+mod hidden;
+mod load;
+mod manual;
+mod merge;
+mod node;
+mod options;
+mod policy;
+mod raw;
+mod reader;
+mod redact;
 mod secret;
+mod server;
+mod sources;
+mod unbuilt;
 pub mod units;
+mod unknown;
+pub mod words;
+mod yaml;
 
+pub use client::ClientConfig;
+pub use document::{ClusterVariable, Origin};
+pub use effective::{Effective, EffectiveLine};
+pub use error::{ConfigError, ConfigErrors};
+pub use hidden::is_hidden_from_children;
+pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
+pub use manual::manual;
+pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
+pub use policy::policy;
 pub use secret::Secret;
+pub use server::default_pg_hba;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -36,6 +69,13 @@ pub struct Config {
     pub bootstrap: BootstrapConfig,
     /// What a person should know at start: unknown variables, overridden values, settings not carried out yet.
     pub warnings: Vec<String>,
+    /// The variables that gave a part of `bootstrap.dcs`.
+    pub cluster_variables: Vec<ClusterVariable>,
+    /// `MALLOC_ARENA_MAX` for PostgreSQL's processes, from PG_MALLOC_ARENA_MAX.
+    pub malloc_arena_max: Option<String>,
+    /// Whether PostgreSQL's account has a name, so that `peer` can work on the socket.
+    pub account: Account,
+    effective: Effective,
 }
 
 #[derive(Clone, Debug)]
@@ -226,6 +266,10 @@ pub struct BootstrapConfig {
     pub pg_hba: Vec<String>,
     /// Command line of `post_bootstrap`/`post_init`, already split; empty: none.
     pub post_bootstrap: Vec<String>,
+    /// May this member initialise a cluster? Not where a document names the DCS and has no `bootstrap` section.
+    pub may_initialise: Switch,
+    /// A single server only: how clients from other hosts authenticate (POSTGRES_HOST_AUTH_METHOD).
+    pub host_auth_method: String,
 }
 
 /// The `config` key, checked. Unknown keys are kept in the document and ignored here.
@@ -242,6 +286,20 @@ pub struct Dynamic {
     pub member_slots_ttl: Duration,
     pub use_slots: Switch,
     pub server: ServerSettings,
+    /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
+    pub remove_diverged_data: Option<Switch>,
     /// Settings that data or availability hang on and that this version does not carry out yet, as `name: value`.
     pub refused: Vec<String>,
 }
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,180 @@
+//! The section `bootstrap`: what the cluster's configuration is at first, and how the first data directory is made.
+
+use serde_json::{Map, Value, json};
+
+use super::document::Origin;
+use super::load::Account;
+use super::options::{Tool, arguments};
+use super::reader::{Reader, as_switch};
+use super::{BootstrapConfig, Dynamic, words};
+use crate::core::policy::{Mode, Switch};
+
+/// Keys that every member reads as booleans. The reference takes the text `off` for true in some of them, so words
+/// become booleans before they reach the cluster.
+const SWITCHES: [&str; 4] = ["synchronous_mode", "synchronous_mode_strict", "failsafe_mode", "check_timeline"];
+const POSTGRESQL_SWITCHES: [&str; 2] = ["use_pg_rewind", "use_slots"];
+
+pub(super) fn read(reader: &mut Reader<'_>, account: &Account, mode: Mode) -> BootstrapConfig {
+    let post_bootstrap = match reader.command("bootstrap.post_bootstrap") {
+        command if command.is_empty() => reader.command("bootstrap.post_init"),
+        command => {
+            let _is_known_too = reader.value("bootstrap.post_init");
+            command
+        }
+    };
+    let host_auth_method = reader.text_or("environment.host_auth_method", "scram-sha-256");
+    let mut pg_hba = reader.lines("bootstrap.pg_hba").unwrap_or_default();
+    if mode == Mode::Single {
+        pg_hba.push(single_server_line(reader, &host_auth_method));
+    }
+    BootstrapConfig {
+        dcs: dcs(reader),
+        initdb: initdb(reader, account),
+        pg_hba,
+        post_bootstrap,
+        may_initialise: may_initialise(reader, mode),
+        host_auth_method,
+    }
+}
+
+/// What the official image appends to the pg_hba.conf that initdb made.
+fn single_server_line(reader: &mut Reader<'_>, method: &str) -> String {
+    const METHODS: [&str; 10] =
+        ["scram-sha-256", "md5", "password", "trust", "reject", "cert", "ldap", "radius", "pam", "gss"];
+    if !METHODS.contains(&method.split(' ').next().unwrap_or_default()) || method.contains(['\n', '\0']) {
+        reader.wrong("environment.host_auth_method", "a method of pg_hba.conf, such as scram-sha-256");
+    }
+    if method == "trust" {
+        reader.report.warn("POSTGRES_HOST_AUTH_METHOD is trust: whoever reaches the port is let in without a password");
+    }
+    format!("host all all all {method}")
+}
+
+/// A document that names the DCS and has no `bootstrap` section leaves the initialisation to other members, as in the
+/// reference.
+fn may_initialise(reader: &mut Reader<'_>, mode: Mode) -> Switch {
+    let names_dcs = reader.document.base.as_ref().is_some_and(|base| base.contains_key("etcd3"));
+    if mode == Mode::Single || !names_dcs || reader.document.get("bootstrap").is_some() {
+        return Switch::On;
+    }
+    reader.report.warn(
+        "the configuration has no bootstrap section: this member joins a cluster but never initialises one (with \
+         bootstrap: {} it would)",
+    );
+    Switch::Off
+}
+
+fn dcs(reader: &mut Reader<'_>) -> Map<String, Value> {
+    let in_base = reader.document.base.as_ref().and_then(|base| base.get("bootstrap")?.get("dcs"));
+    let mut dcs = reader.map("bootstrap.dcs").cloned().unwrap_or_default();
+    if in_base.is_none() {
+        add_defaults(reader, &mut dcs);
+    }
+    for key in SWITCHES {
+        normalise(&mut dcs, key);
+    }
+    if let Some(Value::Object(postgresql)) = dcs.get_mut("postgresql") {
+        for key in POSTGRESQL_SWITCHES {
+            normalise(postgresql, key);
+        }
+    }
+    let without_effect = Dynamic::without_effect(&Value::Object(dcs.clone()));
+    without_effect.into_iter().for_each(|warning| reader.report.warn(format!("bootstrap.dcs: {warning}")));
+    match Dynamic::parse(&Value::Object(dcs.clone())) {
+        Ok(dynamic) => {
+            for refused in &dynamic.refused {
+                let key = refused.split(':').next().unwrap_or(refused);
+                let path = format!("bootstrap.dcs.{key}");
+                reader.error(&path, format!("{refused} given"), "nothing: this version does not carry it out yet");
+            }
+        }
+        Err(problems) => {
+            for problem in problems {
+                let key = problem.split(':').next().unwrap_or(&problem);
+                reader.error(&format!("bootstrap.dcs.{key}"), problem.clone(), "a value that members accept");
+            }
+        }
+    }
+    dcs
+}
+
+/// What a cluster that was configured by variables alone starts with, where the variables don't say otherwise.
+fn add_defaults(reader: &mut Reader<'_>, dcs: &mut Map<String, Value>) {
+    let defaults = [("ttl", json!(30)), ("loop_wait", json!(10)), ("retry_timeout", json!(10))];
+    let defaults = defaults.into_iter().chain([("maximum_lag_on_failover", json!(1_048_576))]);
+    for (key, value) in defaults {
+        if !dcs.contains_key(key) {
+            reader.note(&format!("bootstrap.dcs.{key}"), &value.to_string(), Origin::Default);
+            dcs.insert(key.to_owned(), value);
+        }
+    }
+    let postgresql = dcs.entry("postgresql").or_insert_with(|| json!({}));
+    let Value::Object(postgresql) = postgresql else { return };
+    for key in POSTGRESQL_SWITCHES {
+        if !postgresql.contains_key(key) {
+            reader.note(&format!("bootstrap.dcs.postgresql.{key}"), "true", Origin::Default);
+            postgresql.insert(key.to_owned(), Value::Bool(true));
+        }
+    }
+}
+
+fn normalise(map: &mut Map<String, Value>, key: &str) {
+    if let Some(value) = map.get_mut(key)
+        && let Value::String(_) = value
+        && let Some(switch) = as_switch(value)
+    {
+        *value = Value::Bool(switch.is_on());
+    }
+}
+
+/// The arguments of initdb. How connections authenticate is always said, since initdb's own default is `trust`.
+fn initdb(reader: &mut Reader<'_>, account: &Account) -> Vec<String> {
+    let mut given = Vec::new();
+    let mut problems = Vec::new();
+    if let Some(value) = reader.value("bootstrap.initdb") {
+        let (arguments, found) = arguments(value, Tool::Initdb);
+        given.extend(arguments);
+        problems.extend(found.into_iter().map(|problem| ("bootstrap.initdb", problem)));
+    }
+    if let Some(text) = reader.text("environment.initdb_args") {
+        match words::split(&text) {
+            Some(words) => given.extend(words),
+            None => problems.push(("environment.initdb_args", "a quote that is not closed".to_owned())),
+        }
+    }
+    for argument in &given {
+        let name = argument.trim_start_matches('-').split('=').next().unwrap_or_default();
+        let is_short =
+            !argument.starts_with("--") && ["-D", "-U", "-W"].iter().any(|short| argument.starts_with(short));
+        if is_short || ["pgdata", "pwfile", "username", "pwprompt"].contains(&name) {
+            problems.push(("environment.initdb_args", format!("the option {name} may not be set")));
+        }
+    }
+    for (path, problem) in problems {
+        let path = if reader.document.get(path).is_some() { path } else { "bootstrap.initdb" };
+        reader.error(path, problem, "options of initdb without directory, user and password");
+    }
+    let socket = match account {
+        Account::Named(_) => "--auth-local=peer",
+        Account::Unnamed => "--auth-local=scram-sha-256",
+    };
+    let names = |name: &str| given.iter().any(|given| given.split('=').next() == Some(name) || given == "-A");
+    let mut added = Vec::new();
+    if given.is_empty() {
+        added.push("--data-checksums");
+    }
+    if !names("--auth") && !names("--auth-local") {
+        added.push(socket);
+    }
+    if !names("--auth") && !names("--auth-host") {
+        added.push("--auth-host=scram-sha-256");
+    }
+    if !added.is_empty() {
+        reader.note("bootstrap.initdb (added)", &added.join(" "), Origin::Default);
+    }
+    given.extend(added.into_iter().map(str::to_owned));
+    if let Some(folder) = reader.text("environment.initdb_waldir") {
+        given.push(format!("--waldir={folder}"));
+    }
+    given
+}

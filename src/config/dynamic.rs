@@ -1,0 +1,308 @@
+//! The cluster's own configuration, the `config` key: lenient where the reference is (a bad value means the default),
+//! strict where it rejects a whole document, and plain about what this version does not carry out.
+
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::reader::{as_lines, as_switch};
+use super::{Dynamic, ServerSettings, redact, units};
+use crate::core::policy::{Pause, Switch, Timing};
+
+const NOT_AN_OBJECT: &str = "the document: not a JSON object";
+
+impl Dynamic {
+    /// Read the document. `Err`: members keep the configuration that they had; each entry is `key: what is wrong`.
+    pub fn parse(document: &Value) -> Result<Dynamic, Vec<String>> {
+        let Value::Object(map) = document else { return Err(vec![NOT_AN_OBJECT.to_owned()]) };
+        let mut problems = Vec::new();
+        let timing = timing(map, &mut problems);
+        let none = Map::new();
+        let postgresql = map.get("postgresql").and_then(Value::as_object).unwrap_or(&none);
+        let server = server(postgresql, &mut problems);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let number = |key: &str, default| whole(map.get(key), None).unwrap_or(default);
+        let seconds = |key: &str, old_key: &str, default| {
+            let given = if map.contains_key(key) { map.get(key) } else { map.get(old_key) };
+            Duration::from_secs(whole(given, None).unwrap_or(default))
+        };
+        Ok(Dynamic {
+            timing,
+            maximum_lag_on_failover: number("maximum_lag_on_failover", 1_048_576),
+            primary_start_timeout: seconds("primary_start_timeout", "master_start_timeout", 300),
+            primary_stop_timeout: seconds("primary_stop_timeout", "master_stop_timeout", 0),
+            check_timeline: switch(map.get("check_timeline")),
+            pause: if switch(map.get("pause")).is_on() { Pause::Paused } else { Pause::Running },
+            max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
+            member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
+            use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
+            remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
+            server,
+            refused: refused(map),
+        })
+    }
+
+    /// Why a PATCH or a PUT with this body must be refused; each entry is `key: what is wrong`. Keys that a PATCH
+    /// removes (`null`) are never a problem.
+    pub fn problems_of_patch(body: &Value) -> Vec<String> {
+        let Value::Object(map) = body else { return vec![NOT_AN_OBJECT.to_owned()] };
+        let mut given = map.clone();
+        given.retain(|_, value| !value.is_null());
+        let parsed = Dynamic::parse(&Value::Object(given.clone()));
+        let unbuilt =
+            refused(&given).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
+        parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
+    }
+
+    /// Warnings about settings in this document that this version reads from a node's own configuration only, although
+    /// the reference takes them from both.
+    pub fn without_effect(document: &Value) -> Vec<String> {
+        const NODE_ONLY: [&str; 17] = [
+            "callbacks",
+            "create_replica_methods",
+            "create_replica_method",
+            "basebackup",
+            "rewind",
+            "pre_promote",
+            "before_stop",
+            "pg_ctl_timeout",
+            "use_unix_socket",
+            "use_unix_socket_repl",
+            "krbsrvname",
+            "custom_conf",
+            "config_base_name",
+            "bin_dir",
+            "bin_name",
+            "database",
+            "remove_data_directory_on_rewind_failure",
+        ];
+        let postgresql = document.get("postgresql").and_then(Value::as_object);
+        let keys = postgresql.into_iter().flat_map(Map::keys).filter(|key| NODE_ONLY.contains(&key.as_str()));
+        let text = "has no effect in the cluster's configuration; set it in each node's own";
+        keys.map(|key| format!("postgresql.{key} {text}")).collect()
+    }
+}
+
+impl Default for Dynamic {
+    /// What an empty document means.
+    fn default() -> Self {
+        Dynamic::parse(&Value::Object(Map::new())).expect("an empty document has nothing that could be wrong")
+    }
+}
+
+fn timing(map: &Map<String, Value>, problems: &mut Vec<String>) -> Timing {
+    let default = Timing::default();
+    let mut timer = |key: &str, default| match map.get(key) {
+        None => default,
+        Some(value) => timer(value).unwrap_or_else(|| {
+            problems.push(format!("{key}: {}, not a whole number of seconds", redact::given(key, value)));
+            default
+        }),
+    };
+    Timing {
+        ttl: timer("ttl", default.ttl),
+        loop_wait: timer("loop_wait", default.loop_wait),
+        retry_timeout: timer("retry_timeout", default.retry_timeout),
+    }
+}
+
+/// A timer: a number, its fraction cut, or a whole number as text. Below zero is zero, and raised later.
+fn timer(value: &Value) -> Option<Duration> {
+    /// Longer than any lease can be granted for.
+    const SECONDS_MAX: u64 = 1 << 31;
+    let seconds = match value {
+        Value::Number(number) => number.as_f64()?.trunc(),
+        Value::String(text) => text.trim().parse::<i64>().ok()? as f64,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    Some(Duration::from_secs((seconds.max(0.0) as u64).min(SECONDS_MAX)))
+}
+
+/// A whole number that is not negative; a negative one is 0. `None` for anything that is no number.
+fn whole(value: Option<&Value>, unit: Option<&str>) -> Option<u64> {
+    let number = match value? {
+        Value::Number(number) => number.as_f64()?.round_ties_even(),
+        Value::String(text) => units::parse_int(text, unit)? as f64,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
+    };
+    Some(number.max(0.0) as u64)
+}
+
+/// A boolean word or a boolean; anything else is off.
+fn switch(value: Option<&Value>) -> Switch {
+    value.and_then(as_switch).unwrap_or(Switch::Off)
+}
+
+/// A flag that the reference only tests for being something. Words are read as words all the same: its text `off`
+/// means on only by accident.
+fn truthy(value: &Value) -> Switch {
+    let is_something = match value {
+        Value::Null => false,
+        Value::Bool(value) => *value,
+        Value::Number(number) => number.as_f64() != Some(0.0),
+        Value::String(text) => !text.is_empty(),
+        Value::Array(items) => !items.is_empty(),
+        Value::Object(map) => !map.is_empty(),
+    };
+    as_switch(value).unwrap_or(Switch::from(is_something))
+}
+
+fn server(postgresql: &Map<String, Value>, problems: &mut Vec<String>) -> ServerSettings {
+    let parameters = match postgresql.get("parameters") {
+        None | Some(Value::Null) => Map::new(),
+        Some(Value::Object(parameters)) => parameters.clone(),
+        Some(other) => {
+            problems.push(format!("postgresql.parameters: {}, not a map", redact::given("", other)));
+            Map::new()
+        }
+    };
+    let lines = |key: &str| postgresql.get(key).and_then(as_lines).filter(|lines| !lines.is_empty());
+    ServerSettings {
+        parameters,
+        pg_hba: lines("pg_hba"),
+        pg_ident: lines("pg_ident"),
+        recovery_conf: postgresql.get("recovery_conf").and_then(Value::as_object).cloned(),
+        use_pg_rewind: postgresql.get("use_pg_rewind").map(truthy),
+    }
+}
+
+/// Settings in this document that data or availability hang on and that are not carried out.
+fn refused(map: &Map<String, Value>) -> Vec<String> {
+    const MAPS: [&str; 4] = ["slots", "permanent_replication_slots", "permanent_slots", "ignore_slots"];
+    let mut refused = Vec::new();
+    let mut refuse = |key: &str, value: &Value| refused.push(format!("{key}: {}", redact::shown(key, value)));
+    if let Some(value) = map.get("synchronous_mode") {
+        let is_quorum = value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum"));
+        if is_quorum || switch(Some(value)).is_on() {
+            refuse("synchronous_mode", value);
+        }
+    }
+    for key in ["synchronous_mode_strict", "failsafe_mode"] {
+        if let Some(value) = map.get(key).filter(|value| switch(Some(value)).is_on()) {
+            refuse(key, value);
+        }
+    }
+    if let Some(Value::Object(standby)) = map.get("standby_cluster") {
+        let is_set = |key: &str| standby.get(key).is_some_and(|value| truthy(value).is_on() || value.is_number());
+        if ["host", "port", "restore_command"].iter().any(|key| is_set(key)) {
+            refuse("standby_cluster", &Value::from("a map"));
+        }
+    }
+    for key in MAPS {
+        let names = match map.get(key) {
+            Some(Value::Object(slots)) => {
+                let present = slots.iter().filter(|(_, slot)| !slot.is_null());
+                present.map(|(name, _)| name.clone()).collect()
+            }
+            Some(Value::Array(slots)) => slots.iter().map(|_| "an entry".to_owned()).collect::<Vec<_>>(),
+            _ => Vec::new(),
+        };
+        if !names.is_empty() {
+            refuse(key, &Value::from(names.join(", ")));
+        }
+    }
+    refused
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn seconds(seconds: u64) -> Duration {
+        Duration::from_secs(seconds)
+    }
+
+    #[test]
+    fn an_empty_document_means_the_defaults() {
+        let dynamic = Dynamic::default();
+        assert_eq!(dynamic.timing, Timing::default());
+        assert_eq!(dynamic.maximum_lag_on_failover, 1_048_576);
+        assert_eq!(dynamic.primary_start_timeout, seconds(300));
+        assert_eq!(dynamic.member_slots_ttl, seconds(1800));
+        assert_eq!((dynamic.use_slots, dynamic.pause), (Switch::On, Pause::Running));
+        assert_eq!(dynamic.server, ServerSettings::default());
+        assert!(dynamic.refused.is_empty());
+    }
+
+    #[test]
+    fn spellings_are_taken_as_the_reference_takes_them() {
+        let dynamic = Dynamic::parse(&json!({
+            "ttl": "25", "loop_wait": 5.9, "retry_timeout": -1, "maximum_lag_on_failover": "1MB",
+            "master_start_timeout": "7", "member_slots_ttl": "30min", "pause": "Yes", "check_timeline": "nonsense",
+            "max_timelines_history": "0x10", "unknown": [1],
+            "postgresql": {"use_slots": "off", "use_pg_rewind": "on", "pg_hba": "a\nb", "parameters": null,
+                           "remove_data_directory_on_diverged_timelines": 1},
+        }))
+        .unwrap();
+        let timing = Timing { ttl: seconds(25), loop_wait: seconds(5), retry_timeout: seconds(0) };
+        assert_eq!(dynamic.timing, timing);
+        assert_eq!(dynamic.maximum_lag_on_failover, 1_048_576);
+        assert_eq!(dynamic.primary_start_timeout, seconds(7));
+        assert_eq!(dynamic.member_slots_ttl, seconds(1800));
+        assert_eq!((dynamic.pause, dynamic.check_timeline), (Pause::Paused, Switch::Off));
+        assert_eq!(dynamic.max_timelines_history, 16);
+        assert_eq!(dynamic.use_slots, Switch::Off);
+        assert_eq!(dynamic.server.use_pg_rewind, Some(Switch::On));
+        assert_eq!(dynamic.server.pg_hba, Some(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(dynamic.remove_diverged_data, Some(Switch::On));
+    }
+
+    #[test]
+    fn a_document_that_the_reference_rejects_is_rejected() {
+        let cases = [
+            json!([]),
+            json!({"ttl": "abc"}),
+            json!({"ttl": null}),
+            json!({"loop_wait": [1]}),
+            json!({"retry_timeout": "30.7"}),
+            json!({"postgresql": {"parameters": ["a"]}}),
+        ];
+        for document in cases {
+            assert_eq!(Dynamic::parse(&document).unwrap_err().len(), 1, "{document}");
+        }
+        let two = json!({"ttl": "x", "postgresql": {"parameters": 1}});
+        assert_eq!(Dynamic::parse(&two).unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_named_and_what_is_off_is_not() {
+        let cases = [
+            (json!({"synchronous_mode": true}), "synchronous_mode: true"),
+            (json!({"synchronous_mode": "Quorum"}), "synchronous_mode: Quorum"),
+            (json!({"synchronous_mode_strict": "on"}), "synchronous_mode_strict: on"),
+            (json!({"failsafe_mode": "1"}), "failsafe_mode: 1"),
+            (json!({"standby_cluster": {"host": "a"}}), "standby_cluster: a map"),
+            (json!({"standby_cluster": {"port": 5432}}), "standby_cluster: a map"),
+            (json!({"slots": {"a": {"type": "physical"}}}), "slots: a"),
+            (json!({"permanent_slots": {"a": {}}}), "permanent_slots: a"),
+            (json!({"ignore_slots": [{"name": "x"}]}), "ignore_slots: an entry"),
+        ];
+        for (document, expected) in cases {
+            assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
+            assert_eq!(Dynamic::problems_of_patch(&document).len(), 1, "{document}");
+        }
+        let off = json!({"synchronous_mode": "off", "synchronous_mode_strict": false, "failsafe_mode": null,
+                         "standby_cluster": {}, "slots": {"a": null}, "ignore_slots": []});
+        assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
+        assert!(Dynamic::problems_of_patch(&off).is_empty());
+    }
+
+    #[test]
+    fn settings_that_only_nodes_have_are_told() {
+        let document = json!({"postgresql": {"callbacks": {"on_start": "x"}, "use_slots": true, "unknown": 1}});
+        let expected = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
+        assert_eq!(Dynamic::without_effect(&document), [expected]);
+    }
+
+    #[test]
+    fn a_patch_may_remove_anything_and_must_be_an_object() {
+        assert!(Dynamic::problems_of_patch(&json!({"ttl": null, "slots": null})).is_empty());
+        assert_eq!(Dynamic::problems_of_patch(&json!("x")).len(), 1);
+        let both = json!({"ttl": "x", "failsafe_mode": true});
+        assert_eq!(Dynamic::problems_of_patch(&both).len(), 2);
+    }
+}

@@ -1,0 +1,83 @@
+//! What is wrong with a configuration: all of it at once, one line each, never a secret.
+
+use std::fmt;
+
+/// One thing that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigError {
+    /// The variable, or the YAML path and where it stands.
+    pub at: String,
+    /// What was given there; secrets are not repeated.
+    pub given: String,
+    /// What is accepted, or what to do.
+    pub accepted: String,
+}
+
+impl ConfigError {
+    pub(super) fn new(at: impl Into<String>, given: impl Into<String>, accepted: impl Into<String>) -> Self {
+        ConfigError { at: at.into(), given: given.into(), accepted: accepted.into() }
+    }
+
+    pub(super) fn missing(at: impl Into<String>, accepted: impl Into<String>) -> Self {
+        ConfigError::new(at, "not set", accepted)
+    }
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}; expected: {}", self.at, self.given, self.accepted)
+    }
+}
+
+/// Everything that is wrong; never empty. `Display` is one line for each.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, error) in self.0.iter().enumerate() {
+            if index > 0 {
+                f.write_str("\n")?;
+            }
+            write!(f, "{error}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for ConfigErrors {}
+
+/// What reading a configuration brought to light.
+#[derive(Debug, Default)]
+pub(super) struct Report {
+    pub errors: Vec<ConfigError>,
+    pub warnings: Vec<String>,
+    /// Variables that are set but could not be read, by their names without `_FILE`: nothing about them is missing.
+    broken: Vec<String>,
+}
+
+impl Report {
+    /// A variable that is set and cannot be used.
+    pub fn broken(&mut self, variable: &str, error: ConfigError) {
+        self.broken.push(variable.to_owned());
+        self.error(error);
+    }
+
+    pub fn is_broken(&self, variable: &str) -> bool {
+        self.broken.iter().any(|broken| broken == variable)
+    }
+
+    pub fn is_section_broken(&self, prefix: &str) -> bool {
+        self.broken.iter().any(|broken| broken.starts_with(prefix))
+    }
+
+    pub fn error(&mut self, error: ConfigError) {
+        if !self.errors.contains(&error) {
+            self.errors.push(error);
+        }
+    }
+
+    pub fn warn(&mut self, warning: impl Into<String>) {
+        self.warnings.push(warning.into());
+    }
+}

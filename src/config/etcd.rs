@@ -1,0 +1,158 @@
+//! The section `etcd3`: which endpoints, how to speak to them, as whom.
+
+use std::ops::ControlFlow;
+
+use serde_json::Value;
+
+use super::reader::{Reader, parse_host_port};
+use super::{EtcdConfig, HostPort, Scheme, Secret, SrvDiscovery};
+use crate::core::policy::Switch;
+
+const ENDPOINTS: &str = "endpoints as host:port, for example PATRONI_ETCD3_HOSTS=etcd1:2379,etcd2:2379";
+const URL: &str = "http://host:port or https://user:password@host:port";
+
+/// `None` after an error.
+pub(super) fn read(reader: &mut Reader<'_>) -> Option<EtcdConfig> {
+    if !reader.document.get("etcd3").is_none_or(Value::is_object) {
+        reader.wrong("etcd3", "a map");
+        return None;
+    }
+    let default_port = reader.whole_or("etcd3.port", 1..=65535, 2379);
+    let default_port = u16::try_from(default_port).unwrap_or(2379);
+    let protocol = reader.text_or("etcd3.protocol", "http").to_ascii_lowercase();
+    let scheme = match protocol.as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => {
+            reader.wrong("etcd3.protocol", "http or https");
+            Scheme::Http
+        }
+    };
+    let mut config = EtcdConfig {
+        endpoints: Vec::new(),
+        srv: srv(reader),
+        scheme,
+        use_proxies: reader.switch_or("etcd3.use_proxies", Switch::Off),
+        username: reader.text("etcd3.username"),
+        password: reader.secret("etcd3.password"),
+        cacert: reader.path("etcd3.cacert"),
+        cert: reader.path("etcd3.cert"),
+        key: reader.path("etcd3.key"),
+    };
+    if let ControlFlow::Break(()) = endpoints(reader, &mut config, default_port) {
+        return None;
+    }
+    check(reader, &config)
+}
+
+fn check(reader: &mut Reader<'_>, config: &EtcdConfig) -> Option<EtcdConfig> {
+    if config.endpoints.is_empty() && config.srv.is_none() {
+        if !reader.report.is_section_broken("PATRONI_ETCD3_") {
+            reader.missing("PATRONI_ETCD3_HOSTS", ENDPOINTS);
+        }
+        return None;
+    }
+    if config.username.is_some() != config.password.is_some() {
+        let (set, unset) = match config.username {
+            Some(_) => ("etcd3.username", "PATRONI_ETCD3_PASSWORD"),
+            None => ("etcd3.password", "PATRONI_ETCD3_USERNAME"),
+        };
+        let set = reader.document.place(set);
+        reader.missing(unset, format!("both user and password, since {set} is set").as_str());
+        return None;
+    }
+    if config.key.is_some() && config.cert.is_none() {
+        reader.missing("PATRONI_ETCD3_CERT", "the certificate of the key");
+    }
+    Some(config.clone())
+}
+
+fn srv(reader: &mut Reader<'_>) -> Option<SrvDiscovery> {
+    let names = ["etcd3.srv", "etcd3.discovery_srv", "etcd3.srv_domain"];
+    let found: Vec<String> = names.iter().filter_map(|name| reader.text(name)).collect();
+    let suffix = reader.text("etcd3.srv_suffix");
+    Some(SrvDiscovery { domain: found.into_iter().next()?, suffix })
+}
+
+/// The proxy wins over the URL, that over `hosts`, that over `host`. `Break` after an error.
+fn endpoints(reader: &mut Reader<'_>, config: &mut EtcdConfig, default_port: u16) -> ControlFlow<()> {
+    let [proxy, url] = ["etcd3.proxy", "etcd3.url"].map(|path| reader.text(path).map(|url| (path, url)));
+    let hosts = reader.list("etcd3.hosts");
+    let host = reader.text("etcd3.host");
+    if proxy.is_some() {
+        config.use_proxies = Switch::On;
+    }
+    if let Some((path, url)) = proxy.or(url) {
+        let Some(parsed) = parse_url(&url, default_port) else {
+            reader.wrong(path, URL);
+            return ControlFlow::Break(());
+        };
+        config.scheme = parsed.scheme;
+        config.endpoints = vec![parsed.endpoint];
+        if let Some((username, password)) = parsed.user {
+            config.username = Some(username);
+            config.password = Some(password);
+        }
+        return ControlFlow::Continue(());
+    }
+    let (path, texts) = match (hosts, host) {
+        (Some(hosts), _) => ("etcd3.hosts", hosts),
+        (None, Some(host)) => ("etcd3.host", vec![host]),
+        (None, None) => return ControlFlow::Continue(()),
+    };
+    for text in texts.iter().filter(|text| !text.trim().is_empty()) {
+        match parse_host_port(text, Some(default_port)) {
+            Some(endpoint) => config.endpoints.push(endpoint),
+            None => {
+                let given = super::redact::given(path, &Value::from(text.as_str()));
+                reader.error(path, given, ENDPOINTS);
+                return ControlFlow::Break(());
+            }
+        }
+    }
+    ControlFlow::Continue(())
+}
+
+struct Url {
+    scheme: Scheme,
+    endpoint: HostPort,
+    user: Option<(String, Secret)>,
+}
+
+fn parse_url(url: &str, default_port: u16) -> Option<Url> {
+    let (scheme, rest) = url.trim().split_once("://")?;
+    let scheme = match scheme.to_ascii_lowercase().as_str() {
+        "http" => Scheme::Http,
+        "https" => Scheme::Https,
+        _ => return None,
+    };
+    let (authority, path) = rest.split_once('/').unwrap_or((rest, ""));
+    let (user, host) = match authority.rsplit_once('@') {
+        Some((user, host)) => (Some(user), host),
+        None => (None, authority),
+    };
+    let user = match user {
+        Some(user) => {
+            let (name, password) = user.split_once(':')?;
+            Some((percent_decoded(name)?, Secret::new(percent_decoded(password)?)))
+        }
+        None => None,
+    };
+    let endpoint = parse_host_port(host, Some(default_port))?;
+    path.is_empty().then_some(Url { scheme, endpoint, user })
+}
+
+fn percent_decoded(text: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.bytes();
+    while let Some(byte) = rest.next() {
+        match byte {
+            b'%' => {
+                let digits = [rest.next()?, rest.next()?];
+                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
+            }
+            plain => bytes.push(plain),
+        }
+    }
+    String::from_utf8(bytes).ok()
+}

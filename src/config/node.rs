@@ -1,0 +1,294 @@
+//! The node itself: name, scope, REST API, requests to others, log, tags.
+
+use std::collections::BTreeMap;
+
+use serde_json::{Map, Value};
+
+use super::document::Origin;
+use super::load::HostFacts;
+use super::reader::{Reader, as_switch};
+use super::server::{is_wildcard, not_a_wildcard, own_address};
+use super::{
+    BasicAuth, CtlConfig, HostPort, LogConfig, LogFormat, LogLevel, RestConfig, ServerTls, VerifyClient, redact, units,
+};
+use crate::core::policy::{Mode, Switch};
+use crate::core::units::MemberName;
+use crate::core::view::Tags;
+
+/// The name that the reference keeps for itself.
+const RESERVED_NAME: &str = "__patroni_strict_sync_replica_placeholder__";
+
+pub(super) fn name(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> MemberName {
+    let given = reader.text("name").or_else(|| reader.text("postgresql.name"));
+    let Some(name) = given else {
+        reader.note("name", &host.host_name, Origin::Machine("host name"));
+        if host.host_name.is_empty() {
+            reader.missing("PATRONI_NAME", "the member's name, since the host name is empty");
+        } else if mode == Mode::Cluster && is_container_id(&host.host_name) {
+            let advice = format!(
+                "a name that the member keeps, since the host name {} is a container's id, new with each container: \
+                 set PATRONI_NAME or the container's host name",
+                host.host_name
+            );
+            reader.missing("PATRONI_NAME", &advice);
+        }
+        return MemberName::new(host.host_name.clone());
+    };
+    if name == RESERVED_NAME || !is_key(&name) {
+        reader.wrong("name", "a name without / and control characters that is not reserved");
+    }
+    MemberName::new(name)
+}
+
+fn is_container_id(name: &str) -> bool {
+    name.len() == 12 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+}
+
+/// Whether a text can be one part of a key in the DCS.
+fn is_key(text: &str) -> bool {
+    !text.is_empty() && !text.contains(|c: char| c == '/' || c.is_control())
+}
+
+/// A single server without a scope has the one that the reference's documentation uses for its key folder.
+pub(super) fn scope(reader: &mut Reader<'_>, mode: Mode) -> String {
+    match reader.text("scope") {
+        Some(scope) => {
+            if !is_key(&scope) {
+                reader.wrong("scope", "a name without / and control characters");
+            }
+            scope
+        }
+        None => {
+            if mode == Mode::Cluster {
+                reader.missing("PATRONI_SCOPE", "the cluster's name");
+            }
+            reader.note("scope", "single", Origin::Default);
+            "single".to_owned()
+        }
+    }
+}
+
+pub(super) fn namespace(reader: &mut Reader<'_>) -> String {
+    let text = reader.text_or("namespace", "service");
+    let parts: Vec<&str> = text.split('/').filter(|part| !part.is_empty()).collect();
+    parts.join("/")
+}
+
+pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> RestConfig {
+    let default = match mode {
+        Mode::Cluster => "0.0.0.0:8008",
+        Mode::Single => "127.0.0.1:8008",
+    };
+    let mut listen = reader.host_port("restapi.listen", Some(8008)).unwrap_or_else(|| {
+        reader.note("restapi.listen", default, Origin::Default);
+        HostPort { host: default.trim_end_matches(":8008").to_owned(), port: 8008 }
+    });
+    if mode == Mode::Single && !is_loopback(&listen.host) {
+        let place = reader.document.place("restapi.listen");
+        reader.report.warn(format!("{place}: without a DCS the REST API listens on 127.0.0.1 only, not on {listen}"));
+        listen.host = "127.0.0.1".to_owned();
+        reader.note("restapi.listen", &listen.to_string(), Origin::Machine("a single server"));
+    }
+    if listen.host == "*" {
+        listen.host = "0.0.0.0".to_owned();
+    }
+    let connect_address = match reader.host_port("restapi.connect_address", Some(listen.port)) {
+        Some(address) => not_a_wildcard(reader, "restapi.connect_address", address),
+        None => {
+            let shown = if is_wildcard(&listen.host) { "*".to_owned() } else { listen.host.clone() };
+            own_address(reader, "restapi.connect_address", host, &shown, listen.port)
+        }
+    };
+    RestConfig {
+        connect_address,
+        auth: auth(reader, "restapi", "PATRONI_RESTAPI"),
+        tls: tls(reader),
+        allowlist: reader.list("restapi.allowlist").unwrap_or_default(),
+        allowlist_include_members: reader.switch_or("restapi.allowlist_include_members", Switch::Off),
+        http_extra_headers: headers(reader, "restapi.http_extra_headers"),
+        https_extra_headers: headers(reader, "restapi.https_extra_headers"),
+        request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 5)).unwrap_or(5),
+        listen,
+    }
+}
+
+fn headers(reader: &mut Reader<'_>, path: &str) -> BTreeMap<String, String> {
+    let headers = reader.texts(path);
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    };
+    let is_value = |value: &str| value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
+    if !headers.iter().all(|(name, value)| is_name(name) && is_value(value)) {
+        reader.error(path, "a header that HTTP does not allow", "names and values of printable ASCII characters");
+    }
+    headers
+}
+
+fn is_loopback(host: &str) -> bool {
+    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
+}
+
+pub(super) fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Option<BasicAuth> {
+    let username = reader.text(&format!("{section}.authentication.username"));
+    let password = reader.secret(&format!("{section}.authentication.password"));
+    match (username, password) {
+        (Some(username), Some(password)) => {
+            if username.contains(':') {
+                reader.wrong(&format!("{section}.authentication.username"), "a name without a colon");
+            }
+            Some(BasicAuth { username, password })
+        }
+        (None, None) => None,
+        (Some(_), None) => {
+            reader.missing(&format!("{prefix}_PASSWORD"), "both user and password, or neither");
+            None
+        }
+        (None, Some(_)) => {
+            reader.missing(&format!("{prefix}_USERNAME"), "both user and password, or neither");
+            None
+        }
+    }
+}
+
+fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
+    let certfile = reader.path("restapi.certfile");
+    let keyfile = reader.path("restapi.keyfile");
+    let keyfile_password = reader.secret("restapi.keyfile_password");
+    let cafile = reader.path("restapi.cafile");
+    let ciphers = reader.text("restapi.ciphers");
+    let verify_client = match reader.text_or("restapi.verify_client", "none").to_ascii_lowercase().as_str() {
+        "none" => VerifyClient::None,
+        "optional" => VerifyClient::Optional,
+        "required" => VerifyClient::Required,
+        _ => {
+            reader.wrong("restapi.verify_client", "none, optional or required");
+            VerifyClient::Required
+        }
+    };
+    let needs_certificate = keyfile.is_some() || verify_client != VerifyClient::None;
+    let Some(certfile) = certfile else {
+        if needs_certificate {
+            reader.missing(
+                "PATRONI_RESTAPI_CERTFILE",
+                "the REST API's certificate, since a key or client \
+                            certificates are asked for",
+            );
+        }
+        return None;
+    };
+    if verify_client != VerifyClient::None && cafile.is_none() {
+        reader.missing("PATRONI_RESTAPI_CAFILE", "the authorities that clients' certificates are verified against");
+    }
+    Some(ServerTls { certfile, keyfile, keyfile_password, cafile, ciphers, verify_client })
+}
+
+/// Without credentials and authorities of its own it has those of the REST API.
+pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlConfig {
+    let config = CtlConfig {
+        auth: auth(reader, "ctl", "PATRONI_CTL").or(rest_auth),
+        insecure: reader.switch_or("ctl.insecure", Switch::Off).is_on(),
+        cacert: reader.path("ctl.cacert").or_else(|| reader.path("restapi.cafile")),
+        certfile: reader.path("ctl.certfile"),
+        keyfile: reader.path("ctl.keyfile"),
+        keyfile_password: reader.secret("ctl.keyfile_password"),
+    };
+    if config.keyfile.is_some() && config.certfile.is_none() {
+        reader.missing("PATRONI_CTL_CERTFILE", "the certificate of the key");
+    }
+    config
+}
+
+pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
+    let format = match reader.text_or("log.type", "plain").to_ascii_lowercase().as_str() {
+        "plain" => LogFormat::Plain,
+        "json" => LogFormat::Json,
+        _ => {
+            reader.wrong("log.type", "plain or json");
+            LogFormat::Plain
+        }
+    };
+    let level = match reader.text_or("log.level", "INFO").to_ascii_uppercase().as_str() {
+        "DEBUG" => LogLevel::Debug,
+        "INFO" => LogLevel::Info,
+        "WARN" | "WARNING" => LogLevel::Warning,
+        "ERROR" | "FATAL" | "CRITICAL" => LogLevel::Error,
+        _ => {
+            reader.wrong("log.level", "DEBUG, INFO, WARNING, ERROR or CRITICAL");
+            LogLevel::Info
+        }
+    };
+    let static_fields = reader.map("log.static_fields").cloned().unwrap_or_default();
+    if !static_fields.is_empty() && format == LogFormat::Plain {
+        let place = reader.document.place("log.static_fields");
+        reader
+            .report
+            .warn(format!("{place}: static fields are part of the JSON format only; set PATRONI_LOG_TYPE=json"));
+    }
+    LogConfig { format, level, static_fields }
+}
+
+/// The tags as decisions take them, and as they are published (`dcs.md` D-19, D-20).
+pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
+    let mut published = reader.map("tags").cloned().unwrap_or_default();
+    for key in ["nofailover", "noloadbalance", "clonefrom", "nosync", "nostream"] {
+        let Some(value) = published.get_mut(key) else { continue };
+        match as_switch(value) {
+            Some(switch) => *value = Value::Bool(switch.is_on()),
+            None if value.is_null() => drop(published.shift_remove(key)),
+            None => reader.wrong(&format!("tags.{key}"), "on, true, yes, 1, off, false, no or 0"),
+        }
+    }
+    for key in ["failover_priority", "sync_priority"] {
+        if published.get(key).is_some_and(|value| priority(value).is_none()) {
+            reader.wrong(&format!("tags.{key}"), "a whole number");
+        }
+    }
+    let is_on = |key: &str| published.get(key) == Some(&Value::Bool(true));
+    let tags = Tags {
+        failover_priority: match published.get("nofailover") {
+            Some(Value::Bool(true)) => 0,
+            Some(_) => published.get("failover_priority").and_then(priority).unwrap_or(1).max(1),
+            None => published.get("failover_priority").and_then(priority).unwrap_or(1).max(0),
+        },
+        noloadbalance: is_on("noloadbalance"),
+        clonefrom: is_on("clonefrom"),
+        nosync: match published.get("nosync") {
+            Some(value) => value == &Value::Bool(true),
+            None => published.get("sync_priority").and_then(priority).is_some_and(|priority| priority <= 0),
+        },
+        nostream: is_on("nostream"),
+    };
+    warn_of_contradictions(reader, &published);
+    let is_kept = |key: &str| match key {
+        "nofailover" => published.contains_key("failover_priority"),
+        "nosync" => published.contains_key("sync_priority"),
+        _ => false,
+    };
+    let dropped: Vec<&str> = ["clonefrom", "nofailover", "noloadbalance", "nosync", "nostream"]
+        .into_iter()
+        .filter(|key| !is_on(key) && !is_kept(key))
+        .collect();
+    let kept = published.iter().filter(|(key, _)| !dropped.contains(&key.as_str()));
+    (tags, kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+fn warn_of_contradictions(reader: &mut Reader<'_>, tags: &Map<String, Value>) {
+    for (switch, number) in [("nofailover", "failover_priority"), ("nosync", "sync_priority")] {
+        let (Some(Value::Bool(never)), Some(priority)) = (tags.get(switch), tags.get(number).and_then(priority)) else {
+            continue;
+        };
+        if *never != (priority <= 0) {
+            let shown = redact::shown(&format!("tags.{number}"), &Value::from(priority));
+            reader.report.warn(format!("tags {switch}: {never} and {number}: {shown} contradict; {switch} wins"));
+        }
+    }
+}
+
+fn priority(value: &Value) -> Option<i32> {
+    let number = match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => units::parse_int(text, None),
+        _ => None,
+    };
+    number.and_then(|number| i32::try_from(number).ok())
+}

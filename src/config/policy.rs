@@ -1,0 +1,97 @@
+//! From the two configurations, the node's and the cluster's, to what decisions are made by; and where the two differ.
+
+use serde_json::{Map, Value};
+
+use super::document::{is_same, leaves};
+use super::merge::server_settings;
+use super::{Config, DcsConfig, Dynamic, redact};
+use crate::core::policy::{Floor, Mode, Policy, RewindPolicy, Switch};
+
+/// What one member decides by.
+pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
+    let server = server_settings(&dynamic.server, &config.postgres.local);
+    let own = config.postgres.remove_data_directory_on_diverged_timelines;
+    Policy {
+        name: config.name.clone(),
+        mode: match config.dcs {
+            DcsConfig::Single => Mode::Single,
+            DcsConfig::Etcd3(_) => Mode::Cluster,
+        },
+        timing: dynamic.timing.effective(floor),
+        pause: dynamic.pause,
+        maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
+        check_timeline: dynamic.check_timeline,
+        primary_start_timeout: dynamic.primary_start_timeout,
+        rewind: match server.use_pg_rewind {
+            Some(Switch::On) => RewindPolicy::Allowed,
+            Some(Switch::Off) | None => RewindPolicy::Forbidden,
+        },
+        remove_diverged_data: if own.is_on() { own } else { dynamic.remove_diverged_data.unwrap_or(own) },
+        tags: config.tags,
+        bootstrap: config.bootstrap.may_initialise,
+        refused_settings: dynamic.refused.clone(),
+    }
+}
+
+impl Config {
+    /// The warnings of a start on a cluster that has a configuration already: which variables say something else than
+    /// the cluster, and the command that would change it.
+    pub fn differences_from_cluster(&self, document: &Value) -> Vec<String> {
+        let mut warnings = Dynamic::without_effect(document);
+        for (index, variable) in self.cluster_variables.iter().enumerate() {
+            for (path, value) in leaves(&variable.path, &variable.value) {
+                let path = path.trim_start_matches('.');
+                // PATRONI_BOOTSTRAP_DCS may say what a variable of its own says otherwise.
+                if self.cluster_variables[index + 1..].iter().any(|later| later.path == path) {
+                    continue;
+                }
+                let held = lookup(document, path);
+                if held.is_some_and(|held| is_same(held, &value)) {
+                    continue;
+                }
+                let full = format!("bootstrap.dcs.{path}");
+                let held = held.map_or("nothing".to_owned(), |held| redact::shown(&full, held));
+                let shown = redact::shown(&full, &value);
+                let command = match redact::given(&full, &value).contains("not shown") {
+                    true => "patronictl edit-config".to_owned(),
+                    false => self.patch_command(path, value),
+                };
+                warnings.push(format!(
+                    "{} sets {path} to {shown}, but the cluster's configuration has {held}, which holds; to change it: \
+                     {command}",
+                    variable.name
+                ));
+            }
+        }
+        warnings
+    }
+
+    fn patch_command(&self, path: &str, value: Value) -> String {
+        let body =
+            keys(path).into_iter().rfold(value, |value, key| Value::Object(Map::from_iter([(key.to_owned(), value)])));
+        let scheme = if self.rest.tls.is_some() { "https" } else { "http" };
+        let user = if self.rest.auth.is_some() { " -u USER" } else { "" };
+        let body = body.to_string().replace('\'', "'\\''");
+        format!("curl -X PATCH{user} {scheme}://{}/config -d '{body}'", self.rest.connect_address)
+    }
+}
+
+/// The keys of a path below the document. The name of a parameter may have a dot of its own.
+fn keys(path: &str) -> Vec<&str> {
+    for map in ["postgresql.parameters.", "postgresql.recovery_conf."] {
+        if let Some(name) = path.strip_prefix(map) {
+            return map.split('.').filter(|key| !key.is_empty()).chain([name]).collect();
+        }
+    }
+    path.split('.').collect()
+}
+
+fn lookup<'a>(document: &'a Value, path: &str) -> Option<&'a Value> {
+    let keys = keys(path);
+    let any_case = path.starts_with("postgresql.parameters.");
+    keys.into_iter().try_fold(document, |value, key| {
+        let map = value.as_object()?;
+        let same = |known: &&String| any_case && known.eq_ignore_ascii_case(key);
+        map.get(key).or_else(|| map.get(map.keys().find(same)?))
+    })
+}

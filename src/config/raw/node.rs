@@ -1,0 +1,129 @@
+//! Variables of the node itself: its name, its REST API, its log.
+
+use super::variables;
+
+variables! {
+    /// Who the node is.
+    Node {
+        /// The whole configuration as one YAML or JSON document, with the keys of a configuration file. Not read when a
+        /// configuration file is given. Single variables win over it.
+        patroni_configuration: Document, "environment.configuration", "", Restart;
+        /// The member's name, unique in the cluster. The host name is not taken for it when that is a bare container id.
+        patroni_name: Text, "name", "the host name", Restart;
+        /// The cluster's name. Required with a DCS.
+        patroni_scope: Text, "scope", "", Restart;
+        /// The folder in the DCS below which clusters keep their keys.
+        patroni_namespace: Text, "namespace", "service", Restart;
+        /// Start a single server in any case, without a DCS, even where a cluster is configured or the data directory
+        /// was a cluster's. Nothing then prevents a second writable server.
+        tamada_standalone: Switch, "environment.standalone", "off", Restart;
+        /// The address that other members reach this one at; the default of both connect addresses.
+        pod_ip: Text, "environment.pod_ip", "the host name", Restart;
+        /// Tags of this member: `nofailover`, `failover_priority`, `noloadbalance`, `clonefrom`, `nosync`,
+        /// `sync_priority`, `nostream`, `replicatefrom`, and any of your own.
+        patroni_tags: Map, "tags", "{}", Restart;
+        /// Accepted for compatibility; there is no such pool here.
+        patroni_thread_pool_size: Whole, "thread_pool_size", "5", Restart;
+        /// Accepted for compatibility; threads' stacks are not configurable here.
+        patroni_thread_stack_size: Text, "thread_stack_size", "524288", Restart;
+        /// `off`, `automatic` or `required`. PID 1 fences without a device; `required` is not carried out yet and
+        /// refused.
+        patroni_watchdog_mode: Text, "watchdog.mode", "automatic", Restart;
+        /// The watchdog's device. Not carried out yet.
+        patroni_watchdog_device: Text, "watchdog.device", "/dev/watchdog", Restart;
+        /// Seconds between the watchdog's end and the lease's. Not carried out yet.
+        patroni_watchdog_safety_margin: Text, "watchdog.safety_margin", "5", Restart;
+    }
+}
+
+variables! {
+    /// How the node is asked, and asks others.
+    Rest {
+        /// Address and port of the REST API. Without a DCS it listens on the loopback address only.
+        patroni_restapi_listen: Text, "restapi.listen", "0.0.0.0:8008", Restart;
+        /// Address and port that others reach the REST API at.
+        patroni_restapi_connect_address: Text, "restapi.connect_address", "POD_IP, else the host name", Restart;
+        /// User of the REST API's unsafe endpoints. Needs the password too.
+        patroni_restapi_username: Text, "restapi.authentication.username", "", Restart;
+        /// Password of the REST API's unsafe endpoints.
+        patroni_restapi_password: Secret, "restapi.authentication.password", "", Restart;
+        /// Certificate in PEM; the REST API then speaks HTTPS.
+        patroni_restapi_certfile: Text, "restapi.certfile", "", Restart;
+        /// Key of the certificate; without it the key is in the certificate's file.
+        patroni_restapi_keyfile: Text, "restapi.keyfile", "", Restart;
+        /// Password of the key.
+        patroni_restapi_keyfile_password: Secret, "restapi.keyfile_password", "", Restart;
+        /// Authorities that clients' certificates are verified against.
+        patroni_restapi_cafile: Text, "restapi.cafile", "", Restart;
+        /// OpenSSL's list of ciphers.
+        patroni_restapi_ciphers: Text, "restapi.ciphers", "", Restart;
+        /// Whether clients need a certificate: `none`, `optional` (for unsafe endpoints) or `required`.
+        patroni_restapi_verify_client: Text, "restapi.verify_client", "none", Restart;
+        /// Who may call unsafe endpoints: names, addresses, networks. Empty: everybody.
+        patroni_restapi_allowlist: List, "restapi.allowlist", "[]", Restart;
+        /// Whether other members may call unsafe endpoints although the list does not name them.
+        patroni_restapi_allowlist_include_members: Switch, "restapi.allowlist_include_members", "off", Restart;
+        /// Headers added to every answer.
+        patroni_restapi_http_extra_headers: Map, "restapi.http_extra_headers", "{}", Restart;
+        /// Headers added to every answer over HTTPS; they win over the former.
+        patroni_restapi_https_extra_headers: Map, "restapi.https_extra_headers", "{}", Restart;
+        /// Connections that may wait to be accepted, 0 to 4096.
+        patroni_restapi_request_queue_size: Whole, "restapi.request_queue_size", "5", Restart;
+        /// Accepted for compatibility; the `Server` header is not configurable here.
+        patroni_restapi_server_tokens: Text, "restapi.server_tokens", "Original", Restart;
+        /// Accepted for compatibility; there is no such pool here.
+        patroni_restapi_thread_pool_size: Whole, "restapi.thread_pool_size", "5", Restart;
+        /// User for requests to other members' REST API.
+        patroni_ctl_username: Text, "ctl.authentication.username", "the REST API's", Restart;
+        /// Password for requests to other members' REST API.
+        patroni_ctl_password: Secret, "ctl.authentication.password", "the REST API's", Restart;
+        /// Whether the command line accepts any certificate.
+        patroni_ctl_insecure: Switch, "ctl.insecure", "off", Restart;
+        /// Authorities that members' certificates are verified against.
+        patroni_ctl_cacert: Text, "ctl.cacert", "PATRONI_RESTAPI_CAFILE", Restart;
+        /// Client certificate for requests to other members.
+        patroni_ctl_certfile: Text, "ctl.certfile", "", Restart;
+        /// Key of the client certificate.
+        patroni_ctl_keyfile: Text, "ctl.keyfile", "", Restart;
+        /// Password of that key.
+        patroni_ctl_keyfile_password: Secret, "ctl.keyfile_password", "", Restart;
+    }
+}
+
+variables! {
+    /// What is logged, and how.
+    Log {
+        /// `plain` or `json`.
+        patroni_log_type: Text, "log.type", "plain", Restart;
+        /// Old name of `PATRONI_LOG_LEVEL`, which wins.
+        patroni_loglevel: Text, "log.level", "INFO", Restart;
+        /// `DEBUG`, `INFO`, `WARNING`, `ERROR` or `CRITICAL`.
+        patroni_log_level: Text, "log.level", "INFO", Restart;
+        /// Fields added to each line of the JSON format.
+        patroni_log_static_fields: Map, "log.static_fields", "{}", Restart;
+        /// Accepted for compatibility; not carried out yet.
+        patroni_log_traceback_level: Text, "log.traceback_level", "ERROR", Restart;
+        /// Old name of `PATRONI_LOG_FORMAT`.
+        patroni_logformat: Text, "log.format", "", Restart;
+        /// Form of a line. Not carried out yet.
+        patroni_log_format: Text, "log.format", "", Restart;
+        /// Old name of `PATRONI_LOG_DATEFORMAT`.
+        patroni_log_datefmt: Text, "log.dateformat", "", Restart;
+        /// Form of the time. Not carried out yet.
+        patroni_log_dateformat: Text, "log.dateformat", "", Restart;
+        /// Accepted for compatibility; lines are not queued here.
+        patroni_log_max_queue_size: Whole, "log.max_queue_size", "1000", Restart;
+        /// Folder for log files. Not carried out yet: the log goes to standard error.
+        patroni_log_dir: Text, "log.dir", "", Restart;
+        /// Mode of log files. Not carried out yet.
+        patroni_log_mode: Text, "log.mode", "", Restart;
+        /// Size of a log file in bytes. Not carried out yet.
+        patroni_log_file_size: Whole, "log.file_size", "25000000", Restart;
+        /// Number of log files. Not carried out yet.
+        patroni_log_file_num: Whole, "log.file_num", "4", Restart;
+        /// Levels of single loggers. Not carried out yet.
+        patroni_log_loggers: Map, "log.loggers", "{}", Restart;
+        /// Leave out repeated heartbeat lines. A quiet steady state is the rule here.
+        patroni_log_deduplicate_heartbeat_logs: Switch, "log.deduplicate_heartbeat_logs", "off", Restart;
+    }
+}

@@ -1,0 +1,115 @@
+//! What may be shown of a value: in errors, warnings and the effective configuration.
+//!
+//! **Invariant:** a value at a secret path is never shown. Values that look as if they held a secret (a URL with a
+//! password, a command with a token) are hidden as well: better one line too few than one secret too many.
+
+use serde_json::Value;
+
+const HIDDEN: &str = "***";
+
+/// Words that make a key, or a text, one that is not shown.
+const WORDS: [&str; 8] =
+    ["password", "passwd", "passphrase", "secret", "token", "credential", "auth_data", "authorization"];
+
+/// The keys of a role that are no secret.
+const OPEN_ROLE_KEYS: [&str; 10] = [
+    "username",
+    "sslmode",
+    "sslcert",
+    "sslkey",
+    "sslrootcert",
+    "sslcrl",
+    "sslcrldir",
+    "gssencmode",
+    "channel_binding",
+    "sslnegotiation",
+];
+
+pub(super) fn is_secret(path: &str) -> bool {
+    const SECRET: [&str; 4] = ["etcd3.url", "etcd3.proxy", "environment.configuration", "bootstrap.users"];
+    if let Some(key) = path.strip_prefix("postgresql.authentication.") {
+        let key = key.split_once('.').map_or("", |(_, key)| key);
+        return !OPEN_ROLE_KEYS.contains(&key);
+    }
+    let is_at = |at: &str| path == at || path.strip_prefix(at).is_some_and(|rest| rest.starts_with('.'));
+    SECRET.iter().any(|secret| is_at(secret)) || (has_word(path) && !path.ends_with("password_encryption"))
+}
+
+/// The value at this path as people may see it.
+pub(super) fn shown(path: &str, value: &Value) -> String {
+    if is_secret(path) {
+        return HIDDEN.to_owned();
+    }
+    match value {
+        Value::String(text) if looks_secret(text) => HIDDEN.to_owned(),
+        Value::String(text) if text.is_empty() => "\"\"".to_owned(),
+        Value::String(text) => text.replace('\n', "\\n"),
+        Value::Array(items) => {
+            let items: Vec<String> = items.iter().map(|item| shown(path, item)).collect();
+            format!("[{}]", items.join(", "))
+        }
+        Value::Object(map) => {
+            let entries = map.iter().map(|(key, value)| format!("{key}: {}", shown(&format!("{path}.{key}"), value)));
+            format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// The same, for an error: quoted, and a map or a list only by what it is.
+pub(super) fn given(path: &str, value: &Value) -> String {
+    match value {
+        Value::Null => "nothing given".to_owned(),
+        Value::Object(_) => "a map given".to_owned(),
+        Value::Array(_) => "a list given".to_owned(),
+        _ if shown(path, value) == HIDDEN => "a value that is not shown here given".to_owned(),
+        Value::String(text) => format!("{text:?} given"),
+        Value::Bool(_) | Value::Number(_) => format!("{value} given"),
+    }
+}
+
+fn looks_secret(text: &str) -> bool {
+    let has_user_info = text.split("://").skip(1).any(|rest| {
+        let authority = rest.split(['/', ' ', '\'', '"']).next().unwrap_or_default();
+        authority.contains('@')
+    });
+    has_user_info || (has_word(text) && text.contains(['=', ':', ' ']))
+}
+
+fn has_word(text: &str) -> bool {
+    let lower = text.to_ascii_lowercase();
+    WORDS.iter().any(|word| lower.contains(word))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn secrets_are_told_by_their_path_and_by_their_look() {
+        let cases = [
+            ("postgresql.authentication.superuser.password", json!("x"), "***"),
+            ("postgresql.authentication.superuser.passwort", json!("x"), "***"),
+            ("postgresql.authentication.superuser", json!("x"), "***"),
+            ("postgresql.authentication.superuser.username", json!("postgres"), "postgres"),
+            ("restapi.authentication.password", json!("x"), "***"),
+            ("restapi.keyfile_password", json!("x"), "***"),
+            ("etcd3.url", json!("http://a:2379"), "***"),
+            ("etcd3.hosts", json!(["http://u:p@h"]), "[***]"),
+            ("postgresql.parameters.password_encryption", json!("scram-sha-256"), "scram-sha-256"),
+            ("postgresql.parameters.archive_command", json!("TOKEN=abc wal-push %p"), "***"),
+            (
+                "bootstrap.dcs.postgresql.recovery_conf",
+                json!({"primary_conninfo": "host=a password=b"}),
+                "{primary_conninfo: ***}",
+            ),
+            ("bootstrap.dcs.ttl", json!(30), "30"),
+            ("name", json!("a\nb"), "a\\nb"),
+        ];
+        for (path, value, expected) in cases {
+            assert_eq!(shown(path, &value), expected, "{path}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! Reading the sources: the variables' texts, secrets from files, and the documents below them.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use super::document::Origin;
+use super::error::{ConfigError, Report};
+use super::raw::{Kind, RawEnv, Variable, known};
+use super::yaml;
+
+/// Larger files are no configuration.
+const FILE_SIZE_MAX: u64 = 1 << 20;
+
+/// A variable with its text, from its file too.
+pub(super) struct Text {
+    pub variable: &'static Variable,
+    /// `NAME` or `NAME_FILE`.
+    pub name: String,
+    pub text: String,
+}
+
+/// The variables that are set, in the order in which they are applied. Empty ones count as not set.
+pub(super) fn texts(raw: &RawEnv, report: &mut Report) -> Vec<Text> {
+    let mut texts = Vec::new();
+    for variable in known() {
+        let name = variable.name();
+        let given = raw.given.iter().find(|(given, _)| given.path == variable.path && given.name() == name);
+        let given = given.map(|(_, text)| text.as_str()).filter(|text| !text.is_empty());
+        let file = raw.files.get(&name).map(String::as_str).filter(|path| !path.is_empty());
+        match (given, file) {
+            (None, None) => {}
+            (Some(text), None) => texts.push(Text { variable, name, text: text.to_owned() }),
+            (Some(_), Some(_)) => {
+                let both = ConfigError::new(format!("{name} and {name}_FILE"), "both set", "one of them");
+                report.broken(&name, both);
+            }
+            (None, Some(path)) => match from_file(Path::new(path)) {
+                Ok(text) => texts.push(Text { variable, name: format!("{name}_FILE"), text }),
+                Err(why) => {
+                    let given = format!("{} given, {why}", shown_path(path));
+                    let accepted = "the path of a readable file with the value";
+                    report.broken(&name, ConfigError::new(format!("{name}_FILE"), given, accepted));
+                }
+            },
+        }
+    }
+    texts
+}
+
+/// Who takes `NAME_FILE` for `NAME` gives the secret itself; only what is plainly a path is repeated.
+fn shown_path(path: &str) -> String {
+    if path.starts_with('/') { format!("{path:?}") } else { "a relative path".to_owned() }
+}
+
+/// A secret's file; only the newlines at its end are cut.
+fn from_file(path: &Path) -> Result<String, String> {
+    let text = read(path)?;
+    let mut text = text.as_str();
+    while let Some(shorter) = text.strip_suffix('\n') {
+        text = shorter.strip_suffix('\r').unwrap_or(shorter);
+    }
+    if text.is_empty() { Err("an empty file".to_owned()) } else { Ok(text.to_owned()) }
+}
+
+fn read(path: &Path) -> Result<String, String> {
+    let reason = |error: std::io::Error| format!("which cannot be read ({})", error.kind());
+    let size = fs::metadata(path).map_err(reason)?.len();
+    if size > FILE_SIZE_MAX {
+        return Err(format!("a file of {size} bytes"));
+    }
+    let bytes = fs::read(path).map_err(reason)?;
+    String::from_utf8(bytes).map_err(|_| "a file that is not UTF-8 text".to_owned())
+}
+
+/// The documents below the variables, in the order in which they are laid over one another.
+pub(super) fn documents(texts: &[Text], file: Option<&Path>, report: &mut Report) -> Vec<(Map<String, Value>, Origin)> {
+    let variable = texts.iter().find(|text| text.variable.kind == Kind::Document);
+    let given = match (file, variable) {
+        (Some(path), unread) => {
+            if let Some(unread) = unread {
+                report.warn(format!("{} is not read, since a configuration file is given", unread.name));
+            }
+            files(path, report)
+        }
+        (None, Some(text)) => vec![(text.name.clone(), text.text.clone(), Origin::Configuration)],
+        (None, None) => Vec::new(),
+    };
+    let mut documents = Vec::new();
+    for (at, text, origin) in given {
+        match yaml::parse(&text) {
+            Ok(Value::Object(mut map)) => {
+                if map.shift_remove("environment").is_some() {
+                    report.warn(format!("{at}: environment is not a known section and is ignored"));
+                }
+                documents.push((map, origin));
+            }
+            Ok(Value::Null) => report.error(ConfigError::new(at, "an empty document", "a YAML or JSON map")),
+            Ok(_) => report.error(ConfigError::new(at, "a document that is not a map", "a YAML or JSON map")),
+            Err(error) => report.error(ConfigError::new(at, error.to_string(), "a YAML or JSON map")),
+        }
+    }
+    documents
+}
+
+/// One file, or the `.yml` and `.yaml` files of a folder in the order of their names.
+fn files(path: &Path, report: &mut Report) -> Vec<(String, String, Origin)> {
+    let mut paths = vec![path.to_owned()];
+    if path.is_dir() {
+        match listed(path) {
+            Ok(found) if !found.is_empty() => paths = found,
+            Ok(_) => {
+                let empty = "a folder without files of the names *.yml or *.yaml";
+                report.error(ConfigError::new(path.display().to_string(), empty, "configuration files"));
+                return Vec::new();
+            }
+            Err(error) => {
+                let given = format!("a folder which cannot be read ({})", error.kind());
+                report.error(ConfigError::new(path.display().to_string(), given, "a readable folder"));
+                return Vec::new();
+            }
+        }
+    }
+    let mut texts = Vec::new();
+    for path in paths {
+        let at = path.display().to_string();
+        match read(&path) {
+            Ok(text) => texts.push((at, text, Origin::File(path))),
+            Err(why) => report.error(ConfigError::new(at, why, "a readable configuration file")),
+        }
+    }
+    texts
+}
+
+fn listed(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for entry in fs::read_dir(folder)? {
+        let path = entry?.path();
+        let is_yaml = path.extension().is_some_and(|extension| extension == "yml" || extension == "yaml");
+        if is_yaml && path.is_file() {
+            paths.push(path);
+        }
+    }
+    paths.sort();
+    Ok(paths)
+}

@@ -1,0 +1,279 @@
+//! A member of a cluster: defaults, variables of the cluster, tags, policy.
+
+use serde_json::{Value, json};
+
+use super::super::*;
+use super::{cluster, host, load_on};
+use crate::core::policy::{Floor, Mode, RewindPolicy};
+use crate::core::view::Tags;
+
+#[test]
+fn variables_alone_make_a_cluster_with_the_defaults() {
+    let config = cluster(&[]).unwrap();
+    assert_eq!((config.name.as_str(), config.scope.as_str(), config.namespace.as_str()), ("n1", "main", "service"));
+    let DcsConfig::Etcd3(etcd) = &config.dcs else { panic!("{:?}", config.dcs) };
+    let endpoints: Vec<String> = etcd.endpoints.iter().map(ToString::to_string).collect();
+    assert_eq!(endpoints, ["e1:2379", "e2:2379"]);
+    assert_eq!((config.postgres.listen_addresses.as_str(), config.postgres.port), ("0.0.0.0", 5432));
+    assert_eq!(config.postgres.connect_address.to_string(), "box:5432");
+    assert_eq!(config.rest.listen.to_string(), "0.0.0.0:8008");
+    assert_eq!(config.rest.connect_address.to_string(), "box:8008");
+    assert_eq!(config.postgres.data_dir, PathBuf::from("/data/pg"));
+    assert_eq!(config.postgres.superuser.username, "postgres");
+    assert_eq!(config.postgres.superuser.password, Some(Secret::new("su-pw")));
+    assert_eq!(config.postgres.replication.username, "replicator");
+    assert!(config.postgres.rewind.is_none());
+    assert_eq!(config.bootstrap.initdb, ["--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256"]);
+    assert_eq!(
+        Value::Object(config.bootstrap.dcs.clone()),
+        json!({"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1048576,
+               "postgresql": {"use_pg_rewind": true, "use_slots": true}})
+    );
+    assert!(config.bootstrap.may_initialise.is_on());
+    assert_eq!(config.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn pod_ip_is_the_default_of_both_connect_addresses() {
+    for (ip, expected) in [("10.1.2.3", "10.1.2.3"), ("fd00::7", "[fd00::7]")] {
+        let config = cluster(&[("POD_IP", ip), ("PATRONI_POSTGRESQL_LISTEN", "*:6432")]).unwrap();
+        assert_eq!(config.postgres.connect_address.to_string(), format!("{expected}:6432"));
+        assert_eq!(config.rest.connect_address.to_string(), format!("{expected}:8008"));
+        assert_eq!((config.postgres.listen_addresses.as_str(), config.postgres.port), ("*", 6432));
+    }
+}
+
+#[test]
+fn listen_addresses_are_split_from_their_port() {
+    let cases = [
+        ("127.0.0.11:5433", "127.0.0.11", 5433, "127.0.0.11:5433"),
+        ("a,b:5433", "a,b", 5433, "box:5433"),
+        ("[::]:5433", "::", 5433, "box:5433"),
+        ("0.0.0.0,[::]", "0.0.0.0,::", 5432, "box:5432"),
+        ("::", "::", 5432, "box:5432"),
+        ("db", "db", 5432, "db:5432"),
+    ];
+    for (listen, addresses, port, connect) in cases {
+        let config = cluster(&[("PATRONI_POSTGRESQL_LISTEN", listen)]).unwrap();
+        assert_eq!((config.postgres.listen_addresses.as_str(), config.postgres.port), (addresses, port), "{listen}");
+        assert_eq!(config.postgres.connect_address.to_string(), connect, "{listen}");
+    }
+}
+
+#[test]
+fn variables_of_the_cluster_become_its_first_configuration() {
+    let config = cluster(&[
+        ("PATRONI_TTL", "20"),
+        ("PATRONI_MEMBER_SLOTS_TTL", "30min"),
+        ("PATRONI_CHECK_TIMELINE", "YES"),
+        ("PATRONI_SYNCHRONOUS_MODE", "off"),
+        ("PATRONI_POSTGRESQL_PARAMETERS", "max_connections: 200, shared_buffers: 1GB"),
+        ("PATRONI_POSTGRESQL_PG_HBA", "local all all peer\nhost all all all md5"),
+        ("PATRONI_POSTGRESQL_USE_PG_REWIND", "off"),
+    ])
+    .unwrap();
+    assert_eq!(
+        Value::Object(config.bootstrap.dcs.clone()),
+        json!({
+            "ttl": 20, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1048576,
+            "member_slots_ttl": 1800, "check_timeline": true, "synchronous_mode": false,
+            "postgresql": {"parameters": {"max_connections": 200, "shared_buffers": "1GB"},
+                           "pg_hba": ["local all all peer", "host all all all md5"],
+                           "use_pg_rewind": false, "use_slots": true},
+        })
+    );
+}
+
+#[test]
+fn a_start_tells_where_the_cluster_has_something_else() {
+    let config = cluster(&[
+        ("PATRONI_TTL", "20"),
+        ("PATRONI_LOOP_WAIT", "5"),
+        ("PATRONI_POSTGRESQL_PARAMETERS", "work_mem: 1MB, x.y: it's"),
+        ("PATRONI_POSTGRESQL_USE_SLOTS", "on"),
+        ("PATRONI_RESTAPI_LISTEN", "10.0.0.1:8008"),
+    ])
+    .unwrap();
+    let held = json!({"ttl": 30, "loop_wait": "5",
+                      "postgresql": {"parameters": {"Work_Mem": "1MB"}, "use_slots": "on"}});
+    let to = "which holds; to change it: curl -X PATCH http://10.0.0.1:8008/config -d";
+    assert_eq!(
+        config.differences_from_cluster(&held),
+        [
+            format!("PATRONI_TTL sets ttl to 20, but the cluster's configuration has 30, {to} '{{\"ttl\":20}}'"),
+            format!(
+                "PATRONI_POSTGRESQL_PARAMETERS sets postgresql.parameters.x.y to it's, but the cluster's configuration \
+                 has nothing, {to} '{{\"postgresql\":{{\"parameters\":{{\"x.y\":\"it'\\''s\"}}}}}}'"
+            ),
+        ]
+    );
+}
+
+#[test]
+fn a_variable_of_its_own_wins_over_the_clusters_map_and_is_told_once() {
+    let config = cluster(&[("PATRONI_BOOTSTRAP_DCS", "ttl: 40, loop_wait: 5"), ("PATRONI_TTL", "20")]).unwrap();
+    assert_eq!(config.bootstrap.dcs["ttl"], 20);
+    assert_eq!(config.warnings, ["PATRONI_TTL (20) wins over bootstrap.dcs.ttl: 40 of variable PATRONI_BOOTSTRAP_DCS"]);
+    let told = config.differences_from_cluster(&json!({"ttl": 30, "loop_wait": 5}));
+    assert!(told.len() == 1 && told[0].starts_with("PATRONI_TTL sets ttl to 20"), "{told:?}");
+}
+
+#[test]
+fn of_a_name_that_comes_twice_the_first_counts() {
+    let mut vars = super::CLUSTER.to_vec();
+    vars.push(("PATRONI_NAME", "second"));
+    assert_eq!(load_on(&vars, None, &host(FoundData::None)).unwrap().name.as_str(), "n1");
+}
+
+#[test]
+fn initdb_never_gets_its_own_default_authentication() {
+    let unnamed = HostFacts { account: Account::Unnamed, ..host(FoundData::None) };
+    let named = host(FoundData::None);
+    let cases = [
+        (
+            &named,
+            ("PATRONI_BOOTSTRAP_INITDB", "encoding: UTF8, data-checksums"),
+            vec!["--encoding=UTF8", "--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256"],
+        ),
+        (
+            &named,
+            ("POSTGRES_INITDB_ARGS", "--locale='C UTF' --auth-host=md5"),
+            vec!["--locale=C UTF", "--auth-host=md5", "--auth-local=peer"],
+        ),
+        (
+            &named,
+            ("POSTGRES_INITDB_WALDIR", "/wal"),
+            vec!["--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256", "--waldir=/wal"],
+        ),
+        (&named, ("PATRONI_BOOTSTRAP_INITDB", "{auth: md5}"), vec!["--auth=md5"]),
+        (
+            &unnamed,
+            ("PATRONI_LOG_TYPE", "plain"),
+            vec!["--data-checksums", "--auth-local=scram-sha-256", "--auth-host=scram-sha-256"],
+        ),
+    ];
+    for (host, change, expected) in cases {
+        let mut vars = super::CLUSTER.to_vec();
+        vars.push(change);
+        assert_eq!(load_on(&vars, None, host).unwrap().bootstrap.initdb, expected, "{change:?}");
+    }
+}
+
+#[test]
+fn the_default_pg_hba_trusts_nobody() {
+    let mut config = cluster(&[("PATRONI_BOOTSTRAP_PG_HBA", "host all all 10.0.0.0/8 md5")]).unwrap();
+    let lines = default_pg_hba(&config);
+    assert_eq!(
+        lines,
+        [
+            "local all all peer",
+            "local replication \"replicator\" scram-sha-256",
+            "host all all 10.0.0.0/8 md5",
+            "host replication \"replicator\" all scram-sha-256",
+            "host all all all scram-sha-256",
+        ]
+    );
+    config.account = Account::Unnamed;
+    assert_eq!(default_pg_hba(&config)[0], "local all all scram-sha-256");
+}
+
+#[test]
+fn tags_are_interpreted_and_published() {
+    let tags = |failover_priority| Tags { failover_priority, ..Tags::default() };
+    let cases = [
+        ("nofailover: yes", tags(0), json!({"nofailover": true})),
+        ("nofailover: off", tags(1), json!({})),
+        ("failover_priority: 0", tags(0), json!({"failover_priority": 0})),
+        ("failover_priority: '5'", tags(5), json!({"failover_priority": "5"})),
+        ("nofailover: false, failover_priority: 0", tags(1), json!({"nofailover": false, "failover_priority": 0})),
+        (
+            "noloadbalance: on, clonefrom: 1",
+            Tags { noloadbalance: true, clonefrom: true, ..tags(1) },
+            json!({"noloadbalance": true, "clonefrom": true}),
+        ),
+        ("sync_priority: 0", Tags { nosync: true, ..tags(1) }, json!({"sync_priority": 0})),
+        ("foo: Bar, num: 5", tags(1), json!({"foo": "Bar", "num": 5})),
+    ];
+    for (text, expected, published) in cases {
+        let config = cluster(&[("PATRONI_TAGS", text)]).unwrap();
+        assert_eq!(config.tags, expected, "{text}");
+        assert_eq!(Value::Object(config.published_tags), published, "{text}");
+    }
+}
+
+#[test]
+fn a_policy_is_made_of_both_configurations() {
+    let config = cluster(&[]).unwrap();
+    let parsed = |document: &Value| Dynamic::parse(document).unwrap();
+    let made = policy(&config, &parsed(&Value::Object(config.bootstrap.dcs.clone())), Floor::Ours);
+    assert_eq!((made.mode, made.rewind), (Mode::Cluster, RewindPolicy::Allowed));
+    assert!(made.refused_settings.is_empty() && made.bootstrap.is_on());
+    let other = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 1, "failsafe_mode": true,
+                       "postgresql": {"remove_data_directory_on_diverged_timelines": true}});
+    let made = policy(&config, &parsed(&other), Floor::Reference);
+    assert_eq!(made.timing.ttl, Duration::from_secs(20));
+    assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
+    assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
+    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "on")]).unwrap();
+    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
+}
+
+#[test]
+fn commands_and_options_are_split_into_words() {
+    let config = cluster(&[
+        ("PATRONI_POSTGRESQL_CALLBACKS", "on_start: /bin/cb 'a b', on_role_change: /bin/cb"),
+        ("PATRONI_BOOTSTRAP_POST_BOOTSTRAP", "/bin/init --x"),
+        ("PATRONI_POSTGRESQL_BASEBACKUP", "max-rate: 100M, verbose, host: x"),
+        ("PG_MALLOC_ARENA_MAX", "1"),
+    ])
+    .unwrap();
+    assert_eq!(config.postgres.callbacks.on_start, ["/bin/cb", "a b"]);
+    assert_eq!(config.postgres.callbacks.on_role_change, ["/bin/cb"]);
+    assert_eq!(config.bootstrap.post_bootstrap, ["/bin/init", "--x"]);
+    assert_eq!(config.postgres.basebackup, ["--max-rate=100M", "--verbose"]);
+    assert_eq!(config.malloc_arena_max.as_deref(), Some("1"));
+    let expected = "PATRONI_POSTGRESQL_BASEBACKUP: the option host may not be set; this option is left out";
+    assert_eq!(config.warnings, [expected]);
+}
+
+#[test]
+fn etcd_is_reached_as_it_is_told() {
+    type Case = (&'static [(&'static str, &'static str)], &'static str, Scheme, Option<&'static str>, Switch);
+    let cases: [Case; 5] = [
+        (&[("PATRONI_ETCD3_HOST", "e"), ("PATRONI_ETCD3_PORT", "99")], "e:99", Scheme::Http, None, Switch::Off),
+        (
+            &[("PATRONI_ETCD3_HOSTS", "[::1]:1,[::2]:2"), ("PATRONI_ETCD3_PROTOCOL", "https")],
+            "[::1]:1 [::2]:2",
+            Scheme::Https,
+            None,
+            Switch::Off,
+        ),
+        (
+            &[("PATRONI_ETCD3_URL", "https://u:p%40w@e:1"), ("PATRONI_ETCD3_HOSTS", "other")],
+            "e:1",
+            Scheme::Https,
+            Some("u p@w"),
+            Switch::Off,
+        ),
+        (
+            &[("PATRONI_ETCD3_PROXY", "http://p"), ("PATRONI_ETCD3_URL", "https://e:1")],
+            "p:2379",
+            Scheme::Http,
+            None,
+            Switch::On,
+        ),
+        (&[("PATRONI_ETCD3_SRV", "example.org")], "", Scheme::Http, None, Switch::Off),
+    ];
+    for (changes, endpoints, scheme, user, use_proxies) in cases {
+        let mut changes = changes.to_vec();
+        if !changes.iter().any(|(name, _)| *name == "PATRONI_ETCD3_HOSTS") {
+            changes.push(("PATRONI_ETCD3_HOSTS", ""));
+        }
+        let DcsConfig::Etcd3(etcd) = cluster(&changes).unwrap().dcs else { panic!("no etcd") };
+        let found: Vec<String> = etcd.endpoints.iter().map(ToString::to_string).collect();
+        assert_eq!(found.join(" "), endpoints);
+        assert_eq!((etcd.scheme, etcd.use_proxies), (scheme, use_proxies));
+        let found = etcd.username.zip(etcd.password).map(|(user, password)| format!("{user} {}", password.expose()));
+        assert_eq!(found.as_deref(), user);
+    }
+}

@@ -1,0 +1,174 @@
+//! Settings that the reference has and this version does not carry out. None is silently ignored: one on which data or
+//! availability hang is an error, any other a warning, both by name.
+
+use serde_json::Value;
+
+use super::error::ConfigError;
+use super::reader::Reader;
+
+/// Sections of DCSs that are not built, with what to use instead.
+const STORES: [(&str, &str); 6] = [
+    ("consul", "PATRONI_ETCD3_*: Consul is not supported yet"),
+    (
+        "etcd",
+        "PATRONI_ETCD3_*: only etcd's v3 API is supported, and keys written through the v2 API are invisible to it",
+    ),
+    ("exhibitor", "PATRONI_ETCD3_*: Exhibitor is not supported yet"),
+    ("kubernetes", "PATRONI_ETCD3_*: the Kubernetes API is not supported as a DCS yet"),
+    ("raft", "PATRONI_ETCD3_*: Raft is not supported yet"),
+    ("zookeeper", "PATRONI_ETCD3_*: ZooKeeper is not supported yet"),
+];
+
+/// Local settings that are only warned about.
+const WARNED: [&str; 21] = [
+    "tags.replicatefrom",
+    "tags.nostream",
+    "postgresql.pre_promote",
+    "postgresql.before_stop",
+    "bootstrap.users",
+    "watchdog.device",
+    "watchdog.safety_margin",
+    "watchdog.driver",
+    "log.format",
+    "log.dateformat",
+    "log.dir",
+    "log.mode",
+    "log.file_size",
+    "log.file_num",
+    "log.loggers",
+    "log.traceback_level",
+    "environment.db",
+    "postgresql.parameters_primary",
+    "postgresql.parameters_replica",
+    "postgresql.pg_hba_primary",
+    "postgresql.pg_hba_replica",
+];
+
+/// Known, and without any effect here.
+const ACCEPTED: [&str; 7] = [
+    "thread_pool_size",
+    "thread_stack_size",
+    "log.max_queue_size",
+    "log.deduplicate_heartbeat_logs",
+    "restapi.server_tokens",
+    "restapi.thread_pool_size",
+    "environment.configuration",
+];
+
+/// Settings of the cluster that a node's own configuration cannot set.
+const CLUSTER_ONLY: [&str; 17] = [
+    "ttl",
+    "loop_wait",
+    "retry_timeout",
+    "maximum_lag_on_failover",
+    "maximum_lag_on_syncnode",
+    "primary_start_timeout",
+    "primary_stop_timeout",
+    "synchronous_mode",
+    "synchronous_mode_strict",
+    "synchronous_node_count",
+    "failsafe_mode",
+    "check_timeline",
+    "pause",
+    "slots",
+    "ignore_slots",
+    "standby_cluster",
+    "postgresql.use_slots",
+];
+
+/// Whether a variable belongs to a section that is not built; then an error has been reported.
+pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> bool {
+    let upper = name.to_ascii_uppercase();
+    let section = upper.strip_prefix("PATRONI_").and_then(|rest| rest.split('_').next()).unwrap_or_default();
+    if section == "CITUS" {
+        let advice = "no Citus: this version does not set up its coordinator and workers";
+        reader.report.error(ConfigError::new(name, "set", advice));
+        return true;
+    }
+    let store = STORES.iter().find(|(store, _)| store.eq_ignore_ascii_case(section));
+    if let Some((_, advice)) = store {
+        reader.report.error(ConfigError::new(name, "set", *advice));
+    }
+    store.is_some()
+}
+
+/// Whether a document names a DCS that is not built; then an error has been reported for each.
+pub(super) fn refuse_stores(reader: &mut Reader<'_>) -> bool {
+    let mut is_any = false;
+    for (store, advice) in STORES {
+        if reader.document.get(store).is_some() {
+            let _asked = reader.value(store);
+            reader.error(store, format!("a section {store}"), advice);
+            is_any = true;
+        }
+    }
+    is_any
+}
+
+pub(super) fn check(reader: &mut Reader<'_>) {
+    for path in ACCEPTED {
+        let _asked = reader.value(path);
+    }
+    for path in WARNED {
+        let is_off = |value: &Value| super::reader::as_switch(value).is_some_and(|switch| !switch.is_on());
+        if reader.value(path).is_some_and(|value| !is_off(value)) {
+            warn(reader, path);
+        }
+    }
+    for path in CLUSTER_ONLY {
+        if reader.value(path).is_some() {
+            let place = reader.document.origin(path);
+            let text =
+                "has no effect in a node's own configuration; its place is bootstrap.dcs, or the cluster's /config";
+            reader.report.warn(format!("{path} of {place} {text}"));
+        }
+    }
+    replica_methods(reader);
+    watchdog(reader);
+    if let Some(method) = reader.text("bootstrap.method")
+        && method != "initdb"
+    {
+        let _asked = reader.value(&format!("bootstrap.{method}"));
+        let advice = "initdb: other methods are not carried out yet, and an empty cluster in place of a restored one \
+                      would be wrong";
+        reader.wrong("bootstrap.method", advice);
+    }
+    if reader.value("citus").is_some() {
+        reader.error("citus", "a section citus", "no Citus: this version does not set up its coordinator and workers");
+    }
+}
+
+fn warn(reader: &mut Reader<'_>, path: &str) {
+    let place = reader.document.place(path);
+    reader.report.warn(format!("{place}: this setting is not carried out yet and has no effect"));
+}
+
+fn replica_methods(reader: &mut Reader<'_>) {
+    for path in ["postgresql.create_replica_methods", "postgresql.create_replica_method"] {
+        let methods = reader.list(path).unwrap_or_default();
+        let others: Vec<&String> = methods.iter().filter(|method| *method != "basebackup").collect();
+        if !others.is_empty() {
+            let place = reader.document.place(path);
+            reader
+                .report
+                .warn(format!("{place}: replicas are made by basebackup only; other methods have no effect yet"));
+        }
+        for method in others {
+            let _asked = reader.value(&format!("postgresql.{method}"));
+        }
+    }
+}
+
+fn watchdog(reader: &mut Reader<'_>) {
+    let Some(mode) = reader.text("watchdog.mode") else { return };
+    match mode.to_ascii_lowercase().as_str() {
+        "off" | "false" | "no" | "0" | "disable" | "disabled" => {}
+        "automatic" | "auto" => {
+            let place = reader.document.place("watchdog.mode");
+            reader.report.warn(format!("{place}: no watchdog device is opened yet; PID 1 fences without one"));
+        }
+        "required" | "require" => reader
+            .wrong("watchdog.mode", "automatic or off: a watchdog device is not opened yet, so it cannot be required"),
+        _ => reader.wrong("watchdog.mode", "off, automatic or required"),
+    }
+}
