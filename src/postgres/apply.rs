@@ -7,13 +7,15 @@ use nix::sys::signal::Signal;
 
 use super::callbacks::Callback;
 use super::conf::pgpass;
-use super::conf::recovery::{self, Change, Origin, Passfile, Receiver, RunningRecovery, RunningSetting};
+use super::conf::recovery::{self, Change, Origin, Passfile, RunningRecovery, RunningSetting};
 use super::conf::roles::literal;
 use super::conf::settings::{self, Context, PendingRestart, SettingRow, VarType};
 use super::connect::Session;
 use super::files::Written;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
+use super::pidfile::ServerStatus;
+use super::postmaster::read_pid_file;
 use super::server::{Announce, as_document};
 use super::{DesiredServer, Force, PostgresError};
 use crate::core::local::{RecoverySignal, StartAs, StopMode, Upstream};
@@ -34,6 +36,11 @@ impl LocalPostgres {
             return Ok(());
         }
         let Some(process) = self.postmaster() else { return Ok(()) };
+        let status = read_pid_file(&self.data_dir).and_then(|file| file.status);
+        if status != Some(ServerStatus::Ready) {
+            // It will be compared when somebody can be asked.
+            return Ok(());
+        }
         let session = self.session("configuration", STATEMENT_TIMEOUT).await?;
         let rows = setting_rows(&session).await?;
         let last = known.map(|known| super::conf::parameters_of(&known.server.parameters)).unwrap_or_default();
@@ -42,7 +49,7 @@ impl LocalPostgres {
         let recovery = self.recovery_in_force(&session).await?;
         if self.write_files(&self.wanted_parameters(), &recovery).await? == Written::Yes || force == Force::Yes {
             self.reload(&session, &process).await?;
-            self.fire(Callback::OnReload, self.told_role());
+            self.fire(Callback::Reload, self.told_role());
         }
         let mut pending = comparison.pending;
         let rows = setting_rows(&session).await?;
@@ -100,7 +107,7 @@ impl LocalPostgres {
     pub(super) async fn follow_upstream(&self, upstream: &Upstream) -> Result<(), PostgresError> {
         let limit = self.config().postgres.pg_ctl_timeout;
         let Some(process) = self.postmaster() else {
-            return self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::OnStart)).await;
+            return self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Start)).await;
         };
         let wanted = self.standby_settings(upstream);
         let session = self.session("follow", STATEMENT_TIMEOUT).await?;
@@ -113,13 +120,13 @@ impl LocalPostgres {
                 self.write_files(&self.wanted_parameters(), &Recovery::Standby(wanted)).await?;
                 self.remember_upstream(upstream)?;
                 self.reload(&session, &process).await?;
-                self.fire(Callback::OnReload, MemberRole::Replica);
+                self.fire(Callback::Reload, MemberRole::Replica);
                 Ok(())
             }
             Change::Restart => {
                 drop(session);
                 self.stop_server(StopMode::Fast, limit, Announce::No).await?;
-                self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::OnRestart)).await
+                self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Restart)).await
             }
         }
     }
@@ -142,17 +149,11 @@ impl LocalPostgres {
             Some((row.get(0)?.to_owned(), setting))
         });
         let settings = settings.collect();
-        let sql = "SELECT conninfo, slot_name FROM pg_stat_get_wal_receiver() WHERE conninfo IS NOT NULL";
-        let rows = session.rows(sql).await.map_err(failed)?;
-        let receiver = rows.first().map(|row| Receiver {
-            conninfo: row.get(0).unwrap_or_default().to_owned(),
-            slot: row.get(1).filter(|slot| !slot.is_empty()).map(str::to_owned),
-        });
         let signal = match self.data_dir.join("standby.signal").exists() {
             true => RecoverySignal::Present,
             false => RecoverySignal::None,
         };
-        Ok(RunningRecovery { signal, settings, receiver, passfile: self.passfile_state(upstream) })
+        Ok(RunningRecovery { signal, settings, passfile: self.passfile_state(upstream) })
     }
 
     fn passfile_state(&self, upstream: &Upstream) -> Passfile {

@@ -110,7 +110,8 @@ impl LocalPostgres {
     pub(super) fn standby_settings(&self, upstream: &Upstream) -> Parameters {
         let config = self.config();
         let desired = self.memory().desired.clone();
-        let user = recovery::user_settings(&desired.server, self.rules_version());
+        let (user, warnings) = recovery::user_settings(&desired.server, self.rules_version());
+        self.warn_once(warnings);
         let source = match upstream {
             Upstream::None | Upstream::Foreign => None,
             Upstream::Member { address, .. } => Some(self.source(&config, &desired, address)),
