@@ -12,6 +12,7 @@ pub mod http;
 pub mod init;
 pub mod postgres;
 pub mod process;
+pub mod run;
 pub mod telemetry;
 pub mod wire;
 

@@ -10,13 +10,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
 use std::process::{Command, ExitCode};
 
-use tamada::{init, process, wire};
+use tamada::{init, process, run, wire};
 
 type Environment = Vec<(OsString, OsString)>;
-
-/// The agent's way in: its socket to PID 1, the container's whole environment, the arguments after `run`.
-type Agent = fn(OwnedFd, Environment, Vec<OsString>) -> u8;
-const AGENT: Option<Agent> = None;
 
 /// The command line's way in: the arguments from the command's name on, and the environment.
 type Ctl = fn(Vec<OsString>, Environment) -> u8;
@@ -130,9 +126,13 @@ fn without_run(mut arguments: Vec<OsString>) -> Vec<OsString> {
 
 /// Takes the socket away from standard input, so that no child of the agent gets it, and hears the environment.
 fn agent(arguments: Vec<OsString>) -> u8 {
-    let Some(run) = AGENT else { return complain("this build has no agent", CANNOT_EXECUTE) };
     match agents_environment() {
-        Ok((socket, environment)) => run(socket, environment, arguments.into_iter().skip(2).collect()),
+        Ok((socket, environment)) => run::agent(run::Given {
+            socket,
+            environment,
+            inherited: std::env::vars_os().collect(),
+            arguments: arguments.into_iter().skip(2).collect(),
+        }),
         Err(error) => complain(&format!("cannot start as an agent, which only PID 1 does: {error}"), FAILED),
     }
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
@@ -95,6 +96,7 @@ pub struct Agent<D, I> {
     pub(super) lease_file: Option<LeaseFile>,
     pub(super) lease_saved: Option<i64>,
     pub(super) lease_told: Option<i64>,
+    pub(super) postmaster_told: Option<i32>,
     /// The last reading as the API gets it.
     pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
     reason: Reason,
@@ -103,6 +105,13 @@ pub struct Agent<D, I> {
     exit_seen: Option<i32>,
     mailbox: Option<mpsc::Receiver<Request>>,
     signals: Option<mpsc::UnboundedReceiver<FromInit>>,
+    beside: Vec<JoinHandle<()>>,
+}
+
+impl<D, I> Drop for Agent<D, I> {
+    fn drop(&mut self) {
+        self.beside.iter().for_each(JoinHandle::abort);
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -142,49 +151,49 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             lease_file,
             lease_saved: None,
             lease_told: None,
+            postmaster_told: None,
             documents: None,
             reason: Reason::NotStarted,
             hurried: 0,
             exit_seen: None,
             mailbox: Some(requests),
             signals: Some(heard),
+            beside: Vec::new(),
             shared,
         };
         (agent, doors)
     }
 
+    /// Before the API listens and the first cycle begins. `Some`: the agent is to end with this code.
+    pub async fn prepare(&mut self) -> Option<u8> {
+        self.begin_beside();
+        self.start().await
+    }
+
     /// Runs until the agent is to end; the exit code.
     pub async fn run(mut self) -> u8 {
-        let beside = self.begin_beside();
-        let code = match self.start().await {
-            Some(code) => code,
-            None => loop {
-                let (wake, exit) = self.cycle().await;
-                if let Some(exit) = exit {
-                    break self.leave(exit).await;
-                }
-                self.wait(wake).await;
-            },
-        };
-        beside.into_iter().for_each(|task| task.abort());
-        code
+        loop {
+            let (wake, exit) = self.cycle().await;
+            if let Some(exit) = exit {
+                return self.leave(exit).await;
+            }
+            self.wait(wake).await;
+        }
     }
 
     /// Signals and requests are heard however long a cycle takes.
-    fn begin_beside(&mut self) -> Vec<tokio::task::JoinHandle<()>> {
-        let mut tasks = Vec::new();
+    fn begin_beside(&mut self) {
         if let Some(mut signals) = self.signals.take() {
             let shared = self.shared.clone();
-            tasks.push(tokio::spawn(async move {
+            self.beside.push(tokio::spawn(async move {
                 while let Some(message) = signals.recv().await {
                     shared.hear(message);
                 }
             }));
         }
         if let Some(requests) = self.mailbox.take() {
-            tasks.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
+            self.beside.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
         }
-        tasks
     }
 
     async fn cycle(&mut self) -> (Wake, Option<Exit>) {

@@ -11,6 +11,8 @@ pub trait InitLink: Send + Sync + 'static {
     fn guard(&self, guard: Guard);
     /// The lease that our keys hang on, for the agent that comes after us.
     fn lease(&self, id: i64);
+    /// The postmaster that runs by the last probe; for the case that this agent ends.
+    fn postmaster(&self, pid: Option<i32>);
 }
 
 /// What PID 1 tells us.

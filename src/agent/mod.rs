@@ -8,6 +8,7 @@ mod documents;
 mod errand;
 mod inbox;
 pub mod init_link;
+pub mod init_socket;
 mod job;
 pub mod lease_file;
 pub mod mailbox;

@@ -60,6 +60,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 self.settings.reload(config);
+                self.shared.instance.set_config(self.settings.config.clone());
                 tracing::info!("configuration read again");
             }
             Err(error) => tracing::error!("the configuration is not usable, the old one stays in force: {error}"),
@@ -97,6 +98,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let (read, probe) = join(self.read_store(limit), self.probe_server(limit.min(PROBE_LIMIT))).await;
         let cluster = self.take_snapshot(read);
         self.probe = probe;
+        if self.postmaster_told != self.probe.facts.postmaster_pid {
+            self.postmaster_told = self.probe.facts.postmaster_pid;
+            self.shared.init.postmaster(self.postmaster_told);
+        }
         self.answer_restart();
         self.keep_files();
         let now = self.shared.now();

@@ -63,10 +63,7 @@ async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, 
             let ended_at = instance.stop(mode, stop_limit).await?;
             return Ok(ended_at.map_or(JobProduct::Nothing, JobProduct::StoppedAt));
         }
-        Job::Restart(role) => {
-            instance.stop(StopMode::CheckpointThenFast, stop_limit).await?;
-            instance.start(&role, start_limit).await?;
-        }
+        Job::Restart(role) => instance.restart(&role, stop_limit, start_limit).await?,
         Job::Promote => promote(instance, start_limit, &slots).await?,
         Job::Follow(upstream) => instance.follow(&upstream).await?,
     }

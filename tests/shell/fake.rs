@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 use std::future::pending;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tamada::config::Config;
 use tamada::core::local::{
     CloneSource, ClusterState, Control, Data, DataDir, LastRole, Postgres, PrimaryFacts, RecoverySignal, Replay,
     Running, StandbyFacts, StartAs, StopMode, Upstream,
@@ -231,6 +233,8 @@ impl Instance for FakeInstance {
             exits.changed().await.unwrap();
         }
     }
+
+    fn set_config(&self, _config: Arc<Config>) {}
 
     async fn configure(&self, _desired: &DesiredServer, force: Force) -> Result<(), PostgresError> {
         self.with(|server| server.configured += 1);

@@ -121,6 +121,8 @@ impl InitLink for FakeInit {
         }
     }
 
+    fn postmaster(&self, _pid: Option<i32>) {}
+
     fn lease(&self, id: i64) {
         self.state.lock().unwrap().lease = Some(id);
     }
@@ -276,7 +278,7 @@ impl Drop for Node {
 
 fn run(world: &World, config: &Config, dcs: &Handle, init: &Arc<FakeInit>) -> (Doors, JoinHandle<u8>) {
     let again = config.clone();
-    let (agent, doors) = Agent::new(Parts {
+    let (mut agent, doors) = Agent::new(Parts {
         config: config.clone(),
         dcs: dcs.clone(),
         instance: FakeInstance { world: world.clone(), name: init.name },
@@ -287,7 +289,13 @@ fn run(world: &World, config: &Config, dcs: &Handle, init: &Arc<FakeInit>) -> (D
         lease_file: None,
         reread: Box::new(move || Ok(again.clone())),
     });
-    (doors, tokio::spawn(agent.run()))
+    let life = async move {
+        match agent.prepare().await {
+            Some(code) => code,
+            None => agent.run().await,
+        }
+    };
+    (doors, tokio::spawn(life))
 }
 
 /// Names live as long as the test.
