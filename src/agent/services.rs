@@ -125,8 +125,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
 
     async fn write_switchover(&self, wanted: &SwitchoverDocument) -> Result<(), String> {
         let SwitchoverDocument { leader, candidate, scheduled_at } = wanted;
-        let document =
-            codec::switchover_document(leader.as_deref(), candidate.as_deref(), scheduled_at.as_deref());
+        let document = codec::switchover_document(leader.as_deref(), candidate.as_deref(), scheduled_at.as_deref());
         let written = self.dcs.replace(Key::Failover, Content::Json(document), Expect::Anything, self.limit()).await;
         self.wake.notify_one();
         written.map_err(|error| error.to_string())
@@ -263,9 +262,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
         let reports = ask_all(self.peers.as_ref(), self.clock.as_ref(), asked.collect()).await;
         let eligible = reports.into_iter().filter(|(_, report)| match &report.answer {
             PeerAnswer::Unreachable => false,
-            PeerAnswer::Status(status) => {
-                !status.tags.is_nofailover() && status.watchdog == PeerWatchdog::Fine
-            }
+            PeerAnswer::Status(status) => !status.tags.is_nofailover() && status.watchdog == PeerWatchdog::Fine,
         });
         eligible.map(|(name, _)| name).collect()
     }

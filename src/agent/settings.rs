@@ -110,7 +110,9 @@ impl Settings {
             Ok(dynamic) => self.put_in_force(dynamic, document),
             Err(problems) => {
                 let problems = problems.join("; ");
-                tracing::error!("the cluster's configuration is not usable, the last good one stays in force: {problems}");
+                tracing::error!(
+                    "the cluster's configuration is not usable, the last good one stays in force: {problems}"
+                );
             }
         }
     }

@@ -99,9 +99,8 @@ fn wrong_cluster(ctx: &Ctx) -> Option<Decision> {
     let own = ctx.seen.local.data.system_id()?;
     let cluster = match ctx.view.initialize {
         Initialize::Done(cluster) if cluster != own => cluster,
-        Initialize::Done(_) | Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => {
-            return replica_before_cluster(ctx);
-        }
+        Initialize::Done(_) => return None,
+        Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => return replica_before_cluster(ctx),
     };
     if ctx.hold() != Hold::NotOurs {
         return Some(ctx.release(Reason::ReleasedForeign));

@@ -96,9 +96,7 @@ impl Server {
 
     fn end(&self, now: Instant) -> Lsn {
         match &self.run {
-            Run::Primary { since, from } => {
-                Lsn(from.0 + RATE * u64::try_from(now.since(*since).as_millis()).unwrap())
-            }
+            Run::Primary { since, from } => Lsn(from.0 + RATE * u64::try_from(now.since(*since).as_millis()).unwrap()),
             Run::Stopped | Run::Starting { .. } | Run::Standby { .. } => self.files.as_ref().map_or(Lsn(0), |f| f.end),
         }
     }
@@ -355,8 +353,7 @@ impl Instance for FakeInstance {
             server.kill(now);
             let files = server.files.as_mut()?;
             if clean {
-                files.state =
-                    if files.standby { ClusterState::ShutDownInRecovery } else { ClusterState::ShutDown };
+                files.state = if files.standby { ClusterState::ShutDownInRecovery } else { ClusterState::ShutDown };
             }
             (was_primary && clean).then_some(files.end)
         });
@@ -418,11 +415,7 @@ impl Instance for FakeInstance {
         Ok(self.with(|server| server.files.as_ref().unwrap().history.clone()))
     }
 
-    async fn sync_slots(
-        &self,
-        members: &BTreeSet<MemberName>,
-        retain: &BTreeSet<String>,
-    ) -> Result<(), PostgresError> {
+    async fn sync_slots(&self, members: &BTreeSet<MemberName>, retain: &BTreeSet<String>) -> Result<(), PostgresError> {
         let slots = members.iter().map(MemberName::slot_name).chain(retain.iter().cloned()).collect();
         self.with(|server| server.slots = slots);
         Ok(())

@@ -149,10 +149,9 @@ impl PeerClient for Peers {
                     "state": "running", "role": "replica", "timeline": facts.timeline.map(|t| t.0),
                     "xlog": {"received_location": facts.received.0, "replayed_location": facts.replayed.0},
                 }),
-                Postgres::Stopped
-                | Postgres::Starting { .. }
-                | Postgres::Unresponsive { .. }
-                | Postgres::Stopping => json!({"state": "stopped", "role": "replica"}),
+                Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
+                    json!({"state": "stopped", "role": "replica"})
+                }
             };
             Some(PeerReply { status: 200, body })
         }

@@ -24,11 +24,13 @@ async fn three_that_start_together_make_one_cluster() {
     let nodes = three(&world).await;
     assert_eq!(world.inner().initdbs, 1);
     let leader = world.primary().unwrap();
-    world.until("the cluster's documents", SECOND * 3, || {
-        let config = world.store.get_raw("config").is_some_and(|text| text.contains("\"ttl\":30"));
-        config && world.store.get_raw("initialize").is_some_and(|id| id.parse() == Ok(7_000_000_000_000_000_001_u64))
-    })
-    .await;
+    world
+        .until("the cluster's documents", SECOND * 3, || {
+            let config = world.store.get_raw("config").is_some_and(|text| text.contains("\"ttl\":30"));
+            config
+                && world.store.get_raw("initialize").is_some_and(|id| id.parse() == Ok(7_000_000_000_000_000_001_u64))
+        })
+        .await;
     let slots = |node: &Node| node.server(|server| server.slots.len());
     let primary = nodes.iter().find(|node| node.name == leader).unwrap();
     world.until("a slot for each replica", SECOND * 20, || slots(primary) == 2).await;

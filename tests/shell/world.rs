@@ -59,11 +59,8 @@ pub struct World {
 impl World {
     pub fn new() -> Self {
         // Shows, in a failing test's output, what the agents said.
-        let _already_set = tracing_subscriber::fmt()
-            .with_test_writer()
-            .with_max_level(tracing::Level::INFO)
-            .without_time()
-            .try_init();
+        let _already_set =
+            tracing_subscriber::fmt().with_test_writer().with_max_level(tracing::Level::INFO).without_time().try_init();
         let clock = TestClock { origin: time::Instant::now() };
         World { store: MemoryStore::new(), clock, inner: Arc::default() }
     }

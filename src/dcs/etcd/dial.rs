@@ -5,6 +5,7 @@
 //! stops waiting when his own time is over. Nothing here retries.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::pin::Pin;
@@ -26,6 +27,17 @@ impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
 type LookUp = JoinHandle<io::Result<Vec<SocketAddr>>>;
 
+/// Where a node of etcd answers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Endpoint(pub(super) HostPort);
+
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let HostPort { host, port } = &self.0;
+        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+    }
+}
+
 pub(super) struct Dialer {
     tls: Option<Tls>,
     /// Look-ups that nobody waits for any more; the next one for the same host takes over its answer.
@@ -37,19 +49,28 @@ impl Dialer {
         Dialer { tls, pending: Mutex::default() }
     }
 
+    /// The endpoint that a URL of etcd's names, if it can be reached in the way that is configured.
+    pub(super) fn endpoint_of(&self, url: &str) -> Option<Endpoint> {
+        let scheme = if self.tls.is_some() { "https://" } else { "http://" };
+        let (host, port) = url.strip_prefix(scheme)?.trim_end_matches('/').rsplit_once(':')?;
+        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
+        let port = port.parse().ok()?;
+        (!host.is_empty()).then_some(Endpoint(HostPort { host, port }))
+    }
+
     /// A stream to the endpoint. The caller stops waiting after `limit`, which is shared among the host's addresses.
     pub(super) async fn dial(
         &self,
-        endpoint: &HostPort,
+        endpoint: &Endpoint,
         timing: Timing,
         limit: Duration,
     ) -> Result<Box<dyn Stream>, String> {
-        let tcp = self.connect(endpoint, limit).await?;
+        let tcp = self.connect(&endpoint.0, limit).await?;
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
         guard(&tcp, timing).map_err(|error| error.to_string())?;
         match &self.tls {
             None => Ok(Box::new(tcp)),
-            Some(tls) => Ok(Box::new(tls.handshake(&endpoint.host, tcp).await?)),
+            Some(tls) => Ok(Box::new(tls.handshake(&endpoint.0.host, tcp).await?)),
         }
     }
 
@@ -125,4 +146,21 @@ fn guard(tcp: &TcpStream, timing: Timing) -> io::Result<()> {
     let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(timing.ttl))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn urls_of_nodes_become_endpoints_where_the_scheme_fits() {
+        let dialer = Dialer::new(None);
+        let endpoint = |url| dialer.endpoint_of(url).map(|endpoint| endpoint.to_string());
+        assert_eq!(endpoint("http://10.0.0.1:2379").as_deref(), Some("10.0.0.1:2379"));
+        assert_eq!(endpoint("http://etcd1:2379/").as_deref(), Some("etcd1:2379"));
+        assert_eq!(endpoint("http://[fd00::1]:2379").as_deref(), Some("[fd00::1]:2379"));
+        for useless in ["https://10.0.0.1:2379", "http://10.0.0.1", "http://:2379", "unix:///tmp/etcd", ""] {
+            assert_eq!(endpoint(useless), None, "{useless}");
+        }
+    }
 }

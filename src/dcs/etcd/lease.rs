@@ -69,11 +69,15 @@ impl Session {
         missing: Missing,
     ) -> Result<Option<i64>, Failure> {
         let _turn = self.lease_turn.lock().await;
-        let current = self.leases().current;
-        let kept = match current {
-            Some(lease) => self.keep(link, lease, renewal).await?,
-            None => None,
-        };
+        let mut kept = None;
+        // Twice, because our keys may have moved to another lease already when the current one turns out to be gone.
+        for _ in 0..2 {
+            let current = self.leases().current;
+            kept = match current {
+                Some(lease) if kept.is_none() => self.keep(link, lease, renewal).await?,
+                Some(_) | None => kept,
+            };
+        }
         match (kept, missing) {
             (Some(lease), _) => Ok(Some(self.fit_ttl(link, lease).await?.id)),
             (None, Missing::Report) => Ok(None),

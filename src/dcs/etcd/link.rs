@@ -11,11 +11,10 @@ use etcd_client::{
 use hyper_util::rt::TokioIo;
 use tokio::sync::watch;
 use tokio::time::Instant;
-use tonic::transport::Endpoint;
 
-use super::dial::{Dialer, Stream};
+use super::dial::{Dialer, Endpoint, Stream};
 use super::failure::{Failure, with_causes};
-use crate::config::{HostPort, Secret};
+use crate::config::Secret;
 use crate::core::policy::Timing;
 
 /// etcd ends connections of clients that ping more often than every 5 s.
@@ -35,7 +34,7 @@ pub(super) enum Alive {
 }
 
 pub(super) struct Link {
-    pub(super) endpoint: HostPort,
+    pub(super) endpoint: Endpoint,
     client: Client,
     login: Option<Login>,
     keepalive: tokio::sync::Mutex<Option<Keepalive>>,
@@ -51,7 +50,7 @@ struct Keepalive {
 impl Link {
     pub(super) async fn open(
         dialer: &Dialer,
-        endpoint: HostPort,
+        endpoint: Endpoint,
         login: Option<Login>,
         timing: Timing,
         limit: Duration,
@@ -82,6 +81,12 @@ impl Link {
 
     pub(super) fn watch(&self) -> WatchClient {
         self.client.watch_client()
+    }
+
+    /// The URLs of the cluster's nodes.
+    pub(super) async fn members(&self) -> Result<Vec<String>, Failure> {
+        let answer = self.client.cluster_client().member_list().await?;
+        Ok(answer.members().iter().flat_map(|member| member.client_urls().to_vec()).collect())
     }
 
     /// Get a new token; without credentials there is nothing to get.
@@ -159,13 +164,11 @@ async fn log_in(channel: tonic::transport::Channel, login: Option<&Login>) -> Re
 /// HTTP/2 on this stream and no other: once it has broken the channel only fails.
 async fn channel_on(
     stream: Box<dyn Stream>,
-    endpoint: &HostPort,
+    endpoint: &Endpoint,
     timing: Timing,
 ) -> Result<tonic::transport::Channel, Failure> {
-    let HostPort { host, port } = endpoint;
-    let authority = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
-    let invalid = |error| Failure::Answer(format!("cannot use the endpoint {authority}: {}", with_causes(&error)));
-    let target = Endpoint::from_shared(format!("http://{authority}")).map_err(invalid)?;
+    let invalid = |error| Failure::Answer(format!("cannot use the endpoint {endpoint}: {}", with_causes(&error)));
+    let target = tonic::transport::Endpoint::from_shared(format!("http://{endpoint}")).map_err(invalid)?;
     let target = target
         .http2_keep_alive_interval(timing.loop_wait.max(PING_INTERVAL_MIN))
         .keep_alive_timeout(timing.retry_timeout)

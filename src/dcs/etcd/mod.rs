@@ -27,12 +27,13 @@ use serde_json::Value;
 use tokio::task::JoinHandle;
 
 use self::cache::WatchState;
-use self::dial::Dialer;
+use self::dial::{Dialer, Endpoint};
 use self::failure::STORE;
 use self::link::Login;
 use self::pool::Pool;
 use self::session::Session;
 use self::tls::Tls;
+use self::watch::Discovery;
 use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot, codec};
 use crate::config::{EtcdConfig, Scheme};
 use crate::core::policy::Timing;
@@ -57,7 +58,8 @@ impl EtcdDcs {
         lease: Option<i64>,
     ) -> Result<Self, DcsError> {
         let session = Arc::new(Session::new(pool(config, timing)?, base, name, lease));
-        let watch = tokio::spawn(watch::keep_watch(session.clone()));
+        let discovery = if config.use_proxies.is_on() { Discovery::Off } else { Discovery::On };
+        let watch = tokio::spawn(watch::keep_watch(session.clone(), discovery));
         Ok(EtcdDcs { session, watch: Some(watch) })
     }
 
@@ -82,7 +84,8 @@ fn pool(config: &EtcdConfig, timing: Timing) -> Result<Pool, DcsError> {
     };
     let login = config.username.clone().zip(config.password.clone());
     let login = login.map(|(username, password)| Login { username, password });
-    Ok(Pool::new(config.endpoints.clone(), Dialer::new(tls), login, timing))
+    let endpoints = config.endpoints.iter().cloned().map(Endpoint).collect();
+    Ok(Pool::new(endpoints, Dialer::new(tls), login, timing))
 }
 
 impl Drop for EtcdDcs {

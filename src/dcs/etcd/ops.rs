@@ -194,7 +194,12 @@ impl Session {
         let value = codec::content_bytes(content);
         let value = value.as_deref();
         let replace = |attempt: Try| async move {
-            let written = self.replace_once(&attempt.link, key, value, expect).await?;
+            // A claim must not outlive us.
+            let lease = match content {
+                Content::Claim => self.hold_lease(&attempt.link, Renewal::IfDue, Missing::Grant).await?.unwrap_or(0),
+                Content::Text(_) | Content::Json(_) | Content::Delete => 0,
+            };
+            let written = self.replace_once(&attempt.link, key, value, lease, expect).await?;
             Ok((written, attempt.doubt))
         };
         let answer = self.pool.call(deadline, replace).await.map_err(|failure| failure.into_error(deadline))?;
@@ -219,6 +224,7 @@ impl Session {
         link: &Link,
         key: Key,
         value: Option<&[u8]>,
+        lease: i64,
         expect: Expect,
     ) -> Result<Written, Failure> {
         let path = codec::key_path(key);
@@ -232,7 +238,7 @@ impl Session {
             Expect::Anything => None,
         };
         let write = match value {
-            Some(value) => TxnOp::put(full.as_str(), value, None),
+            Some(value) => TxnOp::put(full.as_str(), value, Some(PutOptions::new().with_lease(lease))),
             None => TxnOp::delete(full.as_str(), None),
         };
         let txn = Txn::new()
@@ -243,7 +249,7 @@ impl Session {
         let answer = link.kv().txn(txn).await?;
         let origin = self.origin(answer.header())?;
         if answer.succeeded() {
-            self.wrote(origin, path, value.map(<[u8]>::to_vec), 0);
+            self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);
             return Ok(Written::Done);
         }
         Ok(Written::Refused(self.learn_key(path, &answer, origin)))

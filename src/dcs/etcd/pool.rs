@@ -10,12 +10,11 @@ use std::time::Duration;
 
 use etcd_client::ResponseHeader;
 use tokio::time::{Instant, timeout};
-use tracing::{info, warn};
+use tracing::warn;
 
-use super::dial::Dialer;
+use super::dial::{Dialer, Endpoint};
 use super::failure::Failure;
 use super::link::{Link, Login};
-use crate::config::HostPort;
 use crate::core::policy::Timing;
 
 /// The least time for one try, where the deadline allows it.
@@ -35,11 +34,11 @@ pub(super) struct Pool {
 }
 
 struct Rotation {
-    endpoints: Vec<HostPort>,
+    endpoints: Vec<Endpoint>,
+    /// So many of them, from the first on, are configured; the others were learned.
+    configured: usize,
     /// The endpoint to connect to next.
     next: usize,
-    /// The one that was connected to last; for the log.
-    last: Option<HostPort>,
 }
 
 /// The newest raft term heard of, and of which cluster: a node that answers with an older one has been left behind.
@@ -77,11 +76,11 @@ struct Course {
 }
 
 impl Pool {
-    pub(super) fn new(endpoints: Vec<HostPort>, dialer: Dialer, login: Option<Login>, timing: Timing) -> Self {
+    pub(super) fn new(endpoints: Vec<Endpoint>, dialer: Dialer, login: Option<Login>, timing: Timing) -> Self {
         Pool {
             dialer,
             login,
-            rotation: Mutex::new(Rotation { endpoints, next: 0, last: None }),
+            rotation: Mutex::new(Rotation { configured: endpoints.len(), endpoints, next: 0 }),
             link: tokio::sync::Mutex::default(),
             terms: Mutex::default(),
             timing: Mutex::new(timing),
@@ -133,7 +132,11 @@ impl Pool {
         course.tries += 1;
         let end = Instant::now() + limit;
         let link = match timeout(limit, self.link(limit)).await {
-            Ok(link) => link.inspect_err(|failure| course.note("", failure.detail()))?,
+            Ok(Ok(link)) => link,
+            Ok(Err((endpoint, failure))) => {
+                course.note(&endpoint.to_string(), failure.detail());
+                return Err(failure);
+            }
             Err(_) => {
                 let endpoint = lock(&self.rotation).current();
                 course.note(&endpoint, &format!("no connection within {limit:?}"));
@@ -150,7 +153,7 @@ impl Pool {
                 answer => answer,
             }
         };
-        let label = format!("{}:{}", link.endpoint.host, link.endpoint.port);
+        let label = link.endpoint.to_string();
         match timeout(left, asked).await {
             Ok(Ok(answer)) => {
                 link.touch();
@@ -176,24 +179,29 @@ impl Pool {
     }
 
     /// The current connection, or a new one to the next endpoint.
-    pub(super) async fn link(&self, limit: Duration) -> Result<Arc<Link>, Failure> {
+    async fn link(&self, limit: Duration) -> Result<Arc<Link>, (Endpoint, Failure)> {
         let mut current = self.link.lock().await;
         if let Some(link) = current.as_ref().filter(|link| !link.is_retired()) {
             return Ok(link.clone());
         }
         *current = None;
-        let (endpoint, at) = lock(&self.rotation).advance();
-        let label = format!("{}:{}", endpoint.host, endpoint.port);
-        let opened = Link::open(&self.dialer, endpoint, self.login.clone(), self.timing(), limit).await;
-        let link = Arc::new(opened.map_err(|failure| match failure {
-            Failure::Gone(detail) => Failure::Gone(format!("{label}: {detail}")),
-            other => other,
-        })?);
-        if lock(&self.rotation).settle(at) {
-            info!("connected to etcd at {label}");
-        }
+        let endpoint = lock(&self.rotation).advance();
+        let opened = Link::open(&self.dialer, endpoint.clone(), self.login.clone(), self.timing(), limit).await;
+        let link = Arc::new(opened.map_err(|failure| (endpoint, failure))?);
         *current = Some(link.clone());
         Ok(link)
+    }
+
+    /// Learn the addresses of more nodes. Where as many are configured as there are, these are the ones to use.
+    pub(super) fn complete(&self, urls: &[String]) {
+        let known: Vec<_> = urls.iter().filter_map(|url| self.dialer.endpoint_of(url)).collect();
+        let mut rotation = lock(&self.rotation);
+        if known.len() > rotation.configured {
+            let configured = rotation.configured;
+            rotation.endpoints.truncate(configured);
+            let new: Vec<_> = known.into_iter().filter(|endpoint| !rotation.endpoints.contains(endpoint)).collect();
+            rotation.endpoints.extend(new);
+        }
     }
 
     /// Everything on this connection ends; the next call gets another, to another node where there is one.
@@ -235,24 +243,16 @@ impl Pool {
 }
 
 impl Rotation {
+    /// The endpoint that was tried last.
     fn current(&self) -> String {
-        let last = (self.next + self.endpoints.len() - 1) % self.endpoints.len();
-        format!("{}:{}", self.endpoints[last].host, self.endpoints[last].port)
+        self.endpoints[(self.next + self.endpoints.len() - 1) % self.endpoints.len()].to_string()
     }
 
-    /// The endpoint to try now. The next caller tries the one after it, unless this one turns out well.
-    fn advance(&mut self) -> (HostPort, usize) {
+    /// The endpoint to connect to now. The next one to connect goes to the one after it.
+    fn advance(&mut self) -> Endpoint {
         let at = self.next % self.endpoints.len();
         self.next = (at + 1) % self.endpoints.len();
-        (self.endpoints[at].clone(), at)
-    }
-
-    /// `true`: another endpoint than the last one.
-    fn settle(&mut self, at: usize) -> bool {
-        let endpoint = self.endpoints.get(at).cloned();
-        let is_new = self.last != endpoint;
-        self.last = endpoint;
-        is_new
+        self.endpoints[at].clone()
     }
 }
 
@@ -268,11 +268,7 @@ impl Course {
     }
 
     fn summary(&self) -> String {
-        let trouble = |(endpoint, trouble): (&String, &String)| match endpoint.as_str() {
-            "" => trouble.clone(),
-            endpoint => format!("{endpoint}: {trouble}"),
-        };
-        self.troubles.iter().map(trouble).collect::<Vec<_>>().join("; ")
+        self.troubles.iter().map(|(endpoint, trouble)| format!("{endpoint}: {trouble}")).collect::<Vec<_>>().join("; ")
     }
 }
 

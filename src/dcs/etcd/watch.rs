@@ -19,23 +19,37 @@ const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
 /// After a refusal: logging in is costly for etcd.
 const PAUSE_DENIED: Duration = Duration::from_secs(5);
+/// Whether to ask etcd for the addresses of its nodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Discovery {
+    On,
+    Off,
+}
+
 /// A watch that lived this long was a good one.
 const GOOD: Duration = Duration::from_secs(5);
 
+/// What the log knows of the watch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    Nothing,
+    Outage,
+}
+
 /// Runs until it is aborted.
-pub(super) async fn keep_watch(session: Arc<Session>) {
+pub(super) async fn keep_watch(session: Arc<Session>, discovery: Discovery) {
     let mut pause = PAUSE_MIN;
-    let mut is_known = false;
+    let mut told = Told::Nothing;
+    let mut discovered = None;
     loop {
         let began = Instant::now();
-        let Err(failure) = session.watch_once(&mut is_known).await;
+        let Err(failure) = session.watch_once(&mut told, discovery, &mut discovered).await;
         session.cache().lost();
-        if is_known {
-            debug!("the watch on etcd ended again: {}", failure.detail());
-        } else {
-            warn!("the watch on etcd ended: {}", failure.detail());
-            is_known = true;
+        match told {
+            Told::Outage => debug!("the watch on etcd ended again: {}", failure.detail()),
+            Told::Nothing => warn!("the watch on etcd ended: {}", failure.detail()),
         }
+        told = Told::Outage;
         if began.elapsed() >= GOOD {
             pause = PAUSE_MIN;
         }
@@ -46,8 +60,12 @@ pub(super) async fn keep_watch(session: Arc<Session>) {
 }
 
 impl Session {
-    /// `is_known`: an outage has been logged and its end has not.
-    async fn watch_once(&self, is_known: &mut bool) -> Result<Infallible, Failure> {
+    async fn watch_once(
+        &self,
+        told: &mut Told,
+        discovery: Discovery,
+        discovered: &mut Option<Instant>,
+    ) -> Result<Infallible, Failure> {
         let limit = self.timing().retry_timeout;
         let read = |attempt: Try| async move { Ok((self.range(&attempt.link).await?.0, attempt.link)) };
         let (revision, link) = self.pool.call(limit, read).await?;
@@ -58,8 +76,12 @@ impl Session {
         let ended = match opened {
             Ok(stream) => {
                 self.cache().watching(link.clone());
-                if std::mem::take(is_known) {
-                    info!("the watch on etcd is alive again");
+                *told = Told::Nothing;
+                info!("watching the cluster in etcd at {}", link.endpoint);
+                let is_due = discovered.is_none_or(|at| at.elapsed() >= 10 * self.timing().ttl);
+                if discovery == Discovery::On && is_due {
+                    *discovered = Some(Instant::now());
+                    self.discover(&link, limit).await;
                 }
                 self.follow(&link, stream).await
             }
@@ -69,6 +91,15 @@ impl Session {
             self.pool.retire(&link);
         }
         ended
+    }
+
+    /// Ask for the other nodes. Without an answer those that are known must do.
+    async fn discover(&self, link: &Link, limit: Duration) {
+        match timeout(limit, link.members()).await {
+            Ok(Ok(urls)) => self.pool.complete(&urls),
+            Ok(Err(failure)) => debug!("the nodes of etcd are not known: {}", failure.detail()),
+            Err(_) => debug!("the nodes of etcd are not known: no answer within {limit:?}"),
+        }
     }
 
     async fn open_watch(&self, link: &Link, from: i64) -> Result<WatchStream, Failure> {
