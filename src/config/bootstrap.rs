@@ -78,6 +78,8 @@ fn dcs(reader: &mut Reader<'_>) -> Map<String, Value> {
             normalise(postgresql, key);
         }
     }
+    let without_effect = Dynamic::without_effect(&Value::Object(dcs.clone()));
+    without_effect.into_iter().for_each(|warning| reader.report.warn(format!("bootstrap.dcs: {warning}")));
     match Dynamic::parse(&Value::Object(dcs.clone())) {
         Ok(dynamic) => {
             for refused in &dynamic.refused {
@@ -142,7 +144,9 @@ fn initdb(reader: &mut Reader<'_>, account: &Account) -> Vec<String> {
     }
     for argument in &given {
         let name = argument.trim_start_matches('-').split('=').next().unwrap_or_default();
-        if ["pgdata", "pwfile", "username", "D", "U", "W", "pwprompt"].contains(&name) {
+        let is_short =
+            !argument.starts_with("--") && ["-D", "-U", "-W"].iter().any(|short| argument.starts_with(short));
+        if is_short || ["pgdata", "pwfile", "username", "pwprompt"].contains(&name) {
             problems.push(("environment.initdb_args", format!("the option {name} may not be set")));
         }
     }

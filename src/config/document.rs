@@ -223,5 +223,6 @@ fn read(variable: &Variable, name: &str, text: &str, report: &mut Report) -> Opt
         }
         value => value,
     };
-    value.map_err(|given| report.error(ConfigError::new(name, given, variable.kind.accepted()))).ok()
+    let error = |given| ConfigError::new(name, given, variable.kind.accepted());
+    value.map_err(|given| report.broken(&variable.name(), error(given))).ok()
 }

@@ -55,6 +55,34 @@ impl Dynamic {
             refused(&given).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
         parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
     }
+
+    /// Warnings about settings in this document that this version reads from a node's own configuration only, although
+    /// the reference takes them from both.
+    pub fn without_effect(document: &Value) -> Vec<String> {
+        const NODE_ONLY: [&str; 17] = [
+            "callbacks",
+            "create_replica_methods",
+            "create_replica_method",
+            "basebackup",
+            "rewind",
+            "pre_promote",
+            "before_stop",
+            "pg_ctl_timeout",
+            "use_unix_socket",
+            "use_unix_socket_repl",
+            "krbsrvname",
+            "custom_conf",
+            "config_base_name",
+            "bin_dir",
+            "bin_name",
+            "database",
+            "remove_data_directory_on_rewind_failure",
+        ];
+        let postgresql = document.get("postgresql").and_then(Value::as_object);
+        let keys = postgresql.into_iter().flat_map(Map::keys).filter(|key| NODE_ONLY.contains(&key.as_str()));
+        let text = "has no effect in the cluster's configuration; set it in each node's own";
+        keys.map(|key| format!("postgresql.{key} {text}")).collect()
+    }
 }
 
 impl Default for Dynamic {
@@ -261,6 +289,13 @@ mod tests {
                          "standby_cluster": {}, "slots": {"a": null}, "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
         assert!(Dynamic::problems_of_patch(&off).is_empty());
+    }
+
+    #[test]
+    fn settings_that_only_nodes_have_are_told() {
+        let document = json!({"postgresql": {"callbacks": {"on_start": "x"}, "use_slots": true, "unknown": 1}});
+        let expected = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
+        assert_eq!(Dynamic::without_effect(&document), [expected]);
     }
 
     #[test]

@@ -52,9 +52,25 @@ impl std::error::Error for ConfigErrors {}
 pub(super) struct Report {
     pub errors: Vec<ConfigError>,
     pub warnings: Vec<String>,
+    /// Variables that are set but could not be read, by their names without `_FILE`: nothing about them is missing.
+    broken: Vec<String>,
 }
 
 impl Report {
+    /// A variable that is set and cannot be used.
+    pub fn broken(&mut self, variable: &str, error: ConfigError) {
+        self.broken.push(variable.to_owned());
+        self.error(error);
+    }
+
+    pub fn is_broken(&self, variable: &str) -> bool {
+        self.broken.iter().any(|broken| broken == variable)
+    }
+
+    pub fn is_section_broken(&self, prefix: &str) -> bool {
+        self.broken.iter().any(|broken| broken.starts_with(prefix))
+    }
+
     pub fn error(&mut self, error: ConfigError) {
         if !self.errors.contains(&error) {
             self.errors.push(error);

@@ -47,7 +47,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<EtcdConfig> {
 
 fn check(reader: &mut Reader<'_>, config: &EtcdConfig) -> Option<EtcdConfig> {
     if config.endpoints.is_empty() && config.srv.is_none() {
-        reader.missing("PATRONI_ETCD3_HOSTS", ENDPOINTS);
+        if !reader.report.is_section_broken("PATRONI_ETCD3_") {
+            reader.missing("PATRONI_ETCD3_HOSTS", ENDPOINTS);
+        }
         return None;
     }
     if config.username.is_some() != config.password.is_some() {

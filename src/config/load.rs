@@ -63,7 +63,7 @@ impl Config {
         host: &HostFacts,
     ) -> Result<Config, ConfigErrors> {
         let mut report = Report::default();
-        let raw = RawEnv::read(vars, &mut report.errors);
+        let raw = RawEnv::read(vars, &mut report);
         let document = Document::gather(&raw, file, &mut report);
         let mut reader = Reader::new(&document, &mut report);
         let config = read(&mut reader, &raw, host);
@@ -107,7 +107,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Option<Confi
         namespace: node::namespace(reader),
         dcs: dcs.unwrap_or(DcsConfig::Single),
         postgres,
-        ctl: node::ctl(reader, &rest),
+        ctl: node::ctl(reader, rest.auth.clone()),
         rest,
         log: node::log(reader),
         tags,
@@ -166,6 +166,8 @@ fn mode(
         let paths = leaves("", &Value::Object(base.clone())).into_iter().filter(|(_, value)| !value.is_null());
         let of_cluster = paths.filter(|(path, _)| unknown::is_cluster_path(path));
         signs.extend(of_cluster.map(|(path, _)| format!("{path} is set in {}", reader.document.origin(&path))));
+        let near_misses = base.keys().filter(|key| unknown::is_near_store(key) && *key != "etcd3");
+        signs.extend(near_misses.map(|key| format!("{key} is set in {}", reader.document.origin(key))));
     }
     match data_dir.map(|path| (path, (host.inspect)(path))) {
         Some((path, FoundData::ClusterMember)) => {
@@ -180,7 +182,7 @@ fn mode(
         });
         return Mode::Single;
     }
-    if has_dcs || is_unbuilt {
+    if has_dcs || is_unbuilt || reader.report.is_section_broken("PATRONI_ETCD3_") {
         return Mode::Cluster;
     }
     if signs.is_empty() {

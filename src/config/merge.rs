@@ -23,11 +23,15 @@ pub const CONTROLLED: [&str; 15] = [
     "wal_keep_size",
 ];
 
+/// Whether only the cluster's configuration sets this parameter, in whatever case it is written.
+pub fn is_controlled(parameter: &str) -> bool {
+    CONTROLLED.iter().any(|controlled| controlled.eq_ignore_ascii_case(parameter))
+}
+
 /// What the server is to run with: the node's own settings win, parameters one by one and whatever their case, the rest
 /// as a whole; but never a controlled parameter.
 pub fn server_settings(cluster: &ServerSettings, local: &ServerSettings) -> ServerSettings {
     let mut parameters = Map::new();
-    let is_controlled = |name: &str| CONTROLLED.iter().any(|controlled| controlled.eq_ignore_ascii_case(name));
     let own = local.parameters.iter().filter(|(name, _)| !is_controlled(name));
     for (name, value) in cluster.parameters.iter().chain(own) {
         let same = parameters.keys().find(|known: &&String| known.eq_ignore_ascii_case(name)).cloned();

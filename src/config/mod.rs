@@ -4,6 +4,7 @@
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
 mod bootstrap;
+mod client;
 mod document;
 mod dynamic;
 mod effective;
@@ -28,13 +29,14 @@ mod unknown;
 pub mod words;
 mod yaml;
 
+pub use client::ClientConfig;
 pub use document::{ClusterVariable, Origin};
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use hidden::is_hidden_from_children;
 pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
 pub use manual::manual;
-pub use merge::{Patched, is_same_document, patch, server_settings};
+pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use policy::policy;
 pub use secret::Secret;
 pub use server::default_pg_hba;
@@ -150,7 +152,8 @@ pub struct PostgresConfig {
     pub basebackup: Vec<String>,
     pub rewind_options: Vec<String>,
     pub remove_data_directory_on_rewind_failure: Switch,
-    pub remove_data_directory_on_diverged_timelines: Switch,
+    /// `None`: as the cluster says; where that says nothing either, a member that cannot be rewound is cloned anew.
+    pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
 }

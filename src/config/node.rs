@@ -1,5 +1,7 @@
 //! The node itself: name, scope, REST API, requests to others, log, tags.
 
+use std::collections::BTreeMap;
+
 use serde_json::{Map, Value};
 
 use super::document::Origin;
@@ -87,6 +89,9 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
         listen.host = "127.0.0.1".to_owned();
         reader.note("restapi.listen", &listen.to_string(), Origin::Machine("a single server"));
     }
+    if listen.host == "*" {
+        listen.host = "0.0.0.0".to_owned();
+    }
     let connect_address = match reader.host_port("restapi.connect_address", Some(listen.port)) {
         Some(address) => not_a_wildcard(reader, "restapi.connect_address", address),
         None => {
@@ -100,18 +105,30 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
         tls: tls(reader),
         allowlist: reader.list("restapi.allowlist").unwrap_or_default(),
         allowlist_include_members: reader.switch_or("restapi.allowlist_include_members", Switch::Off),
-        http_extra_headers: reader.texts("restapi.http_extra_headers"),
-        https_extra_headers: reader.texts("restapi.https_extra_headers"),
+        http_extra_headers: headers(reader, "restapi.http_extra_headers"),
+        https_extra_headers: headers(reader, "restapi.https_extra_headers"),
         request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 5)).unwrap_or(5),
         listen,
     }
+}
+
+fn headers(reader: &mut Reader<'_>, path: &str) -> BTreeMap<String, String> {
+    let headers = reader.texts(path);
+    let is_name = |name: &str| {
+        !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+    };
+    let is_value = |value: &str| value.bytes().all(|byte| byte == b'\t' || (b' '..=b'~').contains(&byte));
+    if !headers.iter().all(|(name, value)| is_name(name) && is_value(value)) {
+        reader.error(path, "a header that HTTP does not allow", "names and values of printable ASCII characters");
+    }
+    headers
 }
 
 fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
 }
 
-fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Option<BasicAuth> {
+pub(super) fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Option<BasicAuth> {
     let username = reader.text(&format!("{section}.authentication.username"));
     let password = reader.secret(&format!("{section}.authentication.password"));
     match (username, password) {
@@ -165,12 +182,12 @@ fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
     Some(ServerTls { certfile, keyfile, keyfile_password, cafile, ciphers, verify_client })
 }
 
-pub(super) fn ctl(reader: &mut Reader<'_>, rest: &RestConfig) -> CtlConfig {
-    let rest_cafile = rest.tls.as_ref().and_then(|tls| tls.cafile.clone());
+/// Without credentials and authorities of its own it has those of the REST API.
+pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlConfig {
     let config = CtlConfig {
-        auth: auth(reader, "ctl", "PATRONI_CTL").or_else(|| rest.auth.clone()),
+        auth: auth(reader, "ctl", "PATRONI_CTL").or(rest_auth),
         insecure: reader.switch_or("ctl.insecure", Switch::Off).is_on(),
-        cacert: reader.path("ctl.cacert").or(rest_cafile).or_else(|| reader.path("restapi.cafile")),
+        cacert: reader.path("ctl.cacert").or_else(|| reader.path("restapi.cafile")),
         certfile: reader.path("ctl.certfile"),
         keyfile: reader.path("ctl.keyfile"),
         keyfile_password: reader.secret("ctl.keyfile_password"),

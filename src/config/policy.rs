@@ -26,7 +26,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
             Some(Switch::On) => RewindPolicy::Allowed,
             Some(Switch::Off) | None => RewindPolicy::Forbidden,
         },
-        remove_diverged_data: if own.is_on() { own } else { dynamic.remove_diverged_data.unwrap_or(own) },
+        remove_diverged_data: own.or(dynamic.remove_diverged_data).unwrap_or(Switch::On),
         tags: config.tags,
         bootstrap: config.bootstrap.may_initialise,
         refused_settings: dynamic.refused.clone(),
@@ -37,10 +37,14 @@ impl Config {
     /// The warnings of a start on a cluster that has a configuration already: which variables say something else than
     /// the cluster, and the command that would change it.
     pub fn differences_from_cluster(&self, document: &Value) -> Vec<String> {
-        let mut warnings = Vec::new();
-        for variable in &self.cluster_variables {
+        let mut warnings = Dynamic::without_effect(document);
+        for (index, variable) in self.cluster_variables.iter().enumerate() {
             for (path, value) in leaves(&variable.path, &variable.value) {
                 let path = path.trim_start_matches('.');
+                // PATRONI_BOOTSTRAP_DCS may say what a variable of its own says otherwise.
+                if self.cluster_variables[index + 1..].iter().any(|later| later.path == path) {
+                    continue;
+                }
                 let held = lookup(document, path);
                 if held.is_some_and(|held| is_same(held, &value)) {
                     continue;

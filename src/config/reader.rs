@@ -56,8 +56,11 @@ impl<'a> Reader<'a> {
         self.error(path, given, accepted);
     }
 
-    pub fn missing(&mut self, at: &str, accepted: &str) {
-        self.report.error(ConfigError::missing(at, accepted));
+    /// A variable is not set; unless it is, and wrong, which has been reported.
+    pub fn missing(&mut self, variable: &str, accepted: &str) {
+        if !self.report.is_broken(variable) {
+            self.report.error(ConfigError::missing(variable, accepted));
+        }
     }
 
     pub fn text(&mut self, path: &str) -> Option<String> {

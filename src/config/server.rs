@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::document::Origin;
 use super::load::{Account, FoundData, HostFacts};
+use super::merge::is_controlled;
 use super::options::{Tool, arguments};
 use super::reader::{Reader, split_port};
 use super::{Callbacks, Config, Credentials, HostPort, PostgresConfig, Secret, ServerSettings};
@@ -88,7 +89,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         remove_data_directory_on_rewind_failure: reader
             .switch_or("postgresql.remove_data_directory_on_rewind_failure", Switch::Off),
         remove_data_directory_on_diverged_timelines: reader
-            .switch_or("postgresql.remove_data_directory_on_diverged_timelines", Switch::Off),
+            .switch("postgresql.remove_data_directory_on_diverged_timelines"),
         local: local_settings(reader),
         data_dir,
     }
@@ -166,8 +167,15 @@ fn tool_options(reader: &mut Reader<'_>, path: &str, tool: Tool) -> Vec<String> 
 }
 
 fn local_settings(reader: &mut Reader<'_>) -> ServerSettings {
+    let parameters = reader.map("postgresql.parameters").cloned().unwrap_or_default();
+    for name in parameters.keys().filter(|name| is_controlled(name)) {
+        let place = reader.document.origin(&format!("postgresql.parameters.{name}"));
+        reader.report.warn(format!(
+            "postgresql.parameters.{name} of {place} has no effect: only the cluster's configuration sets this parameter"
+        ));
+    }
     ServerSettings {
-        parameters: reader.map("postgresql.parameters").cloned().unwrap_or_default(),
+        parameters,
         pg_hba: reader.lines("postgresql.pg_hba"),
         pg_ident: reader.lines("postgresql.pg_ident"),
         recovery_conf: reader.map("postgresql.recovery_conf").cloned(),
@@ -195,7 +203,8 @@ fn roles(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Roles {
         }
         (Mode::Single, _) => None,
     };
-    if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser)) {
+    let is_broken = reader.report.is_broken("PATRONI_SUPERUSER_PASSWORD");
+    if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser) && !is_broken) {
         reader.missing("POSTGRES_PASSWORD", accepted);
     }
     if mode == Mode::Cluster && !can_log_in(&replication) {

@@ -34,15 +34,15 @@ pub(super) fn texts(raw: &RawEnv, report: &mut Report) -> Vec<Text> {
             (Some(text), None) => texts.push(Text { variable, name, text: text.to_owned() }),
             (Some(_), Some(_)) => {
                 let both = ConfigError::new(format!("{name} and {name}_FILE"), "both set", "one of them");
-                report.error(both);
+                report.broken(&name, both);
             }
             (None, Some(path)) => match from_file(Path::new(path)) {
                 Ok(text) => texts.push(Text { variable, name: format!("{name}_FILE"), text }),
-                Err(why) => report.error(ConfigError::new(
-                    format!("{name}_FILE"),
-                    format!("{} given, {why}", shown_path(path)),
-                    "the path of a readable file with the value",
-                )),
+                Err(why) => {
+                    let given = format!("{} given, {why}", shown_path(path));
+                    let accepted = "the path of a readable file with the value";
+                    report.broken(&name, ConfigError::new(format!("{name}_FILE"), given, accepted));
+                }
             },
         }
     }

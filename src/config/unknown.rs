@@ -25,11 +25,16 @@ pub(super) fn warning(name: &str) -> String {
 pub(super) fn may_mean_a_cluster(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     let section = upper.strip_prefix("PATRONI_").unwrap_or(&upper).split('_').next().unwrap_or_default();
-    let is_near_store = STORES.iter().any(|store| {
+    is_near_store(section) || nearest(&upper, is_of_cluster).is_some_and(|(_, distance)| distance <= 3)
+}
+
+/// Whether this is a DCS's name, or nearly so.
+pub(super) fn is_near_store(section: &str) -> bool {
+    let section = section.to_ascii_uppercase();
+    STORES.iter().any(|store| {
         let allowed = if store.len() > 4 { 2 } else { 1 };
-        strsim::damerau_levenshtein(section, store) <= allowed
-    });
-    is_near_store || nearest(&upper, is_of_cluster).is_some_and(|(_, distance)| distance <= 3)
+        strsim::damerau_levenshtein(&section, store) <= allowed
+    })
 }
 
 /// Whether setting this variable means that a cluster is wanted. PostgreSQL's own settings make sense for a single

@@ -3,6 +3,35 @@
 //! `Instance` is what the agent sees. Below it: pure text and parsers (`conf`, `controldata`, `history`) and the
 //! effects (`postmaster`, `probe`, `initdb`, `clone`, `rewind`, `slots`). Nothing here decides what is to be done.
 
+mod apply;
+mod archive;
+mod bootstrap;
+mod callbacks;
+mod clone;
+pub mod conf;
+mod connect;
+mod control;
+pub mod controldata;
+mod files;
+pub mod history;
+mod instance;
+mod kernel;
+mod layout;
+mod local;
+pub mod pidfile;
+mod postmaster;
+mod probe;
+mod process;
+mod programs;
+mod rewind;
+mod server;
+mod slots;
+mod staging;
+mod tls;
+pub mod version;
+
+pub use local::LocalPostgres;
+
 use std::collections::BTreeSet;
 use std::future::Future;
 use std::time::Duration;
@@ -114,6 +143,19 @@ pub trait Instance: Send + Sync + 'static {
     /// Stop and wait until no process of the server is left; escalates after `limit`. `Some`: a primary that was shut
     /// down cleanly ended at this position (`postgres.md` 9.5).
     fn stop(&self, mode: StopMode, limit: Duration) -> impl Future<Output = Result<Option<Lsn>, PostgresError>> + Send;
+
+    /// Stop (checkpoint, then fast) and start in this role, as one event for the callbacks.
+    fn restart(
+        &self,
+        role: &StartAs,
+        stop_limit: Duration,
+        start_limit: Duration,
+    ) -> impl Future<Output = Result<(), PostgresError>> + Send {
+        async move {
+            self.stop(StopMode::CheckpointThenFast, stop_limit).await?;
+            self.start(role, start_limit).await
+        }
+    }
 
     /// Promote and wait until the server accepts writes.
     fn promote(&self, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send;

@@ -10,7 +10,7 @@ mod server;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Report};
 
 /// How a variable's text is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -164,10 +164,10 @@ pub(super) struct RawEnv {
 
 impl RawEnv {
     /// Sort the environment. What is not UTF-8 in a variable of ours is an error; others' variables are passed over.
-    pub fn read(vars: impl Iterator<Item = (OsString, OsString)>, errors: &mut Vec<ConfigError>) -> RawEnv {
+    pub fn read(vars: impl Iterator<Item = (OsString, OsString)>, report: &mut Report) -> RawEnv {
         let names: BTreeMap<String, &Variable> = known().map(|variable| (variable.name(), variable)).collect();
         let mut raw = RawEnv::default();
-        let mut pairs = Vec::new();
+        let mut pairs: Vec<(String, String)> = Vec::new();
         for (name, value) in vars {
             let lossy = name.to_string_lossy().into_owned();
             let of_file = lossy.strip_suffix("_FILE").filter(|base| names.get(*base).is_some_and(accepts_file));
@@ -176,16 +176,20 @@ impl RawEnv {
                 continue;
             }
             let (Some(_), Some(value)) = (name.to_str(), value.to_str()) else {
-                errors.push(ConfigError::new(lossy, "text that is not UTF-8", "UTF-8 text"));
+                let error = ConfigError::new(lossy.clone(), "text that is not UTF-8", "UTF-8 text");
+                report.broken(of_file.unwrap_or(&lossy), error);
                 continue;
             };
             match of_file {
+                // An environment may hold a name twice; the first one counts, as for getenv.
+                _ if is_known && pairs.iter().any(|(given, _)| *given == lossy) => {}
                 _ if is_known => pairs.push((lossy, value.to_owned())),
-                Some(base) => drop(raw.files.insert(base.to_owned(), value.to_owned())),
+                Some(base) => drop(raw.files.entry(base.to_owned()).or_insert_with(|| value.to_owned())),
                 None => raw.unknown.push(lossy),
             }
         }
         raw.unknown.sort();
+        raw.unknown.dedup();
         raw.given = deserialize(&pairs);
         raw
     }

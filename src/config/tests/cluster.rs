@@ -110,6 +110,22 @@ fn a_start_tells_where_the_cluster_has_something_else() {
 }
 
 #[test]
+fn a_variable_of_its_own_wins_over_the_clusters_map_and_is_told_once() {
+    let config = cluster(&[("PATRONI_BOOTSTRAP_DCS", "ttl: 40, loop_wait: 5"), ("PATRONI_TTL", "20")]).unwrap();
+    assert_eq!(config.bootstrap.dcs["ttl"], 20);
+    assert_eq!(config.warnings, ["PATRONI_TTL (20) wins over bootstrap.dcs.ttl: 40 of variable PATRONI_BOOTSTRAP_DCS"]);
+    let told = config.differences_from_cluster(&json!({"ttl": 30, "loop_wait": 5}));
+    assert!(told.len() == 1 && told[0].starts_with("PATRONI_TTL sets ttl to 20"), "{told:?}");
+}
+
+#[test]
+fn of_a_name_that_comes_twice_the_first_counts() {
+    let mut vars = super::CLUSTER.to_vec();
+    vars.push(("PATRONI_NAME", "second"));
+    assert_eq!(load_on(&vars, None, &host(FoundData::None)).unwrap().name.as_str(), "n1");
+}
+
+#[test]
 fn initdb_never_gets_its_own_default_authentication() {
     let unnamed = HostFacts { account: Account::Unnamed, ..host(FoundData::None) };
     let named = host(FoundData::None);
@@ -198,8 +214,9 @@ fn a_policy_is_made_of_both_configurations() {
     assert_eq!(made.timing.ttl, Duration::from_secs(20));
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
     assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
-    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "on")]).unwrap();
-    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
+    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "off")]).unwrap();
+    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::Off);
+    assert_eq!(policy(&config, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
 }
 
 #[test]

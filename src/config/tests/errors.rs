@@ -8,7 +8,7 @@ use super::{cluster, error_lines, host, load};
 
 #[test]
 fn each_wrong_value_is_one_line_that_names_it() {
-    let cases: [(&[(&str, &str)], &str); 44] = [
+    let cases: [(&[(&str, &str)], &str); 50] = [
         (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
         (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
         (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
@@ -17,6 +17,12 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_REWIND_USERNAME", "r")], "PATRONI_REWIND_PASSWORD: not set"),
         (&[("POSTGRES_USER", "pg_x")], "POSTGRES_USER: \"pg_x\" given"),
         (&[("POSTGRES_PASSWORD", "a\nb")], "POSTGRES_PASSWORD: a value with a newline given"),
+        (
+            &[("POSTGRES_PASSWORD", ""), ("POSTGRES_PASSWORD_FILE", "/nowhere")],
+            "POSTGRES_PASSWORD_FILE: \"/nowhere\" given",
+        ),
+        (&[("POSTGRES_PASSWORD", ""), ("PATRONI_SUPERUSER_PASSWORD", "a\nb")], "PATRONI_SUPERUSER_PASSWORD: a value"),
+        (&[("PATRONI_ETCD3_HOSTS", "[e:2379")], "PATRONI_ETCD3_HOSTS: text that is not valid YAML"),
         (&[("PATRONI_SCOPE", "")], "PATRONI_SCOPE: not set"),
         (&[("PATRONI_SCOPE", "a/b")], "PATRONI_SCOPE: \"a/b\" given"),
         (&[("PATRONI_NAME", "__patroni_strict_sync_replica_placeholder__")], "PATRONI_NAME: "),
@@ -48,6 +54,9 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_POSTGRESQL_LISTEN", "a:0")], "PATRONI_POSTGRESQL_LISTEN: \"a:0\" given"),
         (&[("PATRONI_POSTGRESQL_CONNECT_ADDRESS", "0.0.0.0:5432")], "PATRONI_POSTGRESQL_CONNECT_ADDRESS: "),
         (&[("PATRONI_RESTAPI_LISTEN", "x:y")], "PATRONI_RESTAPI_LISTEN: \"x:y\" given; expected: host:port"),
+        (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{X: \"a\\nb\"}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
+        (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{'X Y': a}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
+        (&[("POSTGRES_INITDB_ARGS", "-Ume")], "POSTGRES_INITDB_ARGS: the option Ume may not be set"),
         (&[("PATRONI_RESTAPI_USERNAME", "u")], "PATRONI_RESTAPI_PASSWORD: not set"),
         (
             &[
@@ -146,6 +155,8 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_CONFIGURATION", "{postgresql: {callbacks: {on_strat: x}}}"),
         ("PATRONI_CONFIGURATION", "{foo: {bar: {baz: 1}, x: 2}}"),
         ("PATRONI_CONFIGURATION", "{ttl: 20}"),
+        ("PATRONI_CONFIGURATION", "{postgresql: {parameters: {Max_Connections: 5, work_mem: 1MB}}}"),
+        ("PATRONI_BOOTSTRAP_DCS", "{postgresql: {callbacks: {on_start: x}}}"),
         ("PATRONI_CONFIGURATION", "{environment: {password: x}}"),
     ];
     for (name, value) in cases {

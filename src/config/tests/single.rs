@@ -47,6 +47,7 @@ fn whatever_speaks_of_a_cluster_keeps_a_single_server_from_starting() {
         ("PATRONI_etcd3_HOSTS", "e:2379"),
         ("PATRONI_ETCD3_ENDPOINTS", "e:2379"),
         ("PATRONI_CONFIGURATION", "{scope: main}"),
+        ("PATRONI_CONFIGURATION", "{etc3: {host: x}}"),
         ("PATRONI_CONFIGURATION", "{bootstrap: {dcs: {ttl: 30}}}"),
     ];
     for (name, value) in cases {

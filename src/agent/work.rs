@@ -1,0 +1,87 @@
+//! What each job does, step by step. A job is a plain future: dropping it ends what it started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::errand::SlotSet;
+use super::shared::Shared;
+use crate::core::local::{Job, StopMode};
+use crate::core::observation::{JobProduct, JobResult};
+use crate::core::view::Address;
+use crate::dcs::Dcs;
+use crate::postgres::{Instance, PostgresError, Progress};
+
+/// A job with all that it needs to know.
+pub(super) struct Work {
+    pub(super) job: Job,
+    /// For a start, and for a promotion.
+    pub(super) start_limit: Duration,
+    /// After this a stop kills.
+    pub(super) stop_limit: Duration,
+    /// Of the leader that is rewound from.
+    pub(super) leader: Option<Address>,
+    /// What a new primary keeps.
+    pub(super) slots: SlotSet,
+}
+
+/// A replica's slots are there before its receiver asks for them, or soon; a promotion does not wait for them longer.
+const SLOTS_LIMIT: Duration = Duration::from_secs(2);
+
+pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work: Work) -> JobResult {
+    // What is being written into the configuration files belongs to this start already.
+    drop(shared.configuring.lock().await);
+    let job = work.job.clone();
+    match carry_out(&shared.instance, work).await {
+        Ok(product) => {
+            tracing::info!("{job}: done");
+            JobResult::Done(product)
+        }
+        Err(error) => {
+            tracing::error!("{job}: {error}");
+            JobResult::Failed(error.to_string())
+        }
+    }
+}
+
+async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, PostgresError> {
+    let Work { job, start_limit, stop_limit, leader, slots } = work;
+    let progress: Progress = Arc::new(|line| tracing::info!("{line}"));
+    match job {
+        Job::Bootstrap => return instance.bootstrap(progress).await.map(JobProduct::Initialized),
+        Job::Clone { from } => instance.clone_from(&from, progress).await?,
+        Job::Reinitialize { from, why: _ } => {
+            instance.stop(StopMode::Immediate, stop_limit).await?;
+            instance.clone_from(&from, progress).await?;
+        }
+        Job::Rewind { from } => match leader {
+            Some(address) => instance.rewind(&address, progress).await?,
+            None => return Err(PostgresError::Refused(format!("cannot rewind: the address of {from} is not known"))),
+        },
+        Job::Recover => instance.recover().await?,
+        Job::Start(role) => instance.start(&role, start_limit).await?,
+        Job::Stop { mode, why: _ } => {
+            let ended_at = instance.stop(mode, stop_limit).await?;
+            return Ok(ended_at.map_or(JobProduct::Nothing, JobProduct::StoppedAt));
+        }
+        Job::Restart(role) => {
+            instance.stop(StopMode::CheckpointThenFast, stop_limit).await?;
+            instance.start(&role, start_limit).await?;
+        }
+        Job::Promote => promote(instance, start_limit, &slots).await?,
+        Job::Follow(upstream) => instance.follow(&upstream).await?,
+    }
+    Ok(JobProduct::Nothing)
+}
+
+/// The slots come first: the other members follow us since the lock was taken, and a receiver that finds no slot tries
+/// again only after seconds.
+async fn promote<I: Instance>(instance: &I, limit: Duration, slots: &SlotSet) -> Result<(), PostgresError> {
+    let sync = tokio::time::timeout(SLOTS_LIMIT, instance.sync_slots(&slots.members, &slots.retain));
+    let (synced, promoted) = futures_util::future::join(sync, instance.promote(limit)).await;
+    match synced {
+        Ok(Ok(())) => {}
+        Ok(Err(error)) => tracing::warn!("cannot create the members' slots while promoting: {error}"),
+        Err(_) => tracing::warn!("cannot create the members' slots within {SLOTS_LIMIT:?} while promoting"),
+    }
+    promoted
+}

@@ -1,0 +1,247 @@
+//! A new cluster: initdb, the first start, the roles. And what a killed bootstrap or clone left behind.
+//!
+//! **Invariant:** until the roles are there the data directory carries a mark, and whoever finds the mark removes what
+//! is there instead of serving it. initdb never runs beside existing data, and a failure removes only what was made.
+
+use std::fs;
+use std::io::{Seek, Write};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::time::Duration;
+
+use nix::sys::memfd::{MFdFlags, memfd_create};
+
+use super::callbacks::Callback;
+use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_statement};
+use super::connect::Session;
+use super::control::{Contents, Freshness, contents};
+use super::local::LocalPostgres;
+use super::server::Announce;
+use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
+use super::{PostgresError, Progress, files};
+use crate::config::{Config, Credentials};
+use crate::core::local::{StartAs, StopMode};
+use crate::core::units::SystemId;
+use crate::core::view::MemberRole;
+
+/// initdb and all that follows it is bounded by these; a slow disk's fsync is the longest part.
+const INITDB_LIMIT: Duration = Duration::from_secs(600);
+const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+impl LocalPostgres {
+    /// Completes or undoes what an earlier agent was killed in the middle of. Once, before anything else is done.
+    pub(super) async fn settle(&self) -> Result<(), PostgresError> {
+        if self.memory().settled {
+            return Ok(());
+        }
+        let attempted = || format!("clear up {} after an interrupted operation", self.data_dir.display());
+        let marked = self.data_dir.join(BOOTSTRAP_MARK).exists();
+        if marked {
+            // Nobody but its maker has seen this cluster.
+            self.stop_server(StopMode::Immediate, STOP_LIMIT, Announce::No).await?;
+            self.processes.kill_everything().await;
+            tracing::warn!("removing what an interrupted bootstrap left in {}", self.data_dir.display());
+            staging::remove_data(&self.data_dir).map_err(|cause| PostgresError::failed(attempted(), cause))?;
+        }
+        if self.postmaster().is_none() {
+            match staging::settle(&self.data_dir).map_err(|cause| PostgresError::failed(attempted(), cause))? {
+                Settled::Nothing => (),
+                Settled::Completed => {
+                    tracing::info!("put an interrupted clone in place in {}", self.data_dir.display())
+                }
+                Settled::Undone => tracing::info!("removed an unfinished copy for {}", self.data_dir.display()),
+            }
+        }
+        self.memory().settled = true;
+        Ok(())
+    }
+
+    pub(super) async fn bootstrap_cluster(&self, progress: &Progress) -> Result<SystemId, PostgresError> {
+        self.settle().await?;
+        match contents(&self.data_dir) {
+            Contents::Empty => (),
+            Contents::Something => {
+                return Err(PostgresError::Refused(format!(
+                    "cannot make a new cluster in {}: it is not empty",
+                    self.data_dir.display()
+                )));
+            }
+            Contents::Unreadable(cause) => {
+                return Err(PostgresError::failed(format!("look into {}", self.data_dir.display()), cause));
+            }
+        }
+        self.memory().settled = false;
+        let made = self.make_cluster(progress).await;
+        match made {
+            Ok(_) => self.memory().settled = true,
+            Err(_) => self.undo_bootstrap().await,
+        }
+        made
+    }
+
+    async fn make_cluster(&self, progress: &Progress) -> Result<SystemId, PostgresError> {
+        self.initialize(progress).await?;
+        let limit = self.config().postgres.pg_ctl_timeout;
+        self.start_prepared(&StartAs::Primary, limit, None).await?;
+        let session = self.session("bootstrap", Duration::ZERO).await?;
+        let config = self.config();
+        self.make_roles(&session, &config).await?;
+        let id = self.control_data(Freshness::IdentifierOnly).await?.system_id;
+        let mark = self.data_dir.join(BOOTSTRAP_MARK);
+        fs::remove_file(&mark)
+            .and_then(|()| files::sync_dir(&self.data_dir))
+            .map_err(|cause| PostgresError::failed(format!("remove {}", mark.display()), cause))?;
+        self.memory().told_role = Some(MemberRole::Primary);
+        self.fire(Callback::OnStart, MemberRole::Primary);
+        Ok(id)
+    }
+
+    /// initdb into the staging place, then into place.
+    async fn initialize(&self, progress: &Progress) -> Result<(), PostgresError> {
+        let failed = |attempted: &str, cause: std::io::Error| {
+            PostgresError::failed(format!("{attempted} {}", self.data_dir.display()), cause)
+        };
+        let config = self.config();
+        let superuser = &config.postgres.superuser;
+        refuse_user_name(&superuser.username)?;
+        let mut staging =
+            Staging::begin(&self.data_dir).map_err(|cause| failed("prepare the data directory", cause))?;
+        let new_dir = staging.new_dir();
+        progress(format!("initializing a new cluster in {}", self.data_dir.display()));
+        let mut run = self.program("initdb").args(&config.bootstrap.initdb);
+        run = run.arg(format!("--username={}", superuser.username));
+        let password = password_file(superuser).map_err(|cause| failed("hand initdb the password for", cause))?;
+        if let Some(file) = &password {
+            run = run.arg(format!("--pwfile=/proc/self/fd/{}", file.as_raw_fd())).keeping(file.as_raw_fd());
+        }
+        run.arg("-D").arg(&new_dir).success(Some(INITDB_LIMIT)).await?;
+        if self.memory().desired.server.pg_hba.as_ref().is_none_or(Vec::is_empty) {
+            append_hba(&new_dir.join("pg_hba.conf"), &config.bootstrap.pg_hba)
+                .map_err(|cause| failed("extend pg_hba.conf for", cause))?;
+        }
+        let mode = files::file_mode(&new_dir);
+        files::replace(&new_dir.join(BOOTSTRAP_MARK), b"", mode).map_err(|cause| failed("mark", cause))?;
+        staging.place().map_err(|cause| failed("put the new cluster into", cause))?;
+        staging.clean().map_err(|cause| failed("clear up beside", cause))
+    }
+
+    /// Whatever was made, and nothing else: the mark tells.
+    async fn undo_bootstrap(&self) {
+        let _ = self.stop_server(StopMode::Immediate, STOP_LIMIT, Announce::No).await;
+        if let Err(error) = self.settle().await {
+            tracing::error!("{error}");
+        }
+    }
+
+    /// The roles of a new cluster, in one session; no statement of it reaches a log.
+    async fn make_roles(&self, session: &Session, config: &Config) -> Result<(), PostgresError> {
+        self.silence(session).await?;
+        let postgres = &config.postgres;
+        let mut wanted = Vec::new();
+        if postgres.superuser.password.is_some() {
+            wanted.push((&postgres.superuser, Purpose::Superuser));
+        }
+        if !self.is_single() {
+            wanted.extend(self.agents_roles(config));
+        }
+        for (credentials, purpose) in wanted {
+            self.make_role(session, credentials, purpose, Existing::Alter).await?;
+        }
+        Ok(())
+    }
+
+    /// The roles that replicas need.
+    fn agents_roles<'a>(&self, config: &'a Config) -> Vec<(&'a Credentials, Purpose)> {
+        let postgres = &config.postgres;
+        let mut roles = vec![(&postgres.replication, Purpose::Replication)];
+        let rewind = postgres.rewind.as_ref();
+        // Nobody's rights are lessened by being asked for twice.
+        roles.extend(
+            rewind.filter(|role| role.username != postgres.superuser.username).map(|role| (role, Purpose::Rewind)),
+        );
+        roles.retain(|(role, _)| role.username != postgres.superuser.username);
+        roles
+    }
+
+    async fn silence(&self, session: &Session) -> Result<(), PostgresError> {
+        for statement in roles::SESSION {
+            session.run(statement).await.map_err(|cause| PostgresError::sql("prepare a session for roles", &cause))?;
+        }
+        Ok(())
+    }
+
+    async fn make_role(
+        &self,
+        session: &Session,
+        credentials: &Credentials,
+        purpose: Purpose,
+        existing: Existing,
+    ) -> Result<(), PostgresError> {
+        let statement = role_statement(credentials, purpose, existing);
+        session.run(statement.expose()).await.map_err(|cause| {
+            PostgresError::sql(format!("create or alter the role {}", identifier(&credentials.username)), &cause)
+        })
+    }
+
+    /// Creates what is missing on a primary whose data we did not make. A role that exists stays as it is.
+    pub(super) async fn add_missing_roles(&self) -> Result<(), PostgresError> {
+        if self.is_single() {
+            return Ok(());
+        }
+        let config = self.config();
+        let wanted = self.agents_roles(&config);
+        let session = self.session("roles", Duration::from_secs(10)).await?;
+        let names: Vec<String> = wanted.iter().map(|(role, _)| literal(&role.username)).collect();
+        let sql = format!("SELECT rolname FROM pg_roles WHERE rolname IN ({})", names.join(", "));
+        let rows = match names.is_empty() {
+            true => return Ok(()),
+            false => {
+                session.rows(&sql).await.map_err(|cause| PostgresError::sql("look for the agent's roles", &cause))?
+            }
+        };
+        let present: Vec<&str> = rows.iter().filter_map(|row| row.get(0)).collect();
+        let missing = wanted.into_iter().filter(|(role, _)| !present.contains(&role.username.as_str()));
+        let missing: Vec<_> = missing.collect();
+        if !missing.is_empty() {
+            self.silence(&session).await?;
+        }
+        for (role, purpose) in missing {
+            tracing::info!("creating the role {}", identifier(&role.username));
+            self.make_role(&session, role, purpose, Existing::Keep).await?;
+        }
+        Ok(())
+    }
+}
+
+/// initdb writes the name into a script of its own and takes none that it would have to escape there.
+fn refuse_user_name(name: &str) -> Result<(), PostgresError> {
+    let odd = name.chars().find(|c| matches!(c, '"' | '\'' | '\\' | '$' | '\n' | '\r' | '\0'));
+    match odd {
+        Some(odd) => Err(PostgresError::Refused(format!(
+            "PATRONI_SUPERUSER_USERNAME: initdb cannot make a superuser with {odd:?} in its name; choose another name"
+        ))),
+        None if name.starts_with("pg_") => Err(PostgresError::Refused(
+            "PATRONI_SUPERUSER_USERNAME: names that begin with pg_ are PostgreSQL's own; choose another name"
+                .to_owned(),
+        )),
+        None => Ok(()),
+    }
+}
+
+/// The password in memory alone. initdb reads one line; the whole of it is set by the first session.
+fn password_file(superuser: &Credentials) -> std::io::Result<Option<OwnedFd>> {
+    let Some(password) = &superuser.password else { return Ok(None) };
+    let fd = memfd_create(c"pwfile", MFdFlags::MFD_CLOEXEC)?;
+    let mut file = fs::File::from(fd);
+    file.write_all(password.expose().lines().next().unwrap_or_default().as_bytes())?;
+    file.rewind()?;
+    Ok(Some(file.into()))
+}
+
+fn append_hba(path: &std::path::Path, lines: &[String]) -> std::io::Result<()> {
+    if lines.is_empty() {
+        return Ok(());
+    }
+    let mut file = fs::OpenOptions::new().append(true).open(path)?;
+    file.write_all(format!("\n{}\n", lines.join("\n")).as_bytes())?;
+    file.sync_all()
+}

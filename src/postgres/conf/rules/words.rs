@@ -1,0 +1,55 @@
+//! Parameters with a closed list of words, by the versions that know them.
+
+use super::{ALL, Rule, Versions, from, majors, only};
+
+/// Name, versions, rule.
+pub(super) type Words = (&'static str, Versions, Rule);
+
+#[rustfmt::skip]
+pub(super) const WORDS: &[Words] = &[
+    ("archive_mode", ALL, Rule::BoolOrWords(&["always"])),
+    ("backslash_quote", ALL, Rule::BoolOrWords(&["safe_encoding"])),
+    ("bytea_output", ALL, Rule::Words(&["escape", "hex"])),
+    ("client_min_messages", ALL, Rule::Words(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"])),
+    ("compute_query_id", only(14), Rule::BoolOrWords(&["auto"])),
+    ("compute_query_id", from(15), Rule::BoolOrWords(&["auto", "regress"])),
+    ("constraint_exclusion", ALL, Rule::BoolOrWords(&["partition"])),
+    ("debug_logical_replication_streaming", from(17), Rule::Words(&["buffered", "immediate"])),
+    ("debug_parallel_query", from(16), Rule::BoolOrWords(&["regress"])),
+    ("default_toast_compression", from(14), Rule::Words(&["pglz", "lz4"])),
+    ("default_transaction_isolation", ALL, Rule::Words(&["serializable", "repeatable read", "read committed", "read uncommitted"])),
+    ("dynamic_shared_memory_type", ALL, Rule::Words(&["posix", "sysv", "mmap"])),
+    ("file_copy_method", only(18), Rule::Words(&["copy", "clone"])),
+    ("force_parallel_mode", majors(13, 15), Rule::BoolOrWords(&["regress"])),
+    ("huge_pages", ALL, Rule::BoolOrWords(&["try"])),
+    ("icu_validation_level", from(16), Rule::Words(&["disabled", "debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"])),
+    ("io_method", only(18), Rule::Words(&["sync", "worker", "io_uring"])),
+    ("IntervalStyle", ALL, Rule::Words(&["postgres", "postgres_verbose", "sql_standard", "iso_8601"])),
+    ("log_connections", majors(13, 17), Rule::Bool),
+    ("log_connections", only(18), Rule::Text),
+    ("log_error_verbosity", ALL, Rule::Words(&["terse", "default", "verbose"])),
+    ("log_min_error_statement", ALL, Rule::Words(&["debug5", "debug4", "debug3", "debug2", "debug1", "info", "notice", "warning", "error", "log", "fatal", "panic"])),
+    ("log_min_messages", ALL, Rule::Words(&["debug5", "debug4", "debug3", "debug2", "debug1", "info", "notice", "warning", "error", "log", "fatal", "panic"])),
+    ("log_statement", ALL, Rule::Words(&["none", "ddl", "mod", "all"])),
+    ("logical_replication_mode", only(16), Rule::Words(&["buffered", "immediate"])),
+    ("password_encryption", ALL, Rule::Words(&["md5", "scram-sha-256"])),
+    ("plan_cache_mode", ALL, Rule::Words(&["auto", "force_generic_plan", "force_custom_plan"])),
+    ("recovery_init_sync_method", from(14), Rule::Words(&["fsync", "syncfs"])),
+    ("recovery_prefetch", from(15), Rule::BoolOrWords(&["try"])),
+    ("session_replication_role", ALL, Rule::Words(&["origin", "replica", "local"])),
+    ("shared_memory_type", ALL, Rule::Words(&["sysv", "mmap"])),
+    ("ssl_max_protocol_version", ALL, Rule::Words(&["", "tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"])),
+    ("ssl_min_protocol_version", ALL, Rule::Words(&["tlsv1", "tlsv1.1", "tlsv1.2", "tlsv1.3"])),
+    ("stats_fetch_consistency", from(15), Rule::Words(&["none", "cache", "snapshot"])),
+    ("synchronous_commit", ALL, Rule::BoolOrWords(&["local", "remote_write", "remote_apply"])),
+    ("syslog_facility", ALL, Rule::Words(&["local0", "local1", "local2", "local3", "local4", "local5", "local6", "local7"])),
+    ("trace_recovery_messages", majors(13, 16), Rule::Words(&["debug5", "debug4", "debug3", "debug2", "debug1", "log", "notice", "warning", "error"])),
+    ("track_functions", ALL, Rule::Words(&["none", "pl", "all"])),
+    ("transaction_isolation", ALL, Rule::Words(&["serializable", "repeatable read", "read committed", "read uncommitted"])),
+    ("wal_compression", majors(13, 14), Rule::Bool),
+    ("wal_compression", from(15), Rule::BoolOrWords(&["pglz", "lz4", "zstd"])),
+    ("wal_level", ALL, Rule::Words(&["minimal", "replica", "logical"])),
+    ("wal_sync_method", ALL, Rule::Words(&["fsync", "fdatasync", "open_sync", "open_datasync"])),
+    ("xmlbinary", ALL, Rule::Words(&["base64", "hex"])),
+    ("xmloption", ALL, Rule::Words(&["content", "document"])),
+];

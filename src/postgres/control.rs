@@ -1,0 +1,155 @@
+//! The control file, read with `pg_controldata`, and the state of the data directory that follows from it.
+//!
+//! The program is run only while no postmaster runs or when an operation asks for it, and not again while the file is
+//! unchanged.
+
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use super::controldata::ControlData;
+use super::local::LocalPostgres;
+use super::staging;
+use super::version::Version;
+use super::{PostgresError, files};
+use crate::core::local::{Data, DataDir, RecoverySignal};
+
+const LIMIT: Duration = Duration::from_secs(10);
+
+/// Which writing of the control file was read: its inode, its time of change in seconds and nanoseconds.
+type Stamp = (u64, i64, i64);
+
+/// The last reading.
+#[derive(Default)]
+pub(super) struct ControlCache(Mutex<Option<(Stamp, ControlData)>>);
+
+fn stamp(data_dir: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(data_dir.join("global/pg_control")).ok()?;
+    Some((file.ino(), file.mtime(), file.mtime_nsec()))
+}
+
+/// Whether the system identifier or the whole content is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// As of the last change of the file.
+    Exact,
+    /// The identifier never changes under a running server: any reading of this file will do.
+    IdentifierOnly,
+}
+
+impl LocalPostgres {
+    /// What the control file says.
+    pub(super) async fn control_data(&self, freshness: Freshness) -> Result<ControlData, PostgresError> {
+        let attempted = || format!("read the control file of {}", self.data_dir.display());
+        let now = stamp(&self.data_dir)
+            .ok_or_else(|| PostgresError::failed(attempted(), "global/pg_control is absent or unreadable"))?;
+        let known = self.control_cache.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        if let Some((read, data)) = known
+            && (read == now || (freshness == Freshness::IdentifierOnly && read.0 == now.0))
+        {
+            return Ok(data);
+        }
+        let run = self.program("pg_controldata").in_c_locale().arg(&self.data_dir);
+        let ended = run.success(Some(LIMIT)).await?;
+        let text = String::from_utf8_lossy(&ended.stdout);
+        let data = ControlData::parse(&text).map_err(|cause| PostgresError::failed(attempted(), cause))?;
+        *self.control_cache.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, data.clone()));
+        Ok(data)
+    }
+
+    /// What is in the data directory. `running`: a postmaster serves it, so its control file says nothing of now.
+    pub(super) async fn data_state(&self, running: ServerState) -> DataDir {
+        let dir = &self.data_dir;
+        if let Some(why) = staging::unfinished(dir) {
+            return DataDir::Unusable(why);
+        }
+        match contents(dir) {
+            Contents::Empty => return DataDir::Empty,
+            Contents::Unreadable(cause) => {
+                return DataDir::Unusable(format!(
+                    "data directory {} cannot be read: {cause}; give it to the user that PostgreSQL runs as",
+                    dir.display()
+                ));
+            }
+            Contents::Something => (),
+        }
+        if let Some(why) = self.unsuitable() {
+            return DataDir::Unusable(why);
+        }
+        let freshness = match running {
+            ServerState::Running => Freshness::IdentifierOnly,
+            ServerState::Stopped => Freshness::Exact,
+        };
+        match self.control_data(freshness).await {
+            Ok(data) => DataDir::Present(Data {
+                system_id: data.system_id,
+                signal: match self.has_recovery_signal() {
+                    true => RecoverySignal::Present,
+                    false => RecoverySignal::None,
+                },
+                control: (running == ServerState::Stopped).then_some(data.control),
+            }),
+            Err(error) => DataDir::Unusable(format!(
+                "data directory {} is neither empty nor a usable PostgreSQL data directory: {error}; restore it, or \
+                 clone it anew with `tamada reinit`",
+                dir.display()
+            )),
+        }
+    }
+
+    /// Why what is there may not be served by our PostgreSQL, if so.
+    fn unsuitable(&self) -> Option<String> {
+        let dir = self.data_dir.display();
+        let program = self.programs.version.major();
+        match self.data_version().map(Version::major) {
+            None => Some(format!(
+                "data directory {dir} holds files but no readable PG_VERSION: it is not PostgreSQL's; choose another \
+                 with PGDATA, or empty it"
+            )),
+            Some(major) if major != program => Some(format!(
+                "data directory {dir} was made by PostgreSQL {major}, but version {program} is installed: use an image \
+                 with PostgreSQL {major}, or upgrade the data with pg_upgrade"
+            )),
+            Some(_) if !files::is_writable(&self.data_dir) => Some(format!(
+                "data directory {dir} is not writable: mount it for writing and give it to the user that PostgreSQL \
+                 runs as"
+            )),
+            Some(_) => None,
+        }
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ServerState {
+    Running,
+    Stopped,
+}
+
+pub(super) enum Contents {
+    /// Absent, or nothing but hidden files and `lost+found`.
+    Empty,
+    Something,
+    Unreadable(std::io::Error),
+}
+
+pub(super) fn contents(dir: &Path) -> Contents {
+    let entries = match std::fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Contents::Empty,
+        Err(error) => return Contents::Unreadable(error),
+    };
+    for entry in entries {
+        match entry {
+            Err(error) => return Contents::Unreadable(error),
+            Ok(entry) if is_ignored(&entry.file_name()) => (),
+            Ok(_) => return Contents::Something,
+        }
+    }
+    Contents::Empty
+}
+
+/// What does not count as content of a data directory: file systems and mount helpers leave such things.
+pub(super) fn is_ignored(name: &std::ffi::OsStr) -> bool {
+    name == "lost+found" || name.as_encoded_bytes().starts_with(b".")
+}

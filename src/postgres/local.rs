@@ -1,0 +1,325 @@
+//! `LocalPostgres`: the `Instance` of a real server on this machine. Here is what it knows and remembers; each task of
+//! its stands in a file of its own.
+//!
+//! Locks are held for an instant, never across a wait, except those of the two long-lived sessions.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use super::callbacks::Callbacks;
+use super::connect::{self, ConnectError, Host, Session, Target};
+use super::control::ControlCache;
+use super::postmaster::{ServerProcesses, read_pid_file};
+use super::process::{self, Process};
+use super::programs::{Programs, Run};
+use super::version::Version;
+use super::{DesiredServer, PostgresError};
+use crate::config::{Config, Credentials};
+use crate::core::local::{LastRole, Upstream};
+use crate::core::policy::Switch;
+use crate::core::units::{Instant, MemberName};
+use crate::core::view::MemberRole;
+
+/// What of the agent's environment neither PostgreSQL nor any other child may see: settings that may be secret, and
+/// what would make a child speak in our name.
+const WITHHELD: [&str; 5] = ["PATRONI_", "KUBERNETES_", "TAMADA_", "NOTIFY_SOCKET", "LISTEN_"];
+
+/// What would lead libpq, in a program of ours or in the server, elsewhere than we say.
+const MISLEADING: [&str; 10] = [
+    "PGHOST",
+    "PGHOSTADDR",
+    "PGPORT",
+    "PGUSER",
+    "PGDATABASE",
+    "PGSERVICE",
+    "PGPASSFILE",
+    "PGOPTIONS",
+    "PGAPPNAME",
+    "PGTARGETSESSIONATTRS",
+];
+
+pub struct LocalPostgres {
+    config: Mutex<Arc<Config>>,
+    pub(super) env: Vec<(OsString, OsString)>,
+    pub(super) data_dir: PathBuf,
+    pub(super) programs: Programs,
+    pub(super) processes: ServerProcesses,
+    pub(super) callbacks: Callbacks,
+    pub(super) control_cache: ControlCache,
+    pub(super) heartbeat: tokio::sync::Mutex<Option<Session>>,
+    pub(super) rest: tokio::sync::Mutex<Option<Session>>,
+    /// Held by the operation that changes the data directory or the server.
+    pub(super) work: tokio::sync::Mutex<()>,
+    memory: Mutex<Memory>,
+}
+
+/// What is remembered from one call to the next.
+pub(super) struct Memory {
+    pub(super) postmaster: Option<Arc<Process>>,
+    /// Since when the postmaster gives no answer, or starts.
+    pub(super) silent_since: Option<Instant>,
+    pub(super) role: Option<LastRole>,
+    pub(super) desired: DesiredServer,
+    /// What the recovery settings on disk say.
+    pub(super) upstream: Option<Upstream>,
+    pub(super) pending_restart: Map<String, Value>,
+    /// What `sync_slots` last brought about.
+    pub(super) slots: Option<super::slots::Wanted>,
+    /// Index of the address that last let us in.
+    pub(super) last_address: usize,
+    /// What the running server was last configured with.
+    pub(super) applied: Option<DesiredServer>,
+    /// The role that callbacks last told.
+    pub(super) told_role: Option<MemberRole>,
+    /// Warnings about settings that were logged.
+    pub(super) warned: std::collections::BTreeSet<String>,
+    /// Whether leftovers of an earlier agent were looked for.
+    pub(super) settled: bool,
+}
+
+impl LocalPostgres {
+    /// `env` is the agent's own environment; children get what of it is not secret.
+    pub fn new(config: Arc<Config>, env: Vec<(OsString, OsString)>) -> Result<Self, PostgresError> {
+        let path = env.iter().find(|(key, _)| key == "PATH").map(|(_, value)| value.clone());
+        let data_dir = config.postgres.data_dir.clone();
+        let data_version = version_of_data(&data_dir);
+        let programs = Programs::locate(
+            config.postgres.bin_dir.as_deref(),
+            &config.postgres.bin_name,
+            path.as_deref(),
+            data_version.map(Version::major),
+        )?;
+        if !(13..=18).contains(&programs.version.major()) {
+            return Err(PostgresError::Refused(format!(
+                "PostgreSQL {} is not supported: install a version from 13 to 18",
+                programs.version
+            )));
+        }
+        let callbacks = Callbacks::default();
+        Ok(LocalPostgres {
+            env: for_children(env),
+            processes: ServerProcesses::new(&data_dir, programs.server_names()),
+            data_dir,
+            programs,
+            callbacks,
+            control_cache: ControlCache::default(),
+            heartbeat: tokio::sync::Mutex::new(None),
+            rest: tokio::sync::Mutex::new(None),
+            work: tokio::sync::Mutex::new(()),
+            memory: Mutex::new(Memory {
+                postmaster: None,
+                silent_since: None,
+                role: None,
+                desired: DesiredServer { server: Default::default(), use_slots: Switch::On },
+                upstream: None,
+                pending_restart: Map::new(),
+                slots: None,
+                last_address: 0,
+                applied: None,
+                told_role: None,
+                warned: Default::default(),
+                settled: false,
+            }),
+            config: Mutex::new(config),
+        })
+    }
+
+    /// The configuration as of the last reload.
+    pub fn config(&self) -> Arc<Config> {
+        self.config.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// A reloaded configuration; `configure` brings it into force. The data directory and the programs stay.
+    pub fn set_config(&self, config: Arc<Config>) {
+        *self.config.lock().unwrap_or_else(PoisonError::into_inner) = config;
+    }
+
+    pub(super) fn memory(&self) -> MutexGuard<'_, Memory> {
+        self.memory.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The name under which this member is known to its upstream.
+    pub(super) fn name(&self) -> MemberName {
+        self.config().name.clone()
+    }
+
+    /// A run of one of PostgreSQL's programs with the children's environment.
+    pub(super) fn program(&self, name: &str) -> Run {
+        Run::new(name, &self.programs.path(name), &self.env)
+    }
+
+    pub(super) fn data_version(&self) -> Option<Version> {
+        version_of_data(&self.data_dir)
+    }
+
+    /// The running postmaster. Looked up anew when the one that was known has ended.
+    pub(super) fn postmaster(&self) -> Option<Arc<Process>> {
+        let known = self.memory().postmaster.clone();
+        if let Some(process) = known.filter(|process| process.is_alive()) {
+            return Some(process);
+        }
+        let found = self.processes.postmaster().map(Arc::new);
+        self.memory().postmaster = found.clone();
+        found
+    }
+
+    /// The role that a server without an answer is in: as last seen, else as the signal files say.
+    pub(super) fn last_role(&self) -> LastRole {
+        let known = self.memory().role;
+        known.unwrap_or_else(|| match self.has_recovery_signal() {
+            true => LastRole::Standby,
+            false => LastRole::Primary,
+        })
+    }
+
+    pub(super) fn has_recovery_signal(&self) -> bool {
+        self.data_dir.join("standby.signal").exists() || self.data_dir.join("recovery.signal").exists()
+    }
+
+    /// Where the local server answers, the likeliest first: its socket where the system's user may be who we want to
+    /// be, then TCP (`postgres.md` 7.1).
+    fn local_addresses(&self) -> Vec<(Host, u16)> {
+        let config = self.config();
+        let postgres = &config.postgres;
+        let file = read_pid_file(&self.data_dir);
+        let port = file.as_ref().and_then(|file| file.port).unwrap_or(postgres.port);
+        let socket = file.and_then(|file| file.socket_dir).map(|dir| (Host::Socket(dir), port));
+        let tcp = (tcp_host(&postgres.listen_addresses), port);
+        let system_user = nix::unistd::User::from_uid(nix::unistd::geteuid()).ok().flatten();
+        let is_peer = system_user.is_some_and(|user| user.name == postgres.superuser.username);
+        let socket_first = postgres.use_unix_socket.is_on() || postgres.superuser.password.is_none() || is_peer;
+        let mut addresses: Vec<_> = socket.into_iter().chain([tcp]).collect();
+        if !socket_first {
+            addresses.reverse();
+        }
+        addresses
+    }
+
+    /// A session with the local server as the superuser.
+    pub(super) async fn connect(&self, purpose: &str, statement_timeout: Duration) -> Result<Session, ConnectError> {
+        let config = self.config();
+        let addresses = self.local_addresses();
+        let first = self.memory().last_address.min(addresses.len().saturating_sub(1));
+        let mut refused = None;
+        for offset in 0..addresses.len() {
+            let index = (first + offset) % addresses.len();
+            let (host, port) = addresses[index].clone();
+            let target = Target {
+                host,
+                port,
+                database: &config.postgres.database,
+                application_name: format!("tamada {} {purpose}", config.name).trim_end().to_owned(),
+                statement_timeout,
+            };
+            match connect::connect(&target, &config.postgres.superuser).await {
+                Ok(session) => {
+                    self.memory().last_address = index;
+                    return Ok(session);
+                }
+                Err(error) if error.is_starting_up() => return Err(error),
+                // A refusal says more than a socket that is not there.
+                Err(error) if error.is_refusal() || refused.is_none() => refused = Some(error),
+                Err(_) => (),
+            }
+        }
+        Err(refused.unwrap_or(ConnectError::TooLong))
+    }
+
+    /// The same, with the attempt in the error.
+    pub(super) async fn session(&self, purpose: &str, statement_timeout: Duration) -> Result<Session, PostgresError> {
+        let session = self.connect(purpose, statement_timeout).await;
+        session.map_err(|cause| PostgresError::failed("connect to the local PostgreSQL", cause))
+    }
+
+    /// A session with another server, in the database of its address.
+    pub(super) async fn connect_to(
+        &self,
+        address: &crate::core::view::Address,
+        credentials: &Credentials,
+    ) -> Result<Session, PostgresError> {
+        let target = Target {
+            host: host_of(&address.host),
+            port: address.port,
+            database: &address.database,
+            application_name: format!("tamada {}", self.name()),
+            statement_timeout: Duration::from_secs(2),
+        };
+        let session = connect::connect(&target, credentials).await;
+        session.map_err(|c| PostgresError::failed(format!("connect to {}:{}", address.host, address.port), c))
+    }
+
+    /// Ends the long-lived sessions, so that a shutdown need not.
+    pub(super) async fn close_sessions(&self) {
+        *self.heartbeat.lock().await = None;
+        *self.rest.lock().await = None;
+    }
+
+    /// Now, on the clock of all decisions.
+    pub(super) fn now(&self) -> Instant {
+        process::now()
+    }
+}
+
+/// The file `PG_VERSION`; `None` where it is absent or unreadable.
+pub(super) fn version_of_data(data_dir: &Path) -> Option<Version> {
+    Version::from_pg_version(&std::fs::read_to_string(data_dir.join("PG_VERSION")).ok()?)
+}
+
+fn host_of(host: &str) -> Host {
+    if host.starts_with('/') { Host::Socket(PathBuf::from(host)) } else { Host::Tcp(host.to_owned()) }
+}
+
+/// The host by which this machine reaches a server with these `listen_addresses`.
+fn tcp_host(listen_addresses: &str) -> Host {
+    let addresses: Vec<&str> =
+        listen_addresses.split(',').map(|address| address.trim().trim_matches(['[', ']'])).collect();
+    let on_loopback = |address: &&str| matches!(*address, "*" | "0.0.0.0" | "127.0.0.1" | "localhost");
+    match addresses.first() {
+        _ if addresses.iter().any(|address| on_loopback(&address)) => Host::Loopback,
+        None | Some(&"") => Host::Loopback,
+        Some(&"::") => Host::Tcp("::1".to_owned()),
+        Some(first) => Host::Tcp((*first).to_owned()),
+    }
+}
+
+fn for_children(env: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
+    let is_withheld = |key: &OsStr| {
+        let key = key.to_string_lossy();
+        let is_secret = WITHHELD.iter().any(|prefix| key.starts_with(prefix)) || key.contains("PASSWORD");
+        is_secret || MISLEADING.contains(&key.as_ref())
+    };
+    env.into_iter().filter(|(key, _)| !is_withheld(key)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn children_see_no_secret_of_the_environment() {
+        let names =
+            ["PATH", "PATRONI_SUPERUSER_PASSWORD", "POSTGRES_PASSWORD_FILE", "NOTIFY_SOCKET", "LANG", "LISTEN_FDS"];
+        let env = names.iter().map(|name| (OsString::from(name), OsString::from("x"))).collect();
+        let left: Vec<_> = for_children(env).into_iter().map(|(key, _)| key).collect();
+        assert_eq!(left, ["PATH", "LANG"]);
+    }
+
+    #[test]
+    fn the_local_host_follows_the_listen_addresses() {
+        let cases = [
+            ("*", Host::Loopback),
+            ("10.0.0.1,127.0.0.1", Host::Loopback),
+            ("10.0.0.1, 10.0.0.2", Host::Tcp("10.0.0.1".to_owned())),
+            ("[::1]", Host::Tcp("::1".to_owned())),
+            ("::", Host::Tcp("::1".to_owned())),
+            ("", Host::Loopback),
+        ];
+        for (listen, host) in cases {
+            assert_eq!(tcp_host(listen), host, "{listen}");
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The server's main process: finding it, starting it, and what is left of it after a crash.
+//!
+//! It is found through `postmaster.pid`, then, should that file be gone, among all processes. A postmaster of ours has
+//! our data directory as its working directory and runs a program named as our server. The file is never deleted:
+//! PostgreSQL itself knows when it is out of date.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::PostgresError;
+use super::kernel::{self, Streams};
+use super::pidfile::{PidFile, ServerKind, ServerStatus};
+use super::process::{self, Process};
+
+/// `postmaster.pid`, unless it is absent or makes no sense.
+pub(crate) fn read_pid_file(data_dir: &Path) -> Option<PidFile> {
+    PidFile::parse(&std::fs::read_to_string(data_dir.join("postmaster.pid")).ok()?)
+}
+
+/// The same, unless a single-user server wrote it.
+fn read_postmaster_file(data_dir: &Path) -> Option<PidFile> {
+    read_pid_file(data_dir).filter(|file| file.kind == ServerKind::Postmaster)
+}
+
+/// What a process that works in our data directory is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Postmaster,
+    /// A backend or an auxiliary process: it has set its title.
+    Backend,
+    /// initdb's, a single-user server, `postgres -C`: started by a program of ours.
+    Utility,
+}
+
+/// The processes of one data directory's server.
+#[derive(Clone, Debug)]
+pub(crate) struct ServerProcesses {
+    data_dir: PathBuf,
+    names: [String; 2],
+}
+
+impl ServerProcesses {
+    pub(crate) fn new(data_dir: &Path, names: [String; 2]) -> Self {
+        ServerProcesses { data_dir: data_dir.to_owned(), names }
+    }
+
+    /// The running postmaster, if there is one.
+    pub(crate) fn postmaster(&self) -> Option<Process> {
+        let named = read_postmaster_file(&self.data_dir);
+        if let Some(file) = &named {
+            // Opened before it is judged, so that both are about the same process.
+            if let Some(process) = Process::open(file.pid)
+                && self.is_postmaster(file)
+            {
+                return Some(process);
+            }
+        }
+        self.with_kind(Kind::Postmaster).into_iter().next()
+    }
+
+    fn is_postmaster(&self, file: &PidFile) -> bool {
+        match self.kind(file.pid) {
+            Some(kind) => kind == Kind::Postmaster,
+            // Another user's process, or one whose links cannot be read: its time of start has to do.
+            None if process::working_directory(file.pid).is_none() => {
+                process::started_at(file.pid).is_some_and(|started| (started - file.started_at).abs() <= 3)
+            }
+            None => false,
+        }
+    }
+
+    /// A process that `postmaster.pid` names although it is not this server's: numbers repeat after a container's
+    /// restart.
+    fn impostor(&self) -> Option<i32> {
+        let file = read_postmaster_file(&self.data_dir)?;
+        let process = Process::open(file.pid)?;
+        (!self.is_postmaster(&file)).then(|| process.pid())
+    }
+
+    /// Processes of a server whose postmaster is gone. A busy one goes on, and may even commit, until its query ends.
+    pub(crate) fn orphans(&self) -> Vec<Process> {
+        self.with_kind(Kind::Backend)
+    }
+
+    /// Ends them at once; `false`: some could not be ended.
+    pub(crate) async fn kill_orphans(&self) -> bool {
+        let orphans = self.orphans();
+        if orphans.is_empty() {
+            return true;
+        }
+        tracing::warn!("killing {} processes that PostgreSQL left behind when it ended", orphans.len());
+        process::kill_all(&orphans).await
+    }
+
+    /// The same, with single-user servers and the like that a former agent left.
+    pub(crate) async fn kill_everything(&self) -> bool {
+        let mut all = self.orphans();
+        all.extend(self.with_kind(Kind::Utility));
+        process::kill_all(&all).await
+    }
+
+    fn with_kind(&self, wanted: Kind) -> Vec<Process> {
+        let real = process::real_path(&self.data_dir);
+        let pids = process::all_pids().into_iter().filter(|pid| self.kind_below(*pid, &real) == Some(wanted));
+        pids.filter_map(Process::open).collect()
+    }
+
+    fn kind(&self, pid: i32) -> Option<Kind> {
+        self.kind_below(pid, &process::real_path(&self.data_dir))
+    }
+
+    fn kind_below(&self, pid: i32, real_data_dir: &Path) -> Option<Kind> {
+        if process::working_directory(pid)? != real_data_dir {
+            return None;
+        }
+        let program = process::executable(pid)?;
+        let program = program.file_name()?.to_str()?.to_owned();
+        if !self.names.contains(&program) {
+            return None;
+        }
+        let arguments = process::arguments(pid);
+        if arguments.first().is_some_and(|title| title.starts_with("postgres: ")) {
+            return Some(Kind::Backend);
+        }
+        let utility = arguments.iter().skip(1).any(|arg| {
+            matches!(arg.as_str(), "--single" | "--boot" | "--check" | "--describe-config" | "-C") || arg == "--version"
+        });
+        Some(if utility { Kind::Utility } else { Kind::Postmaster })
+    }
+
+    /// Starts the server and returns at once. It leads a session of its own and outlives the agent.
+    pub(crate) fn spawn(
+        &self,
+        program: &Path,
+        args: &[String],
+        env: &[(std::ffi::OsString, std::ffi::OsString)],
+    ) -> Result<Process, PostgresError> {
+        let mut command = Command::new(program);
+        command.args(args).env_clear().envs(env.iter().map(|(key, value)| (key, value)));
+        if let Some(pid) = self.impostor() {
+            // PostgreSQL takes a lock file with this number for its own.
+            command.env("PG_GRANDPARENT_PID", pid.to_string());
+        }
+        command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
+        kernel::detach(&mut command, Streams::ErrorToOutput, None);
+        let attempted = format!("start {}", program.display());
+        let mut child =
+            tokio::process::Command::from(command).spawn().map_err(|c| PostgresError::failed(&attempted, c))?;
+        let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
+        let process = pid.and_then(Process::open);
+        // Somebody must reap it; when it is not our child any more, PID 1 does.
+        tokio::spawn(async move { child.wait().await });
+        process.ok_or_else(|| PostgresError::failed(&attempted, "it ended at once; its log says why"))
+    }
+}
+
+/// Waits until the postmaster says in its file that it accepts connections.
+pub(crate) async fn wait_ready(data_dir: &Path, process: &Process, limit: Duration) -> Result<(), PostgresError> {
+    let attempted = "wait for PostgreSQL to accept connections";
+    let ready = async {
+        loop {
+            let file = read_pid_file(data_dir).filter(|file| file.pid == process.pid());
+            match file.and_then(|file| file.status) {
+                Some(ServerStatus::Ready | ServerStatus::Standby) => return Ok(()),
+                Some(ServerStatus::Starting | ServerStatus::Stopping) | None => (),
+            }
+            // Ten milliseconds: nothing tells of a change in this file sooner, and reading it costs next to nothing.
+            if process.ended_within(Duration::from_millis(10)).await {
+                return Err(PostgresError::failed(attempted, "it ended; its log says why"));
+            }
+        }
+    };
+    tokio::time::timeout(limit, ready).await.unwrap_or(Err(PostgresError::too_long(attempted, limit)))
+}

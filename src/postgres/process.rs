@@ -1,0 +1,155 @@
+//! Processes of the operating system, seen through `/proc` and watched through pidfds.
+//!
+//! A pidfd names one process for ever: unlike a number it never comes to mean another one, and it becomes readable the
+//! moment its process ends, even as a zombie that nobody has reaped yet. Nothing here knows PostgreSQL.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::kernel;
+use crate::core::units::Instant;
+use nix::poll::{PollFd, PollFlags, PollTimeout};
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+
+/// The monotonic clock that all of the program measures intervals by (CLOCK_BOOTTIME).
+pub(crate) fn now() -> Instant {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
+    Instant(time)
+}
+
+/// One process, for as long as this value lives: the number is not reused for another one meanwhile.
+#[derive(Debug)]
+pub(crate) struct Process {
+    pid: i32,
+    fd: OwnedFd,
+}
+
+impl Process {
+    /// `None`: there is no such process, or it is a zombie.
+    pub(crate) fn open(pid: i32) -> Option<Self> {
+        let process = Process { pid, fd: kernel::pidfd_open(pid).ok()? };
+        process.is_alive().then_some(process)
+    }
+
+    pub(crate) fn pid(&self) -> i32 {
+        self.pid
+    }
+
+    /// A zombie is not alive.
+    pub(crate) fn is_alive(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        matches!(nix::poll::poll(&mut fds, PollTimeout::ZERO), Ok(0))
+    }
+
+    /// Waits until it has ended.
+    pub(crate) async fn ended(&self) -> io::Result<()> {
+        if !self.is_alive() {
+            return Ok(());
+        }
+        let fd = kernel::watch(self.fd.try_clone()?)?;
+        fd.readable().await?.retain_ready();
+        Ok(())
+    }
+
+    /// Waits until it has ended, but not longer than `limit`.
+    pub(crate) async fn ended_within(&self, limit: Duration) -> bool {
+        matches!(tokio::time::timeout(limit, self.ended()).await, Ok(Ok(()))) || !self.is_alive()
+    }
+
+    /// An error means that it has ended already or belongs to another user.
+    pub(crate) fn signal(&self, signal: Signal) -> io::Result<()> {
+        kernel::pidfd_send_signal(self.fd.as_raw_fd(), signal)
+    }
+}
+
+/// The pids of all processes that can be seen.
+pub(crate) fn all_pids() -> Vec<i32> {
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+}
+
+/// The executable, without the mark of one that was replaced on disk meanwhile.
+pub(crate) fn executable(pid: i32) -> Option<PathBuf> {
+    let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
+    let text = path.to_str()?;
+    Some(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(text)))
+}
+
+pub(crate) fn working_directory(pid: i32) -> Option<PathBuf> {
+    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+}
+
+/// The arguments, the program's name first. A process that has set its title has that as its only one.
+pub(crate) fn arguments(pid: i32) -> Vec<String> {
+    let Ok(raw) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
+    let text = String::from_utf8_lossy(&raw);
+    text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+}
+
+/// The fields of `/proc/PID/stat` after the command's name: state, parent, …
+fn stat_fields(pid: i32) -> Option<Vec<String>> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    // The name may hold anything, parentheses and spaces too; what follows the last parenthesis does not.
+    let (_, rest) = stat.rsplit_once(')')?;
+    Some(rest.split_whitespace().map(str::to_owned).collect())
+}
+
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    stat_fields(pid)?.get(1)?.parse().ok()
+}
+
+/// When it started, in seconds since 1970.
+pub(crate) fn started_at(pid: i32) -> Option<i64> {
+    let ticks: u64 = stat_fields(pid)?.get(19)?.parse().ok()?;
+    let per_second = u64::try_from(kernel::clock_ticks()).ok()?;
+    let stat = std::fs::read_to_string("/proc/stat").ok()?;
+    let boot: u64 = stat.lines().find_map(|line| line.strip_prefix("btime "))?.trim().parse().ok()?;
+    i64::try_from(boot + ticks / per_second.max(1)).ok()
+}
+
+/// `root` and everything below it, parents before their children.
+pub(crate) fn family(root: i32) -> Vec<i32> {
+    let parents: Vec<(i32, i32)> = all_pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let mut found = vec![root];
+    let mut next = 0;
+    while let Some(&pid) = found.get(next) {
+        found.extend(parents.iter().filter(|(_, parent)| *parent == pid).map(|(child, _)| *child));
+        next += 1;
+    }
+    found
+}
+
+/// Ends a process and all its descendants at once. They are stopped first, so that none can start another meanwhile.
+pub(crate) fn kill_family_now(root: &Process) -> Vec<Process> {
+    let _ = root.signal(Signal::SIGSTOP);
+    let family: Vec<Process> = family(root.pid()).into_iter().filter_map(Process::open).collect();
+    for process in &family {
+        let _ = process.signal(Signal::SIGKILL);
+    }
+    family
+}
+
+/// The same, and waits a moment for the kernel to do it; `false`: some are still there.
+pub(crate) async fn kill_family(root: &Process) -> bool {
+    kill_all(&kill_family_now(root)).await
+}
+
+/// Ends these at once, and waits a moment for the kernel to do it.
+pub(crate) async fn kill_all(processes: &[Process]) -> bool {
+    for process in processes {
+        let _ = process.signal(Signal::SIGKILL);
+    }
+    let mut all_ended = true;
+    for process in processes {
+        all_ended &= process.ended_within(Duration::from_secs(5)).await;
+    }
+    all_ended
+}
+
+/// The same path without links; as given when it does not exist.
+pub(crate) fn real_path(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+}

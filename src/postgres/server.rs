@@ -1,0 +1,299 @@
+//! Start, stop, promotion and checkpoint of the local server.
+//!
+//! No program of PostgreSQL's but the server itself is run on these paths, and nothing is waited for by the second:
+//! readiness is read from the postmaster's file every ten milliseconds, and its end is told by the kernel.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::{Map, Value, json};
+
+use super::callbacks::Callback;
+use super::conf::settings::PendingRestarts;
+use super::control::Freshness;
+use super::layout::Recovery;
+use super::local::LocalPostgres;
+use super::postmaster::wait_ready;
+use super::process::{self, Process};
+use super::{PostgresError, files, history};
+use crate::core::local::{ClusterState, LastRole, StartAs, StopMode, Upstream};
+use crate::core::units::Lsn;
+use crate::core::view::MemberRole;
+
+/// How long after each escalation of a stop the next one waits.
+const ESCALATION: Duration = Duration::from_secs(5);
+const POLL: Duration = Duration::from_millis(10);
+
+/// Whether a callback tells of a start or stop.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Announce {
+    Yes,
+    No,
+}
+
+impl LocalPostgres {
+    pub(super) async fn start_server(
+        &self,
+        role: &StartAs,
+        limit: Duration,
+        callback: Option<Callback>,
+    ) -> Result<(), PostgresError> {
+        self.settle().await?;
+        self.start_prepared(role, limit, callback).await
+    }
+
+    /// The same for a data directory that is known to be settled, or to be in the making.
+    pub(super) async fn start_prepared(
+        &self,
+        role: &StartAs,
+        limit: Duration,
+        callback: Option<Callback>,
+    ) -> Result<(), PostgresError> {
+        if let Some(running) = self.postmaster() {
+            return Err(PostgresError::Refused(format!(
+                "cannot start PostgreSQL: it runs already, as process {}",
+                running.pid()
+            )));
+        }
+        if !self.processes.kill_everything().await {
+            return Err(PostgresError::Refused(
+                "cannot start PostgreSQL: processes that its last run left behind cannot be ended".to_owned(),
+            ));
+        }
+        self.close_sessions().await;
+        let process = self.spawn(role).await?;
+        wait_ready(&self.data_dir, &process, limit).await?;
+        self.save_backups();
+        self.announce_start(role, callback);
+        Ok(())
+    }
+
+    /// Writes what the server reads at its start, and starts it.
+    async fn spawn(&self, role: &StartAs) -> Result<Arc<Process>, PostgresError> {
+        let mut parameters = self.wanted_parameters();
+        let recovery = match role {
+            StartAs::Primary => Recovery::Primary,
+            StartAs::Standby(upstream) => {
+                let control = self.control_data(Freshness::Exact).await?;
+                let pending = parameters.raise_for_standby(&control.minimums);
+                self.memory().pending_restart = as_document(&pending);
+                self.write_passfile(upstream)?;
+                Recovery::Standby(self.standby_settings(upstream))
+            }
+        };
+        if !self.is_single() {
+            self.write_files(&parameters, &recovery).await?;
+            self.write_signal(&recovery)?;
+            let upstream = match role {
+                StartAs::Primary => Upstream::None,
+                StartAs::Standby(upstream) => upstream.clone(),
+            };
+            self.remember_upstream(&upstream)?;
+        }
+        self.check_socket_dir()?;
+        let mut env = self.env.clone();
+        if let Some((key, _)) = env.iter_mut().find(|(key, _)| key == "PG_MALLOC_ARENA_MAX") {
+            *key = "MALLOC_ARENA_MAX".into();
+        }
+        let process = self.processes.spawn(&self.programs.path("postgres"), &self.arguments(&parameters), &env)?;
+        let process = Arc::new(process);
+        let mut memory = self.memory();
+        memory.postmaster = Some(process.clone());
+        memory.silent_since = None;
+        memory.slots = None;
+        memory.applied = Some(memory.desired.clone());
+        memory.role = Some(match role {
+            StartAs::Primary => LastRole::Primary,
+            StartAs::Standby(_) => LastRole::Standby,
+        });
+        if matches!(role, StartAs::Primary) {
+            memory.pending_restart = Map::new();
+        }
+        Ok(process)
+    }
+
+    /// A folder for sockets that was set, is absolute and does not exist is made: /run is empty after a restart.
+    fn check_socket_dir(&self) -> Result<(), PostgresError> {
+        let parameters = self.wanted_parameters();
+        let dirs = parameters.get("unix_socket_directories").unwrap_or_default().to_owned();
+        for dir in dirs.split(',').map(str::trim).filter(|dir| dir.starts_with('/')) {
+            let dir = std::path::Path::new(dir);
+            std::fs::create_dir_all(dir).map_err(|cause| {
+                PostgresError::failed(format!("make {} of unix_socket_directories", dir.display()), cause)
+            })?;
+            if !files::is_writable(dir) {
+                return Err(PostgresError::Refused(format!(
+                    "unix_socket_directories: {} is not writable for the user that PostgreSQL runs as",
+                    dir.display()
+                )));
+            }
+        }
+        Ok(())
+    }
+
+    fn announce_start(&self, role: &StartAs, callback: Option<Callback>) {
+        let now = match role {
+            StartAs::Primary => MemberRole::Primary,
+            StartAs::Standby(_) => MemberRole::Replica,
+        };
+        let before = self.memory().told_role.replace(now);
+        let changed = before.is_some_and(|before| before != now);
+        let callback = callback.map(|callback| if changed { Callback::OnRoleChange } else { callback });
+        if let Some(callback) = callback {
+            self.fire(callback, now);
+        }
+    }
+
+    pub(super) fn fire(&self, callback: Callback, role: MemberRole) {
+        self.callbacks.fire(callback, role, &self.config(), &self.env);
+    }
+
+    /// The role as callbacks tell it.
+    pub(super) fn told_role(&self) -> MemberRole {
+        match self.last_role() {
+            LastRole::Primary => MemberRole::Primary,
+            LastRole::Standby => MemberRole::Replica,
+        }
+    }
+
+    pub(super) async fn stop_server(
+        &self,
+        mode: StopMode,
+        limit: Duration,
+        announce: Announce,
+    ) -> Result<Option<Lsn>, PostgresError> {
+        let was_primary = self.last_role() == LastRole::Primary;
+        let Some(process) = self.postmaster() else {
+            self.processes.kill_orphans().await;
+            return Ok(None);
+        };
+        if mode == StopMode::CheckpointThenFast
+            && let Err(error) = self.checkpoint_now().await
+        {
+            tracing::warn!("cannot checkpoint before the stop: {error}");
+        }
+        self.end_postmaster(&process, mode, limit).await?;
+        self.close_sessions().await;
+        {
+            let mut memory = self.memory();
+            memory.postmaster = None;
+            memory.pending_restart = Map::new();
+        }
+        if announce == Announce::Yes {
+            self.fire(Callback::OnStop, self.told_role());
+        }
+        if was_primary && mode != StopMode::Immediate { self.shutdown_position().await } else { Ok(None) }
+    }
+
+    /// Signals, and escalates until nothing is left: fast, immediate, kill.
+    async fn end_postmaster(&self, process: &Process, mode: StopMode, limit: Duration) -> Result<(), PostgresError> {
+        let steps = match mode {
+            StopMode::CheckpointThenFast | StopMode::Fast => {
+                &[(Signal::SIGINT, limit), (Signal::SIGQUIT, ESCALATION)][..]
+            }
+            StopMode::Immediate => &[(Signal::SIGQUIT, ESCALATION)][..],
+        };
+        for (signal, limit) in steps {
+            // An error means that it has ended meanwhile; the wait finds that out.
+            let _ = process.signal(*signal);
+            // One that is stopped (SIGSTOP) would not see the signal.
+            if process.ended_within(*limit).await {
+                return self.nothing_left().await;
+            }
+            tracing::warn!("PostgreSQL did not end within {limit:?} of {signal}");
+        }
+        let killed = process::kill_family(process).await;
+        if !killed {
+            return Err(PostgresError::failed("stop PostgreSQL", "its processes do not end even when killed"));
+        }
+        self.nothing_left().await
+    }
+
+    async fn nothing_left(&self) -> Result<(), PostgresError> {
+        match self.processes.kill_orphans().await {
+            true => Ok(()),
+            false => Err(PostgresError::failed("stop PostgreSQL", "a process of its does not end even when killed")),
+        }
+    }
+
+    /// Where a cleanly stopped primary's WAL ends, as far as standbys are expected to have it (`postgres.md` 9.5).
+    async fn shutdown_position(&self) -> Result<Option<Lsn>, PostgresError> {
+        let control = self.control_data(Freshness::Exact).await?;
+        if control.control.state != ClusterState::ShutDown {
+            return Ok(None);
+        }
+        let checkpoint = control.control.checkpoint;
+        if !self.archives() {
+            return Ok(Some(checkpoint));
+        }
+        let timeline = control.control.timeline;
+        let record = self.wal_record(timeline.0, checkpoint).await;
+        let before = match record.filter(|record| record.is_shutdown_checkpoint_at(checkpoint)) {
+            Some(record) => self.wal_record(timeline.0, record.prev).await,
+            None => None,
+        };
+        Ok(Some(history::last_position(checkpoint, before.as_ref())))
+    }
+
+    /// With archiving on, a shutdown switches to a new segment first.
+    fn archives(&self) -> bool {
+        let parameters = self.wanted_parameters();
+        // The user's own file may say so too; asking costs less than being wrong.
+        parameters.get("archive_mode").is_none_or(|mode| mode != "off")
+            && self.data_dir.join("pg_wal/archive_status").read_dir().is_ok_and(|mut files| files.next().is_some())
+    }
+
+    async fn wal_record(&self, timeline: u32, at: Lsn) -> Option<history::WalRecord> {
+        let run = self.program("pg_waldump").in_c_locale().arg("-p").arg(self.data_dir.join("pg_wal"));
+        let run = run.args(["-t", &timeline.to_string(), "-s", &at.to_string(), "-n", "1"]);
+        let ended = run.run(Some(Duration::from_secs(10)), &mut |_| ()).await.ok()?;
+        history::WalRecord::parse(&String::from_utf8_lossy(&ended.stdout))
+    }
+
+    /// As `pg_ctl promote` does it: a file, a signal, and waiting until recovery has ended.
+    pub(super) async fn promote_server(&self, limit: Duration) -> Result<(), PostgresError> {
+        let attempted = "promote PostgreSQL";
+        let process = self.postmaster().ok_or_else(|| PostgresError::failed(attempted, "it does not run"))?;
+        let trigger = self.data_dir.join("promote");
+        files::replace(&trigger, b"", 0o600).map_err(|cause| PostgresError::failed(attempted, cause))?;
+        process.signal(Signal::SIGUSR1).map_err(|cause| PostgresError::failed(attempted, cause))?;
+        let promoted = async {
+            let session = self.session("promote", Duration::from_secs(2)).await?;
+            loop {
+                match session.value("SELECT pg_is_in_recovery()").await {
+                    Ok(answer) if answer.as_deref() == Some("f") => return Ok(()),
+                    Ok(_) => (),
+                    Err(cause) => return Err(PostgresError::sql(attempted, &cause)),
+                }
+                if process.ended_within(POLL).await {
+                    return Err(PostgresError::failed(attempted, "it ended; its log says why"));
+                }
+            }
+        };
+        let promoted = tokio::time::timeout(limit, promoted).await;
+        promoted.unwrap_or(Err(PostgresError::too_long(attempted, limit)))?;
+        {
+            let mut memory = self.memory();
+            memory.role = Some(LastRole::Primary);
+            memory.told_role = Some(MemberRole::Primary);
+            memory.slots = None;
+        }
+        self.remember_upstream(&Upstream::None)?;
+        self.fire(Callback::OnRoleChange, MemberRole::Primary);
+        Ok(())
+    }
+
+    pub(super) async fn checkpoint_now(&self) -> Result<(), PostgresError> {
+        let session = self.session("checkpoint", Duration::ZERO).await?;
+        session.run("CHECKPOINT").await.map_err(|cause| PostgresError::sql("checkpoint", &cause))
+    }
+}
+
+/// As it is published.
+pub(super) fn as_document(pending: &PendingRestarts) -> Map<String, Value> {
+    let entry = |(name, values): (&String, &super::conf::settings::PendingRestart)| {
+        (name.clone(), json!({ "old_value": values.old_value, "new_value": values.new_value }))
+    };
+    pending.iter().map(entry).collect()
+}

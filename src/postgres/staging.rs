@@ -1,0 +1,364 @@
+//! Replacing a data directory as a whole: the new one is made in a staging place on the same file system, then put in
+//! place of the old one under a journal, so that a crash at any moment is completed or undone by the next start.
+//!
+//! The staging place stands beside the directory (`DIR.clone`) or, where that is a mount point or its parent is not
+//! ours, in a hidden folder inside it (`DIR/.tamada-clone`). Folders outside that belong to the data (WAL, tablespaces)
+//! are replaced in the same way and together with it.
+//!
+//! **Invariant:** the old data are complete until the new ones are, unless `discard_old` was called.
+
+use std::fs;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+
+use super::control::is_ignored;
+use super::files;
+
+const INSIDE: &str = ".tamada-clone";
+const JOURNAL: &str = "journal";
+/// In a data directory whose first start or roles are not done yet.
+pub(super) const BOOTSTRAP_MARK: &str = "tamada.bootstrap";
+
+/// Where a directory's replacement is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Layout {
+    Beside,
+    Inside,
+}
+
+/// How far a replacement has come; the order is that of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Stage {
+    /// The new data are being made; undone by removing them.
+    Staging,
+    /// The old data are being removed although the new ones are not complete; completed by removing both.
+    Discarding,
+    /// The new data are complete; the old ones are being moved aside.
+    MovingOut,
+    /// The old data are aside; the new ones are being moved in.
+    MovingIn,
+    /// In place; what is left over is being removed.
+    Cleaning,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Item {
+    target: PathBuf,
+    layout: Layout,
+}
+
+impl Item {
+    fn of(target: &Path) -> Self {
+        Item { target: target.to_owned(), layout: layout_of(target) }
+    }
+
+    fn work(&self) -> PathBuf {
+        match self.layout {
+            Layout::Beside => files::beside(&self.target, "clone"),
+            Layout::Inside => self.target.join(INSIDE),
+        }
+    }
+
+    fn new_dir(&self) -> PathBuf {
+        self.work().join("new")
+    }
+
+    fn old_dir(&self) -> PathBuf {
+        self.work().join("old")
+    }
+
+    /// May be done again after it was cut short.
+    fn move_out(&self) -> io::Result<()> {
+        match self.layout {
+            Layout::Beside if !self.target.exists() => Ok(()),
+            // Made anew by somebody since: only an empty one may go.
+            Layout::Beside if self.old_dir().exists() => fs::remove_dir(&self.target),
+            Layout::Beside => fs::rename(&self.target, self.old_dir()),
+            Layout::Inside => {
+                make_dir(&self.old_dir())?;
+                // A directory whose control file is gone is not taken for a whole one, whoever looks.
+                let mut names = content(&self.target)?;
+                names.sort_by_key(|name| name != "global");
+                names.iter().try_for_each(|name| fs::rename(self.target.join(name), self.old_dir().join(name)))
+            }
+        }
+    }
+
+    /// The same.
+    fn move_in(&self) -> io::Result<()> {
+        if !self.new_dir().exists() {
+            return Ok(());
+        }
+        match self.layout {
+            Layout::Beside => fs::rename(self.new_dir(), &self.target),
+            Layout::Inside => {
+                let mut names = content(&self.new_dir())?;
+                names.sort_by_key(|name| name == "global");
+                names.iter().try_for_each(|name| fs::rename(self.new_dir().join(name), self.target.join(name)))?;
+                fs::remove_dir(self.new_dir())
+            }
+        }
+    }
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Journal {
+    stage: Stage,
+    /// The data directory first.
+    items: Vec<Item>,
+    /// Folders outside that belong to the old data and to nothing of the new; emptied at the end.
+    dropped: Vec<PathBuf>,
+}
+
+/// A replacement under way.
+#[derive(Debug)]
+pub(super) struct Staging {
+    journal: Journal,
+}
+
+impl Staging {
+    /// Begins one. What an earlier one left must have been settled.
+    pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
+        let staging = Staging {
+            journal: Journal { stage: Stage::Staging, items: vec![Item::of(data_dir)], dropped: Vec::new() },
+        };
+        make_dir(&staging.data().work())?;
+        staging.write()?;
+        Ok(staging)
+    }
+
+    fn data(&self) -> &Item {
+        &self.journal.items[0]
+    }
+
+    /// Where the new data directory is to be made; it does not exist yet.
+    pub(super) fn new_dir(&self) -> PathBuf {
+        self.data().new_dir()
+    }
+
+    /// Replaces a folder outside too: returns where its new content is to be made.
+    pub(super) fn also(&mut self, target: &Path) -> io::Result<PathBuf> {
+        let item = Item::of(target);
+        remove_tree(&item.work())?;
+        self.journal.items.push(item.clone());
+        self.write()?;
+        make_dir(&item.work())?;
+        Ok(item.new_dir())
+    }
+
+    fn write(&self) -> io::Result<()> {
+        let text = serde_json::to_vec(&self.journal).map_err(io::Error::other)?;
+        files::replace(&self.data().work().join(JOURNAL), &text, 0o600)
+    }
+
+    fn enter(&mut self, stage: Stage) -> io::Result<()> {
+        self.journal.stage = stage;
+        self.write()
+    }
+
+    /// Removes the old data before the new ones are complete. From here on only a new clone helps.
+    pub(super) fn discard_old(&mut self) -> io::Result<()> {
+        if self.journal.stage == Stage::Staging {
+            let kept = |folder: &PathBuf| self.journal.items.iter().any(|item| item.target == *folder);
+            self.journal.dropped =
+                outside_folders(&self.data().target).into_iter().filter(|folder| !kept(folder)).collect();
+        }
+        self.enter(Stage::Discarding)?;
+        for folder in std::mem::take(&mut self.journal.dropped) {
+            remove_content_of(&folder)?;
+        }
+        remove_content_of(&self.data().target)?;
+        self.journal.items.iter().skip(1).try_for_each(|item| remove_content_of(&item.target))?;
+        Ok(())
+    }
+
+    /// Puts the new data in place. What is left to be removed afterwards is done by [`Staging::clean`].
+    pub(super) fn place(&mut self) -> io::Result<()> {
+        if self.journal.stage == Stage::Staging {
+            self.journal.dropped = self.abandoned()?;
+        }
+        if matches!(self.journal.stage, Stage::Staging | Stage::Discarding) {
+            self.enter(Stage::MovingOut)?;
+        }
+        if self.journal.stage == Stage::MovingOut {
+            self.journal.items.iter().try_for_each(Item::move_out)?;
+            self.enter(Stage::MovingIn)?;
+        }
+        if self.journal.stage == Stage::MovingIn {
+            self.journal.items.iter().try_for_each(Item::move_in)?;
+            self.repoint_links()?;
+            files::sync_dir(&self.data().target)?;
+            files::sync_parent(&self.data().target)?;
+            self.enter(Stage::Cleaning)?;
+        }
+        Ok(())
+    }
+
+    /// Removes the old data and the staging places.
+    pub(super) fn clean(self) -> io::Result<()> {
+        self.journal.dropped.iter().try_for_each(|folder| remove_content_of(folder))?;
+        self.journal.items.iter().skip(1).try_for_each(|item| remove_tree(&item.work()))?;
+        let work = self.data().work();
+        for name in ["old", "new"] {
+            remove_tree(&work.join(name))?;
+        }
+        files::remove_if_there(&work.join(JOURNAL))?;
+        remove_tree(&work)
+    }
+
+    /// Folders outside that the old data point to and that are not replaced.
+    fn abandoned(&self) -> io::Result<Vec<PathBuf>> {
+        let kept = |folder: &PathBuf| self.journal.items.iter().any(|item| item.target == *folder);
+        let new: Vec<PathBuf> = outside_folders(&self.new_dir());
+        let old = outside_folders(&self.data().target);
+        Ok(old.into_iter().filter(|folder| !kept(folder) && !new.contains(folder)).collect())
+    }
+
+    /// Links that point into a staging place are made to point to what took the old one's place.
+    fn repoint_links(&self) -> io::Result<()> {
+        for link in links_of(&self.data().target) {
+            let points_to = fs::read_link(&link)?;
+            let item = self.journal.items.iter().skip(1).find(|item| item.new_dir() == points_to);
+            if let Some(item) = item {
+                let beside = files::beside(&link, "tmp");
+                files::remove_if_there(&beside)?;
+                std::os::unix::fs::symlink(&item.target, &beside)?;
+                fs::rename(&beside, &link)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The journal of a replacement that was cut short, in either place.
+fn journal_of(data_dir: &Path) -> Option<Journal> {
+    let places = [Layout::Beside, Layout::Inside].map(|layout| Item { target: data_dir.to_owned(), layout });
+    places.iter().find_map(|item| serde_json::from_slice(&fs::read(item.work().join(JOURNAL)).ok()?).ok())
+}
+
+/// Why the directory may not be used as it stands: it is being replaced.
+pub(super) fn unfinished(data_dir: &Path) -> Option<String> {
+    let journal = journal_of(data_dir)?;
+    match journal.stage {
+        Stage::Staging | Stage::Cleaning => None,
+        Stage::Discarding | Stage::MovingOut | Stage::MovingIn => {
+            Some(format!("data directory {} is being replaced by a clone", data_dir.display()))
+        }
+    }
+}
+
+/// What an interrupted replacement came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Settled {
+    Nothing,
+    /// The new data are in place.
+    Completed,
+    /// The new data were incomplete and are gone.
+    Undone,
+}
+
+/// Completes or undoes a replacement that was cut short. Only while no server runs and no replacement is under way.
+pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
+    let Some(journal) = journal_of(data_dir) else {
+        // Without a journal these hold nothing that anybody waits for.
+        remove_tree(&Item { target: data_dir.to_owned(), layout: Layout::Inside }.work())?;
+        let beside = Item { target: data_dir.to_owned(), layout: Layout::Beside };
+        if is_staging_place(&beside.work()) {
+            remove_tree(&beside.work())?;
+        }
+        return Ok(Settled::Nothing);
+    };
+    let mut staging = Staging { journal };
+    match staging.journal.stage {
+        Stage::Staging => staging.clean().map(|()| Settled::Undone),
+        Stage::Discarding => {
+            staging.discard_old()?;
+            staging.clean().map(|()| Settled::Undone)
+        }
+        Stage::MovingOut | Stage::MovingIn => {
+            staging.place()?;
+            staging.clean().map(|()| Settled::Completed)
+        }
+        Stage::Cleaning => staging.clean().map(|()| Settled::Completed),
+    }
+}
+
+/// Nothing but what a staging place holds: somebody's own folder of that name stays.
+fn is_staging_place(dir: &Path) -> bool {
+    content(dir).is_ok_and(|names| names.iter().all(|name| name == "new" || name == "old" || name == "journal.tmp"))
+}
+
+/// Empties a data directory and the folders outside that belong to it. The directory itself stays.
+pub(super) fn remove_data(data_dir: &Path) -> io::Result<()> {
+    outside_folders(data_dir).iter().try_for_each(|folder| remove_content_of(folder))?;
+    remove_content_of(data_dir)
+}
+
+/// Folders outside a data directory that its links lead to: WAL, tablespaces.
+pub(super) fn outside_folders(data_dir: &Path) -> Vec<PathBuf> {
+    links_of(data_dir).iter().filter_map(|link| fs::read_link(link).ok()).filter(|to| to.is_absolute()).collect()
+}
+
+/// The links that PostgreSQL makes in a data directory.
+fn links_of(data_dir: &Path) -> Vec<PathBuf> {
+    let tablespaces = content(&data_dir.join("pg_tblspc")).unwrap_or_default();
+    let tablespaces = tablespaces.iter().map(|name| data_dir.join("pg_tblspc").join(name));
+    std::iter::once(data_dir.join("pg_wal")).chain(tablespaces).filter(|path| path.is_symlink()).collect()
+}
+
+/// Beside it, unless it is a mount point, or its parent may not be written.
+fn layout_of(target: &Path) -> Layout {
+    let parent = target.parent().unwrap_or(Path::new("/"));
+    if is_mount_point(target) || !files::is_writable(parent) { Layout::Inside } else { Layout::Beside }
+}
+
+/// A bind mount may have its parent's device number, so the kernel's table is asked.
+fn is_mount_point(path: &Path) -> bool {
+    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return true };
+    let real = super::process::real_path(path);
+    // The kernel writes space, tab, newline and backslash in octal.
+    let unescape = |field: &str| {
+        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
+            .iter()
+            .fold(field.to_owned(), |text, (code, character)| text.replace(code, character))
+    };
+    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|field| Path::new(&unescape(field)) == real)
+}
+
+/// The names of what counts as content, as for an empty directory.
+fn content(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
+    let names: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
+    Ok(names?.into_iter().filter(|name| !is_ignored(name)).collect())
+}
+
+fn make_dir(dir: &Path) -> io::Result<()> {
+    use std::os::unix::fs::DirBuilderExt;
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
+}
+
+fn remove_content_of(dir: &Path) -> io::Result<()> {
+    let names = match content(dir) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        names => names?,
+    };
+    let mut names = names;
+    names.sort_by_key(|name| name != "global");
+    names.iter().try_for_each(|name| remove_tree(&dir.join(name)))
+}
+
+/// Removes a file, a link or a folder with all in it; what is not there, or goes meanwhile, is fine.
+fn remove_tree(path: &Path) -> io::Result<()> {
+    let removed = match fs::symlink_metadata(path) {
+        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
+        Ok(_) => fs::remove_file(path),
+        Err(error) => Err(error),
+    };
+    match removed {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    }
+}

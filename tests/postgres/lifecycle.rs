@@ -1,0 +1,74 @@
+//! Bootstrap, start, stop, promotion, and what is left after a crash.
+
+use std::time::{Duration, Instant};
+
+use tamada::core::local::{CloneFrom, CloneSource, DataDir, Postgres, Running, StartAs, StopMode, Upstream};
+use tamada::postgres::Instance;
+
+use crate::support::{LIMIT, Node, eventually, on_every_version, progress};
+
+#[test]
+fn a_new_cluster_is_writable_with_its_roles_when_the_bootstrap_ends() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        assert_eq!(node.probe().await.data, DataDir::Empty);
+        node.configure().await;
+        let began = Instant::now();
+        let id = node.postgres.bootstrap(progress()).await.expect("bootstrapped");
+        eprintln!("bootstrap took {:?}", began.elapsed());
+        let probe = node.probe().await;
+        assert_eq!(probe.data.system_id(), Some(id));
+        assert!(matches!(probe.postgres, Postgres::Running(Running::Primary(_))), "{:?}", probe.postgres);
+        assert_eq!(node.sql("CREATE TABLE t (); SELECT pg_is_in_recovery()"), "f");
+        for user in ["postgres", "replicator", "rewinder"] {
+            assert_eq!(node.psql(user, "SELECT current_user"), (true, user.to_owned()));
+        }
+        node.stop().await;
+        assert_eq!(node.probe().await.postgres, Postgres::Stopped);
+    });
+}
+
+#[test]
+fn a_replica_is_cloned_follows_and_is_promoted() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = (Node::new("n1", &bin), Node::new("n2", &bin));
+        primary.bootstrap().await;
+        primary.postgres.sync_slots(&["n1".into(), "n2".into()].into(), &Default::default()).await.expect("slots");
+        primary.sql("CREATE TABLE t AS SELECT 1 AS a");
+        replica.configure().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        replica.postgres.clone_from(&source, progress()).await.expect("cloned");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+        assert_eq!(replica.standby_facts().await.upstream, primary.as_upstream());
+        assert_eq!(replica.sql("SELECT a FROM t"), "1");
+        let end = primary.postgres.stop(StopMode::CheckpointThenFast, LIMIT).await.expect("stopped").expect("clean");
+        assert!(replica.standby_facts().await.position() >= end);
+        let began = Instant::now();
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        eprintln!("promotion took {:?}", began.elapsed());
+        assert_eq!(replica.sql("INSERT INTO t VALUES (2); SELECT count(*) FROM t"), "2");
+        primary.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        primary.postgres.follow(&replica.as_upstream()).await.expect("follows");
+    });
+}
+
+#[test]
+fn the_end_of_the_postmaster_is_told_at_once() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        let pid = node.probe().await.facts.postmaster_pid.expect("runs");
+        let exit = node.postgres.wait_exit();
+        tokio::pin!(exit);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut exit).await.is_err());
+        nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL).expect("killed");
+        let began = Instant::now();
+        exit.await;
+        assert!(began.elapsed() < Duration::from_millis(200), "{:?}", began.elapsed());
+        assert_eq!(node.probe().await.postgres, Postgres::Stopped);
+        node.postgres.start(&StartAs::Primary, LIMIT).await.expect("restarted");
+        eprintln!("restart in place took {:?}", began.elapsed());
+        assert_eq!(node.sql("SELECT 1"), "1");
+    });
+}

@@ -1,0 +1,268 @@
+//! A server for a test: its configuration, its folders, and its end whatever the test does.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, json};
+use tamada::config::{
+    BootstrapConfig, Callbacks, Config, Credentials, CtlConfig, DcsConfig, EtcdConfig, HostPort, LogConfig, LogFormat,
+    LogLevel, PostgresConfig, RestConfig, Scheme, Secret, ServerSettings,
+};
+use tamada::core::local::{Postgres, Running, StandbyFacts, StopMode, Upstream};
+use tamada::core::policy::Switch;
+use tamada::core::view::{Address, Tags};
+use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
+
+pub const LIMIT: Duration = Duration::from_secs(60);
+
+/// The bin folders of every PostgreSQL that can be had here: those named in TAMADA_TEST_PG_BINS (separated by colons),
+/// and Debian's.
+pub fn installations() -> Vec<PathBuf> {
+    let named = std::env::var_os("TAMADA_TEST_PG_BINS").unwrap_or_default();
+    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let all = std::env::split_paths(&named).chain(debian.map(|entry| entry.path().join("bin")));
+    let mut found: Vec<PathBuf> = all.filter(|dir| dir.join("initdb").exists()).collect();
+    found.sort();
+    found.dedup();
+    assert!(!found.is_empty(), "no PostgreSQL is installed");
+    found
+}
+
+/// Runs a test on each of them, in a runtime of its own.
+pub fn on_every_version<F: Future<Output = ()>>(test: impl Fn(PathBuf) -> F) {
+    for bin in installations() {
+        eprintln!("with {}", bin.display());
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        runtime.block_on(test(bin));
+    }
+}
+
+/// One member's PostgreSQL. Its folders and processes go with it.
+pub struct Node {
+    pub postgres: LocalPostgres,
+    pub config: Arc<Config>,
+    pub folder: tempfile::TempDir,
+}
+
+impl Drop for Node {
+    fn drop(&mut self) {
+        kill_below(&self.folder.path().join("data"));
+    }
+}
+
+/// Ends every process whose working directory is this data directory.
+pub fn kill_below(data_dir: &Path) {
+    for pid in processes_in(data_dir) {
+        let _ = nix::sys::signal::kill(nix::unistd::Pid::from_raw(pid), nix::sys::signal::Signal::SIGKILL);
+    }
+}
+
+pub fn processes_in(data_dir: &Path) -> Vec<i32> {
+    let pids = std::fs::read_dir("/proc").expect("a process table").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data_dir)).collect()
+}
+
+/// A port that nothing listens on. Those of one test binary don't repeat.
+pub fn free_port() -> u16 {
+    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
+    listener.local_addr().expect("bound").port()
+}
+
+/// Awkward for every place that a password passes through.
+pub const PASSWORD: &str = r#"p:a\s's"w %40@ö=?#&,{}[]|;$`!"#;
+
+fn credentials(username: &str) -> Credentials {
+    Credentials {
+        username: username.to_owned(),
+        password: Some(Secret::new(PASSWORD)),
+        options: BTreeMap::new(),
+        sslpassword: None,
+    }
+}
+
+impl Node {
+    pub fn new(name: &str, bin: &Path) -> Self {
+        Self::changed(name, bin, |_| ())
+    }
+
+    /// A node whose configuration a test wants to be different.
+    pub fn changed(name: &str, bin: &Path, change: impl FnOnce(&mut Config)) -> Self {
+        let folder = tempfile::Builder::new().prefix("tamada-").tempdir().expect("a folder");
+        let mut config = config(name, folder.path(), bin);
+        change(&mut config);
+        let config = Arc::new(config);
+        let env = [("PATH", std::env::var_os("PATH").unwrap_or_default()), ("LC_ALL", OsString::from("C"))];
+        let env = env.into_iter().map(|(key, value)| (key.into(), value)).collect();
+        let postgres = LocalPostgres::new(config.clone(), env).expect("programs");
+        Node { postgres, config, folder }
+    }
+
+    /// The same member with a new agent: nothing is remembered.
+    pub fn with_new_agent(mut self) -> Self {
+        let env = vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())];
+        self.postgres = LocalPostgres::new(self.config.clone(), env).expect("programs");
+        self
+    }
+
+    pub fn data_dir(&self) -> &Path {
+        &self.config.postgres.data_dir
+    }
+
+    pub fn address(&self) -> Address {
+        Address { host: "127.0.0.1".to_owned(), port: self.config.postgres.port, database: "postgres".to_owned() }
+    }
+
+    pub fn as_upstream(&self) -> Upstream {
+        Upstream::Member { name: self.config.name.clone(), address: self.address() }
+    }
+
+    pub async fn configure(&self) {
+        self.postgres.configure(&desired(), tamada::postgres::Force::No).await.expect("configured");
+    }
+
+    pub async fn bootstrap(&self) {
+        self.configure().await;
+        self.postgres.bootstrap(progress()).await.expect("bootstrapped");
+    }
+
+    pub async fn probe(&self) -> Probe {
+        self.postgres.probe(Duration::from_secs(5)).await
+    }
+
+    pub async fn standby_facts(&self) -> StandbyFacts {
+        match self.probe().await.postgres {
+            Postgres::Running(Running::Standby(facts)) => facts,
+            other => panic!("not a running standby: {other:?}"),
+        }
+    }
+
+    pub async fn stop(&self) {
+        self.postgres.stop(StopMode::Fast, LIMIT).await.expect("stopped");
+    }
+
+    /// What psql prints for a statement, as the superuser over TCP with the password.
+    pub fn sql(&self, sql: &str) -> String {
+        let (ok, output) = self.psql("postgres", sql);
+        assert!(ok, "{sql}: {output}");
+        output
+    }
+
+    /// The same as anybody; `false`: it failed.
+    pub fn psql(&self, user: &str, sql: &str) -> (bool, String) {
+        let bin = self.config.postgres.bin_dir.clone().expect("set");
+        let psql = [bin.join("psql"), PathBuf::from("/usr/bin/psql")].into_iter().find(|psql| psql.exists());
+        let output = std::process::Command::new(psql.expect("psql"))
+            .args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-h", "127.0.0.1", "-p", &self.config.postgres.port.to_string()])
+            .args(["-U", user, "-d", "postgres", "-c", sql])
+            .env("PGPASSWORD", PASSWORD)
+            .env("PGCONNECT_TIMEOUT", "5")
+            .output()
+            .expect("psql");
+        let text = if output.status.success() { output.stdout } else { output.stderr };
+        (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
+    }
+}
+
+pub fn progress() -> Progress {
+    Arc::new(|text| eprintln!("{text}"))
+}
+
+/// Waits until something holds, looking every 20 ms.
+pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
+    let started = std::time::Instant::now();
+    while !holds().await {
+        assert!(started.elapsed() < LIMIT, "waited {LIMIT:?} until {what}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Settings as the cluster's configuration would give them; small, so that many servers fit.
+pub fn desired() -> DesiredServer {
+    let parameters = json!({ "shared_buffers": "16MB", "max_connections": 30, "fsync": "off", "log_statement": "all" });
+    let hba = ["local all all peer", "host all all all scram-sha-256", "host replication replicator all scram-sha-256"];
+    DesiredServer {
+        server: ServerSettings {
+            parameters: parameters.as_object().expect("a map").clone(),
+            pg_hba: Some(hba.map(str::to_owned).to_vec()),
+            ..ServerSettings::default()
+        },
+        use_slots: Switch::On,
+    }
+}
+
+fn config(name: &str, folder: &Path, bin: &Path) -> Config {
+    let local = |port| HostPort { host: "127.0.0.1".to_owned(), port };
+    let port = free_port();
+    let etcd = EtcdConfig {
+        endpoints: vec![local(2379)],
+        srv: None,
+        scheme: Scheme::Http,
+        use_proxies: Switch::Off,
+        username: None,
+        password: None,
+        cacert: None,
+        cert: None,
+        key: None,
+    };
+    Config {
+        name: name.into(),
+        scope: "test".to_owned(),
+        namespace: "service".to_owned(),
+        dcs: DcsConfig::Etcd3(etcd),
+        postgres: PostgresConfig {
+            listen_addresses: "127.0.0.1".to_owned(),
+            port,
+            connect_address: local(port),
+            proxy_address: None,
+            data_dir: folder.join("data"),
+            config_dir: None,
+            config_base_name: "postgresql".to_owned(),
+            custom_conf: None,
+            bin_dir: Some(bin.to_owned()),
+            bin_name: BTreeMap::new(),
+            pgpass: folder.join("run/pgpass"),
+            database: "postgres".to_owned(),
+            superuser: credentials("postgres"),
+            replication: credentials("replicator"),
+            rewind: Some(credentials("rewinder")),
+            use_unix_socket: Switch::Off,
+            use_unix_socket_repl: Switch::Off,
+            pg_ctl_timeout: LIMIT,
+            krbsrvname: None,
+            callbacks: Callbacks::default(),
+            basebackup: Vec::new(),
+            rewind_options: Vec::new(),
+            remove_data_directory_on_rewind_failure: Switch::Off,
+            remove_data_directory_on_diverged_timelines: Switch::Off,
+            local: ServerSettings::default(),
+        },
+        rest: RestConfig {
+            listen: local(8008),
+            connect_address: local(8008),
+            auth: None,
+            tls: None,
+            allowlist: Vec::new(),
+            allowlist_include_members: Switch::Off,
+            http_extra_headers: BTreeMap::new(),
+            https_extra_headers: BTreeMap::new(),
+            request_queue_size: 5,
+        },
+        ctl: CtlConfig::default(),
+        log: LogConfig { format: LogFormat::Plain, level: LogLevel::Info, static_fields: Map::new() },
+        tags: Tags::default(),
+        published_tags: Map::new(),
+        bootstrap: BootstrapConfig {
+            dcs: Map::new(),
+            initdb: ["--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync"]
+                .map(str::to_owned)
+                .to_vec(),
+            pg_hba: Vec::new(),
+            post_bootstrap: Vec::new(),
+        },
+        warnings: Vec::new(),
+    }
+}
