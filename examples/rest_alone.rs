@@ -13,7 +13,7 @@ use tamada::core::policy::Mode;
 fn main() {
     let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:8008".into());
     let (host, port) = address.rsplit_once(':').expect("HOST:PORT");
-    let mut settings = server::open_settings();
+    let mut settings = fixture::open_settings();
     settings.listen = HostPort { host: host.into(), port: port.parse().expect("a port") };
     let mut harness = server::Harness::start(settings, Mode::Cluster, fixture::primary());
     println!("GET /primary on {}", harness.address);

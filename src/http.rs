@@ -4,7 +4,9 @@
 //! and proxies: peers are few and asked rarely. **Invariant:** credentials go into a header of the request and nowhere
 //! else; no error shows them.
 
-use std::path::{Path, PathBuf};
+mod tls;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
@@ -15,13 +17,12 @@ use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOS
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use openssl::error::ErrorStack;
-use openssl::pkey::PKey;
-use openssl::ssl::{SslConnector, SslFiletype, SslMethod, SslVerifyMode};
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
+use self::tls::Tls;
 use crate::config::{CtlConfig, RestConfig};
 use crate::core::REFERENCE_VERSION;
 
@@ -42,16 +43,8 @@ pub enum Caller {
 
 #[derive(Clone, Debug)]
 pub struct Client {
-    tls: SslConnector,
-    verification: Verification,
+    tls: Tls,
     authorization: Option<HeaderValue>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Verification {
-    None,
-    Authority,
-    AuthorityAndName,
 }
 
 /// An answer, whatever its code.
@@ -121,22 +114,7 @@ impl Client {
             header.set_sensitive(true);
             header
         });
-        let verification = match (caller, ctl.insecure, ctl.certfile.is_some()) {
-            (Caller::Itself, _, _) | (Caller::Member, _, false) | (Caller::Operator, true, false) => Verification::None,
-            (Caller::Member, _, true) | (Caller::Operator, true, true) => Verification::Authority,
-            (Caller::Operator, false, _) => Verification::AuthorityAndName,
-        };
-        let borrowed = match &rest.tls {
-            Some(tls) if caller == Caller::Itself && ctl.certfile.is_none() => CtlConfig {
-                certfile: Some(tls.certfile.clone()),
-                keyfile: tls.keyfile.clone(),
-                keyfile_password: tls.keyfile_password.clone(),
-                ..ctl.clone()
-            },
-            Some(_) | None => ctl.clone(),
-        };
-        let cafile = ctl.cacert.as_deref().or(rest.tls.as_ref().and_then(|tls| tls.cafile.as_deref()));
-        Ok(Client { tls: connector(&borrowed, cafile, verification)?, verification, authorization })
+        Ok(Client { tls: Tls::new(caller, ctl, rest)?, authorization })
     }
 
     /// One request with the whole exchange, resolving the name included, inside `limit`.
@@ -169,9 +147,7 @@ impl Client {
 
     async fn handshake(&self, tcp: TcpStream, target: &Target) -> Result<SslStream<TcpStream>, HttpError> {
         let failed = |cause: openssl::ssl::Error| HttpError::Tls { address: target.address(), cause };
-        let mut configuration = self.tls.configure().map_err(|cause| failed(cause.into()))?;
-        configuration.set_verify_hostname(self.verification == Verification::AuthorityAndName);
-        let ssl = configuration.into_ssl(&target.host).map_err(|cause| failed(cause.into()))?;
+        let ssl = self.tls.session(&target.host)?;
         let mut stream = SslStream::new(ssl, tcp).map_err(|cause| failed(cause.into()))?;
         std::pin::Pin::new(&mut stream).connect().await.map_err(failed)?;
         Ok(stream)
@@ -261,33 +237,6 @@ impl Target {
             false => format!("{}:{}", self.host, self.port),
         }
     }
-}
-
-fn connector(ctl: &CtlConfig, cafile: Option<&Path>, verification: Verification) -> Result<SslConnector, HttpError> {
-    let setting = |setting| move |cause| HttpError::Setting { setting, cause };
-    let mut builder = SslConnector::builder(SslMethod::tls_client()).map_err(setting("OpenSSL"))?;
-    builder.set_verify(match verification {
-        Verification::None => SslVerifyMode::NONE,
-        Verification::Authority | Verification::AuthorityAndName => SslVerifyMode::PEER,
-    });
-    if let Some(cafile) = cafile.filter(|_| verification != Verification::None) {
-        builder.set_ca_file(cafile).map_err(setting("ctl.cacert"))?;
-    }
-    if let Some(certfile) = &ctl.certfile {
-        builder.set_certificate_chain_file(certfile).map_err(setting("ctl.certfile"))?;
-        let keyfile = ctl.keyfile.as_ref().unwrap_or(certfile);
-        match &ctl.keyfile_password {
-            None => builder.set_private_key_file(keyfile, SslFiletype::PEM).map_err(setting("ctl.keyfile"))?,
-            Some(password) => {
-                let file = |cause| HttpError::File { setting: "ctl.keyfile", file: keyfile.clone(), cause };
-                let pem = std::fs::read(keyfile).map_err(file)?;
-                let key = PKey::private_key_from_pem_passphrase(&pem, password.expose().as_bytes())
-                    .map_err(setting("ctl.keyfile_password"))?;
-                builder.set_private_key(&key).map_err(setting("ctl.keyfile"))?;
-            }
-        }
-    }
-    Ok(builder.build())
 }
 
 #[cfg(test)]

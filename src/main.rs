@@ -14,10 +14,6 @@ use tamada::{init, process, run, wire};
 
 type Environment = Vec<(OsString, OsString)>;
 
-/// The command line's way in: the arguments from the command's name on, and the environment.
-type Ctl = fn(Vec<OsString>, Environment) -> u8;
-const CTL: Option<Ctl> = None;
-
 /// What is the command line's. Anything else that is not an option is a program to be executed.
 const CTL_COMMANDS: [&str; 19] = [
     "list",
@@ -70,10 +66,7 @@ fn main() -> ExitCode {
         }
         Room::Ctl => {
             process::hide();
-            match CTL {
-                Some(ctl) => ctl(arguments.into_iter().skip(1).collect(), std::env::vars_os().collect()),
-                None => complain("this build has no command line", CANNOT_EXECUTE),
-            }
+            tamada::ctl::run(arguments.into_iter().skip(1).collect(), std::env::vars_os().collect())
         }
         Room::Other => execute(&arguments),
         Room::Usage => print(USAGE),

@@ -129,10 +129,8 @@ impl Beginning {
         let (init, telemetry) = (self.init.clone(), self.telemetry.clone());
         init.tell(ToInit::Ready);
         self.config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(BLOCKING_THREADS)
-            .build();
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
         let code = match runtime {
             Ok(runtime) => {
                 let code = runtime.block_on(self.live());
@@ -160,12 +158,8 @@ impl Beginning {
                 self.with_store(dcs, None).await
             }
             DcsConfig::Etcd3(etcd) => {
-                let file = LeaseFile::new(
-                    &config.postgres.data_dir,
-                    &config.namespace,
-                    &config.scope,
-                    config.name.as_str(),
-                );
+                let file =
+                    LeaseFile::new(&config.postgres.data_dir, &config.namespace, &config.scope, config.name.as_str());
                 let lease = self.handover.lease.or_else(|| file.load());
                 let base = codec::base_path(&config.namespace, &config.scope);
                 let timing = Dynamic::default().timing.effective(Floor::Ours);

@@ -25,8 +25,9 @@ use crate::agent::status::Status;
 use crate::config::{HostPort, RestConfig};
 use crate::core::policy::Mode;
 
-/// Connections served at a time; more wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 1000;
+/// Connections served at a time; more wait in the kernel's queue. Half of the usual 1,024 descriptors of a process: a
+/// flood must not take those that the loop needs for the DCS and for PostgreSQL.
+const CONNECTIONS_MAX: usize = 500;
 
 /// The shortest kernel queue: a burst of checks beyond it would lose its SYNs and come again a second later.
 const BACKLOG_MIN: u32 = 1024;

@@ -3,13 +3,13 @@
 
 use openssl::error::ErrorStack;
 use openssl::pkey::PKey;
-use openssl::ssl::{Ssl, SslAcceptor, SslContext, SslFiletype, SslMethod, SslVerifyMode};
+use openssl::ssl::{Ssl, SslAcceptor, SslContext, SslMethod, SslVerifyMode};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
 use super::ApiError;
 use super::access::ClientCertificate;
-use crate::config::{ServerTls, VerifyClient};
+use crate::config::{Secret, ServerTls, VerifyClient};
 
 /// The context for new connections. Existing ones keep the one that they began with.
 pub fn load(config: &ServerTls) -> Result<SslContext, ApiError> {
@@ -26,15 +26,12 @@ fn build(config: &ServerTls) -> Result<SslContext, TlsCause> {
     }
     builder.set_certificate_chain_file(&config.certfile)?;
     let keyfile = config.keyfile.as_ref().unwrap_or(&config.certfile);
-    match &config.keyfile_password {
-        None => builder.set_private_key_file(keyfile, SslFiletype::PEM)?,
-        Some(password) => {
-            let pem = std::fs::read(keyfile)
-                .map_err(|cause| TlsCause::Read { file: keyfile.display().to_string(), cause })?;
-            let key = PKey::private_key_from_pem_passphrase(&pem, password.expose().as_bytes())?;
-            builder.set_private_key(&key)?;
-        }
-    }
+    let unread = |cause| TlsCause::Read { file: keyfile.display().to_string(), cause };
+    let pem = std::fs::read(keyfile).map_err(unread)?;
+    // With no password an empty one: OpenSSL would otherwise ask for it on the terminal.
+    let password = config.keyfile_password.as_ref().map_or("", Secret::expose);
+    let key = PKey::private_key_from_pem_passphrase(&pem, password.as_bytes())?;
+    builder.set_private_key(&key)?;
     builder.check_private_key()?;
     if let Some(cafile) = &config.cafile {
         builder.set_ca_file(cafile)?;

@@ -14,6 +14,8 @@ use super::connect::Session;
 use super::files::Written;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
+use super::pidfile::ServerStatus;
+use super::postmaster::read_pid_file;
 use super::server::{Announce, as_document};
 use super::{DesiredServer, Force, PostgresError};
 use crate::core::local::{RecoverySignal, StartAs, StopMode, Upstream};
@@ -34,6 +36,11 @@ impl LocalPostgres {
             return Ok(());
         }
         let Some(process) = self.postmaster() else { return Ok(()) };
+        let status = read_pid_file(&self.data_dir).and_then(|file| file.status);
+        if status != Some(ServerStatus::Ready) {
+            // It will be compared when somebody can be asked.
+            return Ok(());
+        }
         let session = self.session("configuration", STATEMENT_TIMEOUT).await?;
         let rows = setting_rows(&session).await?;
         let last = known.map(|known| super::conf::parameters_of(&known.server.parameters)).unwrap_or_default();
@@ -42,7 +49,7 @@ impl LocalPostgres {
         let recovery = self.recovery_in_force(&session).await?;
         if self.write_files(&self.wanted_parameters(), &recovery).await? == Written::Yes || force == Force::Yes {
             self.reload(&session, &process).await?;
-            self.fire(Callback::OnReload, self.told_role());
+            self.fire(Callback::Reload, self.told_role());
         }
         let mut pending = comparison.pending;
         let rows = setting_rows(&session).await?;
@@ -100,7 +107,7 @@ impl LocalPostgres {
     pub(super) async fn follow_upstream(&self, upstream: &Upstream) -> Result<(), PostgresError> {
         let limit = self.config().postgres.pg_ctl_timeout;
         let Some(process) = self.postmaster() else {
-            return self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::OnStart)).await;
+            return self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Start)).await;
         };
         let wanted = self.standby_settings(upstream);
         let session = self.session("follow", STATEMENT_TIMEOUT).await?;
@@ -113,13 +120,13 @@ impl LocalPostgres {
                 self.write_files(&self.wanted_parameters(), &Recovery::Standby(wanted)).await?;
                 self.remember_upstream(upstream)?;
                 self.reload(&session, &process).await?;
-                self.fire(Callback::OnReload, MemberRole::Replica);
+                self.fire(Callback::Reload, MemberRole::Replica);
                 Ok(())
             }
             Change::Restart => {
                 drop(session);
                 self.stop_server(StopMode::Fast, limit, Announce::No).await?;
-                self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::OnRestart)).await
+                self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Restart)).await
             }
         }
     }

@@ -6,22 +6,25 @@
 use std::fs;
 use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
+use std::path::Path;
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::callbacks::Callback;
+use super::conf::conninfo::Conninfo;
 use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_statement};
 use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
+use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
 use super::{PostgresError, Progress, files};
 use crate::config::{Config, Credentials};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
-use crate::core::view::MemberRole;
+use crate::core::view::{Address, MemberRole};
 
 /// initdb and all that follows it is bounded by these; a slow disk's fsync is the longest part.
 const INITDB_LIMIT: Duration = Duration::from_secs(600);
@@ -91,7 +94,7 @@ impl LocalPostgres {
             .and_then(|()| files::sync_dir(&self.data_dir))
             .map_err(|cause| PostgresError::failed(format!("remove {}", mark.display()), cause))?;
         self.memory().told_role = Some(MemberRole::Primary);
-        self.fire(Callback::OnStart, MemberRole::Primary);
+        self.fire(Callback::Start, MemberRole::Primary);
         Ok(id)
     }
 
@@ -135,18 +138,39 @@ impl LocalPostgres {
     /// The roles of a new cluster, in one session; no statement of it reaches a log.
     async fn make_roles(&self, session: &Session, config: &Config) -> Result<(), PostgresError> {
         self.silence(session).await?;
-        let postgres = &config.postgres;
-        let mut wanted = Vec::new();
-        if postgres.superuser.password.is_some() {
-            wanted.push((&postgres.superuser, Purpose::Superuser));
+        let superuser = &config.postgres.superuser;
+        // initdb has read its first line.
+        if superuser.password.as_ref().is_some_and(|password| password.expose().contains(['\n', '\r'])) {
+            self.make_role(session, superuser, Purpose::Superuser, Existing::Alter).await?;
         }
-        if !self.is_single() {
-            wanted.extend(self.agents_roles(config));
-        }
+        self.post_bootstrap(config).await?;
+        let wanted = if self.is_single() { Vec::new() } else { self.agents_roles(config) };
         for (credentials, purpose) in wanted {
             self.make_role(session, credentials, purpose, Existing::Alter).await?;
         }
         Ok(())
+    }
+
+    /// The user's own command, with the connection string of the superuser's session as its last argument.
+    async fn post_bootstrap(&self, config: &Config) -> Result<(), PostgresError> {
+        let [program, args @ ..] = &config.bootstrap.post_bootstrap[..] else { return Ok(()) };
+        let address = Address {
+            host: "localhost".to_owned(),
+            port: config.postgres.port,
+            database: config.postgres.database.clone(),
+        };
+        let superuser = &config.postgres.superuser;
+        let passfile = self.job_passfile("bootstrap");
+        self.write_passfile_at(&passfile, &address, superuser)?;
+        let conninfo = Conninfo::for_program(&address, superuser, self.programs.version).to_string();
+        let mut run = Run::new("post_bootstrap", Path::new(program), &self.env).args(args).arg(conninfo);
+        run = run.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
+        if superuser.password.is_some() {
+            run = run.env("PGPASSFILE", &passfile);
+        }
+        let result = run.success(None).await;
+        let _ = files::remove_if_there(&passfile);
+        result.map(drop)
     }
 
     /// The roles that replicas need.
@@ -237,7 +261,7 @@ fn password_file(superuser: &Credentials) -> std::io::Result<Option<OwnedFd>> {
     Ok(Some(file.into()))
 }
 
-fn append_hba(path: &std::path::Path, lines: &[String]) -> std::io::Result<()> {
+fn append_hba(path: &Path, lines: &[String]) -> std::io::Result<()> {
     if lines.is_empty() {
         return Ok(());
     }

@@ -13,33 +13,33 @@ use crate::config::Config;
 use crate::core::view::MemberRole;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Callback {
-    OnStart,
-    OnStop,
-    OnRestart,
-    OnReload,
-    OnRoleChange,
+pub(super) enum Callback {
+    Start,
+    Stop,
+    Restart,
+    Reload,
+    RoleChange,
 }
 
 impl Callback {
-    pub fn as_str(self) -> &'static str {
+    fn as_str(self) -> &'static str {
         match self {
-            Callback::OnStart => "on_start",
-            Callback::OnStop => "on_stop",
-            Callback::OnRestart => "on_restart",
-            Callback::OnReload => "on_reload",
-            Callback::OnRoleChange => "on_role_change",
+            Callback::Start => "on_start",
+            Callback::Stop => "on_stop",
+            Callback::Restart => "on_restart",
+            Callback::Reload => "on_reload",
+            Callback::RoleChange => "on_role_change",
         }
     }
 
     fn command(self, config: &Config) -> &[String] {
         let callbacks = &config.postgres.callbacks;
         match self {
-            Callback::OnStart => &callbacks.on_start,
-            Callback::OnStop => &callbacks.on_stop,
-            Callback::OnRestart => &callbacks.on_restart,
-            Callback::OnReload => &callbacks.on_reload,
-            Callback::OnRoleChange => &callbacks.on_role_change,
+            Callback::Start => &callbacks.on_start,
+            Callback::Stop => &callbacks.on_stop,
+            Callback::Restart => &callbacks.on_restart,
+            Callback::Reload => &callbacks.on_reload,
+            Callback::RoleChange => &callbacks.on_role_change,
         }
     }
 }
@@ -67,7 +67,7 @@ impl Callbacks {
     /// Starts the command, after ending the one before it in its slot. Returns at once.
     pub(super) fn fire(&self, callback: Callback, role: MemberRole, config: &Config, env: &[(OsString, OsString)]) {
         let [program, args @ ..] = callback.command(config) else { return };
-        let slot = if callback == Callback::OnReload { &self.reload } else { &self.role };
+        let slot = if callback == Callback::Reload { &self.reload } else { &self.role };
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         let former = slot.take().filter(Process::is_alive);
         let mut command = std::process::Command::new(program);

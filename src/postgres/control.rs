@@ -64,6 +64,9 @@ impl LocalPostgres {
         if let Some(why) = staging::unfinished(dir) {
             return DataDir::Unusable(why);
         }
+        if dir.join(staging::BOOTSTRAP_MARK).exists() {
+            return DataDir::Unusable(format!("the new cluster in {} is not complete yet", dir.display()));
+        }
         match contents(dir) {
             Contents::Empty => return DataDir::Empty,
             Contents::Unreadable(cause) => {

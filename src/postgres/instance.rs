@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::callbacks::Callback;
 use super::local::LocalPostgres;
+use super::probe::Alone;
 use super::server::Announce;
 use super::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, files};
 use crate::config::Config;
@@ -23,12 +24,13 @@ const DYNAMIC: &str = "patroni.dynamic.json";
 
 impl Instance for LocalPostgres {
     async fn probe(&self, deadline: Duration) -> Probe {
-        if let Ok(_alone) = self.work.try_lock()
+        let alone = self.work.try_lock();
+        if alone.is_ok()
             && let Err(error) = self.settle().await
         {
             tracing::error!("{error}");
         }
-        self.probe_now(deadline).await
+        self.probe_now(deadline, if alone.is_ok() { Alone::Yes } else { Alone::No }).await
     }
 
     async fn positions(&self, deadline: Duration) -> Option<Probe> {
@@ -73,7 +75,7 @@ impl Instance for LocalPostgres {
 
     async fn start(&self, role: &StartAs, limit: Duration) -> Result<(), PostgresError> {
         let _alone = self.work.lock().await;
-        self.start_server(role, limit, Some(Callback::OnStart)).await
+        self.start_server(role, limit, Some(Callback::Start)).await
     }
 
     async fn stop(&self, mode: StopMode, limit: Duration) -> Result<Option<Lsn>, PostgresError> {
@@ -84,7 +86,7 @@ impl Instance for LocalPostgres {
     async fn restart(&self, role: &StartAs, stop: Duration, start: Duration) -> Result<(), PostgresError> {
         let _alone = self.work.lock().await;
         self.stop_server(StopMode::CheckpointThenFast, stop, Announce::No).await?;
-        self.start_server(role, start, Some(Callback::OnRestart)).await
+        self.start_server(role, start, Some(Callback::Restart)).await
     }
 
     async fn promote(&self, limit: Duration) -> Result<(), PostgresError> {

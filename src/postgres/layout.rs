@@ -111,9 +111,7 @@ impl LocalPostgres {
         let config = self.config();
         let desired = self.memory().desired.clone();
         let (user, warnings) = recovery::user_settings(&desired.server, self.rules_version());
-        for warning in warnings {
-            tracing::warn!("{warning}");
-        }
+        self.warn_once(warnings);
         let source = match upstream {
             Upstream::None | Upstream::Foreign => None,
             Upstream::Member { address, .. } => Some(self.source(&config, &desired, address)),

@@ -279,7 +279,7 @@ fn tcp_host(listen_addresses: &str) -> Host {
         listen_addresses.split(',').map(|address| address.trim().trim_matches(['[', ']'])).collect();
     let on_loopback = |address: &&str| matches!(*address, "*" | "0.0.0.0" | "127.0.0.1" | "localhost");
     match addresses.first() {
-        _ if addresses.iter().any(|address| on_loopback(&address)) => Host::Loopback,
+        _ if addresses.iter().any(on_loopback) => Host::Loopback,
         None | Some(&"") => Host::Loopback,
         Some(&"::") => Host::Tcp("::1".to_owned()),
         Some(first) => Host::Tcp((*first).to_owned()),

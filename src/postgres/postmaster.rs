@@ -79,8 +79,12 @@ impl ServerProcesses {
     }
 
     /// Processes of a server whose postmaster is gone. A busy one goes on, and may even commit, until its query ends.
+    /// The children of a postmaster that has just been started are none.
     pub(crate) fn orphans(&self) -> Vec<Process> {
-        self.with_kind(Kind::Backend)
+        let has_postmaster = |process: &Process| {
+            process::parent(process.pid()).is_some_and(|parent| self.kind(parent) == Some(Kind::Postmaster))
+        };
+        self.with_kind(Kind::Backend).into_iter().filter(|process| !has_postmaster(process)).collect()
     }
 
     /// Ends them at once; `false`: some could not be ended.

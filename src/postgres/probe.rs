@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
 
+use super::callbacks::Callback;
 use super::connect::{self, ConnectError, Session};
 use super::control::ServerState;
 use super::local::LocalPostgres;
@@ -16,7 +17,7 @@ use super::process::Process;
 use super::{Probe, ServerFacts};
 use crate::core::local::{LastRole, Postgres, PrimaryFacts, Replay, Running, StandbyFacts};
 use crate::core::units::{Lsn, Timeline};
-use crate::core::view::ReplicationState;
+use crate::core::view::{MemberRole, ReplicationState};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -42,6 +43,13 @@ const WALSENDERS: &str = ", (SELECT json_agg(json_build_object('usename', usenam
  'client_addr', client_addr, 'state', state, 'sync_state', sync_state, 'sync_priority', sync_priority))\
  FROM pg_stat_replication) AS replication";
 
+/// Whether an operation on the server is under way.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Alone {
+    Yes,
+    No,
+}
+
 /// Why there is no answer.
 enum NoAnswer {
     StartingUp,
@@ -50,7 +58,7 @@ enum NoAnswer {
 }
 
 impl LocalPostgres {
-    pub(super) async fn probe_now(&self, deadline: Duration) -> Probe {
+    pub(super) async fn probe_now(&self, deadline: Duration, alone: Alone) -> Probe {
         let Some(process) = self.postmaster() else { return self.probe_stopped().await };
         let answer = tokio::time::timeout(deadline, self.ask(&self.heartbeat, STATE.to_owned() + FROM));
         let answer = answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {deadline:?}"))));
@@ -60,6 +68,7 @@ impl LocalPostgres {
         let (postgres, facts) = match answer {
             Ok((postgres, facts)) => {
                 self.memory().silent_since = None;
+                self.announce_found(&postgres, alone);
                 (postgres, facts)
             }
             Err(why) => (self.unanswered(why), ServerFacts::default()),
@@ -77,6 +86,21 @@ impl LocalPostgres {
         let pending_restart = self.memory().pending_restart.clone();
         let facts = ServerFacts { postmaster_pid: Some(process.pid()), pending_restart, ..facts };
         Some(Probe { data: self.data_state(ServerState::Running).await, postgres, facts })
+    }
+
+    /// A server that was found running is told of like one that was started.
+    fn announce_found(&self, postgres: &Postgres, alone: Alone) {
+        let role = match postgres {
+            Postgres::Running(Running::Primary(_)) => MemberRole::Primary,
+            Postgres::Running(Running::Standby(_)) => MemberRole::Replica,
+            Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
+                return;
+            }
+        };
+        if alone == Alone::Yes && self.memory().told_role.is_none() {
+            self.memory().told_role = Some(role);
+            self.fire(Callback::Start, role);
+        }
     }
 
     /// The server's state alone; `None`: none runs.

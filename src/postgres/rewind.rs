@@ -136,9 +136,6 @@ impl LocalPostgres {
         }
         let result = run.arg("template1").success(None).await;
         self.forget_server();
-        // Whatever comes next is decided later; until then nobody starts it as a primary by mistake.
-        let signal = self.data_dir.join("standby.signal");
-        files::replace(&signal, b"", files::file_mode(&self.data_dir)).map_err(failed)?;
         result.map(drop)
     }
 

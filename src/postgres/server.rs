@@ -64,7 +64,12 @@ impl LocalPostgres {
         self.close_sessions().await;
         let process = self.spawn(role).await?;
         wait_ready(&self.data_dir, &process, limit).await?;
-        self.save_backups();
+        if !self.is_single() {
+            self.save_backups();
+        }
+        if let StartAs::Standby(_) = role {
+            self.drop_former_slots().await;
+        }
         self.announce_start(role, callback);
         Ok(())
     }
@@ -93,9 +98,7 @@ impl LocalPostgres {
         }
         self.check_socket_dir()?;
         let mut env = self.env.clone();
-        if let Some((key, _)) = env.iter_mut().find(|(key, _)| key == "PG_MALLOC_ARENA_MAX") {
-            *key = "MALLOC_ARENA_MAX".into();
-        }
+        env.extend(self.config().malloc_arena_max.iter().map(|value| ("MALLOC_ARENA_MAX".into(), value.into())));
         let process = self.processes.spawn(&self.programs.path("postgres"), &self.arguments(&parameters), &env)?;
         let process = Arc::new(process);
         let mut memory = self.memory();
@@ -139,7 +142,7 @@ impl LocalPostgres {
         };
         let before = self.memory().told_role.replace(now);
         let changed = before.is_some_and(|before| before != now);
-        let callback = callback.map(|callback| if changed { Callback::OnRoleChange } else { callback });
+        let callback = callback.map(|callback| if changed { Callback::RoleChange } else { callback });
         if let Some(callback) = callback {
             self.fire(callback, now);
         }
@@ -168,10 +171,12 @@ impl LocalPostgres {
             self.processes.kill_orphans().await;
             return Ok(None);
         };
-        if mode == StopMode::CheckpointThenFast
-            && let Err(error) = self.checkpoint_now().await
-        {
-            tracing::warn!("cannot checkpoint before the stop: {error}");
+        if mode == StopMode::CheckpointThenFast {
+            match tokio::time::timeout(limit, self.checkpoint_now()).await {
+                Ok(Ok(())) => (),
+                Ok(Err(error)) => tracing::warn!("cannot checkpoint before the stop: {error}"),
+                Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
+            }
         }
         self.end_postmaster(&process, mode, limit).await?;
         self.close_sessions().await;
@@ -181,7 +186,7 @@ impl LocalPostgres {
             memory.pending_restart = Map::new();
         }
         if announce == Announce::Yes {
-            self.fire(Callback::OnStop, self.told_role());
+            self.fire(Callback::Stop, self.told_role());
         }
         if was_primary && mode != StopMode::Immediate { self.shutdown_position().await } else { Ok(None) }
     }
@@ -280,7 +285,7 @@ impl LocalPostgres {
             memory.slots = None;
         }
         self.remember_upstream(&Upstream::None)?;
-        self.fire(Callback::OnRoleChange, MemberRole::Primary);
+        self.fire(Callback::RoleChange, MemberRole::Primary);
         Ok(())
     }
 

@@ -19,7 +19,24 @@ pub(super) struct Wanted {
     retain: BTreeSet<String>,
 }
 
+/// For what is done on the way of something more urgent.
+const BRIEF: Duration = Duration::from_secs(2);
+
 impl LocalPostgres {
+    /// Slots that a former primary kept for the members would hold its WAL back for ever: nobody moves them on.
+    pub(super) async fn drop_former_slots(&self) {
+        let has_any = self.data_dir.join("pg_replslot").read_dir().is_ok_and(|mut slots| slots.next().is_some());
+        if !has_any {
+            return;
+        }
+        let nobody = (BTreeSet::new(), BTreeSet::new());
+        match tokio::time::timeout(BRIEF, self.bring_slots(&nobody.0, &nobody.1)).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => tracing::warn!("cannot drop the slots of a former primary: {error}"),
+            Err(_) => tracing::warn!("dropping the slots of a former primary took longer than {BRIEF:?}"),
+        }
+    }
+
     /// No statement is sent while the wanted set is the one that was last brought about.
     pub(super) async fn bring_slots(
         &self,

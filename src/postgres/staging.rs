@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 
 use super::control::is_ignored;
 use super::files;
+use super::process::real_path;
 
 const INSIDE: &str = ".tamada-clone";
 const JOURNAL: &str = "journal";
@@ -96,6 +97,8 @@ impl Item {
         match self.layout {
             Layout::Beside => fs::rename(self.new_dir(), &self.target),
             Layout::Inside => {
+                // PostgreSQL serves a directory of these permissions alone; a volume's own are others.
+                fs::set_permissions(&self.target, fs::metadata(self.new_dir())?.permissions())?;
                 let mut names = content(&self.new_dir())?;
                 names.sort_by_key(|name| name == "global");
                 names.iter().try_for_each(|name| fs::rename(self.new_dir().join(name), self.target.join(name)))?;
@@ -124,7 +127,11 @@ impl Staging {
     /// Begins one. What an earlier one left must have been settled.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
         let staging = Staging {
-            journal: Journal { stage: Stage::Staging, items: vec![Item::of(data_dir)], dropped: Vec::new() },
+            journal: Journal {
+                stage: Stage::Staging,
+                items: vec![Item::of(&real_path(data_dir))],
+                dropped: Vec::new(),
+            },
         };
         make_dir(&staging.data().work())?;
         staging.write()?;
@@ -210,6 +217,12 @@ impl Staging {
         remove_tree(&work)
     }
 
+    /// Removes what was made so far. What its links lead to was empty before, or it would not have been used.
+    fn undo(self) -> io::Result<()> {
+        outside_folders(&self.new_dir()).iter().try_for_each(|folder| remove_content_of(folder))?;
+        self.clean()
+    }
+
     /// Folders outside that the old data point to and that are not replaced.
     fn abandoned(&self) -> io::Result<Vec<PathBuf>> {
         let kept = |folder: &PathBuf| self.journal.items.iter().any(|item| item.target == *folder);
@@ -236,7 +249,8 @@ impl Staging {
 
 /// The journal of a replacement that was cut short, in either place.
 fn journal_of(data_dir: &Path) -> Option<Journal> {
-    let places = [Layout::Beside, Layout::Inside].map(|layout| Item { target: data_dir.to_owned(), layout });
+    let target = real_path(data_dir);
+    let places = [Layout::Beside, Layout::Inside].map(|layout| Item { target: target.clone(), layout });
     places.iter().find_map(|item| serde_json::from_slice(&fs::read(item.work().join(JOURNAL)).ok()?).ok())
 }
 
@@ -265,8 +279,9 @@ pub(super) enum Settled {
 pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
     let Some(journal) = journal_of(data_dir) else {
         // Without a journal these hold nothing that anybody waits for.
-        remove_tree(&Item { target: data_dir.to_owned(), layout: Layout::Inside }.work())?;
-        let beside = Item { target: data_dir.to_owned(), layout: Layout::Beside };
+        let target = real_path(data_dir);
+        remove_tree(&Item { target: target.clone(), layout: Layout::Inside }.work())?;
+        let beside = Item { target, layout: Layout::Beside };
         if is_staging_place(&beside.work()) {
             remove_tree(&beside.work())?;
         }
@@ -274,10 +289,10 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
     };
     let mut staging = Staging { journal };
     match staging.journal.stage {
-        Stage::Staging => staging.clean().map(|()| Settled::Undone),
+        Stage::Staging => staging.undo().map(|()| Settled::Undone),
         Stage::Discarding => {
             staging.discard_old()?;
-            staging.clean().map(|()| Settled::Undone)
+            staging.undo().map(|()| Settled::Undone)
         }
         Stage::MovingOut | Stage::MovingIn => {
             staging.place()?;
@@ -310,16 +325,23 @@ fn links_of(data_dir: &Path) -> Vec<PathBuf> {
     std::iter::once(data_dir.join("pg_wal")).chain(tablespaces).filter(|path| path.is_symlink()).collect()
 }
 
-/// Beside it, unless it is a mount point, or its parent may not be written.
+/// Beside it, unless it is a mount point, holds what is not to be moved, or its parent may not be written.
 fn layout_of(target: &Path) -> Layout {
     let parent = target.parent().unwrap_or(Path::new("/"));
-    if is_mount_point(target) || !files::is_writable(parent) { Layout::Inside } else { Layout::Beside }
+    // Hidden files that somebody keeps there are not ours to move.
+    let holds_hidden = fs::read_dir(target).is_ok_and(|entries| {
+        entries.flatten().any(|entry| is_ignored(&entry.file_name()) && entry.file_name() != INSIDE)
+    });
+    match is_mount_point(target) || holds_hidden || !files::is_writable(parent) {
+        true => Layout::Inside,
+        false => Layout::Beside,
+    }
 }
 
 /// A bind mount may have its parent's device number, so the kernel's table is asked.
 fn is_mount_point(path: &Path) -> bool {
     let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return true };
-    let real = super::process::real_path(path);
+    let real = real_path(path);
     // The kernel writes space, tab, newline and backslash in octal.
     let unescape = |field: &str| {
         [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]

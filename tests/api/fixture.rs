@@ -1,17 +1,18 @@
 //! Statuses to test with: a primary n0 with an asynchronous replica n1 and a second one n2.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tamada::agent::status::{ClusterStatusDocuments, PostgresStatus, Status};
-use tamada::core::policy::{Pause, Timing};
+use tamada::config::{HostPort, RestConfig};
+use tamada::core::policy::{Pause, Switch, Timing};
 use tamada::core::reason::Reason;
-use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
+use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline};
 use tamada::core::view::{
     Address, ClusterStatus, ClusterView, ConfigKey, Holder, Initialize, Leader, Member, MemberKind, MemberRole,
-    MemberState, ReplicationState, SyncState, Tags,
+    MemberState, ReplicationState, Schedule, SwitchoverRequest, SyncState, Tags,
 };
 
 /// Where everybody's WAL ends.
@@ -149,5 +150,35 @@ fn blank(name: &str) -> Status {
         reason: Reason::Starting,
         job: None,
         maximum_lag_on_failover: 1_048_576,
+    }
+}
+
+/// The primary while a switchover is asked for.
+pub fn with_request() -> Status {
+    let mut status = primary();
+    change_cluster(&mut status, |cluster| {
+        cluster.view.switchover = Some(SwitchoverRequest {
+            leader: Some("n0".into()),
+            candidate: None,
+            scheduled_at: Schedule::Now,
+            revision: Revision(7),
+        });
+    });
+    status
+}
+
+/// Loopback, any port, no protection.
+pub fn open_settings() -> RestConfig {
+    let anywhere = HostPort { host: "127.0.0.1".into(), port: 0 };
+    RestConfig {
+        listen: anywhere.clone(),
+        connect_address: anywhere,
+        auth: None,
+        tls: None,
+        allowlist: Vec::new(),
+        allowlist_include_members: Switch::Off,
+        http_extra_headers: BTreeMap::new(),
+        https_extra_headers: BTreeMap::new(),
+        request_queue_size: 5,
     }
 }

@@ -1,6 +1,5 @@
 //! A server on a free port of its own; the test holds the loop's end of the mailbox.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,13 +9,15 @@ use serde_json::Value;
 use tamada::agent::mailbox::Request;
 use tamada::agent::status::Status;
 use tamada::api::{Options, Running, start};
-use tamada::config::{CtlConfig, HostPort, RestConfig};
-use tamada::core::policy::{Mode, Switch};
+use tamada::config::{CtlConfig, RestConfig};
+use tamada::core::policy::Mode;
 use tamada::http::{Answer, Caller, Client};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::timeout;
+
+pub use super::fixture::open_settings;
 
 /// Longer than anything here may take.
 pub const LIMIT: Duration = Duration::from_secs(15);
@@ -60,22 +61,6 @@ impl Harness {
     /// Ends the server after what it is doing; blocks.
     pub fn stop(self) {
         self.running.stop();
-    }
-}
-
-/// Loopback, any port, no protection.
-pub fn open_settings() -> RestConfig {
-    let anywhere = HostPort { host: "127.0.0.1".into(), port: 0 };
-    RestConfig {
-        listen: anywhere.clone(),
-        connect_address: anywhere,
-        auth: None,
-        tls: None,
-        allowlist: Vec::new(),
-        allowlist_include_members: Switch::Off,
-        http_extra_headers: BTreeMap::new(),
-        https_extra_headers: BTreeMap::new(),
-        request_queue_size: 5,
     }
 }
 

@@ -4,8 +4,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use tamada::agent::mailbox::{Request, SwitchoverDocument, WriteResult};
 use tamada::agent::status::{ClusterStatusDocuments, Status};
-use tamada::core::units::Revision;
-use tamada::core::view::{Holder, Leader, Schedule, SwitchoverRequest};
+use tamada::core::view::{Holder, Leader};
 use tamada::http::{Answer, HttpError};
 use tokio::task::JoinHandle;
 
@@ -28,21 +27,8 @@ async fn write(harness: &mut Harness, path: &str, body: Value) -> (JoinHandle<An
     (asking, document)
 }
 
-fn with_request() -> Status {
-    let mut status = fixture::primary();
-    fixture::change_cluster(&mut status, |cluster| {
-        cluster.view.switchover = Some(SwitchoverRequest {
-            leader: Some("n0".into()),
-            candidate: None,
-            scheduled_at: Schedule::Now,
-            revision: Revision(7),
-        });
-    });
-    status
-}
-
 fn led_by(name: Option<&str>) -> Status {
-    let mut status = with_request();
+    let mut status = fixture::with_request();
     fixture::change_cluster(&mut status, |cluster| {
         cluster.view.leader = name.map(|name| Leader { name: name.into(), holder: Holder::Other });
     });
@@ -65,7 +51,7 @@ async fn tells_the_new_leader_as_soon_as_it_is_known() {
         assert_eq!(document.leader, name("leader"));
         assert_eq!(document.candidate, name("candidate").or(name("member")));
         assert_eq!(document.scheduled_at, None);
-        harness.publish(with_request());
+        harness.publish(fixture::with_request());
         harness.publish(led_by(None));
         let mut outage = fixture::primary();
         outage.cluster = None;
@@ -82,9 +68,9 @@ async fn a_request_that_the_leader_took_away_has_failed() {
     let (asking, _) = write(&mut harness, "/switchover", json!({"leader": "n0"})).await;
     // This status may be older than the request, so the DCS is asked: it is still there.
     harness.publish(fixture::primary());
-    let still_there = with_request().cluster.expect("a view");
+    let still_there = fixture::with_request().cluster.expect("a view");
     answer_cluster(&mut harness, (*still_there).clone()).await;
-    harness.publish(with_request());
+    harness.publish(fixture::with_request());
     harness.publish(fixture::primary());
     answer_cluster(&mut harness, fixture::cluster()).await;
     let answer = asking.await.expect("joined");

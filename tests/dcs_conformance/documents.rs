@@ -1,7 +1,7 @@
 //! Documents and records: conditions of writes, and what a reader finds.
 
 use serde_json::json;
-use tamada::core::view::{ConfigKey, Initialize, MemberState};
+use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::{SOON, World, record, status};
@@ -9,12 +9,13 @@ use super::{SOON, World, record, status};
 pub(super) async fn a_missing_key_is_created_once<W: World>() {
     let mut world = W::open().await;
     let (first, second) = (world.member("n1"), world.member("n2"));
-    let nothing = || Content::Text(String::new());
-    first.replace(Key::Initialize, nothing(), Expect::Absent, SOON).await.expect("the key is absent");
-    let again = second.replace(Key::Initialize, nothing(), Expect::Absent, SOON).await;
+    first.replace(Key::Initialize, Content::Claim, Expect::Absent, SOON).await.expect("the key is absent");
+    let again = second.replace(Key::Initialize, Content::Claim, Expect::Absent, SOON).await;
     assert!(matches!(again, Err(DcsError::Conflict { key: Key::Initialize })), "{again:?}");
     let view = second.read(SOON).await.expect("the store answers").view.clone();
-    assert_eq!(view.initialize, Initialize::InProgress);
+    assert_eq!(view.initialize, Initialize::InProgress(Holder::Other));
+    let own = first.read(SOON).await.expect("the store answers").view.clone();
+    assert_eq!(own.initialize, Initialize::InProgress(Holder::Us));
     let id = Content::Text("7710921647475908793".to_owned());
     first.replace(Key::Initialize, id, Expect::Anything, SOON).await.expect("there is no condition");
     assert_eq!(world.get("initialize").await.as_deref(), Some("7710921647475908793"));

@@ -55,6 +55,27 @@ async fn a_node_frozen_under_a_call_does_not_hold_it() {
     assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::Held);
 }
 
+/// A release that got no answer waits in the frozen node and is carried out some time after the thaw; or never, once a
+/// renewal has said that the lock is held.
+#[tokio::test]
+async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
+    let etcd = Etcd::start();
+    let dcs = member(&etcd.config(), "n1");
+    let blink = Duration::from_millis(60);
+    for _ in 0..15 {
+        assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+        etcd.freeze(0);
+        let released = in_time(blink, dcs.release(None, blink)).await;
+        assert!(matches!(released, Err(DcsError::Unreachable { .. })), "{released:?}");
+        etcd.thaw(0);
+        if dcs.renew(None, SOON).await.expect("etcd answers again") == Lock::Held {
+            for _ in 0..20 {
+                assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::Held);
+            }
+        }
+    }
+}
+
 #[tokio::test]
 async fn without_any_node_calls_end_by_their_deadline_and_waiters_are_told_of_the_outage_and_its_end() {
     let mut etcd = Etcd::start();

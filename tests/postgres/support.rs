@@ -1,19 +1,15 @@
 //! A server for a test: its configuration, its folders, and its end whatever the test does.
 
-use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::{Map, json};
-use tamada::config::{
-    BootstrapConfig, Callbacks, Config, Credentials, CtlConfig, DcsConfig, EtcdConfig, HostPort, LogConfig, LogFormat,
-    LogLevel, PostgresConfig, RestConfig, Scheme, Secret, ServerSettings,
-};
+use serde_json::json;
+use tamada::config::{Account, Config, FoundData, HostFacts, ServerSettings};
 use tamada::core::local::{Postgres, Running, StandbyFacts, StopMode, Upstream};
 use tamada::core::policy::Switch;
-use tamada::core::view::{Address, Tags};
+use tamada::core::view::Address;
 use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
@@ -74,15 +70,6 @@ pub fn free_port() -> u16 {
 
 /// Awkward for every place that a password passes through.
 pub const PASSWORD: &str = r#"p:a\s's"w %40@ö=?#&,{}[]|;$`!"#;
-
-fn credentials(username: &str) -> Credentials {
-    Credentials {
-        username: username.to_owned(),
-        password: Some(Secret::new(PASSWORD)),
-        options: BTreeMap::new(),
-        sslpassword: None,
-    }
-}
 
 impl Node {
     pub fn new(name: &str, bin: &Path) -> Self {
@@ -194,75 +181,36 @@ pub fn desired() -> DesiredServer {
     }
 }
 
+/// As the environment of a container would have it.
 fn config(name: &str, folder: &Path, bin: &Path) -> Config {
-    let local = |port| HostPort { host: "127.0.0.1".to_owned(), port };
     let port = free_port();
-    let etcd = EtcdConfig {
-        endpoints: vec![local(2379)],
-        srv: None,
-        scheme: Scheme::Http,
-        use_proxies: Switch::Off,
-        username: None,
-        password: None,
-        cacert: None,
-        cert: None,
-        key: None,
+    let (data, pgpass) = (folder.join("data"), folder.join("run/pgpass"));
+    let vars = [
+        ("PATRONI_NAME", name.to_owned()),
+        ("PATRONI_SCOPE", "test".to_owned()),
+        ("PATRONI_ETCD3_HOSTS", "127.0.0.1:2379".to_owned()),
+        ("PATRONI_POSTGRESQL_LISTEN", format!("127.0.0.1:{port}")),
+        ("PATRONI_POSTGRESQL_CONNECT_ADDRESS", format!("127.0.0.1:{port}")),
+        ("PATRONI_POSTGRESQL_DATA_DIR", data.to_string_lossy().into_owned()),
+        ("PATRONI_POSTGRESQL_BIN_DIR", bin.to_string_lossy().into_owned()),
+        ("PATRONI_POSTGRESQL_PGPASS", pgpass.to_string_lossy().into_owned()),
+        ("PATRONI_SUPERUSER_PASSWORD", PASSWORD.to_owned()),
+        ("PATRONI_REPLICATION_USERNAME", "replicator".to_owned()),
+        ("PATRONI_REPLICATION_PASSWORD", PASSWORD.to_owned()),
+        ("PATRONI_REWIND_USERNAME", "rewinder".to_owned()),
+        ("PATRONI_REWIND_PASSWORD", PASSWORD.to_owned()),
+        ("PATRONI_BOOTSTRAP_INITDB", "[data-checksums, no-sync]".to_owned()),
+    ];
+    from_vars(&vars)
+}
+
+/// The configuration that these variables make.
+pub fn from_vars(vars: &[(&str, String)]) -> Config {
+    let host = HostFacts {
+        host_name: "test".to_owned(),
+        account: Account::Named("postgres".to_owned()),
+        inspect: Box::new(|_| FoundData::None),
     };
-    Config {
-        name: name.into(),
-        scope: "test".to_owned(),
-        namespace: "service".to_owned(),
-        dcs: DcsConfig::Etcd3(etcd),
-        postgres: PostgresConfig {
-            listen_addresses: "127.0.0.1".to_owned(),
-            port,
-            connect_address: local(port),
-            proxy_address: None,
-            data_dir: folder.join("data"),
-            config_dir: None,
-            config_base_name: "postgresql".to_owned(),
-            custom_conf: None,
-            bin_dir: Some(bin.to_owned()),
-            bin_name: BTreeMap::new(),
-            pgpass: folder.join("run/pgpass"),
-            database: "postgres".to_owned(),
-            superuser: credentials("postgres"),
-            replication: credentials("replicator"),
-            rewind: Some(credentials("rewinder")),
-            use_unix_socket: Switch::Off,
-            use_unix_socket_repl: Switch::Off,
-            pg_ctl_timeout: LIMIT,
-            krbsrvname: None,
-            callbacks: Callbacks::default(),
-            basebackup: Vec::new(),
-            rewind_options: Vec::new(),
-            remove_data_directory_on_rewind_failure: Switch::Off,
-            remove_data_directory_on_diverged_timelines: Switch::Off,
-            local: ServerSettings::default(),
-        },
-        rest: RestConfig {
-            listen: local(8008),
-            connect_address: local(8008),
-            auth: None,
-            tls: None,
-            allowlist: Vec::new(),
-            allowlist_include_members: Switch::Off,
-            http_extra_headers: BTreeMap::new(),
-            https_extra_headers: BTreeMap::new(),
-            request_queue_size: 5,
-        },
-        ctl: CtlConfig::default(),
-        log: LogConfig { format: LogFormat::Plain, level: LogLevel::Info, static_fields: Map::new() },
-        tags: Tags::default(),
-        published_tags: Map::new(),
-        bootstrap: BootstrapConfig {
-            dcs: Map::new(),
-            initdb: ["--data-checksums", "--auth-local=peer", "--auth-host=scram-sha-256", "--no-sync"]
-                .map(str::to_owned)
-                .to_vec(),
-            pg_hba: Vec::new(),
-            post_bootstrap: Vec::new(),
-        },
-        warnings: Vec::new(),
-    }
+    let vars = vars.iter().map(|(name, value)| (name.into(), value.into()));
+    Config::from_environment(vars, None, &host).unwrap_or_else(|errors| panic!("{errors}"))
 }

@@ -108,9 +108,15 @@ impl Etcd {
         Client::connect(urls, None).await.expect("etcd is there")
     }
 
-    /// SIGSTOP: connections are accepted, nothing is answered.
+    /// SIGSTOP: connections are accepted, nothing is answered. Returns when the last thread has stopped.
     pub fn freeze(&self, node: usize) {
         self.signal(node, Signal::SIGSTOP);
+        let pid = self.nodes[node].process.as_ref().expect("the node runs").id();
+        let begin = Instant::now();
+        while !has_stopped(pid) {
+            assert!(begin.elapsed() < READY_MAX, "etcd does not stop");
+            std::thread::yield_now();
+        }
     }
 
     pub fn thaw(&self, node: usize) {
@@ -205,6 +211,15 @@ impl Drop for Etcd {
             self.kill(node);
         }
     }
+}
+
+/// Whether every thread of the process is in the state T.
+fn has_stopped(pid: u32) -> bool {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).expect("our own child is in /proc");
+    threads.flatten().all(|thread| {
+        let stat = std::fs::read_to_string(thread.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with('T'))
+    })
 }
 
 /// In memory where there is such a place: etcd waits for the disk at each write.

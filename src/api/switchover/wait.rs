@@ -92,3 +92,52 @@ fn success(kind: Kind, leader: &MemberName, candidate: Option<&str>) -> Answer {
         Some(_) | None => answer::text(200, format!("Successfully {inside} to \"{leader}\"")),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::agent::mailbox::Mailbox;
+    use crate::api::fixture;
+    use crate::api::settings::Settings;
+    use crate::core::policy::Mode;
+    use tokio::sync::mpsc;
+
+    async fn state(status: watch::Receiver<Arc<Status>>, mailbox: Mailbox) -> State {
+        let settings = Settings::load(&fixture::open_settings()).await.expect("settings");
+        State::new(Mode::Cluster, mailbox, status, Arc::new(settings))
+    }
+
+    async fn text(answer: Answer) -> String {
+        let body = axum::body::to_bytes(answer.into_body(), 1000).await.expect("a body");
+        String::from_utf8(body.to_vec()).expect("text")
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn gives_up_in_the_end_without_having_asked_the_store() {
+        for (loop_wait, seconds) in [(1, 20), (10, 20), (15, 30)] {
+            let mut pending = fixture::with_request();
+            pending.timing.loop_wait = Duration::from_secs(loop_wait);
+            let (_status, seen) = watch::channel(Arc::new(pending));
+            let (mailbox, mut asked) = mpsc::channel(1);
+            let state = state(seen, mailbox).await;
+            let began = Instant::now();
+            let answer = for_new_leader(&state, state.follow(), Kind::Switchover, Some("n0".into()), None).await;
+            assert_eq!((began.elapsed().as_secs(), answer.status().as_u16()), (seconds, 503));
+            let expected =
+                format!("Switchover status unknown after {seconds} seconds; operation may still be in progress");
+            assert_eq!(text(answer).await, expected);
+            assert!(asked.try_recv().is_err());
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn ends_when_the_loop_has_ended() {
+        let (status, seen) = watch::channel(Arc::new(fixture::with_request()));
+        let (mailbox, _asked) = mpsc::channel(1);
+        let state = state(seen, mailbox).await;
+        let statuses = state.follow();
+        drop(status);
+        let answer = for_new_leader(&state, statuses, Kind::Failover, None, Some("n1")).await;
+        assert!(answer.extensions().get::<answer::HangUp>().is_some());
+    }
+}

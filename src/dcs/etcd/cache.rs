@@ -72,6 +72,8 @@ pub(super) struct Cache {
     cluster: Option<u64>,
     /// All changes up to this revision are in.
     complete: u64,
+    /// The highest revision known; above `complete` only of our own doing.
+    highest: u64,
     entries: Entries,
     /// Deletions that are newer than `complete`.
     deleted: BTreeMap<String, u64>,
@@ -88,6 +90,7 @@ impl Cache {
             watched: None,
             cluster: None,
             complete: 0,
+            highest: 0,
             entries: Entries::new(),
             deleted: BTreeMap::new(),
             writing: Vec::new(),
@@ -125,7 +128,7 @@ impl Cache {
 
     /// What every later reading must reach, since readings are linearizable.
     pub(super) fn mark(&self) -> Mark {
-        Mark(self.complete)
+        Mark(self.highest)
     }
 
     /// Take in a whole reading that was asked for after `mark`, and show the newest state known. One that does not
@@ -143,9 +146,11 @@ impl Cache {
             entries.extend(newer.map(|(path, entry)| (path.clone(), entry.clone())));
         } else {
             self.deleted.clear();
+            self.highest = 0;
         }
         self.cluster = Some(cluster);
         self.complete = revision;
+        self.highest = self.highest.max(revision);
         if !is_same || self.entries != entries {
             self.entries = entries;
             self.rebuild(Author::Others);
@@ -219,6 +224,7 @@ impl Cache {
             if known >= Some(revision) {
                 continue;
             }
+            self.highest = self.highest.max(revision);
             match entry {
                 Some(entry) => {
                     self.deleted.remove(&path);

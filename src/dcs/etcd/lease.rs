@@ -33,6 +33,16 @@ pub(super) struct Leases {
     next: Option<Lease>,
     /// Our record as last written, and on which lease.
     pub(super) published: Option<(Vec<u8>, i64)>,
+    pub(super) release: Release,
+}
+
+/// Whether a request to release the lock may still be on its way to be carried out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Release {
+    #[default]
+    None,
+    /// It got no answer. A node that thaws would carry it out whenever that may be.
+    Pending,
 }
 
 /// When to send a keepalive.

@@ -10,7 +10,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::failure::Failure;
-use super::lease::{Missing, Renewal};
+use super::lease::{Missing, Release, Renewal};
 use super::link::Link;
 use super::pool::{Doubt, Try};
 use super::session::Session;
@@ -55,13 +55,26 @@ impl Session {
         })?;
         let origin = self.origin(answer.header())?;
         if answer.succeeded() {
+            // A new key has a new revision: an unanswered release misses it.
+            self.leases().release = Release::None;
             self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
             return Ok(Lock::Held);
         }
-        let is_ours = |entry: &Entry| entry.lease == lease && entry.value == name.as_bytes();
-        match self.learn_key(codec::LEADER, &answer, origin).is_some_and(|entry| is_ours(&entry)) {
-            true => Ok(Lock::Held),
-            false => Ok(Lock::NotHeld),
+        match self.learn_key(codec::LEADER, &answer, origin) {
+            Some(entry) if self.is_lock(&entry, lease) => self.with_lock(link, lease, None, self.keeping()).await,
+            Some(_) | None => Ok(Lock::NotHeld),
+        }
+    }
+
+    fn is_lock(&self, entry: &Entry, lease: i64) -> bool {
+        entry.lease == lease && entry.value == self.name.as_str().as_bytes()
+    }
+
+    /// How to keep the lock: by looking, unless an unanswered release must be made to miss it.
+    fn keeping(&self) -> Keep {
+        match self.leases().release {
+            Release::None => Keep::Lock,
+            Release::Pending => Keep::Rewritten,
         }
     }
 
@@ -71,10 +84,11 @@ impl Session {
                 return Ok(Lock::NotHeld);
             };
             let status = status.filter(|status| !self.has_value(codec::STATUS, status.as_bytes()));
-            match self.with_lock(&attempt.link, lease, status, Keep::Lock).await {
+            let keep = self.keeping();
+            match self.with_lock(&attempt.link, lease, status, keep).await {
                 Err(Failure::Full(detail)) if status.is_some() => {
                     warn!("the cluster's status cannot be written: etcd answered {detail}");
-                    self.with_lock(&attempt.link, lease, None, Keep::Lock).await
+                    self.with_lock(&attempt.link, lease, None, keep).await
                 }
                 answer => answer,
             }
@@ -85,15 +99,30 @@ impl Session {
     pub(super) async fn release(&self, status: Option<&str>, deadline: Duration) -> Result<(), DcsError> {
         let release = |attempt: Try| async move {
             let Some(lease) = self.leases().id() else { return Ok(()) };
-            match self.with_lock(&attempt.link, lease, status, Keep::Nothing).await {
+            if !self.cache().is_filled() {
+                self.range(&attempt.link).await?;
+            }
+            self.leases().release = Release::Pending;
+            match self.release_once(&attempt.link, lease, status).await {
                 Err(Failure::Full(detail)) if status.is_some() => {
                     warn!("the lock is released without a last status: etcd answered {detail}");
-                    self.with_lock(&attempt.link, lease, None, Keep::Nothing).await.map(|_| ())
+                    self.release_once(&attempt.link, lease, None).await
                 }
-                answer => answer.map(|_| ()),
+                answer => answer,
             }
         };
         self.pool.call(deadline, release).await.map_err(|failure| failure.into_error(deadline))
+    }
+
+    /// Once more if the key is ours although it is not as we knew it.
+    async fn release_once(&self, link: &Link, lease: i64, status: Option<&str>) -> Result<(), Failure> {
+        if self.with_lock(link, lease, status, Keep::Nothing).await? == Lock::NotHeld {
+            let is_ours = self.cache().entry(codec::LEADER).is_some_and(|entry| self.is_lock(entry, lease));
+            if is_ours {
+                self.with_lock(link, lease, status, Keep::Nothing).await?;
+            }
+        }
+        Ok(())
     }
 
     /// One transaction under the condition that the leader key is ours. Its branches always read or write the store,
@@ -103,15 +132,22 @@ impl Session {
         let name = self.name.as_str();
         let get_leader = TxnOp::get(leader.as_str(), None);
         let put_status = status.map(|status| TxnOp::put(self.key(codec::STATUS), status, None));
+        let mut conditions = vec![
+            Compare::lease(leader.as_str(), CompareOp::Equal, lease),
+            Compare::value(leader.as_str(), CompareOp::Equal, name),
+        ];
         let lock = match keep {
             Keep::Lock => get_leader.clone(),
-            Keep::Nothing => TxnOp::delete(leader.as_str(), None),
+            Keep::Rewritten => TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease))),
+            Keep::Nothing => {
+                let known = self.cache().entry(codec::LEADER).and_then(|entry| i64::try_from(entry.revision).ok());
+                let is_as_known = |revision| Compare::mod_revision(leader.as_str(), CompareOp::Equal, revision);
+                conditions.extend(known.map(is_as_known));
+                TxnOp::delete(leader.as_str(), None)
+            }
         };
         let txn = Txn::new()
-            .when([
-                Compare::lease(leader.as_str(), CompareOp::Equal, lease),
-                Compare::value(leader.as_str(), CompareOp::Equal, name),
-            ])
+            .when(conditions)
             .and_then([Some(lock), put_status].into_iter().flatten().collect::<Vec<_>>())
             .or_else([get_leader]);
         let _status = status.map(|status| self.writing(codec::STATUS, Some(status.as_bytes())));
@@ -125,8 +161,13 @@ impl Session {
         if let Some(status) = status {
             self.wrote(origin, codec::STATUS, Some(status.as_bytes().to_vec()), 0);
         }
-        if keep == Keep::Nothing {
-            self.wrote(origin, codec::LEADER, None, 0);
+        match keep {
+            Keep::Lock => {}
+            Keep::Rewritten => {
+                self.leases().release = Release::None;
+                self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
+            }
+            Keep::Nothing => self.wrote(origin, codec::LEADER, None, 0),
         }
         Ok(Lock::Held)
     }
@@ -194,7 +235,12 @@ impl Session {
         let value = codec::content_bytes(content);
         let value = value.as_deref();
         let replace = |attempt: Try| async move {
-            let written = self.replace_once(&attempt.link, key, value, expect).await?;
+            // A claim must not outlive us.
+            let lease = match content {
+                Content::Claim => self.hold_lease(&attempt.link, Renewal::IfDue, Missing::Grant).await?.unwrap_or(0),
+                Content::Text(_) | Content::Json(_) | Content::Delete => 0,
+            };
+            let written = self.replace_once(&attempt.link, key, value, lease, expect).await?;
             Ok((written, attempt.doubt))
         };
         let answer = self.pool.call(deadline, replace).await.map_err(|failure| failure.into_error(deadline))?;
@@ -219,6 +265,7 @@ impl Session {
         link: &Link,
         key: Key,
         value: Option<&[u8]>,
+        lease: i64,
         expect: Expect,
     ) -> Result<Written, Failure> {
         let path = codec::key_path(key);
@@ -232,7 +279,7 @@ impl Session {
             Expect::Anything => None,
         };
         let write = match value {
-            Some(value) => TxnOp::put(full.as_str(), value, None),
+            Some(value) => TxnOp::put(full.as_str(), value, Some(PutOptions::new().with_lease(lease))),
             None => TxnOp::delete(full.as_str(), None),
         };
         let txn = Txn::new()
@@ -243,7 +290,7 @@ impl Session {
         let answer = link.kv().txn(txn).await?;
         let origin = self.origin(answer.header())?;
         if answer.succeeded() {
-            self.wrote(origin, path, value.map(<[u8]>::to_vec), 0);
+            self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);
             return Ok(Written::Done);
         }
         Ok(Written::Refused(self.learn_key(path, &answer, origin)))
@@ -254,5 +301,7 @@ impl Session {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Keep {
     Lock,
+    /// The same, with a new revision, so that a request bound to the old one finds nothing to do.
+    Rewritten,
     Nothing,
 }

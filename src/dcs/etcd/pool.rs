@@ -30,6 +30,8 @@ pub(super) struct Pool {
     rotation: Mutex<Rotation>,
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
     terms: Mutex<Terms>,
+    /// The last trouble with each endpoint that has not answered since.
+    troubles: Mutex<BTreeMap<String, String>>,
     timing: Mutex<Timing>,
 }
 
@@ -71,8 +73,6 @@ struct Course {
     doubt: Doubt,
     logins: u32,
     tries: usize,
-    /// The last trouble with each endpoint.
-    troubles: BTreeMap<String, String>,
 }
 
 impl Pool {
@@ -83,6 +83,7 @@ impl Pool {
             rotation: Mutex::new(Rotation { configured: endpoints.len(), endpoints, next: 0 }),
             link: tokio::sync::Mutex::default(),
             terms: Mutex::default(),
+            troubles: Mutex::default(),
             timing: Mutex::new(timing),
         }
     }
@@ -112,7 +113,7 @@ impl Pool {
         loop {
             let left = course.end.saturating_duration_since(Instant::now());
             if left.is_zero() {
-                return Err(Failure::Gone(course.summary()));
+                return Err(Failure::Gone(self.summary()));
             }
             match self.attempt(share.min(left), &mut course, &request).await {
                 Ok(answer) => return Ok(answer),
@@ -134,12 +135,12 @@ impl Pool {
         let link = match timeout(limit, self.link(limit)).await {
             Ok(Ok(link)) => link,
             Ok(Err((endpoint, failure))) => {
-                course.note(&endpoint.to_string(), failure.detail());
+                self.note(&endpoint.to_string(), failure.detail());
                 return Err(failure);
             }
             Err(_) => {
                 let endpoint = lock(&self.rotation).current();
-                course.note(&endpoint, &format!("no connection within {limit:?}"));
+                self.note(&endpoint, &format!("no connection within {limit:?}"));
                 return Err(Failure::Gone(String::new()));
             }
         };
@@ -157,6 +158,7 @@ impl Pool {
         match timeout(left, asked).await {
             Ok(Ok(answer)) => {
                 link.touch();
+                lock(&self.troubles).remove(&label);
                 Ok(answer)
             }
             Ok(Err(failure)) => {
@@ -164,7 +166,7 @@ impl Pool {
                     course.doubt = Doubt::SentBefore;
                     self.retire(&link);
                 }
-                course.note(&label, failure.detail());
+                self.note(&label, failure.detail());
                 Err(failure)
             }
             Err(_) => {
@@ -172,7 +174,7 @@ impl Pool {
                 if limit >= TRY_TELLING {
                     self.retire(&link);
                 }
-                course.note(&label, &format!("no answer within {left:?}"));
+                self.note(&label, &format!("no answer within {left:?}"));
                 Err(Failure::Gone(String::new()))
             }
         }
@@ -231,6 +233,18 @@ impl Pool {
         Ok(())
     }
 
+    fn note(&self, endpoint: &str, trouble: &str) {
+        if !trouble.is_empty() {
+            lock(&self.troubles).insert(endpoint.to_owned(), trouble.to_owned());
+        }
+    }
+
+    fn summary(&self) -> String {
+        let troubles = lock(&self.troubles);
+        let lines = troubles.iter().map(|(endpoint, trouble)| format!("{endpoint}: {trouble}"));
+        lines.collect::<Vec<_>>().join("; ")
+    }
+
     /// After a whole round of failures a pause, growing from round to round.
     async fn breathe(&self, course: &mut Course) {
         let nodes = lock(&self.rotation).endpoints.len();
@@ -258,17 +272,7 @@ impl Rotation {
 
 impl Course {
     fn until(end: Instant) -> Self {
-        Course { end, pause: PAUSE_MIN, doubt: Doubt::None, logins: 0, tries: 0, troubles: BTreeMap::new() }
-    }
-
-    fn note(&mut self, endpoint: &str, trouble: &str) {
-        if !trouble.is_empty() {
-            self.troubles.insert(endpoint.to_owned(), trouble.to_owned());
-        }
-    }
-
-    fn summary(&self) -> String {
-        self.troubles.iter().map(|(endpoint, trouble)| format!("{endpoint}: {trouble}")).collect::<Vec<_>>().join("; ")
+        Course { end, pause: PAUSE_MIN, doubt: Doubt::None, logins: 0, tries: 0 }
     }
 }
 

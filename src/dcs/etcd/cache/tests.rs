@@ -99,6 +99,14 @@ fn a_reading_of_the_past_means_that_the_data_were_lost() {
 }
 
 #[test]
+fn a_reading_from_before_our_own_write_means_that_the_data_were_lost() {
+    let mut cache = cache();
+    install(&mut cache, reading(1, &[]));
+    cache.wrote(CLUSTER, vec![put("leader", "n1", 3)]);
+    assert!(install(&mut cache, reading(1, &[])).view.leader.is_none());
+}
+
+#[test]
 fn another_cluster_replaces_everything() {
     let mut cache = cache();
     install(&mut cache, reading(10, &[("leader", "n2", 3)]));
