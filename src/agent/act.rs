@@ -12,7 +12,7 @@ use super::cycle::Agent;
 use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
 use super::work::{Work, perform};
-use crate::core::decision::{Decision, PostgresStep};
+use crate::core::decision::{Decision, LeaseStep, PostgresStep};
 use crate::core::local::{Job, StartAs};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
@@ -85,6 +85,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             outcome.started = self.take_away(job, decision, seen).await;
         }
         outcome.lease = self.carry_out_lease(&decision.lease, seen).await;
+        if outcome.lease == LeaseOutcome::Lost && decision.lease == LeaseStep::Renew {
+            // Nothing may come between the loss and the stop that the next cycle decides.
+            return outcome;
+        }
         match kind {
             Kind::Nothing | Kind::TakesAway(_) => {}
             Kind::Gives(job) => outcome.started = self.give(job, decision, seen, &outcome.lease).await,

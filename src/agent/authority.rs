@@ -4,6 +4,7 @@
 //! deadline of a running primary is lifted by a pause or in single mode only. Validity counts from the instant before
 //! the request that renewed the lease was sent.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::cycle::Agent;
@@ -46,9 +47,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// The same for what is not the lease: a renewal must still be possible afterwards.
+    /// The same for what is not the lease: where there is a lock to be renewed, that must still be possible afterwards.
     pub(super) fn short_patience(&self) -> Duration {
-        self.patience().min(self.settings.timing.retry_timeout / 2)
+        match self.guard {
+            Guard::NoDeadline => self.patience(),
+            Guard::Until(_) => self.patience().min(self.settings.timing.retry_timeout / 2),
+        }
     }
 
     pub(super) async fn carry_out_lease(&mut self, step: &LeaseStep, seen: &Observation) -> LeaseOutcome {
@@ -216,15 +220,25 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Health checks flip at once, not at the cycle's end.
     fn show_authority(&self, outcome: &LeaseOutcome) {
-        let until = match outcome {
-            LeaseOutcome::Held { until } => Some(*until),
-            LeaseOutcome::Lost | LeaseOutcome::Released => None,
-            LeaseOutcome::None | LeaseOutcome::Unknown => return,
-        };
+        match outcome {
+            LeaseOutcome::Held { until } => self.show_leader(Some(*until)),
+            LeaseOutcome::Lost | LeaseOutcome::Released => self.show_leader(None),
+            LeaseOutcome::None | LeaseOutcome::Unknown => {}
+        }
+    }
+
+    /// The same when the reading says that the lock is another's.
+    pub(super) fn show_loss(&self, seen: &Observation) {
+        if seen.cluster.as_ref().is_ok_and(|view| !view.is_ours()) {
+            self.show_leader(None);
+        }
+    }
+
+    fn show_leader(&self, until: Option<Instant>) {
         self.shared.status.send_if_modified(|status| {
             let flips = status.leader_until.is_some() != until.is_some();
             if flips {
-                std::sync::Arc::make_mut(status).leader_until = until;
+                Arc::make_mut(status).leader_until = until;
             }
             flips
         });

@@ -199,6 +199,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     async fn cycle(&mut self) -> (Wake, Option<Exit>) {
         self.begin_cycle().await;
         let seen = self.observe().await;
+        self.show_loss(&seen);
         let policy = self.settings.policy();
         let decision = core::decide(&policy, &seen);
         self.tell(&decision);

@@ -51,6 +51,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if let Some(ended) = ended {
             self.job_ended(ended);
         }
+        self.take_reports().await;
+    }
+
+    async fn take_reports(&mut self) {
         for report in self.errands.collect().await {
             self.take_report(report);
         }
@@ -98,6 +102,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let limit = self.patience();
         let (read, probe) = join(self.read_store(limit), self.probe_server(limit.min(PROBE_LIMIT))).await;
         let cluster = self.take_snapshot(read);
+        // What came in during a slow reading would be out of date one cycle later.
+        self.take_reports().await;
         self.probe = probe;
         if self.postmaster_told != self.probe.facts.postmaster_pid {
             self.postmaster_told = self.probe.facts.postmaster_pid;

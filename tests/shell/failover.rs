@@ -7,6 +7,7 @@ use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
 use crate::node::Node;
+use crate::settings;
 use crate::start::three;
 use crate::world::World;
 
@@ -139,4 +140,62 @@ async fn a_restarted_agent_goes_on_with_the_same_lease() {
     let inner = world.inner();
     let since: Vec<_> = inner.happenings.iter().filter(|one| one.node == nodes[leader].name).skip(happened).collect();
     assert!(since.iter().all(|one| one.what == "roles"), "the server is not disturbed: {since:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lock_that_is_lost_right_after_it_was_won_promotes_nobody() {
+    let world = World::new();
+    let timers = [("PATRONI_TTL", "20"), ("PATRONI_LOOP_WAIT", "5"), ("PATRONI_RETRY_TIMEOUT", "5")];
+    let mut nodes = ["n1", "n2"].map(|name| Node::start_with(&world, settings::with(name, &timers)));
+    world.settled(&nodes.each_ref(), SECOND * 20).await;
+    let old = leader_of(&world, &nodes);
+    let next = 1 - old;
+    let name = nodes[next].name;
+    // Each call takes so long that the renewal is due when the promotion is decided.
+    nodes[next].fault(Fault::Latency(SECOND * 3));
+    nodes[old].die();
+    world.until("the lock", SECOND * 60, || world.leader().as_deref() == Some(name)).await;
+    sleep(SECOND / 5).await;
+    assert!(nodes[next].says_leader(), "the health check does not wait for the cycle's end");
+    sleep(SECOND * 4).await;
+    world.store.delete_raw("leader");
+    world.store.put_raw("leader", "thief");
+    sleep(SECOND * 4).await;
+    assert!(!nodes[next].says_leader());
+    sleep(SECOND * 30).await;
+    assert_eq!(world.count("promote"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_loss_shows_before_the_slow_rest_of_its_cycle() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let old = leader_of(&world, &nodes);
+    nodes[old].fault(Fault::Latency(SECOND * 4));
+    sleep(SECOND * 30).await;
+    assert!(nodes[old].says_leader());
+    world.store.delete_raw("leader");
+    world.store.put_raw("leader", "thief");
+    // At most the rest of a call and one reading.
+    let took = world.until("the health check's answer", SECOND * 30, || !nodes[old].says_leader()).await;
+    assert!(took <= SECOND * 17, "{took:?}");
+    let stop = world.until("the stop", SECOND * 5, || world.when(nodes[old].name, "stop").is_some()).await;
+    assert!(stop < SECOND * 9 / 2, "one reading: {stop:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_start_as_primary_is_given_up_with_the_lock() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    let name = nodes[leader].name;
+    nodes[leader].server(|server| server.start_takes = SECOND * 100);
+    nodes[leader].crash();
+    sleep(SECOND * 5).await;
+    nodes[leader].fault(Fault::Unreachable);
+    let another = || world.primary().is_some_and(|primary| primary != name);
+    world.until("another leader", TTL + SECOND * 5, another).await;
+    let stopped = world.when(name, "stop").expect("the start is cancelled and what it started is stopped");
+    assert!(stopped < world.when(world.primary().unwrap(), "promote").unwrap());
+    assert_eq!(world.when(name, "fenced"), None);
 }
