@@ -5,6 +5,8 @@
 mod fake;
 #[path = "shell/node.rs"]
 mod node;
+#[path = "shell/server.rs"]
+mod server;
 #[path = "shell/settings.rs"]
 mod settings;
 #[path = "shell/world.rs"]

@@ -13,7 +13,7 @@ use crate::core::decision::LeaseStep;
 use crate::core::lease;
 use crate::core::local::{Guard, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
-use crate::core::policy::{Mode, Pause};
+use crate::core::policy::{Mode, Pause, Timing};
 use crate::core::units::{Instant, Lsn};
 use crate::core::view::{ClusterStatus, ClusterView};
 use crate::dcs::{Dcs, DcsError, Lock};
@@ -205,16 +205,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseOutcome::None | LeaseOutcome::Unknown => self.memory.lease_valid_until,
             LeaseOutcome::Lost | LeaseOutcome::Released => None,
         };
-        match (self.settings.mode(), self.settings.dynamic.pause, self.guard) {
-            (Mode::Single, _, _) | (Mode::Cluster, Pause::Paused, _) => Authority::Given,
-            (Mode::Cluster, Pause::Running, Guard::NoDeadline) => Authority::Missing,
-            (Mode::Cluster, Pause::Running, Guard::Until(deadline)) => {
-                let stop = valid_until.map(|until| lease::stop_deadline(until, &self.settings.timing));
-                match stop.is_some_and(|stop| now < stop) && now < deadline {
-                    true => Authority::Given,
-                    false => Authority::Missing,
-                }
-            }
+        match (self.settings.mode(), self.settings.dynamic.pause) {
+            (Mode::Single, _) | (Mode::Cluster, Pause::Paused) => Authority::Given,
+            (Mode::Cluster, Pause::Running) => authority_at(now, valid_until, self.guard, &self.settings.timing),
         }
     }
 
@@ -242,5 +235,36 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             }
             flips
         });
+    }
+}
+
+/// Whether there is time left for being a primary, and PID 1 knows how much.
+fn authority_at(now: Instant, valid_until: Option<Instant>, guard: Guard, timing: &Timing) -> Authority {
+    let in_time = valid_until.is_some_and(|until| now < lease::stop_deadline(until, timing));
+    match guard {
+        Guard::Until(deadline) if in_time && now < deadline => Authority::Given,
+        Guard::Until(_) | Guard::NoDeadline => Authority::Missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_primary_needs_a_lease_with_time_left_and_a_guard_that_knows_it() {
+        let timing = Timing::default();
+        let armed = Guard::Until(at(129));
+        let given = |now, valid_until, guard| authority_at(at(now), valid_until, guard, &timing);
+        assert_eq!(given(100, Some(at(130)), armed), Authority::Given);
+        assert_eq!(given(100, None, armed), Authority::Missing);
+        assert_eq!(given(100, Some(at(130)), Guard::NoDeadline), Authority::Missing);
+        assert_eq!(given(100, Some(at(130)), Guard::Until(at(100))), Authority::Missing);
+        assert_eq!(given(126, Some(at(130)), armed), Authority::Given);
+        assert_eq!(given(127, Some(at(130)), armed), Authority::Missing, "a stop would have to begin at once");
     }
 }

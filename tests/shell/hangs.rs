@@ -7,7 +7,7 @@ use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
 use crate::failover::leader_of;
-use crate::fake::ProbeMode;
+use crate::server::ProbeMode;
 use crate::start::three;
 use crate::world::World;
 

@@ -23,7 +23,8 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use crate::fake::{FakeInstance, Server};
+use crate::fake::FakeInstance;
+use crate::server::Server;
 use crate::world::World;
 
 /// A handle of the store that the test keeps too.

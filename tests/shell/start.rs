@@ -7,8 +7,8 @@ use tamada::core::local::Guard;
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
-use crate::fake::Server;
 use crate::node::Node;
+use crate::server::Server;
 use crate::settings;
 use crate::world::World;
 

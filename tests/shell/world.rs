@@ -11,8 +11,8 @@ use tamada::core::units::{Instant, MemberName, WallTime};
 use tamada::dcs::memory::MemoryStore;
 use tokio::time::{self, sleep};
 
-use crate::fake::Server;
 use crate::node::Node;
+use crate::server::Server;
 
 /// tokio's clock, so that a paused one rules the loop too.
 #[derive(Clone, Copy)]
