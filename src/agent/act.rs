@@ -145,9 +145,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         };
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit());
-        let slots = self.slots_wanted(seen);
         tracing::info!("{job}: begun");
-        let work = Work { job: job.clone(), start_limit, stop_limit, leader, slots };
+        let work = Work { job: job.clone(), start_limit, stop_limit, leader };
         self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job));
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
     }

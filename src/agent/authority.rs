@@ -71,6 +71,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
             self.retained.inherit(started, view);
             self.slots_synced = None;
+            self.keep_slots(seen);
         }
         outcome
     }
@@ -152,9 +153,23 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 false => return,
             },
         };
+        self.tell_guard(wanted);
+    }
+
+    fn tell_guard(&mut self, wanted: Guard) {
         if wanted != self.guard {
             self.shared.init.guard(wanted);
             self.guard = wanted;
+        }
+    }
+
+    /// After the lease's validity was found to be shorter.
+    pub(super) fn shorten_guard(&mut self) {
+        let until = self.memory.lease_valid_until.map(|until| lease::guard_deadline(until, &self.settings.timing));
+        if let (Guard::Until(deadline), Some(until)) = (self.guard, until)
+            && until < deadline
+        {
+            self.tell_guard(Guard::Until(until));
         }
     }
 

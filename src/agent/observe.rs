@@ -137,7 +137,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Ok(snapshot) => {
                 match self.settings.take_in(snapshot) {
                     TimingChange::Same => {}
-                    TimingChange::Changed => self.shared.dcs.set_timing(self.settings.timing),
+                    TimingChange::Changed => self.change_timing(),
                 }
                 self.dcs_last_seen = self.shared.clock.wall();
                 self.snapshot = Some(snapshot.clone());
@@ -146,6 +146,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Err(_) => self.outage = Outage::Yes,
         }
         read
+    }
+
+    /// The store moves the lock to a lease of the new ttl, at the earliest now; a shorter one ends earlier than the one
+    /// that was renewed last.
+    fn change_timing(&mut self) {
+        let (at, timing) = (self.shared.now(), self.settings.timing);
+        let memory = std::mem::take(&mut self.memory);
+        self.memory = core::note(memory, &Event::TtlChanged { at, ttl: timing.ttl });
+        self.shorten_guard();
+        self.shared.dcs.set_timing(timing);
     }
 
     async fn probe_server(&self, limit: Duration) -> Probe {

@@ -65,20 +65,29 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             return;
         }
         let Postgres::Running(Running::Primary(_)) = &seen.local.postgres else { return };
-        let wanted = self.slots_wanted(seen);
-        if self.settings.dynamic.use_slots.is_on() && self.slots_synced.as_ref() != Some(&wanted) {
-            let shared = self.shared.clone();
-            let work = async move {
-                let synced = shared.instance.sync_slots(&wanted.members, &wanted.retain).await;
-                Report::of(synced, |()| Report::SlotsSynced(wanted))
-            };
-            self.errands.begin(Errand::SyncSlots, AtEnd::Wait, &self.shared.wake.clone(), work);
-        }
+        self.keep_slots(seen);
         if !self.roles_ensured {
             let shared = self.shared.clone();
             let work = async move { Report::of(shared.instance.ensure_roles().await, |()| Report::RolesEnsured) };
             self.errands.begin(Errand::EnsureRoles, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
+    }
+
+    /// Begun as soon as the lock is ours: the other members follow us from then on, and a receiver that finds no slot
+    /// tries again only after seconds.
+    pub(super) fn keep_slots(&mut self, seen: &Observation) {
+        let wanted = self.slots_wanted(seen);
+        let uses_slots = self.settings.mode() == Mode::Cluster && self.settings.dynamic.use_slots.is_on();
+        let runs = matches!(seen.local.postgres, Postgres::Running(_));
+        if !uses_slots || !runs || self.slots_synced.as_ref() == Some(&wanted) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let work = async move {
+            let synced = shared.instance.sync_slots(&wanted.members, &wanted.retain).await;
+            Report::of(synced, |()| Report::SlotsSynced(wanted))
+        };
+        self.errands.begin(Errand::SyncSlots, AtEnd::Wait, &self.shared.wake.clone(), work);
     }
 
     /// A slot for each other member that streams, and those that are kept for members that are away.

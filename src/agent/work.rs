@@ -3,7 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::errand::SlotSet;
 use super::shared::Shared;
 use crate::core::local::{Job, StopMode};
 use crate::core::observation::{JobProduct, JobResult};
@@ -20,12 +19,7 @@ pub(super) struct Work {
     pub(super) stop_limit: Duration,
     /// Of the leader that is rewound from.
     pub(super) leader: Option<Address>,
-    /// What a new primary keeps.
-    pub(super) slots: SlotSet,
 }
-
-/// A replica's slots are there before its receiver asks for them, or soon; a promotion does not wait for them longer.
-const SLOTS_LIMIT: Duration = Duration::from_secs(2);
 
 pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work: Work) -> JobResult {
     // What is being written into the configuration files belongs to this start already.
@@ -44,7 +38,7 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
 }
 
 async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, PostgresError> {
-    let Work { job, start_limit, stop_limit, leader, slots } = work;
+    let Work { job, start_limit, stop_limit, leader } = work;
     let progress: Progress = Arc::new(|line| tracing::info!("{line}"));
     match job {
         Job::Bootstrap => return instance.bootstrap(progress).await.map(JobProduct::Initialized),
@@ -64,21 +58,8 @@ async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, 
             return Ok(ended_at.map_or(JobProduct::Nothing, JobProduct::StoppedAt));
         }
         Job::Restart(role) => instance.restart(&role, stop_limit, start_limit).await?,
-        Job::Promote => promote(instance, start_limit, &slots).await?,
+        Job::Promote => instance.promote(start_limit).await?,
         Job::Follow(upstream) => instance.follow(&upstream).await?,
     }
     Ok(JobProduct::Nothing)
-}
-
-/// The slots come first: the other members follow us since the lock was taken, and a receiver that finds no slot tries
-/// again only after seconds.
-async fn promote<I: Instance>(instance: &I, limit: Duration, slots: &SlotSet) -> Result<(), PostgresError> {
-    let sync = tokio::time::timeout(SLOTS_LIMIT, instance.sync_slots(&slots.members, &slots.retain));
-    let (synced, promoted) = futures_util::future::join(sync, instance.promote(limit)).await;
-    match synced {
-        Ok(Ok(())) => {}
-        Ok(Err(error)) => tracing::warn!("cannot create the members' slots while promoting: {error}"),
-        Err(_) => tracing::warn!("cannot create the members' slots within {SLOTS_LIMIT:?} while promoting"),
-    }
-    promoted
 }

@@ -30,6 +30,9 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
     match event {
         Event::CheckpointDone => memory.checkpoint = AfterPromote::Done,
         Event::JobEnded(ended) => job_ended(&mut memory, ended),
+        Event::TtlChanged { at, ttl } => {
+            memory.lease_valid_until = memory.lease_valid_until.map(|until| until.min(*at + *ttl));
+        }
     }
     memory
 }

@@ -256,6 +256,11 @@ pub struct Outcome {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Event {
     JobEnded(FinishedJob),
+    /// From this moment on the lock may hang on a lease of this ttl.
+    TtlChanged {
+        at: Instant,
+        ttl: Duration,
+    },
     /// The checkpoint that was asked for is done.
     CheckpointDone,
 }

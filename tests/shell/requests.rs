@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use tamada::agent::mailbox::{
     ConfigChange, ConfigResult, ReinitializeBody, Request, RestartBody, RestartResult, SwitchoverDocument, WriteResult,
 };
+use tamada::core::local::Guard;
 use tamada::core::units::{MemberName, WallTime};
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
@@ -165,4 +166,28 @@ async fn the_cluster_is_read_anew_for_the_api() {
     assert_eq!(seen.view.members.len(), 3);
     nodes[0].fault(Fault::Unreachable);
     assert!(nodes[0].ask(Request::Cluster, SECOND).await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shorter_ttl_counts_from_the_moment_that_it_is_known() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    let merge = ConfigChange::Merge(fields(json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 1})));
+    nodes[leader].ask(|answer| Request::Config(merge, answer), SECOND).await;
+    let short = || nodes[leader].status().timing.ttl == SECOND * 5;
+    world.until("the new timers", SECOND, short).await;
+    let deadline = nodes[leader].init.guard_now();
+    let Guard::Until(deadline) = deadline else { panic!("PID 1 has a deadline") };
+    assert!(deadline < world.now() + SECOND * 5);
+    for _ in 0..100 {
+        sleep(SECOND / 5).await;
+        assert_eq!(world.leader().as_deref(), Some(nodes[leader].name));
+    }
+    let merge = ConfigChange::Merge(fields(json!({"ttl": 60, "loop_wait": 20, "retry_timeout": 20})));
+    nodes[leader].ask(|answer| Request::Config(merge, answer), SECOND).await;
+    for _ in 0..100 {
+        sleep(SECOND).await;
+        assert_eq!(world.leader().as_deref(), Some(nodes[leader].name));
+    }
 }
