@@ -29,6 +29,8 @@ pub fn installations() -> Vec<PathBuf> {
 
 /// Runs a test on each of them, in a runtime of its own.
 pub fn on_every_version<F: Future<Output = ()>>(test: impl Fn(PathBuf) -> F) {
+    // The agent's log; what a passing test logs is not shown.
+    let _ = tracing_subscriber::fmt().with_test_writer().try_init();
     for bin in installations() {
         eprintln!("with {}", bin.display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
