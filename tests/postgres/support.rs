@@ -70,8 +70,8 @@ pub fn free_port() -> u16 {
     listener.local_addr().expect("bound").port()
 }
 
-/// Awkward for every place that a password passes through.
-pub const PASSWORD: &str = r#"p:a\s's"w %40@ö=?#&,{}[]|;$`!"#;
+/// Every printable character of ASCII and one beyond: awkward for each place that a password passes through.
+pub const PASSWORD: &str = r##"!"#$%&'()*+,-./0:;<=>?@AZ [\]^_`az{|}~ö"##;
 
 impl Node {
     pub fn new(name: &str, bin: &Path) -> Self {
