@@ -8,6 +8,8 @@ mod checks;
 mod control;
 #[path = "api/ctl.rs"]
 mod ctl;
+#[path = "support/etcd.rs"]
+mod etcd;
 // Unit tests of the library use more of it than is used here.
 #[allow(dead_code)]
 #[path = "api/fixture.rs"]

@@ -7,6 +7,8 @@ mod certs;
 mod etcd;
 #[path = "dcs_etcd/faults.rs"]
 mod faults;
+#[path = "dcs_etcd/limits.rs"]
+mod limits;
 #[path = "dcs_etcd/security.rs"]
 mod security;
 #[path = "dcs_etcd/traffic.rs"]
@@ -18,6 +20,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use tamada::config::EtcdConfig;
 use tamada::core::policy::Timing;
+use tamada::core::units::Lsn;
+use tamada::core::view::ClusterStatus;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
@@ -40,6 +44,10 @@ fn member(config: &EtcdConfig, name: &str) -> EtcdDcs {
 
 fn record() -> Value {
     json!({"state": "running", "role": "replica", "version": "4.1.5", "tamada": "0"})
+}
+
+fn status(optime: u64) -> ClusterStatus {
+    ClusterStatus { optime: Some(Lsn(optime)), ..ClusterStatus::default() }
 }
 
 /// Wait, for a bounded time, until it is so.

@@ -8,3 +8,18 @@ mod support;
 
 #[path = "postgres/lifecycle.rs"]
 mod lifecycle;
+
+#[path = "postgres/crash.rs"]
+mod crash;
+
+#[path = "postgres/clone.rs"]
+mod clone;
+
+#[path = "postgres/rewind.rs"]
+mod rewind;
+
+#[path = "postgres/takeover.rs"]
+mod takeover;
+
+#[path = "postgres/settings.rs"]
+mod settings;

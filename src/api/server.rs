@@ -130,13 +130,13 @@ impl Server {
 
     /// Accept until `stop` is used or dropped, then drain.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        let (draining, drained) = watch::channel(());
+        let (draining, _) = watch::channel(());
         loop {
             tokio::select! {
                 _ = &mut stop => break,
                 Ok(()) = self.rest.changed() => self.reload().await,
-                (permit, accepted) = accept(&self.listener, &self.connections) => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, peer, permit, drained.clone()),
+                (permit, accepted) = accept(&self.listener, &self.connections, &draining) => match accepted {
+                    Ok((stream, peer)) => self.serve(stream, peer, permit, draining.subscribe()),
                     Err(cause) => {
                         // Usually a lack of file descriptors, which others give back.
                         warn!("cannot accept a connection to the REST API: {cause}");
@@ -147,7 +147,6 @@ impl Server {
         }
         drop(self.listener);
         drop(draining);
-        drop(drained);
         let all = self.connections.acquire_many(CONNECTIONS_MAX as u32);
         if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
             info!("the REST API ends with requests unanswered");
@@ -194,15 +193,24 @@ impl Server {
     }
 }
 
+/// The next connection. When all places are taken, those that idle or have sent nothing yet give theirs up, so that
+/// silent clients cannot keep a load balancer's checks out.
 async fn accept(
     listener: &TcpListener,
     connections: &Arc<Semaphore>,
+    draining: &watch::Sender<()>,
 ) -> (OwnedSemaphorePermit, io::Result<(TcpStream, SocketAddr)>) {
-    let permit = connections.clone().acquire_owned().await.expect("the semaphore is never closed");
+    let permit = match connections.clone().try_acquire_owned() {
+        Ok(permit) => permit,
+        Err(_) => {
+            draining.send_replace(());
+            connections.clone().acquire_owned().await.expect("the semaphore is never closed")
+        }
+    };
     (permit, listener.accept().await)
 }
 
-/// One connection, until either side closes it.
+/// One connection, until either side closes it or it is asked to give its place up.
 async fn exchange<S>(stream: S, service: Service, mut drained: watch::Receiver<()>)
 where
     S: AsyncRead + AsyncWrite + Unpin,

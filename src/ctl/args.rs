@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Look after a cluster: each command asks the members' REST API.
 #[derive(Debug, Parser)]
-#[command(name = "tamada", bin_name = "tamada", disable_version_flag = true)]
+#[command(name = "tamada", bin_name = "tamada", no_binary_name = true, disable_version_flag = true)]
 pub struct Arguments {
     /// A YAML file (or a folder of them) with settings; variables win over it.
     #[arg(short = 'c', long = "config-file", global = true, value_name = "FILE")]
@@ -39,9 +39,12 @@ pub enum Command {
     /// Look at the configuration.
     #[command(subcommand)]
     Config(ConfigCommand),
+    /// The same as `config show`.
+    #[command(hide = true)]
+    ShowConfig,
     /// Take a scheduled switchover or restart back.
     #[command(subcommand)]
-    Cancel(Cancel),
+    Flush(Flush),
     /// Show which timelines the cluster has left, and why.
     History {
         #[arg(short, long, value_enum, default_value = "pretty")]
@@ -162,7 +165,7 @@ pub enum ConfigCommand {
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Cancel {
+pub enum Flush {
     /// Take the scheduled switchover back.
     Switchover,
     /// Take scheduled restarts back.

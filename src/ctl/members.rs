@@ -5,8 +5,8 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::Value;
 
-use super::CtlError;
 use super::settings::Settings;
+use super::{CtlError, store};
 use crate::api::types::{ClusterDocument, MemberDocument};
 use crate::config::HostPort;
 use crate::http::{Answer, Caller, Client, endpoint};
@@ -26,13 +26,20 @@ pub struct Members {
 }
 
 impl Members {
-    /// Asks our own member for the cluster.
+    /// Asks our own member for the cluster; without an answer, the DCS.
     pub async fn find(settings: &Settings) -> Result<Self, CtlError> {
         let itself = settings.client(Caller::Itself)?;
         let others = settings.client(Caller::Operator)?;
         let own_url = settings.own_url();
         let (cluster, system_id) = tokio::join!(read_cluster(&itself, &own_url), read_system_id(&itself, &own_url));
-        Ok(Members { cluster: cluster?, system_id, own_url, itself, others })
+        let (cluster, system_id) = match cluster {
+            Ok(cluster) => (cluster, system_id),
+            Err(own) => store::read(&settings.config).await.map_err(|store| {
+                let both = format!("the member in this container cannot describe the cluster: {own}\n{store}");
+                CtlError::Unreachable(both)
+            })?,
+        };
+        Ok(Members { cluster, system_id, own_url, itself, others })
     }
 
     pub fn leader(&self) -> Option<&MemberDocument> {
@@ -89,15 +96,12 @@ impl Members {
     }
 }
 
-async fn read_cluster(itself: &Client, own_url: &str) -> Result<ClusterDocument, CtlError> {
-    let url = endpoint(own_url, "/cluster");
-    let unreachable = |cause: &dyn std::fmt::Display| {
-        CtlError::Unreachable(format!("the member in this container cannot describe the cluster: {cause}"))
-    };
-    let answer = itself.send(Method::GET, &url, None, READ_LIMIT).await.map_err(|cause| unreachable(&cause))?;
+async fn read_cluster(itself: &Client, own_url: &str) -> Result<ClusterDocument, String> {
+    let answer = itself.send(Method::GET, &endpoint(own_url, "/cluster"), None, READ_LIMIT).await;
+    let answer = answer.map_err(|cause| cause.to_string())?;
     match answer.code {
-        200 => serde_json::from_slice(&answer.body).map_err(|cause| unreachable(&cause)),
-        _ => Err(unreachable(&answer.text())),
+        200 => serde_json::from_slice(&answer.body).map_err(|cause| cause.to_string()),
+        _ => Err(answer.text()),
     }
 }
 

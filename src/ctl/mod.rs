@@ -13,6 +13,7 @@ mod members;
 mod prompt;
 mod restarts;
 mod settings;
+mod store;
 mod table;
 mod yaml;
 
@@ -20,7 +21,7 @@ use std::ffi::OsString;
 
 use clap::Parser;
 
-use self::args::{Arguments, Command};
+use self::args::{Arguments, Command, ConfigCommand};
 use crate::config::ConfigErrors;
 use crate::core::REFERENCE_VERSION;
 use crate::http::HttpError;
@@ -58,7 +59,7 @@ impl CtlError {
     }
 }
 
-/// Carries out what the arguments (the program's name first) say; the process' exit code.
+/// Carries out what the arguments, the command's name first, say; the process' exit code.
 pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> u8 {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
@@ -95,8 +96,9 @@ async fn carry_out(arguments: Arguments, environment: Vec<(OsString, OsString)>)
         Command::Reinit(options) => restarts::reinitialize(&load()?, &options).await,
         Command::Pause(options) => configuration::pause(&load()?, options.wait.into()).await,
         Command::Resume(options) => configuration::resume(&load()?, options.wait.into()).await,
+        Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show).await,
         Command::Config(command) => configuration::run(&load()?, command).await,
-        Command::Cancel(command) => restarts::cancel(&load()?, command).await,
+        Command::Flush(what) => restarts::flush(&load()?, what).await,
         Command::History { format } => history::run(&load()?, format).await,
     }
 }

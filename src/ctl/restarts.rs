@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Map, Value, json};
 
-use super::args::{Cancel, OnMembers, Reinit, Restart};
+use super::args::{Flush, OnMembers, Reinit, Restart};
 use super::members::Members;
 use super::prompt::{Ask, confirm, is_yes, print};
 use super::settings::{self, Settings};
@@ -132,10 +132,10 @@ async fn wait_for_clones(members: &Members, mut cloning: Vec<&MemberDocument>) -
     tokio::time::timeout(CLONE_LIMIT, waiting).await.map_err(late)
 }
 
-pub async fn cancel(settings: &Settings, what: Cancel) -> Result<(), CtlError> {
+pub async fn flush(settings: &Settings, what: Flush) -> Result<(), CtlError> {
     let members = Members::find(settings).await?;
     match what {
-        Cancel::Switchover => {
+        Flush::Switchover => {
             let answer = members.ask_first(members.leader(), Method::DELETE, "/switchover", None, SHORT_LIMIT).await?;
             match answer.code {
                 200 => print("Success: scheduled switchover deleted"),
@@ -144,7 +144,7 @@ pub async fn cancel(settings: &Settings, what: Cancel) -> Result<(), CtlError> {
             }
             Ok(())
         }
-        Cancel::Restart { members: names } => {
+        Flush::Restart { members: names } => {
             let chosen = choose(&members, &names)?;
             let mut results = Results::default();
             for member in chosen {

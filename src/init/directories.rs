@@ -45,8 +45,6 @@ pub(super) fn prepare(environment: &Environment, owner: Owner, log: &mut Log) {
     // As in the official image: any --user may put its socket there, nobody may remove another's.
     let sockets = Path::new("/var/run/postgresql");
     attempt("prepare the directory of the sockets", sockets, directory(sockets, 0o3777, owner));
-    let private = Path::new("/run/tamada");
-    attempt("prepare", private, directory(private, 0o700, owner));
     let Some(data) = data_dir(environment) else { return };
     attempt("prepare the volume of", &data, volume(&data, owner));
     attempt("prepare the data directory", &data, data_directory(&data, owner));

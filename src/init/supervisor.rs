@@ -21,11 +21,11 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 
 use super::fence::{Fence, Place};
 use super::hand::Hand;
-use super::log::{Level, Log};
+use super::log::{Format, Level, Log, Style};
 use super::outbox::{Outbox, Sent};
 use super::state::{AgentEnd, Due, Postmaster, State, Way};
 use super::sys::{self, Ended, Identity, Program};
-use super::{AGENT, FATAL, memory, prepare};
+use super::{AGENT, FATAL, HAND_OVER, memory, prepare};
 use crate::wire::{TO_INIT_LEN, ToInit};
 
 /// So much is taken in at once before the deadline is looked at again.
@@ -37,7 +37,11 @@ pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
     let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
     let hand = arguments.nth(1).and_then(|word| word.to_str()?.parse::<Hand>().ok());
-    let Some(hand) = hand else { return super::CONFIGURATION };
+    let Some(hand) = hand else {
+        let style = Style { format: Format::Plain, level: Level::Info };
+        Log::new(style).write(Level::Error, format_args!("the command {HAND_OVER} is for PID 1's own use"));
+        return super::CONFIGURATION;
+    };
     let mut log = Log::new(hand.style);
     match Supervisor::new(hand, name, arguments, &mut log) {
         Ok(mut supervisor) => {

@@ -14,7 +14,6 @@ use super::programs::Run;
 use super::staging::Staging;
 use super::{PostgresError, Progress, files};
 use crate::core::local::CloneSource;
-use crate::core::view::Address;
 
 /// How long the source may take to its first bytes: it does a checkpoint first.
 const FIRST_BYTES: Duration = Duration::from_secs(300);
@@ -86,54 +85,8 @@ impl LocalPostgres {
         let mut run = self.program("pg_basebackup").in_c_locale().env("PGPASSFILE", passfile);
         run = run.arg("--pgdata").arg(staging.new_dir()).args(["-X", "stream", "--checkpoint=fast", "--progress"]);
         run = run.arg("--no-password").arg(format!("--dbname={conninfo}"));
-        run = self.outside_places(run, &source.address, staging).await?.args(&config.postgres.basebackup);
+        run = run.args(self.copy_options(&source.address, staging).await?);
         self.watch(run, source, staging, progress).await
-    }
-
-    /// Folders outside the data directory that the copy needs at places where the old data have something.
-    async fn outside_places(
-        &self,
-        mut run: Run,
-        source: &Address,
-        staging: &mut Staging,
-    ) -> Result<Run, PostgresError> {
-        let failed = |target: &Path| {
-            let attempted = format!("prepare a place for {}", target.display());
-            move |cause: std::io::Error| PostgresError::failed(attempted, cause)
-        };
-        let options = self.config().postgres.basebackup.clone();
-        if !options.iter().any(|option| option.starts_with("--waldir") || option.starts_with("--xlogdir")) {
-            let wal = std::fs::read_link(self.data_dir.join("pg_wal")).ok().filter(|wal| wal.is_absolute());
-            if let Some(wal) = wal {
-                let place = staging.also(&wal).map_err(failed(&wal))?;
-                run = run.arg(format!("--waldir={}", place.display()));
-            }
-        }
-        let mapped = options.iter().any(|option| option.starts_with("--tablespace-mapping"));
-        for location in if mapped { Vec::new() } else { self.tablespaces_of(source).await } {
-            let occupied = location.read_dir().is_ok_and(|mut entries| entries.next().is_some());
-            if occupied {
-                let place = staging.also(&location).map_err(failed(&location))?;
-                let escape = |path: &Path| path.to_string_lossy().replace('=', "\\=");
-                run = run.arg(format!("--tablespace-mapping={}={}", escape(&location), escape(&place)));
-            }
-        }
-        Ok(run)
-    }
-
-    /// Where the source's tablespaces are. Unknown where no ordinary session is allowed: pg_basebackup will tell.
-    async fn tablespaces_of(&self, source: &Address) -> Vec<PathBuf> {
-        let config = self.config();
-        let sql =
-            "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
-        for credentials in [&config.postgres.replication, &config.postgres.superuser] {
-            let Ok(session) = self.connect_to(source, credentials).await else { continue };
-            if let Ok(rows) = session.rows(sql).await {
-                let locations = rows.iter().filter_map(|row| row.get(0)).filter(|location| location.starts_with('/'));
-                return locations.map(PathBuf::from).collect();
-            }
-        }
-        Vec::new()
     }
 
     /// Runs the program with an eye on its progress: the first bytes prove the source.

@@ -19,6 +19,7 @@ mod kernel;
 mod layout;
 mod local;
 pub mod pidfile;
+mod places;
 mod postmaster;
 mod probe;
 mod process;

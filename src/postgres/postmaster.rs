@@ -70,12 +70,11 @@ impl ServerProcesses {
         }
     }
 
-    /// A process that `postmaster.pid` names although it is not this server's: numbers repeat after a container's
-    /// restart.
-    fn impostor(&self) -> Option<i32> {
+    /// The number in `postmaster.pid`, if some process has it although no postmaster of ours runs: numbers repeat after
+    /// a container's restart, and a zombie that nobody has reaped yet keeps its own.
+    fn taken_number(&self) -> Option<i32> {
         let file = read_postmaster_file(&self.data_dir)?;
-        let process = Process::open(file.pid)?;
-        (!self.is_postmaster(&file)).then(|| process.pid())
+        process::parent(file.pid).map(|_| file.pid)
     }
 
     /// Processes of a server whose postmaster is gone. A busy one goes on, and may even commit, until its query ends.
@@ -142,8 +141,8 @@ impl ServerProcesses {
     ) -> Result<Process, PostgresError> {
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(env.iter().map(|(key, value)| (key, value)));
-        if let Some(pid) = self.impostor() {
-            // PostgreSQL takes a lock file with this number for its own.
+        if let Some(pid) = self.taken_number() {
+            // PostgreSQL takes a lock file with this number for its own former one.
             command.env("PG_GRANDPARENT_PID", pid.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
@@ -154,7 +153,13 @@ impl ServerProcesses {
         let pid = child.id().and_then(|pid| i32::try_from(pid).ok());
         let process = pid.and_then(Process::open);
         // Somebody must reap it; when it is not our child any more, PID 1 does.
-        tokio::spawn(async move { child.wait().await });
+        tokio::spawn(async move {
+            match child.wait().await {
+                Ok(status) if status.success() => tracing::debug!("PostgreSQL has ended"),
+                Ok(status) => tracing::warn!("PostgreSQL ended with {status}"),
+                Err(error) => tracing::warn!("cannot wait for PostgreSQL: {error}"),
+            }
+        });
         process.ok_or_else(|| PostgresError::failed(&attempted, "it ended at once; its log says why"))
     }
 }

@@ -19,6 +19,8 @@ use super::process::real_path;
 
 const INSIDE: &str = ".tamada-clone";
 const JOURNAL: &str = "journal";
+/// All that a staging place ever holds, in the order of removal.
+const OURS: [&str; 4] = ["new", "old", "journal.tmp", JOURNAL];
 /// In a data directory whose first start or roles are not done yet.
 pub(super) const BOOTSTRAP_MARK: &str = "tamada.bootstrap";
 
@@ -70,6 +72,16 @@ impl Item {
 
     fn old_dir(&self) -> PathBuf {
         self.work().join("old")
+    }
+
+    /// The journal last: until then all of it can be done again. Anything that is not ours keeps the folder.
+    fn remove_work(&self) -> io::Result<()> {
+        let work = self.work();
+        OURS.iter().try_for_each(|name| remove_tree(&work.join(name)))?;
+        match fs::remove_dir(&work) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+            Ok(()) | Err(_) => Ok(()),
+        }
     }
 
     /// May be done again after it was cut short.
@@ -150,7 +162,7 @@ impl Staging {
     /// Replaces a folder outside too: returns where its new content is to be made.
     pub(super) fn also(&mut self, target: &Path) -> io::Result<PathBuf> {
         let item = Item::of(target);
-        remove_tree(&item.work())?;
+        item.remove_work()?;
         self.journal.items.push(item.clone());
         self.write()?;
         make_dir(&item.work())?;
@@ -208,13 +220,8 @@ impl Staging {
     /// Removes the old data and the staging places.
     pub(super) fn clean(self) -> io::Result<()> {
         self.journal.dropped.iter().try_for_each(|folder| remove_content_of(folder))?;
-        self.journal.items.iter().skip(1).try_for_each(|item| remove_tree(&item.work()))?;
-        let work = self.data().work();
-        for name in ["old", "new"] {
-            remove_tree(&work.join(name))?;
-        }
-        files::remove_if_there(&work.join(JOURNAL))?;
-        remove_tree(&work)
+        self.journal.items.iter().skip(1).try_for_each(Item::remove_work)?;
+        self.data().remove_work()
     }
 
     /// Removes what was made so far. What its links lead to was empty before, or it would not have been used.
@@ -280,10 +287,11 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
     let Some(journal) = journal_of(data_dir) else {
         // Without a journal these hold nothing that anybody waits for.
         let target = real_path(data_dir);
-        remove_tree(&Item { target: target.clone(), layout: Layout::Inside }.work())?;
-        let beside = Item { target, layout: Layout::Beside };
-        if is_staging_place(&beside.work()) {
-            remove_tree(&beside.work())?;
+        for layout in [Layout::Inside, Layout::Beside] {
+            let item = Item { target: target.clone(), layout };
+            if is_staging_place(&item.work()) {
+                item.remove_work()?;
+            }
         }
         return Ok(Settled::Nothing);
     };
@@ -304,7 +312,7 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
 
 /// Nothing but what a staging place holds: somebody's own folder of that name stays.
 fn is_staging_place(dir: &Path) -> bool {
-    content(dir).is_ok_and(|names| names.iter().all(|name| name == "new" || name == "old" || name == "journal.tmp"))
+    content(dir).is_ok_and(|names| names.iter().all(|name| OURS.iter().any(|ours| name == ours)))
 }
 
 /// Empties a data directory and the folders outside that belong to it. The directory itself stays.
@@ -332,7 +340,9 @@ fn layout_of(target: &Path) -> Layout {
     let holds_hidden = fs::read_dir(target).is_ok_and(|entries| {
         entries.flatten().any(|entry| is_ignored(&entry.file_name()) && entry.file_name() != INSIDE)
     });
-    match is_mount_point(target) || holds_hidden || !files::is_writable(parent) {
+    let beside = Item { target: target.to_owned(), layout: Layout::Beside }.work();
+    let taken = beside.exists() && !is_staging_place(&beside);
+    match is_mount_point(target) || holds_hidden || taken || !files::is_writable(parent) {
         true => Layout::Inside,
         false => Layout::Beside,
     }
@@ -384,3 +394,6 @@ fn remove_tree(path: &Path) -> io::Result<()> {
         Ok(()) | Err(_) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests;

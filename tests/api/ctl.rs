@@ -6,18 +6,23 @@ use std::net::SocketAddr;
 use serde_json::{Value, json};
 use tamada::agent::mailbox::{ConfigChange, ConfigResult, Request, RestartResult};
 use tamada::agent::status::{ClusterStatusDocuments, Status};
+use tamada::core::policy::Timing;
 use tamada::core::view::{Holder, Leader, MemberState};
+use tamada::dcs::codec::base_path;
+use tamada::dcs::etcd::EtcdDcs;
+use tamada::dcs::{Content, Dcs, Expect, Key};
 use tokio::task::JoinHandle;
 
+use super::etcd::Etcd;
 use super::fixture;
-use super::server::Harness;
+use super::server::{Harness, LIMIT};
 
-fn environment(address: SocketAddr) -> Vec<(OsString, OsString)> {
+fn environment(address: SocketAddr, etcd: &str) -> Vec<(OsString, OsString)> {
     let listen = address.to_string();
     let variables = [
         ("PATRONI_SCOPE", "demo"),
         ("PATRONI_NAME", "n0"),
-        ("PATRONI_ETCD3_HOSTS", "127.0.0.1:1"),
+        ("PATRONI_ETCD3_HOSTS", etcd),
         ("PATRONI_SUPERUSER_PASSWORD", "super"),
         ("PATRONI_REPLICATION_PASSWORD", "replication"),
         ("PATRONI_RESTAPI_LISTEN", &listen),
@@ -26,10 +31,15 @@ fn environment(address: SocketAddr) -> Vec<(OsString, OsString)> {
     variables.map(|(name, value)| (name.into(), value.into())).to_vec()
 }
 
-/// Runs `tamada …` beside the member that listens there.
+/// Runs `tamada …` beside the member that listens there; etcd does not answer.
 fn tamada(address: SocketAddr, arguments: &str) -> JoinHandle<u8> {
-    let arguments = ["tamada"].into_iter().chain(arguments.split_whitespace()).map(OsString::from).collect();
-    tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment(address)))
+    tamada_with_etcd(address, "127.0.0.1:1", arguments)
+}
+
+fn tamada_with_etcd(address: SocketAddr, etcd: &str, arguments: &str) -> JoinHandle<u8> {
+    let arguments = arguments.split_whitespace().map(OsString::from).collect();
+    let environment = environment(address, etcd);
+    tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment))
 }
 
 /// The cluster with all members behind this API.
@@ -63,7 +73,7 @@ fn led_by(name: &str, address: SocketAddr) -> Status {
 #[tokio::test]
 async fn usage_configuration_and_reachability_have_their_own_codes() {
     let address = nowhere();
-    for (arguments, code) in [
+    let cases = [
         ("version", 0),
         ("--help", 0),
         ("config check", 0),
@@ -74,11 +84,13 @@ async fn usage_configuration_and_reachability_have_their_own_codes() {
         ("list", 69),
         ("switchover --force", 69),
         ("health", 1),
-    ] {
-        assert_eq!(tamada(address, arguments).await.expect("joined"), code, "{arguments}");
+    ];
+    let running = cases.map(|(arguments, code)| (arguments, code, tamada(address, arguments)));
+    for (arguments, code, ended) in running {
+        assert_eq!(ended.await.expect("joined"), code, "{arguments}");
     }
     let wrong = vec![("PATRONI_TTL".into(), "soon".into())];
-    let check = vec!["tamada".into(), "config".into(), "check".into()];
+    let check = vec!["config".into(), "check".into()];
     let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, wrong)).await;
     assert_eq!(code.expect("joined"), 64);
 }
@@ -106,6 +118,20 @@ async fn list_works_in_every_format() {
     let Request::Cluster(answer) = harness.asked().await else { panic!("a reading expected") };
     assert!(answer.send(None).is_ok());
     assert_eq!(listing.await.expect("joined"), 69, "the DCS does not answer");
+}
+
+#[tokio::test]
+async fn without_a_member_beside_it_the_store_is_asked() {
+    let etcd = Etcd::start();
+    let endpoint = etcd.endpoints().remove(0);
+    let store = EtcdDcs::observer(&etcd.config(), &base_path("service", "demo"), Timing::default()).expect("a store");
+    let request = Content::Json(json!({"leader": "n0", "scheduled_at": "2130-01-01T00:00:00+02:00"}));
+    store.replace(Key::Failover, request, Expect::Anything, LIMIT).await.expect("written");
+    let hosts = format!("{}:{}", endpoint.host, endpoint.port);
+    for (arguments, code) in [("list", 0), ("switchover --force", 1)] {
+        let ended = tamada_with_etcd(nowhere(), &hosts, arguments);
+        assert_eq!(ended.await.expect("joined"), code, "{arguments}");
+    }
 }
 
 #[tokio::test]

@@ -13,6 +13,9 @@ use nix::unistd::Pid;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// The name of the copy of this executable that the parts run from.
+const PROGRAM: &str = "tamada-test";
+
 /// Whether PID 1 is PID 1.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Namespace {
@@ -25,6 +28,7 @@ pub struct World {
     /// PID 1 as the host sees it.
     pub init: i32,
     pub folder: tempfile::TempDir,
+    namespace: Namespace,
 }
 
 impl Drop for World {
@@ -35,6 +39,13 @@ impl Drop for World {
         }
         let _ = self.outer.kill();
         let _ = self.outer.wait();
+        // What a PID 1 that failed its test has let go.
+        for pid in self.read("tree").split_whitespace().filter(|_| self.namespace == Namespace::Shared) {
+            let ours = fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| line.contains(PROGRAM));
+            if let Some(pid) = pid.parse().ok().filter(|_| ours) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+        }
     }
 }
 
@@ -97,7 +108,7 @@ impl Setup {
             Namespace::Shared => outer_pid,
             Namespace::Own => eventually("PID 1 to be there", || children(outer_pid).first().copied()),
         };
-        World { outer, init, folder: self.folder }
+        World { outer, init, folder: self.folder, namespace: self.namespace }
     }
 }
 
@@ -243,7 +254,7 @@ fn executable() -> &'static PathBuf {
     let (_, path) = COPY.get_or_init(|| {
         let folder = tempfile::Builder::new().prefix("tamada-init-").tempdir().expect("/tmp is writable");
         fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("ours");
-        let path = folder.path().join("tamada-test");
+        let path = folder.path().join(PROGRAM);
         fs::copy(std::env::current_exe().expect("mounted /proc"), &path).expect("room in /tmp");
         (folder, path)
     });

@@ -1,0 +1,101 @@
+//! Folders outside a data directory that a copy needs: the WAL's and the tablespaces'.
+//!
+//! Where the old data have something at such a place, the copy's is made in a staging place of its own and takes the
+//! old one's place together with the data directory. A folder that our old data do not point to is never touched:
+//! pg_basebackup refuses it unless it is empty.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::PostgresError;
+use super::local::LocalPostgres;
+use super::staging::{Staging, outside_folders};
+use crate::core::view::Address;
+
+impl LocalPostgres {
+    /// The user's options of pg_basebackup, changed so that no folder of the old data is in the way.
+    pub(super) async fn copy_options(
+        &self,
+        source: &Address,
+        staging: &mut Staging,
+    ) -> Result<Vec<String>, PostgresError> {
+        let mut options = self.config().postgres.basebackup.clone();
+        let ours = outside_folders(&self.data_dir);
+        let mut stage = |target: &Path| {
+            let place = staging.also(target);
+            place.map_err(|cause| PostgresError::failed(format!("prepare a place for {}", target.display()), cause))
+        };
+        let old_wal = std::fs::read_link(self.data_dir.join("pg_wal")).ok().filter(|wal| wal.is_absolute());
+        if let Some(wal) = wal_dir(&options).or(old_wal).filter(|wal| ours.contains(wal)) {
+            options.retain(|option| !is_wal_dir(option));
+            options.push(format!("--waldir={}", stage(&wal)?.display()));
+        }
+        if ours.is_empty() {
+            return Ok(options);
+        }
+        let mappings = tablespace_mappings(&options);
+        for location in self.tablespaces_of(source).await {
+            let target = mappings.get(&location).unwrap_or(&location);
+            if ours.contains(target) {
+                let mapping = format!("--tablespace-mapping={}={}", escaped(&location), escaped(&stage(target)?));
+                // The first of several mappings of one place counts.
+                options.insert(0, mapping);
+            }
+        }
+        Ok(options)
+    }
+
+    /// Where the source's tablespaces are. Unknown where no ordinary session is allowed: pg_basebackup will tell.
+    async fn tablespaces_of(&self, source: &Address) -> Vec<PathBuf> {
+        let config = self.config();
+        let sql =
+            "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
+        for credentials in [&config.postgres.replication, &config.postgres.superuser] {
+            let Ok(session) = self.connect_to(source, credentials).await else { continue };
+            if let Ok(rows) = session.rows(sql).await {
+                let locations = rows.iter().filter_map(|row| row.get(0)).filter(|location| location.starts_with('/'));
+                return locations.map(PathBuf::from).collect();
+            }
+        }
+        Vec::new()
+    }
+}
+
+fn is_wal_dir(option: &str) -> bool {
+    option.starts_with("--waldir=")
+}
+
+fn wal_dir(options: &[String]) -> Option<PathBuf> {
+    options.iter().rev().find_map(|option| option.strip_prefix("--waldir=")).map(PathBuf::from)
+}
+
+/// `--tablespace-mapping=OLD=NEW`; an equals sign in a path has a backslash before it.
+fn tablespace_mappings(options: &[String]) -> BTreeMap<PathBuf, PathBuf> {
+    let mut mappings = BTreeMap::new();
+    for mapping in options.iter().filter_map(|option| option.strip_prefix("--tablespace-mapping=")) {
+        let split = mapping.match_indices('=').find(|(at, _)| !mapping[..*at].ends_with('\\'));
+        if let Some((at, _)) = split {
+            let path = |text: &str| PathBuf::from(text.replace("\\=", "="));
+            mappings.entry(path(&mapping[..at])).or_insert_with(|| path(&mapping[at + 1..]));
+        }
+    }
+    mappings
+}
+
+fn escaped(path: &Path) -> String {
+    path.to_string_lossy().replace('=', "\\=")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_read_as_pg_basebackup_reads_them() {
+        let options = ["--max-rate=1M", r"--tablespace-mapping=/a\=b=/c", "--tablespace-mapping=/d=/e"];
+        let mappings = tablespace_mappings(&options.map(str::to_owned));
+        let expected = [("/a=b", "/c"), ("/d", "/e")];
+        assert_eq!(mappings, expected.map(|(old, new)| (PathBuf::from(old), PathBuf::from(new))).into());
+        assert_eq!(escaped(Path::new("/a=b")), r"/a\=b");
+    }
+}

@@ -1,0 +1,135 @@
+//! What is left when a postmaster or an agent dies, and what a new agent makes of it.
+
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tamada::core::local::{LastRole, Postgres, Running, StartAs, StopMode};
+use tamada::postgres::Instance;
+
+use crate::support::{LIMIT, Node, PASSWORD, eventually, on_every_version, processes_in};
+
+/// A client whose query keeps its backend busy without ever looking up.
+fn busy_client(node: &Node) -> Child {
+    let port = node.config.postgres.port.to_string();
+    Command::new("/usr/bin/psql")
+        .args(["-X", "-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", "postgres"])
+        .args(["-c", "SELECT count(*) FROM generate_series(1, 1000000000000)"])
+        .env("PGPASSWORD", PASSWORD)
+        .stdout(Stdio::null())
+        .stderr(Stdio::null())
+        .spawn()
+        .expect("psql")
+}
+
+async fn postmaster(node: &Node) -> Pid {
+    Pid::from_raw(node.probe().await.facts.postmaster_pid.expect("runs"))
+}
+
+#[test]
+fn a_busy_backend_that_outlives_its_postmaster_is_killed_before_the_next_start() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        let mut client = busy_client(&node);
+        eventually("the query runs", async || {
+            node.sql("SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%generate_series(1, 1%' AND pid <> pg_backend_pid()")
+                == "1"
+        })
+        .await;
+        let before = postmaster(&node).await;
+        kill(before, Signal::SIGKILL).expect("killed");
+        node.postgres.wait_exit().await;
+        assert_eq!(node.probe().await.postgres, Postgres::Stopped);
+        assert_eq!(processes_in(node.data_dir()), Vec::<i32>::new(), "nothing of the server is left");
+        client.wait().expect("psql ends");
+        node.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        assert_ne!(postmaster(&node).await, before);
+        assert_eq!(node.sql("SELECT 1"), "1");
+    });
+}
+
+#[test]
+fn a_new_agent_adopts_the_running_server_and_watches_it() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        let before = postmaster(&node).await;
+        let node = node.with_new_agent();
+        node.configure().await;
+        let probe = node.probe().await;
+        assert_eq!(probe.facts.postmaster_pid, Some(before.as_raw()));
+        assert!(matches!(probe.postgres, Postgres::Running(Running::Primary(_))));
+        let exit = node.postgres.wait_exit();
+        tokio::pin!(exit);
+        assert!(tokio::time::timeout(Duration::from_millis(50), &mut exit).await.is_err());
+        kill(before, Signal::SIGKILL).expect("killed");
+        tokio::time::timeout(Duration::from_secs(5), exit).await.expect("told of the end");
+    });
+}
+
+#[test]
+fn a_lock_file_that_names_somebody_elses_process_is_no_hindrance_and_stays() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        node.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        let own = std::process::id();
+        let data = node.data_dir().to_owned();
+        let stale = format!("{own}\n{}\n1700000000\n5432\n\n\n\nready   \n", data.display());
+        std::fs::write(data.join("postmaster.pid"), &stale).expect("written");
+        let node = node.with_new_agent();
+        node.configure().await;
+        assert_eq!(node.probe().await.postgres, Postgres::Stopped);
+        let untouched = std::fs::read_to_string(data.join("postmaster.pid")).expect("still there");
+        assert_eq!(untouched, stale);
+        node.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        assert_ne!(postmaster(&node).await.as_raw(), own as i32);
+    });
+}
+
+#[test]
+fn a_frozen_server_is_unresponsive_in_its_last_role_and_can_be_stopped() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        node.probe().await;
+        for pid in processes_in(node.data_dir()) {
+            kill(Pid::from_raw(pid), Signal::SIGSTOP).expect("stopped");
+        }
+        let began = Instant::now();
+        let probe = node.postgres.probe(Duration::from_millis(300)).await;
+        assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+        assert!(
+            matches!(probe.postgres, Postgres::Unresponsive { role: LastRole::Primary, .. }),
+            "{:?}",
+            probe.postgres
+        );
+        let stopped = node.postgres.stop(StopMode::Fast, Duration::from_millis(300)).await.expect("stopped");
+        assert_eq!(stopped, None, "that was not clean");
+        assert_eq!(processes_in(node.data_dir()), Vec::<i32>::new());
+    });
+}
+
+#[test]
+fn a_bootstrap_that_was_cut_short_is_removed_and_begun_anew() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.configure().await;
+        let mark = node.data_dir().join("tamada.bootstrap");
+        let bootstrap = node.postgres.bootstrap(crate::support::progress());
+        tokio::select! {
+            result = bootstrap => panic!("it was to be cut short: {result:?}"),
+            () = eventually("the cluster is in place", async || mark.exists()) => (),
+        }
+        let node = node.with_new_agent();
+        node.configure().await;
+        let probe = node.probe().await;
+        assert_eq!((probe.data, probe.postgres), (tamada::core::local::DataDir::Empty, Postgres::Stopped));
+        assert_eq!(processes_in(node.data_dir()), Vec::<i32>::new());
+        node.postgres.bootstrap(crate::support::progress()).await.expect("bootstrapped");
+        assert!(!mark.exists());
+        assert_eq!(node.psql("replicator", "SELECT 1").0, true);
+    });
+}

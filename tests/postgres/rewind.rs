@@ -1,0 +1,119 @@
+//! Former primaries that come back: those whose WAL fits, and those that must be rewound.
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tamada::core::local::{CloneFrom, CloneSource, StartAs, StopMode, Upstream};
+use tamada::core::observation::Divergence;
+use tamada::core::units::Timeline;
+use tamada::postgres::Instance;
+
+use crate::support::{LIMIT, Node, eventually, on_every_version, progress};
+
+/// A primary and a replica that streams from it.
+async fn pair(bin: &std::path::Path) -> (Node, Node) {
+    let (primary, replica) = (Node::new("n1", bin), Node::new("n2", bin));
+    primary.bootstrap().await;
+    primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+    primary.sql("CREATE TABLE t AS SELECT 1 AS a");
+    replica.configure().await;
+    let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+    replica.postgres.clone_from(&source, progress()).await.expect("copied");
+    replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+    eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+    (primary, replica)
+}
+
+async fn divergence(of: &Node, from: &Node) -> Divergence {
+    of.postgres.divergence(&from.address(), LIMIT).await
+}
+
+async fn comes_back(old: &Node, new: &Node) {
+    new.postgres.sync_slots(&["n1".into()].into(), &Default::default()).await.expect("slots");
+    old.postgres.start(&StartAs::Standby(new.as_upstream()), LIMIT).await.expect("started");
+    new.sql("INSERT INTO t VALUES (100)");
+    eventually("the former primary has what the new one wrote", async || {
+        old.psql("postgres", "SELECT count(*) FROM t WHERE a = 100") == (true, "1".to_owned())
+    })
+    .await;
+}
+
+#[test]
+fn a_primary_that_stopped_cleanly_before_the_promotion_fits() {
+    on_every_version(|bin| async move {
+        let (old, new) = pair(&bin).await;
+        let end = old.postgres.stop(StopMode::CheckpointThenFast, LIMIT).await.expect("stopped").expect("clean");
+        eventually("the replica has everything", async || new.standby_facts().await.position() >= end).await;
+        assert_eq!(divergence(&old, &new).await, Divergence::Undecided, "the other is no primary yet");
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        assert_eq!(divergence(&old, &new).await, Divergence::None);
+        comes_back(&old, &new).await;
+        let history = new.postgres.history(Timeline(2)).await.expect("read");
+        assert_eq!(history.iter().map(|entry| entry.left).collect::<Vec<_>>(), [Timeline(1)]);
+        assert!(history[0].time.as_ref().is_some_and(|time| time.ends_with("+00:00")), "{history:?}");
+        assert_eq!(divergence(&old, &new).await, Divergence::None, "a standby that streams fits as well");
+    });
+}
+
+#[test]
+fn a_primary_that_wrote_after_the_promotion_is_rewound() {
+    on_every_version(|bin| async move {
+        let (old, new) = pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        old.sql("INSERT INTO t VALUES (2)");
+        new.sql("INSERT INTO t VALUES (3)");
+        new.postgres.checkpoint().await.expect("checkpoint");
+        old.stop().await;
+        assert_eq!(divergence(&old, &new).await, Divergence::Diverged);
+        std::fs::write(new.data_dir().join("tamada.lease"), "1").expect("written");
+        old.postgres.rewind(&new.address(), progress()).await.expect("rewound");
+        assert!(!old.data_dir().join("tamada.lease").exists(), "a lease is its member's own");
+        comes_back(&old, &new).await;
+        assert_eq!(old.sql("SELECT string_agg(a::text, ' ' ORDER BY a) FROM t"), "1 3 100");
+        assert_eq!(old.sql("SHOW port"), old.config.postgres.port.to_string());
+    });
+}
+
+#[test]
+fn a_primary_that_crashed_is_recovered_first() {
+    on_every_version(|bin| async move {
+        let (old, new) = pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        old.sql("INSERT INTO t VALUES (2)");
+        new.postgres.checkpoint().await.expect("checkpoint");
+        let pid = old.probe().await.facts.postmaster_pid.expect("runs");
+        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
+        old.postgres.wait_exit().await;
+        old.probe().await;
+        assert_eq!(divergence(&old, &new).await, Divergence::Undecided);
+        old.postgres.recover().await.expect("recovered");
+        assert_eq!(divergence(&old, &new).await, Divergence::Diverged);
+        old.postgres.rewind(&new.address(), progress()).await.expect("rewound");
+        comes_back(&old, &new).await;
+        assert_eq!(old.sql("SELECT count(*) FROM t WHERE a = 2"), "0");
+    });
+}
+
+#[test]
+fn a_standby_ahead_of_the_switch_point_has_diverged() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let third = Node::new("n3", &bin);
+        primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
+        third.configure().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        third.postgres.clone_from(&source, progress()).await.expect("copied");
+        third.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        third.postgres.follow(&primary.as_upstream()).await.expect("follows");
+        replica.stop().await;
+        primary.sql("INSERT INTO t VALUES (2)");
+        eventually("the third has it", async || third.sql("SELECT count(*) FROM t") == "2").await;
+        primary.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        replica.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
+        third.stop().await;
+        assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
+        let error = third.postgres.rewind(&primary.address(), progress()).await.expect_err("nobody is there");
+        assert!(error.to_string().starts_with("connect to 127.0.0.1"), "{error}");
+    });
+}
