@@ -4,6 +4,10 @@
 //! Each safety layer gets a world in which the other one is off, so that neither hides the other's absence; and each
 //! world is also run with its layer removed, which must be noticed.
 
+#[path = "sim/actions.rs"]
+mod actions;
+#[path = "sim/jobs.rs"]
+mod jobs;
 #[path = "sim/node.rs"]
 mod node;
 #[path = "sim/rng.rs"]

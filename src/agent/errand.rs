@@ -4,9 +4,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::units::MemberName;
@@ -95,7 +97,11 @@ impl Errands {
         }
         let wake = wake.clone();
         let task = tokio::spawn(async move {
-            let report = work.await;
+            let limit = errand.limit();
+            let report = match timeout(limit, work).await {
+                Ok(report) => report,
+                Err(_) => Report::Failed(format!("no end within {limit:?}")),
+            };
             match at_end {
                 AtEnd::Wake => wake.notify_one(),
                 AtEnd::Wait => {}
@@ -139,6 +145,22 @@ impl Drop for Errands {
 }
 
 impl Errand {
+    /// None is waited for; this only keeps a dead one from standing in the way of the next.
+    fn limit(self) -> Duration {
+        match self {
+            Errand::Checkpoint => Duration::from_secs(3600),
+            Errand::AskPeers
+            | Errand::CompareHistory
+            | Errand::SyncSlots
+            | Errand::EnsureRoles
+            | Errand::Configure
+            | Errand::SaveDynamic
+            | Errand::SaveLease
+            | Errand::UpdateHistory
+            | Errand::ResumeReplay => Duration::from_secs(60),
+        }
+    }
+
     fn as_str(self) -> &'static str {
         match self {
             Errand::AskPeers => "asking the other members",

@@ -12,7 +12,7 @@ use super::errand::{AtEnd, Errand, Report};
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
 use super::settings::TimingChange;
-use crate::core::local::{DataDir, LastRole, LocalState, Postgres, Running};
+use crate::core::local::{DataDir, Job, LastRole, LocalState, Postgres, Running};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::units::Instant;
@@ -43,9 +43,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Reload::NotAsked => {}
             Reload::Asked => self.reload(),
         }
+        let stops = self.jobs.running().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
         let ended = match force {
-            ForceOut::No => self.jobs.take_finished(self.shared.now()).await,
-            ForceOut::CancelJob => self.jobs.cancel(self.shared.now()).await,
+            ForceOut::CancelJob if !stops => self.jobs.cancel(self.shared.now()).await,
+            ForceOut::CancelJob | ForceOut::No => self.jobs.take_finished(self.shared.now()).await,
         };
         if let Some(ended) = ended {
             self.job_ended(ended);

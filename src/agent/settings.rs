@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) saved: u64,
     /// For the next configuring.
     pub(super) force: Force,
+    /// Settings of the cluster's that were said not to be carried out.
+    told_refused: Vec<String>,
 }
 
 /// What a cycle's reading changed.
@@ -68,6 +70,7 @@ impl Settings {
             configured: 0,
             saved: 0,
             force,
+            told_refused: Vec::new(),
         }
     }
 
@@ -118,19 +121,36 @@ impl Settings {
     }
 
     fn put_in_force(&mut self, dynamic: Dynamic, document: &Value) {
-        for setting in dynamic.refused.iter().filter(|setting| !self.dynamic.refused.contains(setting)) {
+        for setting in dynamic.refused.iter().filter(|setting| !self.told_refused.contains(setting)) {
             tracing::error!(
                 "the cluster's configuration has {setting}, which this version does not carry out; this member takes \
                  no part in a leader race while it stands there"
             );
         }
+        self.told_refused.clone_from(&dynamic.refused);
         self.dynamic = dynamic;
         self.document = document.clone();
         self.generation += 1;
     }
 
-    /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case.
-    pub(super) fn reload(&mut self, config: Config) {
+    /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case. What the process
+    /// was built on stays as it was until the next start.
+    pub(super) fn reload(&mut self, mut config: Config) {
+        let old = &self.config;
+        let built_on = [
+            ("name", config.name != old.name),
+            ("scope", config.scope != old.scope),
+            ("namespace", config.namespace != old.namespace),
+            ("postgresql.data_dir", config.postgres.data_dir != old.postgres.data_dir),
+        ];
+        for (setting, _) in built_on.iter().filter(|(_, differs)| *differs) {
+            tracing::warn!("{setting} has changed; that takes effect with the next start");
+        }
+        config.name = old.name.clone();
+        config.scope.clone_from(&old.scope);
+        config.namespace.clone_from(&old.namespace);
+        config.dcs = old.dcs.clone();
+        config.postgres.data_dir.clone_from(&old.postgres.data_dir);
         self.config = Arc::new(config);
         self.generation += 1;
         self.force = Force::Yes;

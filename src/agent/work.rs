@@ -22,8 +22,10 @@ pub(super) struct Work {
 }
 
 pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work: Work) -> JobResult {
-    // What is being written into the configuration files belongs to this start already.
-    drop(shared.configuring.lock().await);
+    if starts_server(&work.job) {
+        // What is being written into the configuration files belongs to this start already.
+        drop(shared.configuring.lock().await);
+    }
     let job = work.job.clone();
     match carry_out(&shared.instance, work).await {
         Ok(product) => {
@@ -34,6 +36,14 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
             tracing::error!("{job}: {error}");
             JobResult::Failed(error.to_string())
         }
+    }
+}
+
+/// A stop, above all, waits for nothing.
+fn starts_server(job: &Job) -> bool {
+    match job {
+        Job::Bootstrap | Job::Recover | Job::Start(_) | Job::Restart(_) | Job::Follow(_) => true,
+        Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } | Job::Stop { .. } | Job::Promote => false,
     }
 }
 

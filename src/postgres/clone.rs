@@ -14,7 +14,6 @@ use super::programs::Run;
 use super::staging::Staging;
 use super::{PostgresError, Progress, files};
 use crate::core::local::CloneSource;
-use crate::core::view::Address;
 
 /// How long the source may take to its first bytes: it does a checkpoint first.
 const FIRST_BYTES: Duration = Duration::from_secs(300);

@@ -98,6 +98,7 @@ fn a_standby_ahead_of_the_switch_point_has_diverged() {
     on_every_version(|bin| async move {
         let (primary, replica) = pair(&bin).await;
         let third = Node::new("n3", &bin);
+        primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
         third.configure().await;
         let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
         third.postgres.clone_from(&source, progress()).await.expect("copied");

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tamada::core::local::Guard;
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
@@ -62,4 +63,18 @@ async fn a_slow_start_leaves_the_loop_renewing() {
     assert!(nodes[leader].says_leader());
     world.settled(&nodes.each_ref(), SECOND * 30).await;
     assert_eq!(world.count("promote"), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_renewal_counts_from_the_beginning_of_its_request() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    sleep(SECOND).await;
+    nodes[leader].fault(Fault::Latency(SECOND * 4));
+    let before = nodes[leader].init.told_at();
+    world.until("a slow renewal", SECOND * 20, || nodes[leader].init.told_at() != before).await;
+    let Guard::Until(deadline) = nodes[leader].init.guard_now() else { panic!("PID 1 has a deadline") };
+    let told = nodes[leader].init.told_at().unwrap();
+    assert!(deadline.since(told) <= SECOND * 26, "{:?}", deadline.since(told));
 }

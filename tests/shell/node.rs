@@ -14,7 +14,7 @@ use tamada::agent::{Agent, Doors, Parts};
 use tamada::config::Config;
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
-use tamada::core::units::MemberName;
+use tamada::core::units::{Instant, MemberName};
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
@@ -88,11 +88,17 @@ struct InitState {
     guard: Guard,
     lease: Option<i64>,
     timer: Option<JoinHandle<()>>,
+    told: Option<Instant>,
 }
 
 impl FakeInit {
     pub fn guard_now(&self) -> Guard {
         self.state.lock().unwrap().guard
+    }
+
+    /// When PID 1 was told something last.
+    pub fn told_at(&self) -> Option<Instant> {
+        self.state.lock().unwrap().told
     }
 
     pub fn lease_kept(&self) -> Option<i64> {
@@ -104,6 +110,8 @@ impl InitLink for FakeInit {
     fn guard(&self, guard: Guard) {
         let mut state = self.state.lock().unwrap();
         state.guard = guard;
+        state.told = Some(self.world.now());
+        self.world.inner().guards.insert(self.name, guard);
         if let Some(timer) = state.timer.take() {
             timer.abort();
         }
@@ -182,7 +190,7 @@ impl Node {
         let name = leak(config.name.as_str());
         world.inner().servers.entry(name).or_insert_with(|| Server::new(name));
         world.inner().silent.remove(name);
-        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None };
+        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
         let (doors, agent) = run(world, &config, &dcs, &init);

@@ -3,11 +3,13 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tamada::core::local::Guard;
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
 use crate::fake::Server;
 use crate::node::Node;
+use crate::settings;
 use crate::world::World;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -76,4 +78,24 @@ async fn an_unanswered_record_of_the_same_name_is_no_reason_to_stay_away() {
     world.store.put_raw("members/n1", &json!({"api_url": "http://gone:8008/patroni"}).to_string());
     let node = Node::start(&world, "n1");
     world.settled(&[&node], SECOND * 15).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_single_server_needs_no_cluster() {
+    let world = World::new();
+    world.inner().unguarded = true;
+    let mut node = Node::start_with(&world, settings::single("only"));
+    world.until("a primary", SECOND * 5, || world.primary() == Some("only")).await;
+    world.until("its health check", SECOND * 2, || node.says_leader()).await;
+    sleep(SECOND * 120).await;
+    assert!(node.says_leader());
+    assert_eq!(node.init.guard_now(), Guard::NoDeadline);
+    assert!(node.server(|server| server.slots.is_empty()));
+
+    node.crash();
+    world.until("a start in place", SECOND * 5, || world.when("only", "start primary").is_some()).await;
+    assert_eq!(world.count("promote"), 0);
+    node.terminate();
+    assert_eq!(node.ended(SECOND * 5).await, 0);
+    assert!(!node.server(|server| server.is_running()));
 }

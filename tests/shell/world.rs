@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use tamada::agent::clock::Clock;
+use tamada::core::local::Guard;
 use tamada::core::units::{Instant, MemberName, WallTime};
 use tamada::dcs::memory::MemoryStore;
 use tokio::time::{self, sleep};
@@ -47,6 +48,10 @@ pub struct Inner {
     /// Nodes whose API does not answer.
     pub silent: std::collections::BTreeSet<&'static str>,
     pub initdbs: u64,
+    /// What each node's PID 1 was told last.
+    pub guards: BTreeMap<&'static str, Guard>,
+    /// Set by tests of what needs no lock.
+    pub unguarded: bool,
 }
 
 #[derive(Clone)]
@@ -79,6 +84,11 @@ impl World {
         let mut inner = self.inner();
         inner.happenings.push(Happening { at, node, what });
         let primaries: Vec<_> = inner.servers.values().filter(|server| server.is_primary()).map(|s| s.name).collect();
+        if matches!(what, "promote" | "start primary") && !inner.unguarded {
+            let guard = inner.guards.get(node).copied().unwrap_or(Guard::NoDeadline);
+            let armed = matches!(guard, Guard::Until(deadline) if deadline > at);
+            assert!(armed, "{node} becomes a primary, and its PID 1 knows no deadline");
+        }
         assert!(primaries.len() <= 1, "two writable primaries: {primaries:?}; {:#?}", inner.happenings);
     }
 
