@@ -215,10 +215,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// INFO when the reason changes, DEBUG each cycle.
     fn tell(&mut self, decision: &Decision) {
         tracing::debug!(?decision, "decided");
-        if self.reason != decision.reason {
+        let same = match (&self.reason, &decision.reason) {
+            // The rest of the wait is another one each time.
+            (Reason::BackingOff { failures: before, .. }, Reason::BackingOff { failures, .. }) => before == failures,
+            (before, now) => before == now,
+        };
+        if !same {
             tracing::info!("{}", decision.reason);
-            self.reason = decision.reason.clone();
         }
+        self.reason = decision.reason.clone();
     }
 
     /// Until the wake-up or the first thing that happens before it.
