@@ -235,7 +235,8 @@ pub fn own_host() -> Ipv4Addr {
     Ipv4Addr::new(127, 64 | high, middle, low)
 }
 
-fn own_address() -> SocketAddr {
+/// A place on that address that nothing else in this process uses.
+pub fn own_address() -> SocketAddr {
     let port = PORTS.fetch_add(1, Ordering::Relaxed);
     SocketAddr::new(own_host().into(), port)
 }
