@@ -190,7 +190,6 @@ impl Node {
     pub fn start_with(world: &World, config: Config) -> Node {
         let name = leak(config.name.as_str());
         world.inner().servers.entry(name).or_insert_with(|| Server::new(name));
-        world.inner().silent.remove(name);
         let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
@@ -298,10 +297,16 @@ fn run(world: &World, config: &Config, dcs: &Handle, init: &Arc<FakeInit>) -> (D
         lease_file: None,
         reread: Box::new(move || Ok(again.clone())),
     });
+    // As in the real process, the API listens only once the agent is prepared.
+    let (there, name) = (world.clone(), init.name);
+    there.inner().silent.insert(name);
     let life = async move {
         match agent.prepare().await {
             Some(code) => code,
-            None => agent.run().await,
+            None => {
+                there.inner().silent.remove(name);
+                agent.run().await
+            }
         }
     };
     (doors, tokio::spawn(life))
