@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::cycle::Agent;
+use super::cycle::{Agent, Incarnation};
 use crate::core::local::Postgres;
 use crate::core::policy::Mode;
 use crate::dcs::{Dcs, DcsError, Snapshot};
@@ -37,6 +37,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             () = self.shared.shutdown_asked(Duration::ZERO) => return Some(0),
             snapshot = self.first_reading() => snapshot,
         };
+        match self.incarnation {
+            Incarnation::First => {}
+            Incarnation::Later => return None,
+        }
         let url = self.other_record(&snapshot)?;
         tokio::select! {
             biased;
