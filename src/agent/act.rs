@@ -12,7 +12,7 @@ use super::cycle::Agent;
 use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
 use super::work::{Work, perform};
-use crate::core::decision::{Decision, LeaseStep, PostgresStep};
+use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep};
 use crate::core::local::{Job, StartAs};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
@@ -95,7 +95,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Kind::ResumesReplay => self.resume_replay(),
         }
         self.write_documents(&decision.documents, seen).await;
-        self.publish(&outcome.lease, seen).await;
+        match decision.exit {
+            None | Some(Exit::Stopped) => self.publish(&outcome.lease, seen).await,
+            // This member has no business in the cluster.
+            Some(Exit::Fatal(_) | Exit::FatalLeaveRunning(_)) => return outcome,
+        }
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
         outcome.now = self.shared.now();
         outcome

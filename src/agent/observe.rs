@@ -16,6 +16,7 @@ use crate::core::local::{DataDir, Job, LastRole, LocalState, Postgres, Running};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::units::Instant;
+use crate::core::view::Initialize;
 use crate::core::{self};
 use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Force, Instance, Probe, ServerFacts};
@@ -205,6 +206,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// What is kept in files and in the server's configuration follows what is in force, beside the loop.
     fn keep_files(&mut self) {
+        if self.is_foreign() {
+            return;
+        }
         let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
         if self.settings.configured != generation && !self.errands.is_running(Errand::Configure) {
@@ -233,6 +237,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.errands.begin(Errand::SaveDynamic, AtEnd::Wait, &wake, work);
         }
         self.keep_lease();
+    }
+
+    /// Data of another cluster are not touched, and until the store was read nobody knows.
+    fn is_foreign(&self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return self.settings.mode() == Mode::Cluster };
+        match (&snapshot.view.initialize, self.probe.data.system_id()) {
+            (Initialize::Done(cluster), Some(own)) => *cluster != own,
+            (Initialize::Done(_), None) => false,
+            (Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_), _) => false,
+        }
     }
 
     /// The lease goes to PID 1 for the next agent, and beside the data for the next container.
