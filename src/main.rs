@@ -1,1 +1,190 @@
-fn main() {}
+//! Which room: PID 1, the agent, the operator's command line, or somebody else's command.
+//!
+//! The only place that reads the environment and the arguments, and the only one that ends the process.
+#![cfg_attr(not(test), warn(clippy::unwrap_used))]
+
+use std::ffi::{OsStr, OsString};
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
+
+use tamada::{init, process, run, wire};
+
+type Environment = Vec<(OsString, OsString)>;
+
+/// What is the command line's. Anything else that is not an option is a program to be executed.
+const CTL_COMMANDS: [&str; 19] = [
+    "list",
+    "topology",
+    "switchover",
+    "failover",
+    "config",
+    "health",
+    "restart",
+    "reload",
+    "reinit",
+    "pause",
+    "resume",
+    "history",
+    "version",
+    "query",
+    "dsn",
+    "show-config",
+    "edit-config",
+    "flush",
+    "remove",
+];
+
+const USAGE: &str = "\
+Usage: tamada [run] [FILE.yml]   run a PostgreSQL member, configured by PATRONI_* and TAMADA_* variables
+       tamada COMMAND …          list, switchover, failover, config, health; COMMAND --help tells more
+       tamada PROGRAM …          execute another program as it is
+";
+
+const FAILED: u8 = 1;
+const CONFIGURATION: u8 = 64;
+const CANNOT_EXECUTE: u8 = 126;
+const NOT_FOUND: u8 = 127;
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    ExitCode::from(match room(&arguments) {
+        Room::Start => {
+            process::hide();
+            init::start(without_run(arguments), std::env::vars_os().collect())
+        }
+        Room::Supervise => {
+            process::hide();
+            init::supervise(arguments)
+        }
+        Room::Agent => {
+            process::hide();
+            process::save_memory();
+            agent(arguments)
+        }
+        Room::Ctl => {
+            process::hide();
+            tamada::ctl::run(arguments.into_iter().skip(1).collect(), std::env::vars_os().collect())
+        }
+        Room::Other => execute(&arguments),
+        Room::Usage => print(USAGE),
+        Room::Version => print(concat!("tamada ", env!("CARGO_PKG_VERSION"), "\n")),
+        Room::Refused => {
+            let option = arguments.get(1).map(|option| option.display().to_string()).unwrap_or_default();
+            complain(
+                &format!("the option {option} is not known: settings are given as variables, see tamada --help"),
+                CONFIGURATION,
+            )
+        }
+    })
+}
+
+#[derive(Debug, PartialEq, Eq)]
+enum Room {
+    Start,
+    Supervise,
+    Agent,
+    Ctl,
+    /// Somebody else's program.
+    Other,
+    Usage,
+    Version,
+    /// An option that we do not have.
+    Refused,
+}
+
+fn room(arguments: &[OsString]) -> Room {
+    let Some(first) = arguments.get(1) else { return Room::Start };
+    match first.as_bytes() {
+        b"run" => Room::Start,
+        b"--help" | b"-h" | b"help" => Room::Usage,
+        b"--version" | b"-V" => Room::Version,
+        word if word == init::HAND_OVER.as_bytes() => Room::Supervise,
+        word if word == init::AGENT.as_bytes() => Room::Agent,
+        word if word.starts_with(b"-") => Room::Refused,
+        _ if CTL_COMMANDS.iter().any(|command| first == command) => Room::Ctl,
+        word if [&b".yml"[..], b".yaml", b".json"].iter().any(|end| word.ends_with(end)) => Room::Start,
+        _ => Room::Other,
+    }
+}
+
+fn without_run(mut arguments: Vec<OsString>) -> Vec<OsString> {
+    if arguments.get(1).is_some_and(|first| first == "run") {
+        arguments.remove(1);
+    }
+    arguments
+}
+
+/// Takes the socket away from standard input, so that no child of the agent gets it, and hears the environment.
+fn agent(arguments: Vec<OsString>) -> u8 {
+    match agents_environment() {
+        Ok((socket, environment)) => run::agent(run::Given {
+            socket,
+            environment,
+            inherited: std::env::vars_os().collect(),
+            arguments: arguments.into_iter().skip(2).collect(),
+        }),
+        Err(error) => complain(&format!("cannot start as an agent, which only PID 1 does: {error}"), FAILED),
+    }
+}
+
+fn agents_environment() -> std::io::Result<(OwnedFd, Environment)> {
+    let socket = std::io::stdin().as_fd().try_clone_to_owned()?;
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null")?)?;
+    let environment = wire::receive_environment(&socket)?;
+    Ok((socket, init::unpack_environment(&environment)))
+}
+
+/// Becomes the other program, as a shell would: 127 when there is none, 126 when it cannot be executed.
+fn execute(arguments: &[OsString]) -> u8 {
+    let program = arguments.get(1).map_or(OsStr::new(""), OsString::as_os_str);
+    let error = Command::new(program).args(arguments.iter().skip(2)).exec();
+    let code = if error.kind() == std::io::ErrorKind::NotFound { NOT_FOUND } else { CANNOT_EXECUTE };
+    complain(&format!("cannot execute {}: {error}", program.display()), code)
+}
+
+fn print(text: &str) -> u8 {
+    match std::io::stdout().write_all(text.as_bytes()) {
+        Ok(()) => 0,
+        Err(_) => FAILED,
+    }
+}
+
+/// Says what is wrong, if anybody still listens, and passes the exit code through.
+fn complain(text: &str, code: u8) -> u8 {
+    let _ = writeln!(std::io::stderr(), "tamada: {text}");
+    code
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_first_argument_chooses_the_room() {
+        let cases: [(&[&str], Room); 16] = [
+            (&[], Room::Start),
+            (&["run"], Room::Start),
+            (&["run", "/etc/whatever"], Room::Start),
+            (&["/etc/patroni.yml"], Room::Start),
+            (&["init", "3:plain:info"], Room::Supervise),
+            (&["agent"], Room::Agent),
+            (&["list", "-f", "json"], Room::Ctl),
+            (&["config", "check"], Room::Ctl),
+            (&["bash", "-c", "true"], Room::Other),
+            (&["/usr/bin/psql"], Room::Other),
+            (&["postgres", "--version"], Room::Other),
+            (&[""], Room::Other),
+            (&["--version"], Room::Version),
+            (&["--help"], Room::Usage),
+            (&["-c", "shared_buffers=1GB"], Room::Refused),
+            (&["--scope=x"], Room::Refused),
+        ];
+        for (words, expected) in cases {
+            let arguments: Vec<OsString> = ["tamada"].iter().chain(words).map(OsString::from).collect();
+            assert_eq!(room(&arguments), expected, "{words:?}");
+        }
+    }
+}

@@ -1,4 +1,29 @@
 //! The agent: the one loop that observes, decides, acts and learns, and what it shows to and takes from the API.
 
+mod act;
+mod authority;
+pub mod clock;
+mod cycle;
+mod documents;
+mod errand;
+mod inbox;
+pub mod init_link;
+pub mod init_socket;
+mod job;
+pub mod lease_file;
 pub mod mailbox;
+mod member_state;
+mod observe;
+pub mod peers;
+mod publish;
+mod questions;
+mod restart;
+mod retain;
+mod services;
+mod settings;
+mod shared;
+mod startup;
 pub mod status;
+mod work;
+
+pub use cycle::{Agent, Doors, Parts, Reread};

@@ -152,7 +152,8 @@ pub struct PostgresConfig {
     pub basebackup: Vec<String>,
     pub rewind_options: Vec<String>,
     pub remove_data_directory_on_rewind_failure: Switch,
-    pub remove_data_directory_on_diverged_timelines: Switch,
+    /// `None`: as the cluster says; where that says nothing either, a member that cannot be rewound is cloned anew.
+    pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
 }

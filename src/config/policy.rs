@@ -26,7 +26,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
             Some(Switch::On) => RewindPolicy::Allowed,
             Some(Switch::Off) | None => RewindPolicy::Forbidden,
         },
-        remove_diverged_data: if own.is_on() { own } else { dynamic.remove_diverged_data.unwrap_or(own) },
+        remove_diverged_data: own.or(dynamic.remove_diverged_data).unwrap_or(Switch::On),
         tags: config.tags,
         bootstrap: config.bootstrap.may_initialise,
         refused_settings: dynamic.refused.clone(),

@@ -89,7 +89,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         remove_data_directory_on_rewind_failure: reader
             .switch_or("postgresql.remove_data_directory_on_rewind_failure", Switch::Off),
         remove_data_directory_on_diverged_timelines: reader
-            .switch_or("postgresql.remove_data_directory_on_diverged_timelines", Switch::Off),
+            .switch("postgresql.remove_data_directory_on_diverged_timelines"),
         local: local_settings(reader),
         data_dir,
     }

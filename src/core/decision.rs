@@ -26,7 +26,7 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStep {
     Keep,
-    /// Create the leader key if it is absent. `then` removes or rewrites the request that led here.
+    /// Create the leader key if it is absent.
     Acquire,
     Renew,
     /// Give the lock up. A position is given only after a clean shutdown that ended there.
@@ -38,12 +38,12 @@ pub enum LeaseStep {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PostgresStep {
     Leave,
+    /// A running job is cancelled first. After `limit` the stop escalates until nothing is left.
     Stop {
         mode: StopMode,
         why: StopWhy,
+        limit: Duration,
     },
-    /// Stop the running job and what it started.
-    CancelJob,
     Start(StartAs),
     Restart(StartAs),
     Promote,
@@ -65,7 +65,7 @@ pub enum PostgresStep {
 /// A document of the cluster to be written. A conflict is no failure: the next cycle reads again.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum DocumentStep {
-    /// Create `initialize` empty: we are about to bootstrap. Nothing else in the decision counts if it fails.
+    /// Create `initialize` empty, on our lease, before the decision's `Bootstrap`: that one is not begun if this fails.
     ClaimInitialize,
     /// Remove our own empty `initialize` after a failed bootstrap.
     UnclaimInitialize,

@@ -1,9 +1,164 @@
 //! The decisions. Pure: no async, no clock, no environment, no files, no logging, no randomness.
+//!
+//! `decide` looks at one observation and fills in one form. It never assumes that an earlier action worked: the next
+//! observation tells. `learn` and `note` are the only writers of what is carried from one cycle to the next.
 
 pub mod decision;
+pub mod lease;
 pub mod local;
 pub mod observation;
 pub mod policy;
 pub mod reason;
 pub mod units;
 pub mod view;
+
+mod bootstrap;
+mod busy;
+mod context;
+mod election;
+mod follower;
+mod leader;
+mod memory;
+mod outage;
+mod pause;
+mod rejoin;
+mod shutdown;
+mod single;
+mod switchover;
+
+pub use memory::{learn, next_wake, note};
+
+use context::Ctx;
+use decision::{Decision, Exit};
+use lease::Hold;
+use local::{DataDir, LastRole, Postgres, Running};
+use observation::{FirstCycle, Observation, RestartRequest};
+use policy::{Mode, Pause, Policy};
+use reason::Reason;
+use view::Initialize;
+
+/// The version of the reference whose behaviour we match; published as ours, since its members compare it.
+pub const REFERENCE_VERSION: &str = "4.1.5";
+
+/// What is to be done now. Total: never fails, never panics.
+pub fn decide(policy: &Policy, seen: &Observation) -> Decision {
+    if let Some(how) = seen.requests.shutdown {
+        return shutdown::decide(policy, seen, how);
+    }
+    match &seen.cluster {
+        Err(outage) => outage::decide(policy, seen, outage),
+        Ok(view) => connected(&Ctx { policy, seen, view }),
+    }
+}
+
+/// The DCS answers and nobody asked us to end.
+fn connected(ctx: &Ctx) -> Decision {
+    if let Some(running) = &ctx.seen.local.job {
+        return busy::decide(ctx, &running.job, running.since);
+    }
+    match ctx.policy.mode {
+        Mode::Single => return single::decide(ctx),
+        Mode::Cluster => {}
+    }
+    match ctx.policy.pause {
+        Pause::Paused => return pause::decide(ctx),
+        Pause::Running => {}
+    }
+    if let Some(refusal) = wrong_cluster(ctx) {
+        return refusal;
+    }
+    if let Some(restart) = ctx.seen.requests.restart {
+        return restart_requested(ctx, restart);
+    }
+    if let Some(wanted) = ctx.seen.requests.reinitialize
+        && let Some(decision) = bootstrap::reinitialize(ctx, wanted)
+    {
+        return decision;
+    }
+    match &ctx.seen.local.data {
+        DataDir::Empty => bootstrap::decide(ctx),
+        DataDir::Unusable(why) => unusable(ctx, why),
+        DataDir::Present(data) => match &ctx.seen.local.postgres {
+            Postgres::Stopped => rejoin::decide(ctx, data),
+            Postgres::Starting { role, .. } => without_answer(ctx, *role, Reason::Starting),
+            Postgres::Unresponsive { role, .. } => without_answer(ctx, *role, Reason::NotAnswering),
+            Postgres::Stopping => ctx.idle(Reason::Stopping),
+            Postgres::Running(Running::Primary(facts)) => leader::decide(ctx, data, facts),
+            Postgres::Running(Running::Standby(facts)) => match ctx.hold() {
+                Hold::Held { until } => election::promote(ctx, until),
+                Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+                Hold::NotOurs if ctx.view.leader.is_some() => follower::decide(ctx, facts),
+                Hold::NotOurs => election::decide(ctx, data, facts),
+            },
+        },
+    }
+}
+
+/// Data of another cluster never run under this cluster's lock, and nothing is done to them.
+fn wrong_cluster(ctx: &Ctx) -> Option<Decision> {
+    let own = ctx.seen.local.data.system_id()?;
+    let cluster = match ctx.view.initialize {
+        Initialize::Done(cluster) if cluster != own => cluster,
+        Initialize::Done(_) => return None,
+        Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => return replica_before_cluster(ctx),
+    };
+    if ctx.hold() != Hold::NotOurs {
+        return Some(ctx.release(Reason::ReleasedForeign));
+    }
+    // Made by ourselves a moment ago, too late: another member's claim came between. Nobody has ever used it.
+    if ctx.seen.memory.bootstrapped == Some(own) {
+        return Some(bootstrap::replace_own(ctx));
+    }
+    let reason = Reason::SystemIdMismatch { name: ctx.policy.name.clone(), own, cluster };
+    let exit = Some(Exit::Fatal(reason.to_string()));
+    Some(Decision { exit, ..ctx.idle(reason) })
+}
+
+/// A running standby must not become the first member of a cluster: its primary is somewhere else.
+fn replica_before_cluster(ctx: &Ctx) -> Option<Decision> {
+    let running_standby = matches!(ctx.seen.local.postgres, Postgres::Running(Running::Standby(_)));
+    let first = ctx.seen.memory.first_cycle == FirstCycle::Pending;
+    if !(first && running_standby && ctx.view.leader.is_none()) {
+        return None;
+    }
+    let reason = Reason::ReplicaBeforeCluster;
+    Some(Decision { exit: Some(Exit::FatalLeaveRunning(reason.to_string())), ..ctx.idle(reason) })
+}
+
+/// A server that runs without telling its role. As a primary without the lock it must not go on.
+fn without_answer(ctx: &Ctx, role: LastRole, reason: Reason) -> Decision {
+    match (role, ctx.hold()) {
+        (LastRole::Primary, Hold::NotOurs) => leader::not_ours(ctx),
+        (LastRole::Primary, Hold::Held { until }) if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => {
+            leader::cannot_renew(ctx, until)
+        }
+        (LastRole::Primary | LastRole::Standby, _) => ctx.again_after(lease::RETRY * 2, reason),
+    }
+}
+
+fn unusable(ctx: &Ctx, why: &str) -> Decision {
+    match ctx.hold() {
+        Hold::NotOurs => ctx.idle(Reason::Unusable { why: why.to_owned() }),
+        Hold::Held { .. } | Hold::Unconfirmed => ctx.release(Reason::Unusable { why: why.to_owned() }),
+    }
+}
+
+/// A restart keeps the role, and a leader keeps the lock.
+fn restart_requested(ctx: &Ctx, _request: RestartRequest) -> Decision {
+    use decision::PostgresStep::{Restart, Start};
+    use local::StartAs;
+    match &ctx.seen.local.postgres {
+        Postgres::Running(Running::Primary(_)) => match ctx.hold() {
+            Hold::Held { .. } => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
+            Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+            Hold::NotOurs => leader::not_ours(ctx),
+        },
+        Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
+            ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting)
+        }
+        Postgres::Stopped => ctx.step(Start(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting),
+        Postgres::Unresponsive { role: LastRole::Primary, .. } | Postgres::Starting { .. } | Postgres::Stopping => {
+            ctx.idle(Reason::Starting)
+        }
+    }
+}

@@ -7,7 +7,7 @@ use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::units::{Instant, Lsn, MemberName, SystemId, Timeline, WallTime};
-use super::view::{ClusterView, Tags};
+use super::view::{AfterPromote, ClusterView, Tags};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -134,38 +134,54 @@ pub struct Memory {
     pub last_members: BTreeMap<MemberName, super::view::Member>,
     /// A hand-over of the lock that we began and have not finished.
     pub handover: Option<Handover>,
-    /// The last job that ended, until a decision has made use of it.
+    /// The job that ended last.
     pub finished: Option<FinishedJob>,
     /// Failures in a row, and when to try again.
     pub backoff: Option<Backoff>,
-    /// Whether this node's PostgreSQL was a running primary under our lock until it stopped, and since when it is down.
-    pub crashed_primary: Option<CrashedPrimary>,
-    /// The timeline on which this primary's checkpoint after promotion is known to be done.
-    pub checkpointed: Option<Timeline>,
-    /// Our data and the cluster's identifier were compared and did not fit.
-    pub foreign_data: Option<SystemId>,
+    /// The store answered that the lock is not ours while PostgreSQL may still be a primary.
+    pub lock_lost: LockLost,
+    /// The identifier of the cluster that this member has just initialised, until `initialize` says so too.
+    pub bootstrapped: Option<SystemId>,
+    /// Starts as a primary tried since it last ran as one under our lock.
+    pub primary_starts: u32,
+    /// Whether the data directory has been through crash recovery since PostgreSQL last ran.
+    pub recovered: Recovered,
+    /// Whether this node was promoted and has not made its checkpoint since.
+    pub checkpoint: AfterPromote,
     /// Rewinds that ended without success since the last good start.
     pub failed_rewinds: u32,
-    /// A rewind or a divergence check has cleared this directory to follow this leader.
+    /// A rewind has made this directory fit to follow this leader.
     pub cleared_for: Option<Clearance>,
-    /// Whether this agent has seen its PostgreSQL run since it started.
-    pub seen_running: SeenRunning,
-    /// When this agent began.
-    pub started_at: Option<Instant>,
+    /// Whether a whole cycle with an answering DCS has gone by since this agent began.
+    pub first_cycle: FirstCycle,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum SeenRunning {
+pub enum FirstCycle {
     #[default]
-    NotYet,
-    Seen,
+    Pending,
+    Done,
 }
 
-/// Our WAL was found to fit `leader`'s on this timeline.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LockLost {
+    #[default]
+    No,
+    Yes,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Recovered {
+    #[default]
+    No,
+    Yes,
+}
+
+/// Since then our WAL fits `leader`'s; earlier comparisons no longer count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Clearance {
     pub leader: MemberName,
-    pub timeline: Option<Timeline>,
+    pub at: Instant,
 }
 
 /// A planned change of the leader, from the decision to stop until another member holds the lock.
@@ -187,8 +203,8 @@ pub enum HandoverPurpose {
 pub enum HandoverStage {
     /// PostgreSQL is being stopped; the lock is ours.
     Stopping,
-    /// Stopped with this last position; a candidate is to confirm it.
-    Confirming { position: Lsn },
+    /// Stopped with this last position; a candidate is to confirm that it has everything.
+    Confirming { position: Lsn, since: Instant },
     /// The lock was given up at this instant.
     Released { at: Instant },
 }
@@ -225,13 +241,6 @@ pub struct Backoff {
     pub until: Instant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct CrashedPrimary {
-    pub since: Instant,
-    /// Starts in place tried since.
-    pub starts: u32,
-}
-
 /// What one cycle's actions brought, handed to `learn` with the observation they began from.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Outcome {
@@ -239,10 +248,21 @@ pub struct Outcome {
     pub lease: LeaseOutcome,
     /// The decision's job was started (jobs are started, never awaited, within a cycle).
     pub started: Option<Job>,
-    /// A job that ended since the last cycle.
-    pub finished: Option<FinishedJob>,
     pub asked: Option<Question>,
     pub reason: Reason,
+}
+
+/// What happens between two cycles and must be known to the next decision. `note` puts it into the memory.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    JobEnded(FinishedJob),
+    /// From this moment on the lock may hang on a lease of this ttl.
+    TtlChanged {
+        at: Instant,
+        ttl: Duration,
+    },
+    /// The checkpoint that was asked for is done.
+    CheckpointDone,
 }
 
 /// What became of the decision's lease step.

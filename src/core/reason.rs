@@ -1,7 +1,164 @@
 //! Why a decision was taken: a closed list, each with one sentence for people and one stable code for programs.
+//!
+//! Where `ha-loop.md` quotes a sentence of the reference, it is the sentence here, word for word.
 
-/// Placeholder until `decide` is here.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Reason {
-    Starting,
+use std::fmt;
+use std::time::Duration;
+
+use super::local::{CloneSource, Job};
+use super::units::{Lsn, MemberName, SystemId, Timeline};
+
+macro_rules! reasons {
+    ($( $(#[$doc:meta])* $name:ident $({ $($field:ident : $type:ty),* })? , $code:literal , $sentence:literal ; )*) => {
+        /// See the module.
+        #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason { $( $(#[$doc])* $name $({ $($field: $type),* })? ),* }
+
+        impl Reason {
+            /// Stable, snake_case; never changed once published.
+            pub fn code(&self) -> &'static str {
+                match self { $( Reason::$name $({ $($field: _),* })? => $code ),* }
+            }
+
+            /// Every code, in the order of the list.
+            pub const CODES: &'static [&'static str] = &[ $( $code ),* ];
+        }
+
+        impl fmt::Display for Reason {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                match self { $( Reason::$name $({ $($field),* })? => write!(f, $sentence) ),* }
+            }
+        }
+    };
+}
+
+reasons! {
+    // Steady state.
+    Leading { name: MemberName }, "leading", "no action. I am ({name}), the leader with the lock";
+    Following { name: MemberName, leader: MemberName }, "following", "no action. I am ({name}), a secondary, and following a leader ({leader})";
+    Serving, "serving", "no action. I am a single server without a DCS";
+    StandbyAlone, "standby_alone", "no action. I am a standby without a DCS";
+
+    // The lock.
+    ConfirmingLock, "confirming_lock", "the leader key is on our lease; renewing it before anything else";
+    AcquiredAsPrimary, "acquired_as_primary", "acquired session lock as a leader";
+    Acquiring, "acquiring", "acquiring the leader lock";
+    Promoting, "promoting", "promoted self to leader by acquiring session lock";
+    LockExpiring, "lock_expiring", "waiting to promote: the leader lock is about to expire and must be renewed first";
+    LockNotConfirmed { left: Seconds }, "lock_not_confirmed", "DCS is not accessible; the leader lock is ours for another {left}";
+    DemotedNoDcs, "demoted_no_dcs", "demoting self because DCS is not accessible and I was a leader";
+    DemotedLockLost, "demoted_lock_lost", "demoted self because failed to update leader lock in DCS";
+    DemotedOtherLeader { leader: MemberName }, "demoted_other_leader", "demoting self because I do not have the lock and I was a leader; the lock is held by {leader}";
+    DcsOutage { error: String }, "dcs_outage", "DCS is not accessible: {error}";
+    DuringJob { job: Job }, "during_job", "updated leader lock during {job}";
+    JobInProgress { job: Job }, "job_in_progress", "{job} in progress";
+    JobLostLock { job: Job }, "job_lost_lock", "lost leader lock during {job}";
+
+    // Election.
+    AskingPeers, "asking_peers", "no leader; asking the other members for their WAL positions";
+    NotAllowedToPromote, "not_allowed_to_promote", "following a different leader because I am not allowed to promote";
+    RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not carry out";
+    TimelineBehind { own: Timeline, cluster: Timeline }, "timeline_behind", "My timeline {own} is behind last known cluster timeline {cluster}";
+    LagTooLarge { lag: u64 }, "lag_too_large", "My wal position exceeds maximum replication lag ({lag} bytes)";
+    BehindReleased { own: Lsn, released: Lsn }, "behind_released", "waiting for a member that has everything: my wal position {own} is behind the position {released} at which the last leader gave up the lock";
+    LeaderLeaseAlive { leader: MemberName }, "leader_lease_alive", "the leader key is gone but the lease of {leader} is alive; waiting for it to take the lock again or to expire";
+    PrimaryAlive { peer: MemberName }, "primary_alive", "Primary ({peer}) is still alive";
+    PeerAhead { peer: MemberName }, "peer_ahead", "Wal position of {peer} is ahead of my wal position";
+    PeerPreferred { peer: MemberName, theirs: i32, own: i32 }, "peer_preferred", "{peer} has equally tolerable WAL position and priority {theirs}, while this node has priority {own}";
+    CandidateGoesFirst { candidate: MemberName }, "candidate_goes_first", "switchover: to {candidate}, i am not the candidate";
+    LeftToOthers, "left_to_others", "gave the leader lock up; waiting for another member to take it";
+    NoClusterId, "no_cluster_id", "waiting for the cluster to be initialized";
+
+    // Planned change.
+    HandingOver, "handing_over", "switchover: demoting myself";
+    NoHealthyCandidate, "no_healthy_candidate", "switchover: no healthy members found, switchover is not possible";
+    RequestMismatch, "request_mismatch", "switchover: the request does not name the leader, or names it as the candidate; cleaning up failover key";
+    RequestStale, "request_stale", "Found a stale switchover value, cleaning up";
+    RequestInvalid { given: String }, "request_invalid", "Found a switchover schedule without a valid time zone, cleaning up: {given}";
+    CheckingCandidates, "checking_candidates", "switchover: asking the candidates";
+    ConfirmingHandover { position: Lsn }, "confirming_handover", "switchover: waiting for a member to have received everything up to {position}";
+    Released, "released", "Leader key released";
+    HandoverAborted, "handover_aborted", "switchover: no member has received the last WAL in time; starting as the leader again";
+
+    // PostgreSQL is not running.
+    StartingInPlace, "starting_in_place", "starting primary after failure";
+    FailingOver, "failing_over", "stopped PostgreSQL to fail over after a crash";
+    Sweeping, "sweeping", "Primary crashed. Failing over.";
+    StartFailedRelease, "start_failed_release", "removed leader key after trying and failing to start postgres";
+    StartTimeout, "start_timeout", "stopped PostgreSQL because of startup timeout";
+    Recovering, "recovering", "doing crash recovery in a single user mode";
+    CheckingDivergence { leader: MemberName }, "checking_divergence", "comparing our WAL with the history of {leader}";
+    Rewinding { leader: MemberName }, "rewinding", "running pg_rewind from {leader}";
+    Recloning { source: CloneSource }, "recloning", "reinitializing due to diverged timelines, from {source}";
+    DivergedNoRemedy { leader: MemberName }, "diverged_no_remedy", "our WAL has diverged from that of {leader}, pg_rewind is not possible and the data directory may not be replaced; run: tamada reinit";
+    WaitingForCheckpoint { leader: MemberName }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
+    StartingStandby, "starting_standby", "starting as a secondary";
+    StartingReadOnly, "starting_read_only", "starting as readonly because i had the session lock";
+    BackingOff { failures: u32, left: Seconds }, "backing_off", "waiting {left} before the next try ({failures} failed)";
+    Unusable { why: String }, "unusable", "data directory is not usable: {why}";
+    SystemIdMismatch { name: MemberName, own: SystemId, cluster: SystemId }, "system_id_mismatch", "system ID mismatch, node {name} belongs to a different cluster: {own} != {cluster}. Nothing was changed. Give this member an empty data directory to make it a replica, or the data their own cluster by another PATRONI_SCOPE";
+    Starting, "starting", "PostgreSQL is still starting up";
+    Stopping, "stopping", "PostgreSQL is stopping";
+    NotAnswering, "not_answering", "PostgreSQL does not answer; its last known role stands";
+
+    // Following.
+    NewUpstream { leader: MemberName }, "new_upstream", "following new leader {leader}";
+    StoppingToRejoin { leader: MemberName }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
+    ResumingReplay, "resuming_replay", "WAL replay was paused; resuming it";
+    LeaderWithoutAddress { leader: MemberName }, "leader_without_address", "waiting for the member record of {leader}";
+    OwnNameHeldElsewhere, "own_name_held_elsewhere", "the leader key has our name but is not on our lease; waiting for it to expire";
+
+    // Bootstrap.
+    Bootstrapping, "bootstrapping", "trying to bootstrap a new cluster";
+    Initialized, "initialized", "initialized a new cluster";
+    BootstrapFailed, "bootstrap_failed", "failed to bootstrap cluster";
+    WaitingForLeader, "waiting_for_leader", "waiting for leader to bootstrap";
+    Cloning { source: CloneSource }, "cloning", "trying to bootstrap from {source}";
+    ReleasedEmpty, "released_empty", "released leader key voluntarily as data dir empty and currently leader";
+    ReleasedForeign, "released_foreign", "released leader key voluntarily due to the system ID mismatch";
+    ReplicaBeforeCluster, "replica_before_cluster", "No initialize key in DCS and PostgreSQL is running as replica, aborting start. Start the member with the primary first";
+
+    // Requests.
+    Restarting, "restarting", "restart initiated";
+    Reinitializing { source: CloneSource }, "reinitializing", "reinitialize from {source}";
+    ShuttingDown, "shutting_down", "shutting down";
+    Stopped, "stopped", "PostgreSQL is stopped";
+    LeftRunning, "left_running", "Leader key is not deleted and Postgresql is not stopped due paused state";
+
+    // Pause.
+    PausedLeading { name: MemberName }, "paused_leading", "PAUSE: no action. I am ({name}), the leader with the lock";
+    PausedIdle { name: MemberName }, "paused_idle", "PAUSE: no action. I am ({name})";
+    PausedWithoutLock, "paused_without_lock", "PAUSE: continue to run as primary without lock";
+    PausedNotRunning, "paused_not_running", "PAUSE: postgres is not running";
+    PausedReleased, "paused_released", "PAUSE: removed leader lock because postgres is not running as primary";
+    PausedPromoting, "paused_promoting", "PAUSE: waiting to become primary after promote...";
+    PausedEmpty, "paused_empty", "PAUSE: running with empty data directory";
+
+    // Before the first cycle.
+    NotStarted, "not_started", "starting up";
+}
+
+/// A time for people, in seconds with one decimal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:.1} s", self.0.as_secs_f32())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_are_unique_and_snake_case() {
+        let mut codes = Reason::CODES.to_vec();
+        codes.sort_unstable();
+        let count = codes.len();
+        codes.dedup();
+        assert_eq!(codes.len(), count);
+        assert!(codes.iter().all(|code| code.chars().all(|c| c.is_ascii_lowercase() || c == '_')));
+    }
 }

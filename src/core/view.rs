@@ -96,8 +96,9 @@ pub enum MemberKind {
 }
 
 /// Whether a leader still owes the checkpoint that pg_rewind needs to see its new timeline.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum AfterPromote {
+    #[default]
     Done,
     Pending,
 }
@@ -247,8 +248,9 @@ impl Tags {
 pub enum Initialize {
     #[default]
     Absent,
-    /// Empty: somebody is bootstrapping right now.
-    InProgress,
+    /// Empty: somebody is bootstrapping right now. The claim hangs on the bootstrapper's lease, so that it does not
+    /// outlive a bootstrapper that died; the reference's claims are always `Other` and have no lease.
+    InProgress(Holder),
     Done(SystemId),
     /// Not a system identifier.
     Invalid(String),

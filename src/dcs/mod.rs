@@ -3,6 +3,12 @@
 //! Backends hold connections and no policy. Every call has a deadline and returns within it whatever the network does:
 //! a call that hangs would keep a primary writable for ever.
 
+pub mod codec;
+pub mod etcd;
+pub mod memory;
+
+mod change;
+
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -62,6 +68,8 @@ pub enum Expect {
 /// What a write puts there. `initialize` is plain text, the others are compact JSON.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Content {
+    /// Empty text on our lease: a claim that does not outlive its claimer. Only for `Key::Initialize`.
+    Claim,
     Text(String),
     Json(Value),
     Delete,

@@ -14,6 +14,7 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 
 use super::callbacks::Callback;
 use super::conf::conninfo::Conninfo;
+use super::conf::postgresql_conf;
 use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_statement};
 use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
@@ -22,7 +23,7 @@ use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
 use super::{PostgresError, Progress, files};
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, default_pg_hba};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
 use crate::core::view::{Address, MemberRole};
@@ -138,14 +139,24 @@ impl LocalPostgres {
             run = run.arg(format!("--pwfile=/proc/self/fd/{}", file.as_raw_fd())).keeping(file.as_raw_fd());
         }
         run.arg("-D").arg(&new_dir).success(Some(INITDB_LIMIT)).await?;
-        if self.memory().desired.server.pg_hba.as_ref().is_none_or(Vec::is_empty) {
-            append_hba(&new_dir.join("pg_hba.conf"), &config.bootstrap.pg_hba)
-                .map_err(|cause| failed("extend pg_hba.conf for", cause))?;
-        }
+        self.give_access(&new_dir, &config).map_err(|cause| failed("write pg_hba.conf for", cause))?;
         let mode = files::file_mode(&new_dir);
         files::replace(&new_dir.join(BOOTSTRAP_MARK), b"", mode).map_err(|cause| failed("mark", cause))?;
         staging.place().map_err(|cause| failed("put the new cluster into", cause))?;
         staging.clean().map_err(|cause| failed("clear up beside", cause))
+    }
+
+    /// Who may connect until somebody configures it: initdb's file knows no other host, hence no replica either.
+    fn give_access(&self, new_dir: &Path, config: &Config) -> std::io::Result<()> {
+        let file = new_dir.join("pg_hba.conf");
+        if self.memory().desired.server.pg_hba.as_ref().is_some_and(|lines| !lines.is_empty()) {
+            return Ok(());
+        }
+        if self.is_single() {
+            return append_hba(&file, &config.bootstrap.pg_hba);
+        }
+        let text = postgresql_conf::lines_file(&default_pg_hba(config));
+        files::replace(&file, text.as_bytes(), files::file_mode(new_dir))
     }
 
     /// Whatever was made, and nothing else: the mark tells.

@@ -4,6 +4,7 @@
 //! waits for them.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -13,6 +14,7 @@ use super::local::LocalPostgres;
 use super::probe::Alone;
 use super::server::Announce;
 use super::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, files};
+use crate::config::Config;
 use crate::core::local::{CloneSource, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
@@ -37,6 +39,10 @@ impl Instance for LocalPostgres {
 
     async fn wait_exit(&self) {
         self.postmaster_ended().await;
+    }
+
+    fn set_config(&self, config: Arc<Config>) {
+        LocalPostgres::set_config(self, config);
     }
 
     async fn configure(&self, desired: &DesiredServer, force: Force) -> Result<(), PostgresError> {

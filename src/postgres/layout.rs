@@ -12,7 +12,7 @@ use super::conf::conninfo::Conninfo;
 use super::conf::parameters::{Identity, ServerParameters, server_parameters, single_mode_options};
 use super::conf::postgresql_conf::{self, ServerFile};
 use super::conf::recovery::{self, Source};
-use super::conf::{Parameters, pgpass, rules, validate};
+use super::conf::{Parameters, hba, pgpass, rules, validate};
 use super::files::{self, Written};
 use super::local::LocalPostgres;
 use super::version::Version;
@@ -149,6 +149,9 @@ impl LocalPostgres {
                 }
             }
         }
+        if self.let_replicas_in(&for_file)? == Written::Yes {
+            written = Written::Yes;
+        }
         self.clean_auto_conf()?;
         Ok(written)
     }
@@ -158,6 +161,24 @@ impl LocalPostgres {
         let files = [(server.pg_hba, "pg_hba.conf", "hba_file"), (server.pg_ident, "pg_ident.conf", "ident_file")];
         let given = files.into_iter().filter_map(|(lines, name, setting)| Some((lines?, name, setting)));
         given.filter(|(lines, _, _)| !lines.is_empty()).collect()
+    }
+
+    /// Data that were a single server's bring a `pg_hba.conf` that no replica passes: the line that is missing is added
+    /// at its end, after whatever the user has to say. Not where `pg_hba` is configured: then it is the user's whole.
+    fn let_replicas_in(&self, for_file: &Parameters) -> Result<Written, PostgresError> {
+        let is_configured = self.line_files().iter().any(|(_, name, _)| *name == "pg_hba.conf");
+        if is_configured || postgresql_conf::custom_file(for_file, "hba_file", &self.config_dir()).is_some() {
+            return Ok(Written::No);
+        }
+        let path = self.config_dir().join("pg_hba.conf");
+        let Ok(text) = std::fs::read_to_string(&path) else { return Ok(Written::No) };
+        match hba::with_replication(&text, &self.config().postgres.replication.username) {
+            None => Ok(Written::No),
+            Some(extended) => {
+                tracing::info!("{} lets no replica in: adding a line that does", path.display());
+                self.write_conf(&path, extended.as_bytes())
+            }
+        }
     }
 
     fn write_server_file(&self, parameters: &Parameters, recovery: &Recovery) -> Result<Written, PostgresError> {

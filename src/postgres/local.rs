@@ -21,7 +21,7 @@ use super::{DesiredServer, PostgresError};
 use crate::config::{Config, Credentials};
 use crate::core::local::{LastRole, Upstream};
 use crate::core::policy::Switch;
-use crate::core::units::{Instant, MemberName};
+use crate::core::units::{Instant, MemberName, Timeline};
 use crate::core::view::MemberRole;
 
 /// What of the agent's environment neither PostgreSQL nor any other child may see: settings that may be secret, and
@@ -65,6 +65,9 @@ pub(super) struct Memory {
     /// Since when the postmaster gives no answer, or starts.
     pub(super) silent_since: Option<Instant>,
     pub(super) role: Option<LastRole>,
+    /// The newest timeline that the running standby was seen to receive. Once the sender is gone the server tells it
+    /// nowhere: the control file may lag behind by a checkpoint.
+    pub(super) received_timeline: Option<Timeline>,
     pub(super) desired: DesiredServer,
     /// What the recovery settings on disk say.
     pub(super) upstream: Option<Upstream>,
@@ -117,6 +120,7 @@ impl LocalPostgres {
                 postmaster: None,
                 silent_since: None,
                 role: None,
+                received_timeline: None,
                 desired: DesiredServer { server: Default::default(), use_slots: Switch::On },
                 upstream: None,
                 pending_restart: Map::new(),

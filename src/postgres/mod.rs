@@ -35,11 +35,12 @@ pub use local::LocalPostgres;
 
 use std::collections::BTreeSet;
 use std::future::Future;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::ServerSettings;
+use crate::config::{Config, ServerSettings};
 use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::policy::Switch;
@@ -110,6 +111,9 @@ pub trait Instance: Send + Sync + 'static {
 
     /// Returns when the running postmaster has exited (at once when none runs).
     fn wait_exit(&self) -> impl Future<Output = ()> + Send;
+
+    /// The node's own configuration, read again; `configure` brings it into force. The data directory stays.
+    fn set_config(&self, config: Arc<Config>);
 
     /// What the server is to run with from now on: rewrites the files and reloads when something differs and a server
     /// runs; otherwise kept for the next start.

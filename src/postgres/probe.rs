@@ -194,7 +194,7 @@ impl LocalPostgres {
             Running::Primary(PrimaryFacts { timeline: Timeline(timeline), flushed: lsn("flushed").unwrap_or_default() })
         } else {
             Running::Standby(StandbyFacts {
-                timeline: decimal("received_timeline").or_else(|| decimal("control_timeline")).map(Timeline),
+                timeline: self.standby_timeline(decimal("received_timeline"), decimal("control_timeline")),
                 received: received.unwrap_or_default(),
                 replayed: replayed.unwrap_or_default(),
                 upstream: self.upstream_in_force(text("conninfo").unwrap_or_default()),
@@ -211,6 +211,16 @@ impl LocalPostgres {
             Running::Standby(_) => LastRole::Standby,
         });
         (Postgres::Running(running), facts)
+    }
+
+    /// What it receives from now, else the newest it was seen to receive or to have noted in its control file.
+    fn standby_timeline(&self, receives: Option<u32>, noted: Option<u32>) -> Option<Timeline> {
+        let mut memory = self.memory();
+        memory.received_timeline = receives.map(Timeline).or(memory.received_timeline);
+        match receives {
+            Some(timeline) => Some(Timeline(timeline)),
+            None => memory.received_timeline.max(noted.map(Timeline)),
+        }
     }
 
     /// Returns when the postmaster that runs now has ended and nothing of it is left.

@@ -104,6 +104,7 @@ impl LocalPostgres {
         let mut memory = self.memory();
         memory.postmaster = Some(process.clone());
         memory.silent_since = None;
+        memory.received_timeline = None;
         memory.slots = None;
         memory.applied = Some(memory.desired.clone());
         memory.role = Some(match role {

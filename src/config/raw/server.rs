@@ -92,7 +92,7 @@ variables! {
             "postgresql.remove_data_directory_on_rewind_failure", "off", Restart;
         /// Remove the data directory and clone anew when timelines diverged and pg_rewind may not be used.
         patroni_postgresql_remove_data_directory_on_diverged_timelines: Switch,
-            "postgresql.remove_data_directory_on_diverged_timelines", "off", Restart;
+            "postgresql.remove_data_directory_on_diverged_timelines", "on (the reference: off)", Restart;
         /// Ways to make a replica. Only `basebackup` is carried out.
         patroni_postgresql_create_replica_methods: List, "postgresql.create_replica_methods", "basebackup", Restart;
         /// Command run before a promotion. Not carried out yet.

@@ -214,8 +214,9 @@ fn a_policy_is_made_of_both_configurations() {
     assert_eq!(made.timing.ttl, Duration::from_secs(20));
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
     assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
-    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "on")]).unwrap();
-    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
+    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "off")]).unwrap();
+    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::Off);
+    assert_eq!(policy(&config, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
 }
 
 #[test]

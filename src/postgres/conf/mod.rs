@@ -5,6 +5,7 @@
 //! whatever its characters, can become another line.
 
 pub mod conninfo;
+pub mod hba;
 pub mod parameters;
 pub mod pgpass;
 pub mod postgresql_conf;

@@ -1,0 +1,270 @@
+//! The lock and the fence: lease calls, what PID 1 is told, and whether PostgreSQL may be made a primary now.
+//!
+//! **Invariant:** PID 1 knows the deadline before anything is begun that could make PostgreSQL a primary, and the
+//! deadline of a running primary is lifted by a pause or in single mode only. Validity counts from the instant before
+//! the request that renewed the lease was sent.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cycle::Agent;
+use super::shared::SHUTDOWN_GRACE;
+use crate::core::decision::LeaseStep;
+use crate::core::lease;
+use crate::core::local::{Guard, Postgres, Running};
+use crate::core::observation::{LeaseOutcome, Observation};
+use crate::core::policy::{Mode, Pause, Timing};
+use crate::core::units::{Instant, Lsn};
+use crate::core::view::{ClusterStatus, ClusterView};
+use crate::dcs::{Dcs, DcsError, Lock};
+use crate::postgres::Instance;
+
+/// A call to the store gets at least so much, however little time is left.
+const PATIENCE_MIN: Duration = Duration::from_millis(100);
+
+/// Whether PostgreSQL may be made a primary at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Authority {
+    Given,
+    Missing,
+}
+
+impl<D: Dcs, I: Instance> Agent<D, I> {
+    /// How long one call to the store may take: `retry_timeout`, and never past the point where a primary that could
+    /// not renew has to begin its stop.
+    pub(super) fn patience(&self) -> Duration {
+        let timing = &self.settings.timing;
+        let lease = self.memory.lease_valid_until.map(|until| lease::stop_deadline(until, timing));
+        let guard = match self.guard {
+            Guard::NoDeadline => None,
+            Guard::Until(deadline) => Some(deadline - timing.stop_margin()),
+        };
+        let left = [lease, guard].into_iter().flatten().map(|end| end.left(self.shared.now())).min();
+        let limit = left.map_or(timing.retry_timeout, |left| left.min(timing.retry_timeout)).max(PATIENCE_MIN);
+        match self.shared.inbox().shutdown {
+            None => limit,
+            Some(_) => limit.min(SHUTDOWN_GRACE),
+        }
+    }
+
+    /// The same for what is not the lease: where there is a lock to be renewed, that must still be possible afterwards.
+    pub(super) fn short_patience(&self) -> Duration {
+        match self.guard {
+            Guard::NoDeadline => self.patience(),
+            Guard::Until(_) => self.patience().min(self.settings.timing.retry_timeout / 2),
+        }
+    }
+
+    pub(super) async fn carry_out_lease(&mut self, step: &LeaseStep, seen: &Observation) -> LeaseOutcome {
+        let outcome = match step {
+            LeaseStep::Keep => LeaseOutcome::None,
+            LeaseStep::Acquire => self.acquire(seen).await,
+            LeaseStep::Renew => self.renew(seen).await,
+            LeaseStep::Release { last_position } => self.release(*last_position).await,
+        };
+        self.settle_guard(&outcome, seen);
+        self.show_authority(&outcome);
+        outcome
+    }
+
+    async fn acquire(&mut self, seen: &Observation) -> LeaseOutcome {
+        let started = self.shared.now();
+        let limit = self.patience();
+        let answer = self.shared.bounded(limit, self.shared.dcs.acquire(limit)).await;
+        let outcome = self.judge("acquire", started, answer);
+        if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
+            self.retained.inherit(started, view);
+            self.slots_synced = None;
+            self.keep_slots(seen);
+        }
+        outcome
+    }
+
+    async fn renew(&mut self, seen: &Observation) -> LeaseOutcome {
+        let started = self.shared.now();
+        let limit = self.patience();
+        let status = self.status_to_publish(seen);
+        let answer = self.shared.bounded(limit, self.shared.dcs.renew(status.as_ref(), limit)).await;
+        self.judge("renew", started, answer)
+    }
+
+    fn judge(&self, attempted: &'static str, started: Instant, answer: Option<Result<Lock, DcsError>>) -> LeaseOutcome {
+        match answer {
+            Some(Ok(Lock::Held)) => LeaseOutcome::Held { until: started + self.settings.timing.ttl },
+            Some(Ok(Lock::NotHeld)) => LeaseOutcome::Lost,
+            Some(Err(error)) => {
+                tracing::warn!("cannot {attempted} the leader lock: {error}");
+                LeaseOutcome::Unknown
+            }
+            None => {
+                tracing::warn!("cannot {attempted} the leader lock: no answer in time");
+                LeaseOutcome::Unknown
+            }
+        }
+    }
+
+    async fn release(&mut self, last_position: Option<Lsn>) -> LeaseOutcome {
+        let status = last_position.map(|position| {
+            let last = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
+            let released_by = Some(self.settings.config.name.clone());
+            ClusterStatus { optime: Some(position), released_by, ..last }
+        });
+        let limit = self.patience();
+        match self.shared.bounded(limit, self.shared.dcs.release(status.as_ref(), limit)).await {
+            Some(Ok(())) => LeaseOutcome::Released,
+            Some(Err(error)) => {
+                tracing::warn!("cannot release the leader lock: {error}");
+                LeaseOutcome::Unknown
+            }
+            None => {
+                tracing::warn!("cannot release the leader lock: no answer in time");
+                LeaseOutcome::Unknown
+            }
+        }
+    }
+
+    /// A leader's status; nothing while a job runs or PostgreSQL is no primary (`dcs.md` D-26).
+    fn status_to_publish(&mut self, seen: &Observation) -> Option<ClusterStatus> {
+        let (Postgres::Running(Running::Primary(facts)), None, Ok(view)) =
+            (&seen.local.postgres, self.jobs.running(), &seen.cluster)
+        else {
+            return None;
+        };
+        let name = &self.settings.config.name;
+        let ttl = self.settings.dynamic.member_slots_ttl;
+        let mut slots = std::collections::BTreeMap::new();
+        if self.settings.dynamic.use_slots.is_on() && !ttl.is_zero() {
+            slots.clone_from(&self.probe.facts.slots);
+            slots.insert(name.slot_name(), facts.flushed);
+        }
+        let retain_slots = self.retained.refresh(self.shared.now(), name, view, &slots, ttl);
+        Some(ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None })
+    }
+
+    fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
+        let timing = &self.settings.timing;
+        let wanted = match (self.settings.mode(), self.settings.dynamic.pause, outcome) {
+            (Mode::Single, _, _) | (Mode::Cluster, Pause::Paused, _) => Guard::NoDeadline,
+            (Mode::Cluster, Pause::Running, LeaseOutcome::Held { until }) => {
+                Guard::Until(lease::guard_deadline(*until, timing))
+            }
+            (
+                Mode::Cluster,
+                Pause::Running,
+                LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
+            ) => match self.is_harmless(outcome, seen) {
+                true => Guard::NoDeadline,
+                false => return,
+            },
+        };
+        self.tell_guard(wanted);
+    }
+
+    fn tell_guard(&mut self, wanted: Guard) {
+        if wanted != self.guard {
+            self.shared.init.guard(wanted);
+            self.guard = wanted;
+        }
+    }
+
+    /// After the lease's validity was found to be shorter.
+    pub(super) fn shorten_guard(&mut self) {
+        let until = self.memory.lease_valid_until.map(|until| lease::guard_deadline(until, &self.settings.timing));
+        if let (Guard::Until(deadline), Some(until)) = (self.guard, until)
+            && until < deadline
+        {
+            self.tell_guard(Guard::Until(until));
+        }
+    }
+
+    /// Whether PostgreSQL cannot be a primary, now or by anything under way: without the lock, in recovery or stopped.
+    fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
+        let locked = match outcome {
+            LeaseOutcome::Released | LeaseOutcome::Lost => false,
+            // Without an answer from the store nothing is promoted, and after one a renewal comes first.
+            LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
+                let valid = self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now());
+                valid && seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
+            }
+        };
+        let quiet = match &seen.local.postgres {
+            Postgres::Stopped | Postgres::Running(Running::Standby(_)) => true,
+            Postgres::Running(Running::Primary(_))
+            | Postgres::Starting { .. }
+            | Postgres::Unresponsive { .. }
+            | Postgres::Stopping => false,
+        };
+        quiet && !locked && self.jobs.running().is_none()
+    }
+
+    /// Whether the lock is ours beyond the margin and PID 1 knows; asked right before PostgreSQL is made a primary.
+    pub(super) fn authority(&self, outcome: &LeaseOutcome) -> Authority {
+        let now = self.shared.now();
+        let valid_until = match outcome {
+            LeaseOutcome::Held { until } => Some(*until),
+            LeaseOutcome::None | LeaseOutcome::Unknown => self.memory.lease_valid_until,
+            LeaseOutcome::Lost | LeaseOutcome::Released => None,
+        };
+        match (self.settings.mode(), self.settings.dynamic.pause) {
+            (Mode::Single, _) | (Mode::Cluster, Pause::Paused) => Authority::Given,
+            (Mode::Cluster, Pause::Running) => authority_at(now, valid_until, self.guard, &self.settings.timing),
+        }
+    }
+
+    /// Health checks flip at once, not at the cycle's end.
+    fn show_authority(&self, outcome: &LeaseOutcome) {
+        match outcome {
+            LeaseOutcome::Held { until } => self.show_leader(Some(*until)),
+            LeaseOutcome::Lost | LeaseOutcome::Released => self.show_leader(None),
+            LeaseOutcome::None | LeaseOutcome::Unknown => {}
+        }
+    }
+
+    /// The same when the reading says that the lock is another's.
+    pub(super) fn show_loss(&self, seen: &Observation) {
+        if seen.cluster.as_ref().is_ok_and(|view| !view.is_ours()) {
+            self.show_leader(None);
+        }
+    }
+
+    fn show_leader(&self, until: Option<Instant>) {
+        self.shared.status.send_if_modified(|status| {
+            let flips = status.leader_until.is_some() != until.is_some();
+            if flips {
+                Arc::make_mut(status).leader_until = until;
+            }
+            flips
+        });
+    }
+}
+
+/// Whether there is time left for being a primary, and PID 1 knows how much.
+fn authority_at(now: Instant, valid_until: Option<Instant>, guard: Guard, timing: &Timing) -> Authority {
+    let in_time = valid_until.is_some_and(|until| now < lease::stop_deadline(until, timing));
+    match guard {
+        Guard::Until(deadline) if in_time && now < deadline => Authority::Given,
+        Guard::Until(_) | Guard::NoDeadline => Authority::Missing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Instant {
+        Instant(Duration::from_secs(seconds))
+    }
+
+    #[test]
+    fn a_primary_needs_a_lease_with_time_left_and_a_guard_that_knows_it() {
+        let timing = Timing::default();
+        let armed = Guard::Until(at(129));
+        let given = |now, valid_until, guard| authority_at(at(now), valid_until, guard, &timing);
+        assert_eq!(given(100, Some(at(130)), armed), Authority::Given);
+        assert_eq!(given(100, None, armed), Authority::Missing);
+        assert_eq!(given(100, Some(at(130)), Guard::NoDeadline), Authority::Missing);
+        assert_eq!(given(100, Some(at(130)), Guard::Until(at(100))), Authority::Missing);
+        assert_eq!(given(126, Some(at(130)), armed), Authority::Given);
+        assert_eq!(given(127, Some(at(130)), armed), Authority::Missing, "a stop would have to begin at once");
+    }
+}

@@ -1,0 +1,324 @@
+//! The loop: observe, decide, act, learn, wait. One step a cycle; no decision assumes that an action worked.
+//!
+//! **Invariant:** nothing in a cycle waits without a bound, and every bound on a call to the store ends before the
+//! point where a primary without a renewal has to stop.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::clock::Clock;
+use super::errand::{Errands, SlotSet};
+use super::inbox::PendingRestart;
+use super::init_link::{FromInit, InitLink};
+use super::job::JobSlot;
+use super::lease_file::LeaseFile;
+use super::mailbox::{Mailbox, Request};
+use super::member_state::Shown;
+use super::peers::PeerClient;
+use super::publish;
+use super::retain::Retained;
+use super::services;
+use super::settings::Settings;
+use super::shared::Shared;
+use super::status::{ClusterStatusDocuments, Status};
+use crate::config::Config;
+use crate::core;
+use crate::core::decision::{Decision, Exit, Wake};
+use crate::core::local::{Guard, Postgres, StopMode};
+use crate::core::observation::{DivergenceReport, Memory, PeerReports};
+use crate::core::reason::Reason;
+use crate::core::units::{Instant, WallTime};
+use crate::dcs::{Dcs, Snapshot};
+use crate::postgres::{Instance, Probe};
+
+/// How many requests may wait for the loop's thread; more wait in the API.
+const MAILBOX: usize = 64;
+/// So many cycles may follow each other without a rest; decisions need a handful.
+const HURRIED_MAX: u32 = 64;
+const REST: Duration = Duration::from_millis(250);
+/// During an outage the store is looked at so often, whatever its watch says.
+const OUTAGE_REST: Duration = Duration::from_millis(500);
+/// The stop before a fatal end.
+const LAST_STOP_LIMIT: Duration = Duration::from_secs(60);
+
+/// What the loop is made of.
+pub struct Parts<D, I> {
+    pub config: Config,
+    pub dcs: D,
+    pub instance: I,
+    pub clock: Arc<dyn Clock>,
+    pub peers: Arc<dyn PeerClient>,
+    pub init: Arc<dyn InitLink>,
+    /// What PID 1 will do if it hears nothing new.
+    pub guard: Guard,
+    /// Where the lease is kept beside the data; `None` without a DCS.
+    pub lease_file: Option<LeaseFile>,
+    /// Reads the configuration again (SIGHUP); the error is for the log.
+    pub reread: Reread,
+}
+
+pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// The ways to a loop.
+pub struct Doors {
+    pub mailbox: Mailbox,
+    pub status: watch::Receiver<Arc<Status>>,
+    pub signals: mpsc::UnboundedSender<FromInit>,
+}
+
+pub struct Agent<D, I> {
+    pub(super) shared: Arc<Shared<D, I>>,
+    pub(super) settings: Settings,
+    pub(super) reread: Reread,
+    pub(super) memory: Memory,
+    pub(super) jobs: JobSlot,
+    pub(super) errands: Errands,
+    /// The last probe, and whether it was answered.
+    pub(super) probe: Probe,
+    pub(super) snapshot: Option<Arc<Snapshot>>,
+    /// Whether the last reading failed.
+    pub(super) outage: Outage,
+    pub(super) dcs_last_seen: WallTime,
+    pub(super) peers: PeerReports,
+    pub(super) divergence: Option<DivergenceReport>,
+    /// What PID 1 was told last.
+    pub(super) guard: Guard,
+    pub(super) retained: Retained,
+    pub(super) slots_synced: Option<SlotSet>,
+    pub(super) roles_ensured: bool,
+    pub(super) shown: Shown,
+    /// The restart that the running job carries out.
+    pub(super) restart: Option<PendingRestart>,
+    pub(super) lease_file: Option<LeaseFile>,
+    pub(super) lease_saved: Option<i64>,
+    pub(super) lease_told: Option<i64>,
+    pub(super) postmaster_told: Option<i32>,
+    /// The last reading as the API gets it.
+    pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
+    reason: Reason,
+    hurried: u32,
+    /// The postmaster whose exit began a cycle; not waited for again while it seems to live on.
+    exit_seen: Option<i32>,
+    mailbox: Option<mpsc::Receiver<Request>>,
+    signals: Option<mpsc::UnboundedReceiver<FromInit>>,
+    beside: Vec<JoinHandle<()>>,
+}
+
+impl<D, I> Drop for Agent<D, I> {
+    fn drop(&mut self) {
+        self.beside.iter().for_each(JoinHandle::abort);
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Outage {
+    No,
+    Yes,
+}
+
+impl<D: Dcs, I: Instance> Agent<D, I> {
+    pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
+        let Parts { config, dcs, instance, clock, peers, init, guard, lease_file, reread } = parts;
+        let settings = Settings::new(Arc::new(config), instance.load_dynamic());
+        dcs.set_timing(settings.timing);
+        let status = publish::before_first_cycle(&settings, clock.now());
+        let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));
+        let (mailbox, requests) = mpsc::channel(MAILBOX);
+        let (signals, heard) = mpsc::unbounded_channel();
+        let doors = Doors { mailbox, status: shared.status.subscribe(), signals };
+        let agent = Agent {
+            settings,
+            reread,
+            memory: Memory::default(),
+            jobs: JobSlot::default(),
+            errands: Errands::default(),
+            probe: super::observe::not_probed_yet(),
+            snapshot: None,
+            outage: Outage::No,
+            dcs_last_seen: WallTime::default(),
+            peers: PeerReports::new(),
+            divergence: None,
+            guard,
+            retained: Retained::default(),
+            slots_synced: None,
+            roles_ensured: false,
+            shown: Shown::default(),
+            restart: None,
+            lease_file,
+            lease_saved: None,
+            lease_told: None,
+            postmaster_told: None,
+            documents: None,
+            reason: Reason::NotStarted,
+            hurried: 0,
+            exit_seen: None,
+            mailbox: Some(requests),
+            signals: Some(heard),
+            beside: Vec::new(),
+            shared,
+        };
+        (agent, doors)
+    }
+
+    /// Before the API listens and the first cycle begins. `Some`: the agent is to end with this code.
+    pub async fn prepare(&mut self) -> Option<u8> {
+        self.begin_beside();
+        self.start().await
+    }
+
+    /// Runs until the agent is to end; the exit code.
+    pub async fn run(mut self) -> u8 {
+        loop {
+            let (wake, exit) = self.cycle().await;
+            if let Some(exit) = exit {
+                return self.leave(exit).await;
+            }
+            self.wait(wake).await;
+        }
+    }
+
+    /// Signals and requests are heard however long a cycle takes.
+    fn begin_beside(&mut self) {
+        if let Some(mut signals) = self.signals.take() {
+            let shared = self.shared.clone();
+            self.beside.push(tokio::spawn(async move {
+                while let Some(message) = signals.recv().await {
+                    shared.hear(message);
+                }
+            }));
+        }
+        if let Some(requests) = self.mailbox.take() {
+            self.beside.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
+        }
+    }
+
+    async fn cycle(&mut self) -> (Wake, Option<Exit>) {
+        self.begin_cycle().await;
+        let seen = self.observe().await;
+        self.show_loss(&seen);
+        let policy = self.settings.policy();
+        let decision = core::decide(&policy, &seen);
+        self.tell(&decision);
+        let outcome = self.act(&decision, &seen).await;
+        let memory = std::mem::take(&mut self.memory);
+        self.memory = core::learn(memory, &seen, &outcome);
+        self.keep_house(&seen);
+        let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
+        self.show(&decision.reason, wake);
+        (wake, decision.exit)
+    }
+
+    /// INFO when the reason changes, DEBUG each cycle.
+    fn tell(&mut self, decision: &Decision) {
+        tracing::debug!(?decision, "decided");
+        let same = match (&self.reason, &decision.reason) {
+            // The rest of the wait is another one each time.
+            (Reason::BackingOff { failures: before, .. }, Reason::BackingOff { failures, .. }) => before == failures,
+            (before, now) => before == now,
+        };
+        if !same {
+            tracing::info!("{}", decision.reason);
+        }
+        self.reason = decision.reason.clone();
+    }
+
+    /// Until the wake-up or the first thing that happens before it.
+    async fn wait(&mut self, wake: Wake) {
+        let began = self.shared.now();
+        match wake {
+            Wake::Now => tokio::task::yield_now().await,
+            Wake::At(at) => self.wait_until(at).await,
+        }
+        if self.shared.now().since(began) > Duration::from_millis(1) {
+            self.hurried = 0;
+            return;
+        }
+        self.hurried += 1;
+        if self.hurried >= HURRIED_MAX {
+            tracing::warn!("{} cycles without a rest: {}", self.hurried, self.reason);
+            sleep(REST).await;
+            self.hurried = 0;
+        }
+    }
+
+    async fn wait_until(&mut self, at: Instant) {
+        let exit_of = self.exit_to_wait_for();
+        let shared = &self.shared;
+        let version = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+        let changed = async {
+            // An outage counts as a change, so that its end is one too; it must not keep the loop spinning.
+            match self.outage {
+                Outage::No => {}
+                Outage::Yes => sleep(OUTAGE_REST).await,
+            }
+            shared.dcs.wait_for_change(version).await;
+        };
+        let exited = async {
+            match exit_of {
+                Some(_) => shared.instance.wait_exit().await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = sleep(at.left(shared.now())) => {}
+            () = shared.wake.notified() => {}
+            () = changed => {}
+            () = exited => self.exit_seen = exit_of,
+        }
+    }
+
+    /// The postmaster whose exit begins a cycle: one that runs by the last probe, unless a job ends it anyhow.
+    fn exit_to_wait_for(&self) -> Option<i32> {
+        let pid = self.probe.facts.postmaster_pid.unwrap_or(0);
+        match &self.probe.postgres {
+            Postgres::Stopped => None,
+            Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
+                let waits = self.jobs.running().is_none() && self.exit_seen != Some(pid);
+                waits.then_some(pid)
+            }
+        }
+    }
+
+    async fn leave(&mut self, exit: Exit) -> u8 {
+        match exit {
+            Exit::Stopped => 0,
+            Exit::Fatal(why) => {
+                tracing::error!("{why}");
+                self.stop_for_good().await;
+                1
+            }
+            Exit::FatalLeaveRunning(why) => {
+                tracing::error!("{why}");
+                1
+            }
+        }
+    }
+
+    /// What must not run here is stopped, and a lock that is still ours is given up afterwards.
+    async fn stop_for_good(&mut self) {
+        if let Some(cancelled) = self.jobs.cancel(self.shared.now()).await {
+            self.job_ended(cancelled);
+        }
+        if self.probe.postgres != Postgres::Stopped {
+            let stop = self.shared.instance.stop(StopMode::Fast, LAST_STOP_LIMIT);
+            match timeout(LAST_STOP_LIMIT * 2, stop).await {
+                Ok(Ok(_)) => {}
+                Ok(Err(error)) => {
+                    tracing::error!("{error}");
+                    return;
+                }
+                Err(_) => return,
+            }
+        }
+        if self.memory.lease_valid_until.is_some() {
+            let limit = self.short_patience();
+            // It expires by itself if this fails.
+            let released = self.shared.bounded(limit, self.shared.dcs.release(None, limit)).await;
+            tracing::debug!(?released, "leader lock given up");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! The one slot for long work. A job is a task of the loop's runtime: the loop goes on renewing while it runs, and
+//! cancels it by dropping its future.
+//!
+//! **Invariant:** there is never more than one job. A job's end wakes the loop.
+
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use crate::core::local::{Job, RunningJob};
+use crate::core::observation::{FinishedJob, JobResult};
+use crate::core::units::Instant;
+
+/// How long a cancelled job may take to drop what it holds. Dropping is synchronous, so this is never reached unless
+/// the job blocks the thread, in which case nothing here would run either.
+const CANCEL_LIMIT: Duration = Duration::from_secs(2);
+
+#[derive(Debug, Default)]
+pub(super) struct JobSlot {
+    slot: Option<Slot>,
+}
+
+#[derive(Debug)]
+struct Slot {
+    running: RunningJob,
+    task: JoinHandle<JobResult>,
+}
+
+impl JobSlot {
+    pub(super) fn running(&self) -> Option<&RunningJob> {
+        self.slot.as_ref().map(|slot| &slot.running)
+    }
+
+    /// Begins `work`, which is what `job` means here. The slot must be free.
+    pub(super) fn start<F>(&mut self, job: Job, now: Instant, wake: Arc<Notify>, work: F)
+    where
+        F: Future<Output = JobResult> + Send + 'static,
+    {
+        debug_assert!(self.slot.is_none(), "a job is started while another runs");
+        let task = tokio::spawn(async move {
+            let result = work.await;
+            wake.notify_one();
+            result
+        });
+        self.slot = Some(Slot { running: RunningJob { job, since: now }, task });
+    }
+
+    /// The job that has ended since the last call.
+    pub(super) async fn take_finished(&mut self, now: Instant) -> Option<FinishedJob> {
+        let slot = self.slot.take_if(|slot| slot.task.is_finished())?;
+        Some(slot.end(now).await)
+    }
+
+    /// Ends the running job and what it started. A job that had ended before it could be cancelled keeps its result.
+    pub(super) async fn cancel(&mut self, now: Instant) -> Option<FinishedJob> {
+        let slot = self.slot.take()?;
+        slot.task.abort();
+        Some(slot.end(now).await)
+    }
+}
+
+impl Slot {
+    async fn end(self, now: Instant) -> FinishedJob {
+        let result = match timeout(CANCEL_LIMIT, self.task).await {
+            Ok(Ok(result)) => result,
+            Ok(Err(error)) if error.is_cancelled() => JobResult::Cancelled,
+            Ok(Err(_)) => JobResult::Failed("the job panicked".to_owned()),
+            Err(_) => JobResult::Failed(format!("the cancelled job did not end within {CANCEL_LIMIT:?}")),
+        };
+        FinishedJob { job: self.running.job, at: now, result }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::observation::JobProduct;
+
+    const NOW: Instant = Instant::from_millis(7);
+
+    fn done() -> JobResult {
+        JobResult::Done(JobProduct::Nothing)
+    }
+
+    #[tokio::test]
+    async fn the_end_of_a_job_wakes_the_loop_and_is_told_once() {
+        let wake = Arc::new(Notify::new());
+        let mut slot = JobSlot::default();
+        slot.start(Job::Recover, NOW, wake.clone(), async { done() });
+        assert_eq!(slot.running(), Some(&RunningJob { job: Job::Recover, since: NOW }));
+        wake.notified().await;
+        let finished = slot.take_finished(NOW).await;
+        assert_eq!(finished, Some(FinishedJob { job: Job::Recover, at: NOW, result: done() }));
+        assert_eq!(slot.take_finished(NOW).await, None);
+        assert_eq!(slot.running(), None);
+    }
+
+    #[tokio::test]
+    async fn cancelling_drops_what_the_job_holds() {
+        let held = Arc::new(());
+        let inside = held.clone();
+        let mut slot = JobSlot::default();
+        slot.start(Job::Promote, NOW, Arc::new(Notify::new()), async move {
+            std::future::pending::<()>().await;
+            drop(inside);
+            done()
+        });
+        tokio::task::yield_now().await;
+        let finished = slot.cancel(NOW).await.map(|job| job.result);
+        assert_eq!(finished, Some(JobResult::Cancelled));
+        assert_eq!(Arc::strong_count(&held), 1);
+    }
+
+    #[tokio::test]
+    async fn a_job_that_ended_before_it_was_cancelled_keeps_its_result() {
+        let wake = Arc::new(Notify::new());
+        let mut slot = JobSlot::default();
+        slot.start(Job::Recover, NOW, wake.clone(), async { done() });
+        wake.notified().await;
+        assert_eq!(slot.cancel(NOW).await.map(|job| job.result), Some(done()));
+    }
+}

@@ -1,0 +1,262 @@
+//! One cycle's observation: the store and the server read at the same time, each within its own bound, and what has
+//! come in since the last cycle.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::join;
+use tokio::time::timeout;
+
+use super::cycle::{Agent, Outage};
+use super::errand::{AtEnd, Errand, Report};
+use super::inbox::{ForceOut, Reload};
+use super::mailbox::RestartResult;
+use super::settings::TimingChange;
+use crate::core::local::{DataDir, Job, LastRole, LocalState, Postgres, Running};
+use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
+use crate::core::policy::Mode;
+use crate::core::units::Instant;
+use crate::core::{self};
+use crate::dcs::{Dcs, DcsError, Snapshot};
+use crate::postgres::{Force, Instance, Probe, ServerFacts};
+
+/// A probe is local: it takes milliseconds or something is wrong.
+const PROBE_LIMIT: Duration = Duration::from_secs(5);
+
+/// Before the first probe: nothing is known, so nothing is done.
+pub(super) fn not_probed_yet() -> Probe {
+    Probe {
+        data: DataDir::Unusable("it has not been looked at yet".to_owned()),
+        postgres: Postgres::Stopped,
+        facts: ServerFacts::default(),
+    }
+}
+
+impl<D: Dcs, I: Instance> Agent<D, I> {
+    /// What came in between two cycles and must be known before the next decision.
+    pub(super) async fn begin_cycle(&mut self) {
+        let (reload, force) = {
+            let mut inbox = self.shared.inbox();
+            (std::mem::take(&mut inbox.reload), std::mem::take(&mut inbox.force))
+        };
+        match reload {
+            Reload::NotAsked => {}
+            Reload::Asked => self.reload(),
+        }
+        let stops = self.jobs.running().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
+        let ended = match force {
+            ForceOut::CancelJob if !stops => self.jobs.cancel(self.shared.now()).await,
+            ForceOut::CancelJob | ForceOut::No => self.jobs.take_finished(self.shared.now()).await,
+        };
+        if let Some(ended) = ended {
+            self.job_ended(ended);
+        }
+        self.take_reports().await;
+    }
+
+    async fn take_reports(&mut self) {
+        for report in self.errands.collect().await {
+            self.take_report(report);
+        }
+    }
+
+    fn reload(&mut self) {
+        match (self.reread)() {
+            Ok(config) => {
+                config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+                self.settings.reload(config);
+                self.shared.instance.set_config(self.settings.config.clone());
+                tracing::info!("configuration read again");
+            }
+            Err(error) => tracing::error!("the configuration is not usable, the old one stays in force: {error}"),
+        }
+    }
+
+    pub(super) fn job_ended(&mut self, ended: FinishedJob) {
+        self.shown.ended(&ended);
+        // The files beside the data may be another member's now.
+        self.settings.saved = 0;
+        self.lease_saved = None;
+        let memory = std::mem::take(&mut self.memory);
+        self.memory = core::note(memory, &Event::JobEnded(ended));
+    }
+
+    fn take_report(&mut self, report: Report) {
+        match report {
+            Report::Peers(reports) => self.peers = reports,
+            Report::Divergence(report) => self.divergence = Some(report),
+            Report::Checkpointed => {
+                let memory = std::mem::take(&mut self.memory);
+                self.memory = core::note(memory, &Event::CheckpointDone);
+            }
+            Report::SlotsSynced(set) => self.slots_synced = Some(set),
+            Report::RolesEnsured => self.roles_ensured = true,
+            Report::Configured(generation) => self.settings.configured = generation,
+            Report::DynamicSaved(generation) => self.settings.saved = generation,
+            Report::LeaseSaved(id) => self.lease_saved = Some(id),
+            Report::Done | Report::Failed(_) => {}
+        }
+    }
+
+    pub(super) async fn observe(&mut self) -> Observation {
+        let limit = self.patience();
+        let (read, probe) = join(self.read_store(limit), self.probe_server(limit.min(PROBE_LIMIT))).await;
+        let cluster = self.take_snapshot(read);
+        // What came in during a slow reading would be out of date one cycle later.
+        self.take_reports().await;
+        self.probe = probe;
+        if self.postmaster_told != self.probe.facts.postmaster_pid {
+            self.postmaster_told = self.probe.facts.postmaster_pid;
+            self.shared.init.postmaster(self.postmaster_told);
+        }
+        self.answer_restart();
+        self.keep_files();
+        let now = self.shared.now();
+        self.execute_schedule();
+        let local = LocalState {
+            data: self.probe.data.clone(),
+            postgres: self.probe.postgres.clone(),
+            job: self.jobs.running().cloned(),
+            guard: self.guard,
+        };
+        Observation {
+            now,
+            wall: self.shared.clock.wall(),
+            cluster: cluster.map(|snapshot| snapshot.view.clone()),
+            local,
+            peers: self.peers.clone(),
+            divergence: self.divergence.clone(),
+            requests: self.shared.inbox().requests(now),
+            memory: self.memory.clone(),
+        }
+    }
+
+    async fn read_store(&self, limit: Duration) -> Result<Arc<Snapshot>, DcsOutage> {
+        match self.shared.bounded(limit, self.shared.dcs.snapshot(limit)).await {
+            Some(Ok(snapshot)) => Ok(snapshot),
+            Some(Err(error)) => Err(outage(&error)),
+            None => Err(DcsOutage { error: "no answer in time".to_owned() }),
+        }
+    }
+
+    fn take_snapshot(&mut self, read: Result<Arc<Snapshot>, DcsOutage>) -> Result<Arc<Snapshot>, DcsOutage> {
+        match &read {
+            Ok(snapshot) => {
+                match self.settings.take_in(snapshot) {
+                    TimingChange::Same => {}
+                    TimingChange::Changed => self.change_timing(),
+                }
+                self.dcs_last_seen = self.shared.clock.wall();
+                self.snapshot = Some(snapshot.clone());
+                self.outage = Outage::No;
+            }
+            Err(_) => self.outage = Outage::Yes,
+        }
+        read
+    }
+
+    /// The store moves the lock to a lease of the new ttl, at the earliest now; a shorter one ends earlier than the one
+    /// that was renewed last.
+    fn change_timing(&mut self) {
+        let (at, timing) = (self.shared.now(), self.settings.timing);
+        let memory = std::mem::take(&mut self.memory);
+        self.memory = core::note(memory, &Event::TtlChanged { at, ttl: timing.ttl });
+        self.shorten_guard();
+        self.shared.dcs.set_timing(timing);
+    }
+
+    async fn probe_server(&self, limit: Duration) -> Probe {
+        // Its own bound is the probe's; ours holds if that one does not.
+        match timeout(limit * 5 / 4, self.shared.instance.probe(limit)).await {
+            Ok(probe) => probe,
+            Err(_) => self.without_answer(),
+        }
+    }
+
+    /// A server that hangs is still what it was last seen to be.
+    fn without_answer(&self) -> Probe {
+        let now = self.shared.now();
+        let postgres = match self.probe.postgres.clone() {
+            Postgres::Running(Running::Primary(_)) => Postgres::Unresponsive { since: now, role: LastRole::Primary },
+            Postgres::Running(Running::Standby(_)) => Postgres::Unresponsive { since: now, role: LastRole::Standby },
+            same @ (Postgres::Stopped
+            | Postgres::Starting { .. }
+            | Postgres::Unresponsive { .. }
+            | Postgres::Stopping) => same,
+        };
+        Probe { postgres, ..self.probe.clone() }
+    }
+
+    /// How a requested restart ended, once the server has been looked at after it.
+    fn answer_restart(&mut self) {
+        if self.jobs.running().is_some() {
+            return;
+        }
+        let Some(restart) = self.restart.take() else { return };
+        let result = match self.memory.finished.as_ref().map(|finished| &finished.result) {
+            Some(JobResult::Done(_)) => RestartResult::Restarted,
+            Some(JobResult::Failed(_)) if matches!(self.probe.postgres, Postgres::Starting { .. }) => {
+                RestartResult::StillStarting
+            }
+            Some(JobResult::Failed(_) | JobResult::Cancelled) | None => RestartResult::Failed,
+        };
+        restart.answer(result);
+    }
+
+    /// What is kept in files and in the server's configuration follows what is in force, beside the loop.
+    fn keep_files(&mut self) {
+        let wake = self.shared.wake.clone();
+        let generation = self.settings.generation;
+        if self.settings.configured != generation && !self.errands.is_running(Errand::Configure) {
+            let desired = self.settings.desired();
+            let force = std::mem::replace(&mut self.settings.force, Force::No);
+            let shared = self.shared.clone();
+            let work = async move {
+                let _configuring = shared.configuring.lock().await;
+                let configured = shared.instance.configure(&desired, force).await;
+                Report::of(configured, |()| Report::Configured(generation))
+            };
+            self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
+        }
+        let in_place = matches!(self.probe.data, DataDir::Present(_)) && self.jobs.running().is_none();
+        if self.settings.mode() == Mode::Single || !in_place {
+            return;
+        }
+        let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.documents.config.is_some());
+        if known && self.settings.saved != generation {
+            let document = self.settings.document.clone();
+            let shared = self.shared.clone();
+            let work = async move {
+                let saved = shared.instance.save_dynamic(&document).await;
+                Report::of(saved, |()| Report::DynamicSaved(generation))
+            };
+            self.errands.begin(Errand::SaveDynamic, AtEnd::Wait, &wake, work);
+        }
+        self.keep_lease();
+    }
+
+    /// The lease goes to PID 1 for the next agent, and beside the data for the next container.
+    fn keep_lease(&mut self) {
+        let Some(id) = self.shared.dcs.lease_id() else { return };
+        if self.lease_told != Some(id) {
+            self.shared.init.lease(id);
+            self.lease_told = Some(id);
+        }
+        if self.lease_saved == Some(id) {
+            return;
+        }
+        if let Some(file) = self.lease_file.clone() {
+            let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
+            self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
+        }
+    }
+}
+
+fn outage(error: &DcsError) -> DcsOutage {
+    DcsOutage { error: error.to_string() }
+}
+
+/// When a scheduled restart or a retry makes the loop begin a cycle earlier than its decision wants.
+pub(super) fn earlier(at: Instant, other: Option<Instant>) -> Instant {
+    other.map_or(at, |other| at.min(other))
+}

@@ -1,0 +1,226 @@
+//! What the loop shows: our record in the store, and the status that the API answers from.
+
+use std::sync::Arc;
+
+use serde_json::{Map, Value};
+
+use super::cycle::{Agent, Outage};
+use super::settings::Settings;
+use super::status::{ClusterStatusDocuments, PostgresStatus, Status};
+use crate::config::{Config, HostPort};
+use crate::core::decision::Wake;
+use crate::core::local::{Job, Postgres, Replay, Running};
+use crate::core::observation::{LeaseOutcome, Observation};
+use crate::core::reason::Reason;
+use crate::core::units::Instant;
+use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
+use crate::dcs::codec::{MemberRecord, member_record};
+use crate::dcs::{Dcs, Snapshot};
+use crate::postgres::{Instance, Probe};
+
+impl<D: Dcs, I: Instance> Agent<D, I> {
+    /// Our member record, after whatever this cycle has begun. The store is not written when nothing has changed.
+    pub(super) async fn publish(&mut self, lease: &LeaseOutcome, seen: &Observation) {
+        let job = self.jobs.running().map(|running| running.job.clone());
+        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref());
+        if self.outage == Outage::Yes {
+            return;
+        }
+        let record = member_record(&self.record(lease, job.as_ref()));
+        let limit = self.short_patience();
+        match self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await {
+            Some(Ok(())) => {}
+            Some(Err(error)) => tracing::warn!("cannot publish our member record: {error}"),
+            None => tracing::warn!("cannot publish our member record: no answer in time"),
+        }
+    }
+
+    fn record(&self, lease: &LeaseOutcome, job: Option<&Job>) -> MemberRecord {
+        let config = &self.settings.config;
+        let (state, role) = (self.shown.state, self.shown.role);
+        let mut record = MemberRecord::new(own_address(config), api_url(config), state, role);
+        let leads = match lease {
+            LeaseOutcome::Held { .. } => true,
+            LeaseOutcome::Lost | LeaseOutcome::Released => false,
+            LeaseOutcome::None | LeaseOutcome::Unknown => self.leader_until().is_some(),
+        };
+        if leads {
+            record.checkpoint = self.checkpoint_owed();
+        }
+        record.proxy = config.postgres.proxy_address.as_ref().map(|proxy| address(proxy, &config.postgres.database));
+        record.tags = config.published_tags.clone();
+        record.pending_restart = self.probe.facts.pending_restart.clone();
+        record.scheduled_restart = self.scheduled_restart();
+        record.pause = self.settings.dynamic.pause;
+        let idle = job.is_none_or(|job| *job == Job::Promote);
+        if idle && matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting) {
+            let status = postgres_status(&self.probe);
+            record.position = status.location.or(status.received.max(status.replayed));
+            record.received = status.received;
+            record.replayed = status.replayed;
+            record.replication = status.replication_state;
+            record.timeline = status.timeline;
+        }
+        record
+    }
+
+    /// A node that is being promoted owes its checkpoint already.
+    fn checkpoint_owed(&self) -> AfterPromote {
+        match &self.probe.postgres {
+            Postgres::Running(Running::Primary(_)) => self.memory.checkpoint,
+            Postgres::Running(Running::Standby(_))
+            | Postgres::Stopped
+            | Postgres::Starting { .. }
+            | Postgres::Unresponsive { .. }
+            | Postgres::Stopping => AfterPromote::Pending,
+        }
+    }
+
+    fn leader_until(&self) -> Option<Instant> {
+        self.memory.lease_valid_until.filter(|until| *until > self.shared.now())
+    }
+
+    /// As in the record: the request's fields, when, and for which server.
+    fn scheduled_restart(&self) -> Option<Map<String, Value>> {
+        let inbox = self.shared.inbox();
+        let scheduled = inbox.scheduled.as_ref()?;
+        let mut document = scheduled.body.document.clone();
+        if let Some(time) = &scheduled.postmaster_start_time {
+            document.insert("postmaster_start_time".to_owned(), time.as_str().into());
+        }
+        Some(document)
+    }
+
+    /// The cycle's picture for the API.
+    pub(super) fn show(&mut self, reason: &Reason, wake: Wake) {
+        let cluster = self.cluster_documents();
+        let config = &self.settings.config;
+        let now = self.shared.now();
+        let status = Status {
+            name: config.name.clone(),
+            scope: config.scope.clone(),
+            state: self.shown.state,
+            role: self.shown.role,
+            leader_until: self.leader_until(),
+            postgres: postgres_status(&self.probe),
+            cluster,
+            pause: self.settings.dynamic.pause,
+            dcs_last_seen: self.dcs_last_seen.0 / 1_000,
+            system_id: self.probe.data.system_id(),
+            tags: config.tags,
+            published_tags: config.published_tags.clone(),
+            pending_restart: self.probe.facts.pending_restart.clone(),
+            scheduled_restart: self.scheduled_restart(),
+            timing: self.settings.timing,
+            next_cycle: match wake {
+                Wake::Now => now,
+                Wake::At(at) => at,
+            },
+            reason: reason.clone(),
+            job: self.jobs.running().map(|running| running.job.to_string()),
+            maximum_lag_on_failover: self.settings.dynamic.maximum_lag_on_failover,
+        };
+        self.shared.status.send_replace(Arc::new(status));
+    }
+
+    /// Made anew only when the reading is another one.
+    fn cluster_documents(&mut self) -> Option<Arc<ClusterStatusDocuments>> {
+        let snapshot = match self.outage {
+            Outage::No => self.snapshot.as_ref()?,
+            Outage::Yes => return None,
+        };
+        let (reading, documents) = match self.documents.take() {
+            Some((reading, documents)) if Arc::ptr_eq(&reading, snapshot) => (reading, documents),
+            Some(_) | None => (snapshot.clone(), Arc::new(status_documents(snapshot))),
+        };
+        self.documents = Some((reading, documents.clone()));
+        Some(documents)
+    }
+}
+
+pub(super) fn status_documents(snapshot: &Snapshot) -> ClusterStatusDocuments {
+    let value = |document: &Option<crate::dcs::Document>| document.as_ref().map(|document| document.value.clone());
+    let documents = &snapshot.documents;
+    ClusterStatusDocuments {
+        view: snapshot.view.clone(),
+        config: value(&documents.config),
+        history: value(&documents.history),
+        failsafe: value(&documents.failsafe),
+        switchover: value(&documents.switchover),
+        members: documents.members.clone(),
+    }
+}
+
+/// PostgreSQL as a probe found it.
+pub(super) fn postgres_status(probe: &Probe) -> PostgresStatus {
+    let facts = &probe.facts;
+    let mut status = PostgresStatus {
+        postmaster_start_time: facts.postmaster_start_time.clone(),
+        server_version: facts.server_version,
+        replayed_timestamp: facts.replayed_timestamp.clone(),
+        latest_end: facts.latest_end,
+        replication: facts.replication.clone(),
+        ..PostgresStatus::default()
+    };
+    match &probe.postgres {
+        Postgres::Running(Running::Primary(primary)) => {
+            status.in_recovery = Some(false);
+            status.timeline = Some(primary.timeline);
+            status.location = Some(primary.flushed);
+        }
+        Postgres::Running(Running::Standby(standby)) => {
+            status.in_recovery = Some(true);
+            status.timeline = standby.timeline;
+            status.received = facts.received.or(Some(standby.received)).filter(|position| position.0 > 0);
+            status.replayed = facts.replayed.or(Some(standby.replayed)).filter(|position| position.0 > 0);
+            status.replay_paused = standby.replay == Replay::Paused;
+            status.replication_state = standby.replication;
+        }
+        Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {}
+    }
+    status
+}
+
+fn own_address(config: &Config) -> Address {
+    address(&config.postgres.connect_address, &config.postgres.database)
+}
+
+fn address(place: &HostPort, database: &str) -> Address {
+    Address { host: place.host.clone(), port: place.port, database: database.to_owned() }
+}
+
+/// Where our API answers, as other members and tools call it.
+fn api_url(config: &Config) -> String {
+    let HostPort { host, port } = &config.rest.connect_address;
+    let scheme = if config.rest.tls.is_some() { "https" } else { "http" };
+    match host.contains(':') {
+        true => format!("{scheme}://[{host}]:{port}/patroni"),
+        false => format!("{scheme}://{host}:{port}/patroni"),
+    }
+}
+
+/// What the API answers from until there is a cycle.
+pub(super) fn before_first_cycle(settings: &Settings, now: Instant) -> Status {
+    let config = &settings.config;
+    Status {
+        name: config.name.clone(),
+        scope: config.scope.clone(),
+        state: MemberState::Unknown,
+        role: MemberRole::Uninitialized,
+        leader_until: None,
+        postgres: PostgresStatus::default(),
+        cluster: None,
+        pause: settings.dynamic.pause,
+        dcs_last_seen: 0,
+        system_id: None,
+        tags: config.tags,
+        published_tags: config.published_tags.clone(),
+        pending_restart: Map::new(),
+        scheduled_restart: None,
+        timing: settings.timing,
+        next_cycle: now + settings.timing.ttl,
+        reason: Reason::NotStarted,
+        job: None,
+        maximum_lag_on_failover: settings.dynamic.maximum_lag_on_failover,
+    }
+}

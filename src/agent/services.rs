@@ -1,0 +1,274 @@
+//! Answers the API's requests beside the loop: on the loop's thread, but never behind a cycle. What only the loop may
+//! do is left in its inbox; everything else is done here.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+use tokio::sync::{Semaphore, mpsc, oneshot};
+
+use super::inbox::{ForceOut, PendingReinit, PendingRestart, Reload, ScheduledRestart};
+use super::mailbox::{
+    ConfigChange, ConfigResult, ReinitializeBody, Request, RestartBody, RestartResult, SwitchoverDocument, WriteResult,
+};
+use super::peers::{Asked, ask_all};
+use super::publish::{postgres_status, status_documents};
+use super::restart::{BEGIN_WITHIN, Filters, filters};
+use super::shared::Shared;
+use super::status::{ClusterStatusDocuments, PostgresStatus};
+use crate::config::{Dynamic, Patched, is_same_document, patch};
+use crate::core::observation::{PeerAnswer, PeerWatchdog, ReinitRequest, RestartRequest};
+use crate::core::units::MemberName;
+use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
+use crate::postgres::Instance;
+
+/// So many requests are worked on at a time; the rest waits in the mailbox.
+const AT_A_TIME: usize = 32;
+/// A position is never a stale vote: after this there is none.
+const POSITIONS_LIMIT: Duration = Duration::from_secs(1);
+/// How long a member may take to say whether it is eligible.
+const ELIGIBLE_LIMIT: Duration = Duration::from_secs(2);
+
+type PositionsAnswer = oneshot::Sender<Option<PostgresStatus>>;
+
+/// Serves until the API's side is gone or the task is aborted.
+pub(super) async fn serve<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, mut requests: mpsc::Receiver<Request>) {
+    let places = Arc::new(Semaphore::new(AT_A_TIME));
+    let positions = Arc::new(Positions::default());
+    while let Some(request) = requests.recv().await {
+        if let Request::Positions(answer) = request {
+            positions.clone().join(shared.clone(), answer);
+            continue;
+        }
+        let Ok(place) = places.clone().acquire_owned().await else { return };
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            shared.answer(request).await;
+            drop(place);
+        });
+    }
+}
+
+/// Requests for positions share probes: whoever comes while one is under way waits for the next, since a probe that
+/// began before the request tells an older position.
+#[derive(Default)]
+struct Positions {
+    /// `None`: no probe is under way.
+    waiting: Mutex<Option<Vec<PositionsAnswer>>>,
+}
+
+impl Positions {
+    fn join<D: Dcs, I: Instance>(self: Arc<Self>, shared: Arc<Shared<D, I>>, answer: PositionsAnswer) {
+        let mut waiting = self.waiting.lock().expect("nothing panics while it holds the list");
+        match waiting.as_mut() {
+            Some(list) => list.push(answer),
+            None => {
+                *waiting = Some(vec![answer]);
+                drop(waiting);
+                tokio::spawn(self.probe(shared));
+            }
+        }
+    }
+
+    async fn probe<D: Dcs, I: Instance>(self: Arc<Self>, shared: Arc<Shared<D, I>>) {
+        loop {
+            let batch = {
+                let mut waiting = self.waiting.lock().expect("nothing panics while it holds the list");
+                match waiting.as_mut() {
+                    Some(list) if !list.is_empty() => std::mem::take(list),
+                    Some(_) | None => {
+                        *waiting = None;
+                        return;
+                    }
+                }
+            };
+            let probe = tokio::time::timeout(POSITIONS_LIMIT, shared.instance.positions(POSITIONS_LIMIT)).await;
+            let status = probe.ok().flatten().map(|probe| postgres_status(&probe));
+            for answer in batch {
+                reply(answer, status.clone());
+            }
+        }
+    }
+}
+
+impl<D: Dcs, I: Instance> Shared<D, I> {
+    /// One request.
+    async fn answer(&self, request: Request) {
+        match request {
+            Request::Positions(answer) => reply(answer, None),
+            Request::Cluster(answer) => reply(answer, self.cluster().await),
+            Request::Switchover(document, answer) => reply(answer, self.write_switchover(&document).await),
+            Request::ClearSwitchover(answer) => reply(answer, self.clear_switchover().await),
+            Request::Config(change, answer) => reply(answer, self.change_config(change).await),
+            Request::Restart(body, answer) => self.restart(body, answer),
+            Request::CancelRestart(answer) => {
+                let cancelled = self.inbox().scheduled.take();
+                self.wake.notify_one();
+                reply(answer, cancelled.is_some());
+            }
+            Request::Reload => {
+                self.inbox().reload = Reload::Asked;
+                self.wake.notify_one();
+            }
+            Request::Reinitialize(body, answer) => reply(answer, self.reinitialize(body)),
+            Request::Eligible(names, answer) => reply(answer, self.eligible(names).await),
+        }
+    }
+
+    fn limit(&self) -> Duration {
+        self.status().timing.retry_timeout
+    }
+
+    async fn cluster(&self) -> Option<ClusterStatusDocuments> {
+        self.dcs.read(self.limit()).await.ok().map(|snapshot| status_documents(&snapshot))
+    }
+
+    async fn write_switchover(&self, wanted: &SwitchoverDocument) -> Result<(), String> {
+        let SwitchoverDocument { leader, candidate, scheduled_at } = wanted;
+        let document = codec::switchover_document(leader.as_deref(), candidate.as_deref(), scheduled_at.as_deref());
+        let written = self.dcs.replace(Key::Failover, Content::Json(document), Expect::Anything, self.limit()).await;
+        self.wake.notify_one();
+        written.map_err(|error| error.to_string())
+    }
+
+    async fn clear_switchover(&self) -> WriteResult {
+        let snapshot = match self.dcs.read(self.limit()).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return WriteResult::Unreachable(error.to_string()),
+        };
+        let Some(document) = &snapshot.documents.switchover else { return WriteResult::NothingThere };
+        if document.value.get("scheduled_at").is_none_or(Value::is_null) {
+            return WriteResult::NothingThere;
+        }
+        let nothing = Content::Json(Value::Object(Map::new()));
+        match self.dcs.replace(Key::Failover, nothing, Expect::Revision(document.revision), self.limit()).await {
+            Ok(()) => {
+                self.wake.notify_one();
+                WriteResult::Done
+            }
+            Err(DcsError::Conflict { .. }) => WriteResult::Conflict,
+            Err(error) => WriteResult::Unreachable(error.to_string()),
+        }
+    }
+
+    async fn change_config(&self, change: ConfigChange) -> ConfigResult {
+        let refused = match &change {
+            ConfigChange::Merge(body) | ConfigChange::Replace(body) => {
+                Dynamic::problems_of_patch(&Value::Object(body.clone()))
+            }
+        };
+        if !refused.is_empty() {
+            return ConfigResult::Refused(refused);
+        }
+        let snapshot = match self.dcs.read(self.limit()).await {
+            Ok(snapshot) => snapshot,
+            Err(error) => return ConfigResult::Unreachable(error.to_string()),
+        };
+        let current = snapshot.documents.config.as_ref();
+        match change {
+            ConfigChange::Replace(body) => {
+                let body = Value::Object(body);
+                match current.is_some_and(|current| is_same_document(&current.value, &body)) {
+                    true => ConfigResult::Done(body),
+                    false => self.write_config(body, Expect::Anything).await,
+                }
+            }
+            ConfigChange::Merge(body) => match current.map(|current| (&current.value, current.revision)) {
+                Some((Value::Object(fields), revision)) => match patch(fields, &body) {
+                    Patched::Changed(document) => {
+                        self.write_config(Value::Object(document), Expect::Revision(revision)).await
+                    }
+                    Patched::Same => {
+                        self.wake.notify_one();
+                        ConfigResult::Done(Value::Object(fields.clone()))
+                    }
+                },
+                Some(_) | None => ConfigResult::Missing,
+            },
+        }
+    }
+
+    async fn write_config(&self, document: Value, expect: Expect) -> ConfigResult {
+        match self.dcs.replace(Key::Config, Content::Json(document.clone()), expect, self.limit()).await {
+            Ok(()) => {
+                self.wake.notify_one();
+                ConfigResult::Done(document)
+            }
+            Err(DcsError::Conflict { .. }) => ConfigResult::Conflict,
+            Err(error) => ConfigResult::Unreachable(error.to_string()),
+        }
+    }
+
+    fn restart(&self, body: RestartBody, answer: oneshot::Sender<RestartResult>) {
+        let status = self.status();
+        let mut inbox = self.inbox();
+        let result = if body.schedule.is_some() {
+            match inbox.scheduled {
+                Some(_) => RestartResult::AlreadyScheduled,
+                None => {
+                    let postmaster_start_time = status.postgres.postmaster_start_time.clone();
+                    inbox.scheduled = Some(ScheduledRestart { body, postmaster_start_time });
+                    RestartResult::Scheduled
+                }
+            }
+        } else if let Some(job) = &status.job {
+            RestartResult::Busy(job.clone())
+        } else if inbox.restart.is_some() {
+            RestartResult::Busy("restart".to_owned())
+        } else if filters(&body, &status) == Filters::DoNot {
+            RestartResult::ConditionsNotSatisfied
+        } else {
+            let request = RestartRequest { timeout: body.timeout };
+            let until = self.now() + BEGIN_WITHIN;
+            inbox.restart = Some(PendingRestart { request, answer: Some(answer), until });
+            self.wake.notify_one();
+            return;
+        };
+        drop(inbox);
+        self.wake.notify_one();
+        reply(answer, result);
+    }
+
+    fn reinitialize(&self, body: ReinitializeBody) -> Result<(), String> {
+        let status = self.status();
+        let leader = status.cluster.as_ref().and_then(|cluster| cluster.view.leader.as_ref());
+        let Some(leader) = leader else {
+            return Err("Cluster has no leader, can not reinitialize".to_owned());
+        };
+        if leader.name == status.name {
+            return Err("I am the leader, can not reinitialize".to_owned());
+        }
+        let mut inbox = self.inbox();
+        match &status.job {
+            Some(job) if !body.force => return Err(format!("{job} already in progress")),
+            Some(_) => inbox.force = ForceOut::CancelJob,
+            None => {}
+        }
+        let request = if body.from_leader { ReinitRequest::FromLeader } else { ReinitRequest::AnySource };
+        inbox.reinitialize = Some(PendingReinit { request, until: self.now() + BEGIN_WITHIN });
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// Reachable, allowed to become leader, watchdog fine.
+    async fn eligible(&self, names: Vec<MemberName>) -> Vec<MemberName> {
+        let status = self.status();
+        let members = status.cluster.as_ref().map(|cluster| &cluster.view.members);
+        let asked = names.into_iter().map(|name| Asked {
+            api_url: members.and_then(|members| members.get(&name)).and_then(|member| member.api_url.clone()),
+            name,
+            limit: ELIGIBLE_LIMIT,
+        });
+        let reports = ask_all(self.peers.as_ref(), self.clock.as_ref(), asked.collect()).await;
+        let eligible = reports.into_iter().filter(|(_, report)| match &report.answer {
+            PeerAnswer::Unreachable => false,
+            PeerAnswer::Status(status) => !status.tags.is_nofailover() && status.watchdog == PeerWatchdog::Fine,
+        });
+        eligible.map(|(name, _)| name).collect()
+    }
+}
+
+/// A client that has gone needs no answer.
+pub(super) fn reply<T>(to: oneshot::Sender<T>, answer: T) {
+    let _gone = to.send(answer);
+}

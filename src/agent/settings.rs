@@ -1,0 +1,184 @@
+//! The settings in force: the node's own configuration and the cluster's `config` document, merged.
+//!
+//! **Invariant:** a document that cannot be read changes nothing; the last good one stays in force.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::{Map, Value};
+
+use crate::config::{self, Config, DcsConfig, Dynamic};
+use crate::core::policy::{Floor, Mode, Policy, Timing};
+use crate::core::units::Revision;
+use crate::dcs::Snapshot;
+use crate::postgres::{DesiredServer, Force};
+
+pub(super) struct Settings {
+    pub(super) config: Arc<Config>,
+    pub(super) dynamic: Dynamic,
+    /// The last good document, as it stands in the store, in the file beside the data, or in `bootstrap.dcs`.
+    pub(super) document: Value,
+    /// Of the last document that was looked at, good or bad. `None` before the first.
+    revision: Option<Revision>,
+    /// What the members present allow.
+    floor: Floor,
+    /// The timers in force: those of the document, raised to what the members present can keep.
+    pub(super) timing: Timing,
+    /// Grows with every change of what the server is to run with.
+    pub(super) generation: u64,
+    /// The generation that the server was configured with.
+    pub(super) configured: u64,
+    /// The generation whose document is kept beside the data.
+    pub(super) saved: u64,
+    /// For the next configuring.
+    pub(super) force: Force,
+    /// Settings of the cluster's that were said not to be carried out.
+    told_refused: Vec<String>,
+}
+
+/// What a cycle's reading changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum TimingChange {
+    Same,
+    Changed,
+}
+
+impl Settings {
+    /// Before the store has been read: the document kept beside the data, else that of `bootstrap.dcs`.
+    pub(super) fn new(config: Arc<Config>, kept: Option<Value>) -> Self {
+        let kept = kept.filter(|document| document.as_object().is_some_and(|fields| !fields.is_empty()));
+        let read = |document: Value| Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document));
+        let (dynamic, document) = kept.and_then(read).unwrap_or_else(|| {
+            let document = Value::Object(config.bootstrap.dcs.clone());
+            let dynamic = Dynamic::parse(&document).unwrap_or_else(|problems| {
+                tracing::error!("bootstrap.dcs is not usable and counts as empty: {}", problems.join("; "));
+                Dynamic::default()
+            });
+            (dynamic, document)
+        });
+        let floor = Floor::Ours;
+        let timing = dynamic.timing.effective(floor);
+        let force = Force::No;
+        Settings {
+            config,
+            dynamic,
+            document,
+            revision: None,
+            floor,
+            timing,
+            generation: 1,
+            configured: 0,
+            saved: 0,
+            force,
+            told_refused: Vec::new(),
+        }
+    }
+
+    pub(super) fn mode(&self) -> Mode {
+        match self.config.dcs {
+            DcsConfig::Single => Mode::Single,
+            DcsConfig::Etcd3(_) => Mode::Cluster,
+        }
+    }
+
+    /// Takes over what this reading of the store says.
+    pub(super) fn take_in(&mut self, snapshot: &Snapshot) -> TimingChange {
+        if let Some(document) = &snapshot.documents.config
+            && self.revision != Some(document.revision)
+        {
+            if self.revision.is_none() {
+                let differences = self.config.differences_from_cluster(&document.value);
+                differences.iter().for_each(|difference| tracing::warn!("{difference}"));
+            }
+            self.revision = Some(document.revision);
+            self.take_in_document(&document.value);
+        }
+        self.floor = Floor::of(&snapshot.view);
+        let timing = self.dynamic.timing.effective(self.floor);
+        if timing == self.timing {
+            return TimingChange::Same;
+        }
+        let (ttl, loop_wait, retry_timeout) = (timing.ttl, timing.loop_wait, timing.retry_timeout);
+        tracing::info!("timers in force: ttl {ttl:?}, loop_wait {loop_wait:?}, retry_timeout {retry_timeout:?}");
+        self.timing = timing;
+        TimingChange::Changed
+    }
+
+    fn take_in_document(&mut self, document: &Value) {
+        // A leader writes an empty one anew.
+        if document.as_object().is_some_and(Map::is_empty) {
+            return;
+        }
+        match Dynamic::parse(document) {
+            Ok(dynamic) => self.put_in_force(dynamic, document),
+            Err(problems) => {
+                let problems = problems.join("; ");
+                tracing::error!(
+                    "the cluster's configuration is not usable, the last good one stays in force: {problems}"
+                );
+            }
+        }
+    }
+
+    fn put_in_force(&mut self, dynamic: Dynamic, document: &Value) {
+        for setting in dynamic.refused.iter().filter(|setting| !self.told_refused.contains(setting)) {
+            tracing::error!(
+                "the cluster's configuration has {setting}, which this version does not carry out; this member takes \
+                 no part in a leader race while it stands there"
+            );
+        }
+        self.told_refused.clone_from(&dynamic.refused);
+        self.dynamic = dynamic;
+        self.document = document.clone();
+        self.generation += 1;
+    }
+
+    /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case. What the process
+    /// was built on stays as it was until the next start.
+    pub(super) fn reload(&mut self, mut config: Config) {
+        let old = &self.config;
+        let built_on = [
+            ("name", config.name != old.name),
+            ("scope", config.scope != old.scope),
+            ("namespace", config.namespace != old.namespace),
+            ("postgresql.data_dir", config.postgres.data_dir != old.postgres.data_dir),
+        ];
+        for (setting, _) in built_on.iter().filter(|(_, differs)| *differs) {
+            tracing::warn!("{setting} has changed; that takes effect with the next start");
+        }
+        config.name = old.name.clone();
+        config.scope.clone_from(&old.scope);
+        config.namespace.clone_from(&old.namespace);
+        config.dcs = old.dcs.clone();
+        config.postgres.data_dir.clone_from(&old.postgres.data_dir);
+        self.config = Arc::new(config);
+        self.generation += 1;
+        self.force = Force::Yes;
+    }
+
+    pub(super) fn policy(&self) -> Policy {
+        config::policy(&self.config, &self.dynamic, self.floor)
+    }
+
+    /// What the server is to run with.
+    pub(super) fn desired(&self) -> DesiredServer {
+        let server = config::server_settings(&self.dynamic.server, &self.config.postgres.local);
+        DesiredServer { server, use_slots: self.dynamic.use_slots }
+    }
+
+    /// How long the stop of a restart may take before it kills: nothing hurries it.
+    pub(super) fn stop_limit(&self) -> Duration {
+        match self.dynamic.primary_stop_timeout {
+            Duration::ZERO => Duration::from_secs(3600),
+            limit => limit,
+        }
+    }
+
+    /// How long a start may take before it counts as failed; a failover "at once" is no reason to cut a start short.
+    pub(super) fn start_limit(&self) -> Duration {
+        match self.dynamic.primary_start_timeout {
+            Duration::ZERO => Duration::from_secs(300),
+            limit => limit,
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! What the loop and the tasks beside it (jobs, errands, services) have in common. All of them run on the one thread
+//! of the loop's runtime, so the locks here are never waited for.
+
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
+
+use super::clock::Clock;
+use super::inbox::Inbox;
+use super::init_link::{FromInit, InitLink};
+use super::peers::PeerClient;
+use super::status::Status;
+use crate::core::observation::ShutdownRequest;
+use crate::core::units::Instant;
+
+pub(crate) struct Shared<D, I> {
+    pub(crate) dcs: D,
+    pub(crate) instance: I,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) peers: Arc<dyn PeerClient>,
+    pub(crate) init: Arc<dyn InitLink>,
+    inbox: Mutex<Inbox>,
+    /// Begins the next cycle.
+    pub(crate) wake: Arc<Notify>,
+    /// The strongest shutdown that was asked for; waited on by whatever a shutdown must not wait for.
+    shutdown: watch::Sender<Option<ShutdownRequest>>,
+    pub(crate) status: watch::Sender<Arc<Status>>,
+    /// Held while the server's files are being written; a start waits for it.
+    pub(crate) configuring: tokio::sync::Mutex<()>,
+}
+
+impl<D, I> Shared<D, I> {
+    pub(crate) fn new(
+        dcs: D,
+        instance: I,
+        clock: Arc<dyn Clock>,
+        peers: Arc<dyn PeerClient>,
+        init: Arc<dyn InitLink>,
+        status: Status,
+    ) -> Self {
+        Shared {
+            dcs,
+            instance,
+            clock,
+            peers,
+            init,
+            inbox: Mutex::default(),
+            wake: Arc::default(),
+            shutdown: watch::Sender::new(None),
+            status: watch::Sender::new(Arc::new(status)),
+            configuring: tokio::sync::Mutex::default(),
+        }
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Never held across an await.
+    pub(crate) fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().expect("nothing panics while it holds the inbox")
+    }
+
+    /// The last cycle's picture.
+    pub(crate) fn status(&self) -> Arc<Status> {
+        self.status.borrow().clone()
+    }
+
+    /// A signal that PID 1 passed on.
+    pub(crate) fn hear(&self, message: FromInit) {
+        let shutdown = {
+            let mut inbox = self.inbox();
+            inbox.hear(message);
+            inbox.shutdown
+        };
+        self.shutdown.send_replace(shutdown);
+        self.wake.notify_one();
+    }
+
+    /// Returns `grace` after a shutdown was asked for.
+    pub(crate) async fn shutdown_asked(&self, grace: Duration) {
+        // The sender lives as long as `self`, so the wait cannot fail.
+        let asked = self.shutdown.subscribe().wait_for(Option::is_some).await.is_ok();
+        debug_assert!(asked, "the sender is ours");
+        tokio::time::sleep(grace).await;
+    }
+
+    /// Waits for `work` at most so long, and only a little longer than a shutdown's arrival.
+    pub(crate) async fn bounded<T>(&self, limit: Duration, work: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            done = timeout(limit, work) => done.ok(),
+            () = self.shutdown_asked(SHUTDOWN_GRACE) => None,
+        }
+    }
+}
+
+/// How long a call that was under way when a shutdown came may still take.
+pub(crate) const SHUTDOWN_GRACE: Duration = Duration::from_secs(1);

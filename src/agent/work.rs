@@ -1,0 +1,75 @@
+//! What each job does, step by step. A job is a plain future: dropping it ends what it started.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::shared::Shared;
+use crate::core::local::{Job, StopMode};
+use crate::core::observation::{JobProduct, JobResult};
+use crate::core::view::Address;
+use crate::dcs::Dcs;
+use crate::postgres::{Instance, PostgresError, Progress};
+
+/// A job with all that it needs to know.
+pub(super) struct Work {
+    pub(super) job: Job,
+    /// For a start, and for a promotion.
+    pub(super) start_limit: Duration,
+    /// After this a stop kills.
+    pub(super) stop_limit: Duration,
+    /// Of the leader that is rewound from.
+    pub(super) leader: Option<Address>,
+}
+
+pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work: Work) -> JobResult {
+    if starts_server(&work.job) {
+        // What is being written into the configuration files belongs to this start already.
+        drop(shared.configuring.lock().await);
+    }
+    let job = work.job.clone();
+    match carry_out(&shared.instance, work).await {
+        Ok(product) => {
+            tracing::info!("{job}: done");
+            JobResult::Done(product)
+        }
+        Err(error) => {
+            tracing::error!("{job}: {error}");
+            JobResult::Failed(error.to_string())
+        }
+    }
+}
+
+/// A stop, above all, waits for nothing.
+fn starts_server(job: &Job) -> bool {
+    match job {
+        Job::Bootstrap | Job::Recover | Job::Start(_) | Job::Restart(_) | Job::Follow(_) => true,
+        Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } | Job::Stop { .. } | Job::Promote => false,
+    }
+}
+
+async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, PostgresError> {
+    let Work { job, start_limit, stop_limit, leader } = work;
+    let progress: Progress = Arc::new(|line| tracing::info!("{line}"));
+    match job {
+        Job::Bootstrap => return instance.bootstrap(progress).await.map(JobProduct::Initialized),
+        Job::Clone { from } => instance.clone_from(&from, progress).await?,
+        Job::Reinitialize { from, why: _ } => {
+            instance.stop(StopMode::Immediate, stop_limit).await?;
+            instance.clone_from(&from, progress).await?;
+        }
+        Job::Rewind { from } => match leader {
+            Some(address) => instance.rewind(&address, progress).await?,
+            None => return Err(PostgresError::Refused(format!("cannot rewind: the address of {from} is not known"))),
+        },
+        Job::Recover => instance.recover().await?,
+        Job::Start(role) => instance.start(&role, start_limit).await?,
+        Job::Stop { mode, why: _ } => {
+            let ended_at = instance.stop(mode, stop_limit).await?;
+            return Ok(ended_at.map_or(JobProduct::Nothing, JobProduct::StoppedAt));
+        }
+        Job::Restart(role) => instance.restart(&role, stop_limit, start_limit).await?,
+        Job::Promote => instance.promote(start_limit).await?,
+        Job::Follow(upstream) => instance.follow(&upstream).await?,
+    }
+    Ok(JobProduct::Nothing)
+}

@@ -1,0 +1,211 @@
+//! The status document: the body of health checks and of `GET /patroni` (rest-api.md 4). Pure.
+//!
+//! Candidates of an election read it: without `xlog` this member counts as unreachable, so positions that are
+//! not known are left out and never invented.
+
+use serde_json::{Map, Value, json};
+
+use super::health::{SyncDuty, sync_duty};
+use crate::agent::status::{PostgresStatus, Status};
+use crate::core::REFERENCE_VERSION;
+use crate::core::policy::Pause;
+use crate::core::units::Lsn;
+use crate::core::view::{MemberRole, MemberState};
+
+/// The document of this status.
+pub fn render(status: &Status) -> Map<String, Value> {
+    let mut document = Map::new();
+    document.insert("state".into(), shown_state(status).as_str().into());
+    match shows_postgres(status) {
+        true => postgres_part(status, &mut document),
+        false => drop(document.insert("role".into(), status.role.as_str().into())),
+    }
+    node_part(status, &mut document);
+    document
+}
+
+/// The role that the document shows: what PostgreSQL says, else the one in memory.
+pub(super) fn shown_role(status: &Status) -> MemberRole {
+    match status.postgres.in_recovery.filter(|_| shows_postgres(status)) {
+        Some(false) => MemberRole::Primary,
+        Some(true) if status.role == MemberRole::StandbyLeader => MemberRole::StandbyLeader,
+        Some(true) => MemberRole::Replica,
+        None => status.role,
+    }
+}
+
+/// The state that the document shows: a server that should run but gave no answer is `unknown`.
+pub(super) fn shown_state(status: &Status) -> MemberState {
+    match status.state {
+        MemberState::Running if status.postgres.in_recovery.is_none() => MemberState::Unknown,
+        state => state,
+    }
+}
+
+/// This status with freshly probed positions, or with none when the probe had no answer.
+pub(super) fn with_positions(status: &Status, fresh: Option<PostgresStatus>) -> Status {
+    Status { postgres: fresh.unwrap_or_default(), ..status.clone() }
+}
+
+/// Whether PostgreSQL can be expected to answer in this state.
+pub(super) fn may_answer(state: MemberState) -> bool {
+    matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
+}
+
+fn shows_postgres(status: &Status) -> bool {
+    may_answer(status.state) && status.postgres.in_recovery.is_some()
+}
+
+fn postgres_part(status: &Status, document: &mut Map<String, Value>) {
+    let postgres = &status.postgres;
+    let role = shown_role(status);
+    if let Some(started) = &postgres.postmaster_start_time {
+        document.insert("postmaster_start_time".into(), started.clone().into());
+    }
+    document.insert("role".into(), role.as_str().into());
+    if let Some(version) = postgres.server_version {
+        document.insert("server_version".into(), version.into());
+    }
+    if let Some(xlog) = xlog(postgres) {
+        document.insert("xlog".into(), xlog);
+    }
+    match sync_duty(status) {
+        SyncDuty::None => {}
+        SyncDuty::Standby => drop(document.insert("sync_standby".into(), true.into())),
+        SyncDuty::QuorumVoter => drop(document.insert("quorum_standby".into(), true.into())),
+    }
+    document.insert("timeline".into(), postgres.timeline.map_or(Value::Null, |timeline| timeline.0.into()));
+    if let Some(state) = postgres.replication_state.filter(|_| role != MemberRole::Primary) {
+        document.insert("replication_state".into(), state.as_str().into());
+    }
+    if !postgres.replication.is_empty() {
+        document.insert("replication".into(), Value::Array(postgres.replication.clone()));
+    }
+}
+
+/// `None`: no position is known.
+fn xlog(postgres: &PostgresStatus) -> Option<Value> {
+    if postgres.in_recovery == Some(false) {
+        return postgres.location.map(|Lsn(location)| json!({ "location": location }));
+    }
+    if postgres.received.is_none() && postgres.replayed.is_none() {
+        return None;
+    }
+    // Before streaming has begun only the replayed position is known; it then stands for both.
+    let replayed = postgres.replayed.map(|lsn| lsn.0);
+    Some(json!({
+        "received_location": postgres.received.map(|lsn| lsn.0).or(replayed),
+        "replayed_location": replayed,
+        "replayed_timestamp": postgres.replayed_timestamp,
+        "paused": postgres.replay_paused,
+    }))
+}
+
+fn node_part(status: &Status, document: &mut Map<String, Value>) {
+    if status.pause == Pause::Paused {
+        document.insert("pause".into(), true.into());
+    }
+    if status.cluster.as_ref().is_none_or(|cluster| cluster.view.leader.is_none()) {
+        document.insert("cluster_unlocked".into(), true.into());
+    }
+    document.insert("dcs_last_seen".into(), status.dcs_last_seen.into());
+    if !status.published_tags.is_empty() {
+        document.insert("tags".into(), Value::Object(status.published_tags.clone()));
+    }
+    if let Some(id) = status.system_id {
+        document.insert("database_system_identifier".into(), id.to_string().into());
+    }
+    if !status.pending_restart.is_empty() {
+        document.insert("pending_restart".into(), true.into());
+        document.insert("pending_restart_reason".into(), Value::Object(status.pending_restart.clone()));
+    }
+    let identity = json!({
+        "version": REFERENCE_VERSION,
+        "scope": status.scope,
+        "name": status.name.as_str(),
+        "tamada": env!("CARGO_PKG_VERSION"),
+    });
+    document.insert("patroni".into(), identity);
+    if let Some(scheduled) = &status.scheduled_restart {
+        let mut shown = scheduled.clone();
+        shown.remove("postmaster_start_time");
+        document.insert("scheduled_restart".into(), Value::Object(shown));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::fixture;
+
+    fn keys(document: &Map<String, Value>) -> Vec<&str> {
+        document.keys().map(String::as_str).collect()
+    }
+
+    #[test]
+    fn a_primary_shows_its_flush_position() {
+        let mut status = fixture::primary();
+        status.pending_restart.insert("max_connections".into(), json!({"old_value": "100", "new_value": "120"}));
+        let document = render(&status);
+        let expected = [
+            "state",
+            "postmaster_start_time",
+            "role",
+            "server_version",
+            "xlog",
+            "timeline",
+            "replication",
+            "dcs_last_seen",
+            "database_system_identifier",
+            "pending_restart",
+            "pending_restart_reason",
+            "patroni",
+        ];
+        assert_eq!(keys(&document), expected);
+        assert_eq!(document["xlog"], json!({"location": 67_108_960}));
+        assert_eq!(document["patroni"]["version"], "4.1.5");
+        assert_eq!(document["patroni"]["tamada"], env!("CARGO_PKG_VERSION"));
+    }
+
+    #[test]
+    fn a_replica_shows_what_it_received_and_replayed() {
+        let document = render(&fixture::replica());
+        let xlog = json!({
+            "received_location": 67_108_960, "replayed_location": 67_108_960,
+            "replayed_timestamp": "2026-11-22 09:18:21.207954+00:00", "paused": false,
+        });
+        assert_eq!(document["xlog"], xlog);
+        assert_eq!(document["replication_state"], "streaming");
+        assert_eq!(document["role"], "replica");
+    }
+
+    #[test]
+    fn without_an_answer_there_is_no_position() {
+        let document = render(&with_positions(&fixture::replica(), None));
+        let expected = ["state", "role", "dcs_last_seen", "database_system_identifier", "patroni"];
+        assert_eq!(keys(&document), expected);
+        assert_eq!(document["state"], "unknown");
+    }
+
+    #[test]
+    fn a_server_that_cannot_answer_shows_state_and_role_only() {
+        let mut status = fixture::replica();
+        status.state = MemberState::CreatingReplica;
+        status.role = MemberRole::Uninitialized;
+        status.system_id = None;
+        status.cluster = None;
+        status.pause = Pause::Paused;
+        let document = render(&status);
+        assert_eq!(keys(&document), ["state", "role", "pause", "cluster_unlocked", "dcs_last_seen", "patroni"]);
+        assert_eq!(document["state"], "creating replica");
+        assert_eq!(document["role"], "uninitialized");
+    }
+
+    #[test]
+    fn a_scheduled_restart_is_shown_without_the_start_time() {
+        let mut status = fixture::primary();
+        let scheduled = json!({"schedule": "2030-01-01T00:00:00+01:00", "postmaster_start_time": "x"});
+        status.scheduled_restart = scheduled.as_object().cloned();
+        assert_eq!(render(&status)["scheduled_restart"], json!({"schedule": "2030-01-01T00:00:00+01:00"}));
+    }
+}

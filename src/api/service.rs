@@ -1,0 +1,212 @@
+//! One connection's requests. Health checks are answered here, at once and from the last status; everything else goes
+//! through access control to the router.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::Router;
+use axum::body::Body;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use bytes::Bytes;
+use http_body_util::{Either, Full};
+use hyper::body::Incoming;
+use hyper_util::service::TowerToHyperService;
+use tracing::debug;
+
+use super::access::Peer;
+use super::answer::{self, HangUp};
+use super::clock;
+use super::health::{self, Verdict};
+use super::query::Query;
+use super::state::State;
+use crate::agent::status::Status;
+
+/// The body of an answer: whole, or whatever the router makes.
+pub type Payload = Either<Full<Bytes>, Body>;
+
+#[derive(Clone, Debug)]
+pub struct Service {
+    state: Arc<State>,
+    router: Router,
+    peer: Peer,
+}
+
+/// The answer is withheld and the connection closed.
+#[derive(Debug, thiserror::Error)]
+#[error("the request cannot be answered")]
+pub struct Withheld;
+
+/// An answer that is there already, or one that has to be waited for.
+pub enum Answering {
+    Now(Option<Response<Payload>>),
+    Later(Pin<Box<dyn Future<Output = Result<Response<Payload>, Withheld>> + Send>>),
+}
+
+impl Future for Answering {
+    type Output = Result<Response<Payload>, Withheld>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        match self.get_mut() {
+            Answering::Now(response) => Poll::Ready(response.take().ok_or(Withheld)),
+            Answering::Later(future) => future.as_mut().poll(context),
+        }
+    }
+}
+
+impl Service {
+    pub fn new(state: Arc<State>, router: Router, peer: Peer) -> Self {
+        Service { state, router, peer }
+    }
+}
+
+impl hyper::service::Service<Request<Incoming>> for Service {
+    type Response = Response<Payload>;
+    type Error = Withheld;
+    type Future = Answering;
+
+    fn call(&self, request: Request<Incoming>) -> Answering {
+        let endpoint = Endpoint::of(request.method(), request.uri().path());
+        if let Some(response) = self.at_once(endpoint, &request) {
+            return Answering::Now(Some(response));
+        }
+        Answering::Later(Box::pin(self.clone().in_time(endpoint, request)))
+    }
+}
+
+impl Service {
+    /// What can be answered from the last status.
+    fn at_once(&self, endpoint: Endpoint, request: &Request<Incoming>) -> Option<Response<Payload>> {
+        if endpoint == Endpoint::Routed {
+            return None;
+        }
+        let uri = request.uri();
+        let query = Query::parse(uri.query());
+        let document = endpoint == Endpoint::Health && request.method() == Method::GET;
+        if query.get("lag").is_some() || (document && uri.path() == "/") {
+            return None;
+        }
+        let status = self.state.status();
+        Some(self.health(endpoint, request.method(), uri, &query, &status))
+    }
+
+    fn health(
+        &self,
+        endpoint: Endpoint,
+        method: &Method,
+        uri: &Uri,
+        query: &Query,
+        status: &Arc<Status>,
+    ) -> Response<Payload> {
+        let now = clock::now();
+        let verdict = match endpoint {
+            Endpoint::Liveness => health::liveness(status, now),
+            Endpoint::Readiness => health::readiness(status, query, now),
+            Endpoint::Health | Endpoint::Routed => health::check(status, uri.path(), query, now),
+        };
+        let has_document = endpoint == Endpoint::Health && method == Method::GET;
+        let body = if has_document { self.state.body(status) } else { Bytes::new() };
+        let mut response = Response::new(Either::Left(Full::new(body)));
+        *response.status_mut() = match verdict {
+            Verdict::Healthy => StatusCode::OK,
+            Verdict::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        *response.headers_mut() = self.state.settings().headers.clone();
+        if has_document {
+            response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        }
+        debug!("{} {method} {uri} {}", self.peer.address, response.status().as_u16());
+        response
+    }
+
+    /// What has to ask somebody.
+    async fn in_time(self, endpoint: Endpoint, request: Request<Incoming>) -> Result<Response<Payload>, Withheld> {
+        if endpoint != Endpoint::Routed {
+            let status = self.state.probed().await;
+            let query = Query::parse(request.uri().query());
+            return Ok(self.health(endpoint, request.method(), request.uri(), &query, &status));
+        }
+        let began = std::time::Instant::now();
+        let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+        let mut answer = match self.refusal(&request).await {
+            Some(refusal) => refusal,
+            None => self.route(request).await,
+        };
+        debug!("{} {method} {path} {} {:?}", self.peer.address, answer.status().as_u16(), began.elapsed());
+        if answer.extensions().get::<HangUp>().is_some() {
+            return Err(Withheld);
+        }
+        for (name, value) in &self.state.settings().headers {
+            answer.headers_mut().insert(name, value.clone());
+        }
+        Ok(answer.map(Either::Right))
+    }
+
+    async fn refusal(&self, request: &Request<Incoming>) -> Option<answer::Answer> {
+        if !changes_something(request.method()) {
+            return None;
+        }
+        let settings = self.state.settings();
+        let status = self.state.status();
+        let view = status.cluster.as_ref().map(|cluster| &cluster.view);
+        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        let refusal = settings.access.check(&self.peer, given, view).await.err()?;
+        let mut answer = answer::text(refusal.code(), refusal.text());
+        if refusal.code() == 401 {
+            let realm = HeaderValue::from_static("Basic realm=\"Patroni\"");
+            answer.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
+        }
+        Some(answer)
+    }
+
+    /// The router sees the first segment of the path alone.
+    async fn route(&self, mut request: Request<Incoming>) -> answer::Answer {
+        let segment = first_segment(request.uri().path());
+        let target = match request.uri().query() {
+            Some(query) => format!("/{segment}?{query}"),
+            None => format!("/{segment}"),
+        };
+        let Ok(uri) = Uri::try_from(target) else { return answer::error(StatusCode::BAD_REQUEST) };
+        *request.uri_mut() = uri;
+        match hyper::service::Service::call(&TowerToHyperService::new(self.router.clone()), request).await {
+            Ok(answer) => answer,
+            Err(never) => match never {},
+        }
+    }
+}
+
+/// Who answers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Endpoint {
+    Health,
+    Liveness,
+    Readiness,
+    Routed,
+}
+
+impl Endpoint {
+    /// HEAD and OPTIONS exist only as health checks, and so does GET of whatever has no handler.
+    fn of(method: &Method, path: &str) -> Self {
+        if method == Method::HEAD || method == Method::OPTIONS {
+            return Endpoint::Health;
+        }
+        if method != Method::GET {
+            return Endpoint::Routed;
+        }
+        match first_segment(path) {
+            "liveness" => Endpoint::Liveness,
+            "readiness" => Endpoint::Readiness,
+            "patroni" | "cluster" | "history" | "config" | "failsafe" => Endpoint::Routed,
+            _ => Endpoint::Health,
+        }
+    }
+}
+
+fn first_segment(path: &str) -> &str {
+    path.trim_start_matches('/').split('/').next().unwrap_or_default()
+}
+
+fn changes_something(method: &Method) -> bool {
+    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+}

@@ -1,0 +1,46 @@
+//! What the server holds of its configuration, made ready for use: headers, access rules, certificates. Loaded at the
+//! start and anew on each reload; a set that cannot be loaded leaves the old one in force.
+
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use openssl::ssl::SslContext;
+
+use super::access::Access;
+use super::{ApiError, tls};
+use crate::config::RestConfig;
+
+/// The `Server` header.
+const SERVER: &str = concat!("tamada/", env!("CARGO_PKG_VERSION"));
+
+#[derive(Debug)]
+pub struct Settings {
+    pub access: Access,
+    /// Added to every answer.
+    pub headers: HeaderMap,
+    pub tls: Option<SslContext>,
+}
+
+impl Settings {
+    pub async fn load(config: &RestConfig) -> Result<Self, ApiError> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+        add(&mut headers, "restapi.http_extra_headers", &config.http_extra_headers)?;
+        if config.tls.is_some() {
+            add(&mut headers, "restapi.https_extra_headers", &config.https_extra_headers)?;
+        }
+        let tls = config.tls.as_ref().map(tls::load).transpose()?;
+        Ok(Settings { access: Access::load(config).await, headers, tls })
+    }
+}
+
+fn add(
+    headers: &mut HeaderMap,
+    setting: &'static str,
+    extra: &std::collections::BTreeMap<String, String>,
+) -> Result<(), ApiError> {
+    for (name, value) in extra {
+        let parsed = HeaderName::try_from(name).ok().zip(HeaderValue::try_from(value).ok());
+        let (header, value) = parsed.ok_or_else(|| ApiError::Header { setting, name: name.clone() })?;
+        headers.insert(header, value);
+    }
+    Ok(())
+}

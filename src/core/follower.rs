@@ -1,0 +1,72 @@
+//! PostgreSQL runs as a standby and another member holds the lock.
+
+use std::time::Duration;
+
+use super::context::{Ctx, UNHURRIED};
+use super::decision::{Decision, PostgresStep, Question};
+use super::local::{Replay, StandbyFacts, StopMode, StopWhy, Upstream};
+use super::observation::Divergence;
+use super::reason::Reason;
+use super::units::Instant;
+use super::view::{Member, MemberRole, ReplicationState};
+
+/// How old a comparison with the leader's history may be to be acted upon.
+const DIVERGENCE_AGE: Duration = Duration::from_secs(5);
+/// How often the comparison is made while it brings no remedy.
+const RECHECK: Duration = Duration::from_secs(2);
+
+/// Where we are to stream from: the leader, unless that is us or has no address.
+pub fn upstream(ctx: &Ctx) -> Upstream {
+    let leader = ctx.view.other_leader().filter(|leader| leader.name != ctx.policy.name);
+    let Some(leader) = leader else { return Upstream::None };
+    match &leader.address {
+        Some(address) => Upstream::Member { name: leader.name.clone(), address: address.clone() },
+        None => Upstream::None,
+    }
+}
+
+pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
+    let Some(leader) = &ctx.view.leader else { return ctx.idle(Reason::NoClusterId) };
+    if leader.name == ctx.policy.name {
+        return ctx.idle(Reason::OwnNameHeldElsewhere);
+    }
+    let wanted = upstream(ctx);
+    let Some(record) = ctx.view.other_leader().filter(|_| wanted != Upstream::None) else {
+        return ctx.idle(Reason::LeaderWithoutAddress { leader: leader.name.clone() });
+    };
+    if facts.replay == Replay::Paused {
+        return ctx.step(PostgresStep::ResumeReplay, Reason::ResumingReplay);
+    }
+    // The comparison comes first where WAL may have diverged: an orderly stop is cheaper before the new settings.
+    if report(ctx, record) == Some(Divergence::Diverged) {
+        let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, limit: UNHURRIED };
+        return ctx.step(stop, Reason::StoppingToRejoin { leader: leader.name.clone() });
+    }
+    if facts.upstream != wanted {
+        return ctx.step(PostgresStep::Follow(wanted), Reason::NewUpstream { leader: leader.name.clone() });
+    }
+    let following = Reason::Following { name: ctx.policy.name.clone(), leader: leader.name.clone() };
+    if facts.replication == Some(ReplicationState::Streaming) || record.role != MemberRole::Primary {
+        return ctx.idle(following);
+    }
+    // It should stream and does not: our WAL may hold what the leader's history does not.
+    let decision = ctx.again_after(RECHECK, following);
+    match report(ctx, record) {
+        None | Some(Divergence::Undecided) => {
+            Decision { ask: Some(Question::Divergence { leader: leader.name.clone() }), ..decision }
+        }
+        Some(Divergence::None | Divergence::Diverged) => decision,
+    }
+}
+
+/// The last comparison with this leader, if it is recent.
+fn report(ctx: &Ctx, leader: &Member) -> Option<Divergence> {
+    report_since(ctx, leader, ctx.now() - DIVERGENCE_AGE)
+}
+
+/// The last comparison with this leader that was made after `since` and after the last repair.
+pub fn report_since(ctx: &Ctx, leader: &Member, since: Instant) -> Option<Divergence> {
+    let report = ctx.seen.divergence.as_ref().filter(|report| report.leader == leader.name)?;
+    let repaired = ctx.seen.memory.cleared_for.as_ref().map_or(since, |cleared| cleared.at);
+    (report.asked_at >= since.max(repaired)).then_some(report.divergence)
+}

@@ -1,0 +1,111 @@
+//! PostgreSQL runs as a primary.
+
+use super::context::Ctx;
+use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
+use super::lease::{self, Hold};
+use super::local::{Data, PrimaryFacts, StopMode, StopWhy};
+use super::observation::LockLost;
+use super::reason::Reason;
+use super::switchover;
+use super::units::{Instant, Timeline};
+use super::view::{AfterPromote, ConfigKey, History, Holder, Initialize};
+
+pub fn decide(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    match ctx.hold() {
+        Hold::Held { until } if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => cannot_renew(ctx, until),
+        Hold::Held { .. } => lead(ctx, data, facts),
+        Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::NotOurs => match &ctx.view.leader {
+            None if ctx.seen.memory.lock_lost == LockLost::No => unlocked(ctx, data, facts),
+            None | Some(_) => not_ours(ctx),
+        },
+    }
+}
+
+/// The renewals have brought no answer for too long. An orderly stop, done before the guard would do it the hard way.
+pub fn cannot_renew(ctx: &Ctx, until: Instant) -> Decision {
+    let limit = lease::guard_deadline(until, ctx.timing()).left(ctx.now()) / 2;
+    let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit };
+    Decision { postgres: stop, ..Decision::idle(Reason::DemotedNoDcs, Wake::At(ctx.now() + lease::RETRY)) }
+}
+
+/// A primary without the lock.
+pub fn not_ours(ctx: &Ctx) -> Decision {
+    match &ctx.view.leader {
+        Some(leader) if leader.holder == Holder::Other => {
+            ctx.stop_at_once(Reason::DemotedOtherLeader { leader: leader.name.clone() })
+        }
+        Some(_) | None => ctx.stop_at_once(Reason::DemotedLockLost),
+    }
+}
+
+/// The lock is ours and valid.
+fn lead(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    if let Some(decision) = switchover::on_leader(ctx, facts) {
+        return decision;
+    }
+    let checkpoint_owed = ctx.seen.memory.checkpoint == AfterPromote::Pending;
+    let decision = ctx.idle(Reason::Leading { name: ctx.policy.name.clone() });
+    Decision {
+        documents: documents(ctx, data, facts),
+        ask: checkpoint_owed.then_some(Question::Checkpoint),
+        wake: switchover::not_after_due(ctx, decision.wake),
+        ..decision
+    }
+}
+
+/// What the holder of the lock keeps in order.
+fn documents(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Vec<DocumentStep> {
+    let mut steps = Vec::new();
+    match ctx.view.initialize {
+        Initialize::Done(_) => {}
+        Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => {
+            steps.push(DocumentStep::SetInitialize(data.system_id));
+        }
+    }
+    match ctx.view.config {
+        ConfigKey::Valid => {}
+        ConfigKey::Missing | ConfigKey::Invalid => steps.push(DocumentStep::RestoreConfig),
+    }
+    if history_is_stale(&ctx.view.history, facts.timeline) {
+        steps.push(DocumentStep::UpdateHistory);
+    }
+    steps
+}
+
+/// D-43; on the first timeline only a history that says otherwise is wrong.
+fn history_is_stale(history: &History, timeline: Timeline) -> bool {
+    match history {
+        History::Unknown => timeline > Timeline(1),
+        History::Known(entries) => match entries.last() {
+            None => timeline > Timeline(1),
+            Some(last) => last.left.0 + 1 != timeline.0 || last.new_leader.is_none(),
+        },
+    }
+}
+
+/// Nobody holds the lock and we are a primary: just bootstrapped, adopted, or the key was removed by hand. A running
+/// primary needs no comparison with others, but one on an old timeline must not win.
+fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    let acquire =
+        |reason, documents| Decision { lease: LeaseStep::Acquire, documents, ..Decision::idle(reason, Wake::Now) };
+    let claimed = ctx.view.initialize == Initialize::InProgress(Holder::Us);
+    if claimed || ctx.seen.memory.bootstrapped == Some(data.system_id) {
+        let documents = vec![DocumentStep::SetInitialize(data.system_id), DocumentStep::RestoreConfig];
+        return acquire(Reason::Initialized, documents);
+    }
+    match ctx.view.initialize {
+        Initialize::Done(_) => {}
+        Initialize::Absent | Initialize::Invalid(_) => {
+            let documents = vec![DocumentStep::SetInitialize(data.system_id)];
+            return Decision { documents, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) };
+        }
+        Initialize::InProgress(_) => return ctx.idle(Reason::NoClusterId),
+    }
+    match ctx.view.history.timeline() {
+        Some(cluster) if facts.timeline < cluster => {
+            ctx.stop_at_once(Reason::TimelineBehind { own: facts.timeline, cluster })
+        }
+        Some(_) | None => acquire(Reason::AcquiredAsPrimary, Vec::new()),
+    }
+}

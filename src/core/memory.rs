@@ -1,0 +1,200 @@
+//! What is carried from one cycle to the next, and how it comes about.
+
+use std::time::Duration;
+
+use super::decision::Wake;
+use super::lease::{Hold, RETRY};
+use super::local::{Job, Postgres, Running, StartAs, StopWhy};
+use super::observation::{
+    Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
+    JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered,
+};
+use super::switchover::LEFT_TO_OTHERS;
+use super::units::Instant;
+use super::view::{AfterPromote, ClusterView, Holder, Initialize};
+
+const FIRST_BACKOFF: Duration = Duration::from_millis(500);
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
+
+/// After a cycle: what its observation and its actions taught.
+pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memory {
+    learn_view(&mut memory, seen);
+    learn_local(&mut memory, seen);
+    learn_started(&mut memory, seen, outcome);
+    learn_lease(&mut memory, seen, outcome);
+    memory
+}
+
+/// Between cycles: what ended, before the next decision.
+pub fn note(mut memory: Memory, event: &Event) -> Memory {
+    match event {
+        Event::CheckpointDone => memory.checkpoint = AfterPromote::Done,
+        Event::JobEnded(ended) => job_ended(&mut memory, ended),
+        Event::TtlChanged { at, ttl } => {
+            memory.lease_valid_until = memory.lease_valid_until.map(|until| until.min(*at + *ttl));
+        }
+    }
+    memory
+}
+
+/// The wake-up after a cycle's actions: a renewal without an answer is tried again soon.
+pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
+    match (&outcome.lease, wake) {
+        (LeaseOutcome::Unknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
+        (LeaseOutcome::Lost, Wake::At(_)) => Wake::Now,
+        (_, wake) => wake,
+    }
+}
+
+fn learn_view(memory: &mut Memory, seen: &Observation) {
+    let Ok(view) = &seen.cluster else { return };
+    memory.first_cycle = FirstCycle::Done;
+    match &view.leader {
+        Some(leader) => {
+            memory.unlocked_since = None;
+            memory.last_leader = Some(leader.name.clone());
+            memory.last_members.clone_from(&view.members);
+        }
+        None => memory.unlocked_since = memory.unlocked_since.or(Some(seen.now)),
+    }
+    if memory.bootstrapped.is_some_and(|own| view.initialize == Initialize::Done(own)) {
+        memory.bootstrapped = None;
+    }
+    let other = view.leader.as_ref().is_some_and(|leader| leader.holder == Holder::Other);
+    let over = memory.handover.as_ref().is_some_and(|handover| match handover.stage {
+        HandoverStage::Released { at } => other || at + LEFT_TO_OTHERS <= seen.now,
+        HandoverStage::Stopping | HandoverStage::Confirming { .. } => other,
+    });
+    if over {
+        memory.handover = None;
+    }
+}
+
+fn learn_local(memory: &mut Memory, seen: &Observation) {
+    let quiet = seen.local.job.is_none();
+    match &seen.local.postgres {
+        Postgres::Running(Running::Primary(_)) if quiet => {
+            memory.primary_starts = 0;
+            memory.recovered = Recovered::No;
+            memory.cleared_for = None;
+        }
+        Postgres::Running(Running::Standby(_)) if quiet => {
+            memory.primary_starts = 0;
+            memory.recovered = Recovered::No;
+            memory.checkpoint = AfterPromote::Done;
+        }
+        Postgres::Running(_) | Postgres::Stopped | Postgres::Starting { .. } => {}
+        Postgres::Unresponsive { .. } | Postgres::Stopping => {}
+    }
+}
+
+fn learn_started(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
+    match &outcome.started {
+        Some(Job::Promote) => memory.checkpoint = AfterPromote::Pending,
+        Some(Job::Start(StartAs::Primary)) => {
+            memory.primary_starts += 1;
+            memory.handover = None;
+        }
+        Some(Job::Stop { why, .. }) => begin_handover(memory, seen, *why, outcome.now),
+        Some(Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } | Job::Recover) => {}
+        Some(Job::Start(StartAs::Standby(_)) | Job::Restart(_) | Job::Follow(_)) | None => {}
+    }
+}
+
+/// A stop of a primary that holds the lock, so that another can take over.
+fn begin_handover(memory: &mut Memory, seen: &Observation, why: StopWhy, now: Instant) {
+    let purpose = match why {
+        StopWhy::Handover => HandoverPurpose::Switchover,
+        StopWhy::Shutdown => HandoverPurpose::Shutdown,
+        StopWhy::LostLock | StopWhy::Refused | StopWhy::Rejoin => {
+            memory.handover = None;
+            return;
+        }
+    };
+    let Ok(view) = &seen.cluster else { return };
+    let primary = matches!(seen.local.postgres, Postgres::Running(Running::Primary(_)));
+    if primary && matches!(Hold::of(view, memory, seen.now), Hold::Held { .. }) {
+        let candidate = candidate(view).filter(|_| purpose == HandoverPurpose::Switchover);
+        memory.handover = Some(Handover { purpose, candidate, since: now, stage: HandoverStage::Stopping });
+    } else if let Some(handover) = &mut memory.handover {
+        handover.purpose = purpose;
+    }
+}
+
+fn candidate(view: &ClusterView) -> Option<super::units::MemberName> {
+    view.switchover.as_ref().and_then(|request| request.candidate.clone())
+}
+
+fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
+    match outcome.lease {
+        LeaseOutcome::Held { until } => {
+            memory.lease_valid_until = Some(until);
+            memory.lock_lost = LockLost::No;
+        }
+        LeaseOutcome::Lost => {
+            memory.lease_valid_until = None;
+            memory.lock_lost = LockLost::Yes;
+        }
+        LeaseOutcome::Released => {
+            memory.lease_valid_until = None;
+            if let Some(handover) = &mut memory.handover {
+                handover.stage = HandoverStage::Released { at: outcome.now };
+            }
+        }
+        LeaseOutcome::None | LeaseOutcome::Unknown => {
+            let Ok(view) = &seen.cluster else { return };
+            if view.is_ours() {
+                return;
+            }
+            memory.lease_valid_until = None;
+            if matches!(seen.local.postgres, Postgres::Stopped | Postgres::Running(Running::Standby(_))) {
+                memory.lock_lost = LockLost::No;
+            }
+        }
+    }
+}
+
+fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
+    match (&ended.job, &ended.result) {
+        (Job::Bootstrap, JobResult::Done(JobProduct::Initialized(id))) => memory.bootstrapped = Some(*id),
+        (Job::Stop { .. }, result) => stop_ended(memory, ended.at, result),
+        (Job::Recover, _) => memory.recovered = Recovered::Yes,
+        (Job::Rewind { from }, JobResult::Done(_)) => {
+            memory.failed_rewinds = 0;
+            memory.cleared_for = Some(Clearance { leader: from.clone(), at: ended.at });
+        }
+        (Job::Rewind { .. }, JobResult::Failed(_)) => memory.failed_rewinds += 1,
+        (Job::Clone { from } | Job::Reinitialize { from, .. }, JobResult::Done(_)) => {
+            memory.bootstrapped = None;
+            memory.failed_rewinds = 0;
+            memory.cleared_for = Some(Clearance { leader: from.name.clone(), at: ended.at });
+        }
+        (_, _) => {}
+    }
+    memory.backoff = match &ended.result {
+        JobResult::Failed(_) => Some(longer(memory.backoff, ended.at)),
+        JobResult::Done(_) => None,
+        JobResult::Cancelled => memory.backoff,
+    };
+    memory.finished = Some(ended.clone());
+}
+
+fn stop_ended(memory: &mut Memory, at: Instant, result: &JobResult) {
+    let Some(handover) = &mut memory.handover else { return };
+    match result {
+        JobResult::Done(JobProduct::StoppedAt(position)) => {
+            handover.stage = HandoverStage::Confirming { position: *position, since: at };
+        }
+        // A harder stop follows; it says how it went.
+        JobResult::Cancelled => {}
+        JobResult::Done(JobProduct::Nothing | JobProduct::Initialized(_)) | JobResult::Failed(_) => {
+            memory.handover = None;
+        }
+    }
+}
+
+fn longer(backoff: Option<Backoff>, now: Instant) -> Backoff {
+    let failures = backoff.map_or(0, |backoff| backoff.failures) + 1;
+    let pause = FIRST_BACKOFF.saturating_mul(1 << (failures - 1).min(10)).min(LONGEST_BACKOFF);
+    Backoff { failures, until: now + pause }
+}

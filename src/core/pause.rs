@@ -1,0 +1,89 @@
+//! The cluster is paused: a person is at work, and nothing happens by itself. The lock is kept by whoever is a primary.
+
+use super::context::Ctx;
+use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
+use super::lease::Hold;
+use super::local::{Data, DataDir, Postgres, PrimaryFacts, Running, StandbyFacts, Upstream};
+use super::reason::Reason;
+use super::view::Initialize;
+use super::{bootstrap, election, follower, switchover};
+
+pub fn decide(ctx: &Ctx) -> Decision {
+    if let Some(wanted) = ctx.seen.requests.reinitialize
+        && let Some(decision) = bootstrap::reinitialize(ctx, wanted)
+    {
+        return decision;
+    }
+    if let Some(restart) = ctx.seen.requests.restart {
+        return super::restart_requested(ctx, restart);
+    }
+    let data = match &ctx.seen.local.data {
+        DataDir::Empty => return without_primary(ctx, Reason::PausedEmpty),
+        DataDir::Unusable(why) => return without_primary(ctx, Reason::Unusable { why: why.clone() }),
+        DataDir::Present(data) => data,
+    };
+    match &ctx.seen.local.postgres {
+        Postgres::Stopped => stopped(ctx),
+        Postgres::Starting { .. } | Postgres::Stopping => ctx.idle(Reason::Starting),
+        Postgres::Unresponsive { .. } => ctx.idle(Reason::NotAnswering),
+        Postgres::Running(Running::Primary(facts)) => primary(ctx, data, facts),
+        Postgres::Running(Running::Standby(facts)) => standby(ctx, facts),
+    }
+}
+
+fn without_primary(ctx: &Ctx, reason: Reason) -> Decision {
+    match ctx.hold() {
+        Hold::NotOurs => ctx.idle(reason),
+        Hold::Held { .. } | Hold::Unconfirmed => ctx.release(Reason::PausedReleased),
+    }
+}
+
+fn stopped(ctx: &Ctx) -> Decision {
+    // A switchover in a paused cluster stops the old leader and starts it again behind the new one.
+    if let Some(handover) = &ctx.seen.memory.handover
+        && let Some(decision) = switchover::after_stop(ctx, handover)
+    {
+        return decision;
+    }
+    without_primary(ctx, Reason::PausedNotRunning)
+}
+
+fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    let own_cluster = match ctx.view.initialize {
+        Initialize::Done(cluster) => cluster == data.system_id,
+        Initialize::Absent | Initialize::Invalid(_) => true,
+        Initialize::InProgress(_) => false,
+    };
+    match ctx.hold() {
+        Hold::Held { .. } if !own_cluster => ctx.release(Reason::ReleasedForeign),
+        Hold::Held { .. } | Hold::Unconfirmed => match switchover::on_leader(ctx, facts) {
+            Some(decision) => decision,
+            None => ctx.idle(Reason::PausedLeading { name: ctx.policy.name.clone() }),
+        },
+        Hold::NotOurs if ctx.view.leader.is_none() && own_cluster => {
+            Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
+        }
+        Hold::NotOurs => ctx.idle(Reason::PausedWithoutLock),
+    }
+}
+
+fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
+    match ctx.hold() {
+        Hold::Held { .. } if switchover::names_me(ctx) => ctx.step(PostgresStep::Promote, Reason::PausedPromoting),
+        Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::Held { .. } => ctx.release(Reason::PausedReleased),
+        Hold::NotOurs if ctx.view.leader.is_none() && switchover::names_me(ctx) => election::acquire(),
+        Hold::NotOurs => {
+            let wanted = follower::upstream(ctx);
+            match &wanted {
+                Upstream::Member { name, .. } if facts.upstream != wanted => {
+                    let leader = name.clone();
+                    ctx.step(PostgresStep::Follow(wanted), Reason::NewUpstream { leader })
+                }
+                Upstream::Member { .. } | Upstream::None | Upstream::Foreign => {
+                    ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() })
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! There are data and PostgreSQL does not run: in which role it may start, and what must be repaired before.
+
+use std::time::Duration;
+
+use super::context::Ctx;
+use super::decision::{Decision, PostgresStep, Question};
+use super::follower::{self, upstream};
+use super::lease::Hold;
+use super::local::{ClusterState, Data, RecoverySignal, Reinit, StartAs, Upstream};
+use super::observation::{Divergence, PeerRole, Recovered, ReinitRequest};
+use super::policy::RewindPolicy;
+use super::reason::Reason;
+use super::units::Instant;
+use super::view::{AfterPromote, Holder, Member, MemberRole};
+use super::{bootstrap, switchover};
+
+/// Tries of pg_rewind before a clone takes its place.
+const REWIND_TRIES: u32 = 2;
+const LOOK_AGAIN: Duration = Duration::from_millis(500);
+
+pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
+    if let Some(handover) = &ctx.seen.memory.handover
+        && let Some(decision) = switchover::after_stop(ctx, handover)
+    {
+        return decision;
+    }
+    match ctx.hold() {
+        Hold::Held { .. } => with_lock(ctx, data),
+        Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::NotOurs => without_lock(ctx, data),
+    }
+}
+
+/// The lock was ours all the while, so nobody else was a primary since: a primary may start where it stopped.
+fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
+    if let Some(control) = &data.control
+        && let Some(cluster) = ctx.view.history.timeline()
+        && control.timeline < cluster
+    {
+        return ctx.release(Reason::TimelineBehind { own: control.timeline, cluster });
+    }
+    let tried = ctx.seen.memory.primary_starts > 0;
+    if !was_primary(data) {
+        let failed = ctx.seen.memory.backoff.is_some();
+        return match ctx.backing_off() {
+            None if !failed => {
+                ctx.step(PostgresStep::Start(StartAs::Standby(Upstream::None)), Reason::StartingReadOnly)
+            }
+            Some(_) | None => ctx.release(Reason::StartFailedRelease),
+        };
+    }
+    if tried || ctx.policy.primary_start_timeout.is_zero() {
+        return fail_over(ctx, if tried { Reason::StartFailedRelease } else { Reason::FailingOver });
+    }
+    ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace)
+}
+
+fn was_primary(data: &Data) -> bool {
+    use ClusterState::{InArchiveRecovery, InCrashRecovery, InProduction, ShutDown};
+    use ClusterState::{ShutDownInRecovery, ShuttingDown, StartingUp};
+    let state = data.control.as_ref().map(|control| control.state);
+    data.signal == RecoverySignal::None
+        && match state {
+            Some(InProduction | InCrashRecovery | ShutDown | ShuttingDown) => true,
+            Some(StartingUp | ShutDownInRecovery | InArchiveRecovery) | None => false,
+        }
+}
+
+/// Give the lock to a member that can take it; if there is none, a start in place is all that is left.
+fn fail_over(ctx: &Ctx, reason: Reason) -> Decision {
+    let mut asked = ctx.electorate();
+    asked.retain(|name, _| ctx.view.members.contains_key(name));
+    let since = ctx.answers_count_from();
+    let missing = ctx.unanswered(&asked, since);
+    if !missing.is_empty() {
+        return ctx.ask(missing, Reason::Sweeping);
+    }
+    if somebody_can_take_over(ctx, &asked) {
+        return ctx.release(reason);
+    }
+    match ctx.backing_off() {
+        Some(wait) => wait,
+        None => ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace),
+    }
+}
+
+/// Whether one of these has answered, may become leader and lags no more than is allowed behind the last position that
+/// was published.
+pub fn somebody_can_take_over(
+    ctx: &Ctx,
+    asked: &std::collections::BTreeMap<super::units::MemberName, Duration>,
+) -> bool {
+    let last = ctx.view.status.optime.unwrap_or_default();
+    asked.keys().any(|name| {
+        let status = ctx.answer(name, ctx.answers_count_from()).and_then(Ctx::eligible);
+        status.is_some_and(|status| {
+            status.role == PeerRole::Standby && status.position.behind(last) <= ctx.policy.maximum_lag_on_failover
+        })
+    })
+}
+
+fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
+    if let Some(wait) = ctx.backing_off() {
+        return wait;
+    }
+    let standby = |upstream, reason| ctx.step(PostgresStep::Start(StartAs::Standby(upstream)), reason);
+    let Some(leader) = &ctx.view.leader else { return standby(Upstream::None, Reason::StartingStandby) };
+    if leader.name == ctx.policy.name || leader.holder == Holder::Us {
+        return standby(Upstream::None, Reason::OwnNameHeldElsewhere);
+    }
+    let wanted = upstream(ctx);
+    let Some(record) = ctx.view.other_leader().filter(|_| wanted != Upstream::None) else {
+        return ctx.again_after(LOOK_AGAIN, Reason::LeaderWithoutAddress { leader: leader.name.clone() });
+    };
+    match relation(ctx, data, record) {
+        Relation::Fits => standby(wanted, Reason::StartingStandby),
+        Relation::Diverged => repair(ctx, record),
+        Relation::RecoverFirst => ctx.step(PostgresStep::Recover, Reason::Recovering),
+        Relation::Unknown => {
+            let ask = Some(Question::Divergence { leader: record.name.clone() });
+            Decision { ask, ..ctx.again_after(LOOK_AGAIN, Reason::CheckingDivergence { leader: record.name.clone() }) }
+        }
+    }
+}
+
+/// How our WAL stands to the leader's history, as far as we know it.
+enum Relation {
+    Fits,
+    Diverged,
+    /// Where our WAL ends is known only after crash recovery.
+    RecoverFirst,
+    Unknown,
+}
+
+fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
+    let cleared = ctx.seen.memory.cleared_for.as_ref().filter(|cleared| cleared.leader == leader.name);
+    if follower::report_since(ctx, leader, Instant::default()) == Some(Divergence::Diverged) {
+        return Relation::Diverged;
+    }
+    // A standby's WAL came from a primary; whether it fits shows when it streams (`follower`).
+    if cleared.is_some() || !was_primary(data) {
+        return Relation::Fits;
+    }
+    let clean = data.control.as_ref().is_some_and(|control| control.state == ClusterState::ShutDown);
+    if !clean && ctx.seen.memory.recovered == Recovered::No {
+        return Relation::RecoverFirst;
+    }
+    // What was found out before this server stopped says nothing about what it wrote last.
+    let stopped = ctx.seen.memory.finished.as_ref().map_or(Instant::default(), |last| last.at);
+    match follower::report_since(ctx, leader, stopped) {
+        Some(Divergence::None) => Relation::Fits,
+        Some(Divergence::Diverged) => Relation::Diverged,
+        Some(Divergence::Undecided) | None => Relation::Unknown,
+    }
+}
+
+/// Our WAL holds what the leader's history does not: rewind, or a clone where that is impossible.
+fn repair(ctx: &Ctx, leader: &Member) -> Decision {
+    if leader.role != MemberRole::Primary || leader.checkpoint == AfterPromote::Pending {
+        return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
+    }
+    let may_rewind = ctx.policy.rewind == RewindPolicy::Allowed && ctx.seen.memory.failed_rewinds < REWIND_TRIES;
+    if may_rewind {
+        let reason = Reason::Rewinding { leader: leader.name.clone() };
+        return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);
+    }
+    let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| ctx.policy.remove_diverged_data.is_on());
+    match source {
+        Some(source) => {
+            let step = PostgresStep::Reinitialize { from: source.clone(), why: Reinit::Diverged };
+            ctx.step(step, Reason::Recloning { source })
+        }
+        None => ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }),
+    }
+}

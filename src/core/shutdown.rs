@@ -1,0 +1,87 @@
+//! The agent was asked to end: hand over, stop, release, exit.
+
+use super::context::{Ctx, UNHURRIED};
+use super::decision::{Decision, DocumentStep, Exit, PostgresStep, Wake};
+use super::lease::{self, Hold};
+use super::local::{Job, Postgres, Running, StopMode, StopWhy};
+use super::observation::{HandoverStage, Observation, ShutdownRequest};
+use super::policy::{Mode, Pause, Policy};
+use super::reason::Reason;
+use super::switchover;
+use super::view::{Holder, Initialize};
+
+pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Decision {
+    let ctx = seen.cluster.as_ref().ok().map(|view| Ctx { policy, seen, view });
+    if policy.pause == Pause::Paused && policy.mode == Mode::Cluster {
+        return Decision { exit: Some(Exit::Stopped), ..Decision::idle(Reason::LeftRunning, Wake::Now) };
+    }
+    if let Some(running) = &seen.local.job {
+        return match &running.job {
+            Job::Stop { mode, .. } if strength(*mode) >= strength(stop_mode(how, seen)) => keep_lock(&ctx, seen),
+            Job::Stop { .. } | Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => {
+                stop(&ctx, seen, how)
+            }
+            Job::Recover | Job::Start(_) | Job::Restart(_) | Job::Promote | Job::Follow(_) => stop(&ctx, seen, how),
+        };
+    }
+    match &seen.local.postgres {
+        Postgres::Stopped => ctx.map_or_else(|| exit(Vec::new()), |ctx| stopped(&ctx, how)),
+        Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } | Postgres::Stopping => {
+            stop(&ctx, seen, how)
+        }
+    }
+}
+
+fn exit(documents: Vec<DocumentStep>) -> Decision {
+    Decision { documents, exit: Some(Exit::Stopped), ..Decision::idle(Reason::Stopped, Wake::Now) }
+}
+
+/// While PostgreSQL stops, the lock stays ours: nobody may promote before our last WAL is written.
+fn keep_lock(ctx: &Option<Ctx>, seen: &Observation) -> Decision {
+    match ctx {
+        Some(ctx) => ctx.idle(Reason::ShuttingDown),
+        None => Decision::idle(Reason::ShuttingDown, Wake::At(seen.now + lease::RETRY)),
+    }
+}
+
+fn stop(ctx: &Option<Ctx>, seen: &Observation, how: ShutdownRequest) -> Decision {
+    let step = PostgresStep::Stop { mode: stop_mode(how, seen), why: StopWhy::Shutdown, limit: UNHURRIED };
+    Decision { postgres: step, ..keep_lock(ctx, seen) }
+}
+
+/// A checkpoint beforehand makes the gap short; only a primary has one.
+fn stop_mode(how: ShutdownRequest, seen: &Observation) -> StopMode {
+    match (how, &seen.local.postgres) {
+        (ShutdownRequest::Graceful, Postgres::Running(Running::Primary(_))) => StopMode::CheckpointThenFast,
+        (ShutdownRequest::Graceful | ShutdownRequest::Fast, _) => StopMode::Fast,
+        (ShutdownRequest::Immediate, _) => StopMode::Immediate,
+    }
+}
+
+/// By how hard they are; a running stop is replaced only by a harder one. A graceful request is met by any stop.
+fn strength(mode: StopMode) -> u8 {
+    match mode {
+        StopMode::CheckpointThenFast => 0,
+        StopMode::Fast => 1,
+        StopMode::Immediate => 2,
+    }
+}
+
+fn stopped(ctx: &Ctx, how: ShutdownRequest) -> Decision {
+    let bootstrapping = ctx.view.initialize == Initialize::InProgress(Holder::Us)
+        && ctx.seen.memory.finished.as_ref().is_some_and(|last| last.job == Job::Bootstrap);
+    if bootstrapping {
+        return exit(vec![DocumentStep::UnclaimInitialize]);
+    }
+    if ctx.hold() == Hold::NotOurs {
+        return exit(Vec::new());
+    }
+    let handover = ctx.seen.memory.handover.as_ref();
+    let confirming = handover.filter(|handover| matches!(handover.stage, HandoverStage::Confirming { .. }));
+    match (how, confirming) {
+        (ShutdownRequest::Graceful, Some(handover)) => {
+            switchover::after_stop(ctx, handover).unwrap_or_else(|| exit(Vec::new()))
+        }
+        (ShutdownRequest::Fast | ShutdownRequest::Immediate, Some(_)) | (_, None) => ctx.release(Reason::Released),
+    }
+}

@@ -1,0 +1,178 @@
+//! A planned change of the leader: a switchover, a manual failover, the hand-over before a shutdown.
+//!
+//! The leader checks that somebody can take over, stops, sees that a member has received its last WAL, and only then
+//! gives the lock up, with that position. If nobody has it, the leader starts again: nothing acknowledged is lost.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::context::{Ctx, PEER_LIMIT, UNHURRIED};
+use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
+use super::election;
+use super::lease::Hold;
+use super::local::{PrimaryFacts, StandbyFacts, StartAs, StopMode, StopWhy};
+use super::observation::{Handover, HandoverPurpose, HandoverStage, PeerRole};
+use super::reason::Reason;
+use super::units::{Instant, Lsn, MemberName};
+use super::view::{Schedule, SwitchoverRequest};
+
+/// How long a candidate may take to receive the last WAL of a leader that has shut down.
+const CONFIRM: Duration = Duration::from_secs(3);
+/// How often it is asked.
+const CONFIRM_EVERY: Duration = Duration::from_millis(30);
+/// How long a former leader waits, stopped, for another to take the lock before it starts again.
+pub const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
+
+/// On the holder of the lock: what a request wants of it now. `None`: nothing.
+pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
+    let request = ctx.view.switchover.as_ref()?;
+    let clear = |reason| {
+        let documents = vec![DocumentStep::ClearSwitchover { seen: request.revision }];
+        Some(Decision { documents, ..ctx.idle(reason) })
+    };
+    match &request.scheduled_at {
+        Schedule::Now => {}
+        Schedule::Invalid(given) => return clear(Reason::RequestInvalid { given: given.clone() }),
+        Schedule::At(at) => {
+            let late = ctx.seen.wall.0 - at.0;
+            if late < 0 {
+                return None;
+            }
+            if u128::from(late.unsigned_abs()) > (ctx.timing().loop_wait * 3 / 2).as_millis() {
+                return clear(Reason::RequestStale);
+            }
+        }
+    }
+    let me = &ctx.policy.name;
+    if request.leader.as_ref().is_some_and(|leader| leader != me) || request.candidate.as_ref() == Some(me) {
+        return clear(Reason::RequestMismatch);
+    }
+    let candidates = candidates(ctx, request.candidate.as_ref());
+    if candidates.is_empty() {
+        return clear(Reason::NoHealthyCandidate);
+    }
+    let since = ctx.answers_count_from();
+    let missing = ctx.unanswered(&candidates, since);
+    if !missing.is_empty() {
+        return Some(ctx.ask(missing, Reason::CheckingCandidates));
+    }
+    if !anyone(ctx, &candidates, since, |position| position.behind(facts.flushed) <= ctx.policy.maximum_lag_on_failover)
+    {
+        return clear(Reason::NoHealthyCandidate);
+    }
+    let stop = PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: UNHURRIED };
+    Some(ctx.step(stop, Reason::HandingOver))
+}
+
+/// A scheduled request wakes the leader when it is due.
+pub fn not_after_due(ctx: &Ctx, wake: Wake) -> Wake {
+    let Some(SwitchoverRequest { scheduled_at: Schedule::At(due), .. }) = &ctx.view.switchover else { return wake };
+    let left = Duration::from_millis(u64::try_from(due.0 - ctx.seen.wall.0).unwrap_or(0));
+    match wake {
+        Wake::At(at) => Wake::At(at.min(ctx.now() + left)),
+        Wake::Now => Wake::Now,
+    }
+}
+
+/// Members of the view that may take over: the one that is named, or all.
+fn candidates(ctx: &Ctx, named: Option<&MemberName>) -> BTreeMap<MemberName, Duration> {
+    let mut candidates = ctx.electorate();
+    candidates.retain(|name, _| ctx.view.members.contains_key(name) && named.is_none_or(|named| named == name));
+    candidates
+}
+
+/// Whether one of these, eligible and a standby, answered with such a position.
+fn anyone(ctx: &Ctx, of: &BTreeMap<MemberName, Duration>, since: Instant, fits: impl Fn(Lsn) -> bool) -> bool {
+    of.keys().any(|name| {
+        let status = ctx.answer(name, since).and_then(Ctx::eligible);
+        status.is_some_and(|status| status.role == PeerRole::Standby && fits(status.position))
+    })
+}
+
+/// PostgreSQL has been stopped for a hand-over. `None`: that is over, and the ordinary rules hold.
+pub fn after_stop(ctx: &Ctx, handover: &Handover) -> Option<Decision> {
+    match (handover.stage, ctx.hold()) {
+        (HandoverStage::Stopping, _) => None,
+        (HandoverStage::Confirming { position, since }, Hold::Held { .. }) => {
+            Some(confirm(ctx, handover, position, since))
+        }
+        (HandoverStage::Confirming { .. }, Hold::Unconfirmed) => Some(ctx.idle(Reason::ConfirmingLock)),
+        (HandoverStage::Confirming { .. }, Hold::NotOurs) => None,
+        (HandoverStage::Released { at }, _) => {
+            let patient = at + LEFT_TO_OTHERS > ctx.now() && ctx.view.leader.is_none();
+            patient.then(|| ctx.again_after((at + LEFT_TO_OTHERS).left(ctx.now()), Reason::LeftToOthers))
+        }
+    }
+}
+
+fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Decision {
+    let candidates = candidates(ctx, handover.candidate.as_ref());
+    let release = Decision {
+        lease: LeaseStep::Release { last_position: Some(position) },
+        ..Decision::idle(Reason::Released, Wake::Now)
+    };
+    if anyone(ctx, &candidates, since, |theirs| theirs >= position) {
+        return release;
+    }
+    let given_up = candidates.is_empty() || since + CONFIRM <= ctx.now();
+    match handover.purpose {
+        HandoverPurpose::Shutdown if given_up => return release,
+        HandoverPurpose::Switchover if given_up => return take_back(ctx),
+        HandoverPurpose::Shutdown | HandoverPurpose::Switchover => {}
+    }
+    // Those that have not been asked since a moment ago: an answer that came too early is asked for anew.
+    let again = ctx.unanswered(&candidates, since.max(ctx.now() - CONFIRM_EVERY));
+    let reason = Reason::ConfirmingHandover { position };
+    if again.is_empty() {
+        return ctx.again_after(CONFIRM_EVERY, reason);
+    }
+    let decision = ctx.ask(again, reason.clone());
+    Decision { wake: ctx.again_after(PEER_LIMIT.min(CONFIRM_EVERY * 10), reason).wake, ..decision }
+}
+
+/// Nobody has the last WAL: the lock is still ours, so nobody else was a primary meanwhile.
+fn take_back(ctx: &Ctx) -> Decision {
+    let clear = ctx.view.switchover.as_ref().map(|request| DocumentStep::ClearSwitchover { seen: request.revision });
+    let documents = clear.into_iter().collect();
+    Decision { documents, ..ctx.step(PostgresStep::Start(StartAs::Primary), Reason::HandoverAborted) }
+}
+
+/// Whether an unscheduled request names this member as the new leader.
+pub fn names_me(ctx: &Ctx) -> bool {
+    let request = ctx.view.switchover.as_ref().filter(|request| request.scheduled_at == Schedule::Now);
+    request.and_then(|request| request.candidate.as_ref()) == Some(&ctx.policy.name)
+}
+
+/// While nobody holds the lock: what a request means for this standby. `None`: the ordinary race.
+pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
+    let request = ctx.view.switchover.as_ref().filter(|request| request.scheduled_at == Schedule::Now)?;
+    if names_me(ctx) {
+        let wait = election::behind_released(ctx, facts);
+        return Some(wait.map_or_else(election::acquire, |reason| ctx.again_after(CONFIRM_EVERY * 10, reason)));
+    }
+    let freed = ctx.seen.memory.unlocked_since.unwrap_or(ctx.now());
+    if freed + ctx.timing().ttl <= ctx.now() {
+        return None;
+    }
+    let Some(candidate) = &request.candidate else {
+        // Whoever steps down leaves the race to the others for a while.
+        let stepped_down = request.leader.as_ref() == Some(&ctx.policy.name) && !ctx.electorate().is_empty();
+        return stepped_down.then(|| ctx.again_after(PEER_LIMIT, Reason::LeftToOthers));
+    };
+    let asked = candidates(ctx, Some(candidate));
+    let since = freed.max(ctx.answers_count_from());
+    let missing = ctx.unanswered(&asked, since);
+    if !missing.is_empty() {
+        return Some(ctx.ask(missing, Reason::CandidateGoesFirst { candidate: candidate.clone() }));
+    }
+    let able = anyone(ctx, &asked, since, |_| true);
+    able.then(|| ctx.again_after(PEER_LIMIT, Reason::CandidateGoesFirst { candidate: candidate.clone() }))
+}
+
+/// In a switchover the leader that steps down is not asked whether it is better.
+pub fn without_former_leader(ctx: &Ctx, mut asked: BTreeMap<MemberName, Duration>) -> BTreeMap<MemberName, Duration> {
+    if let Some(SwitchoverRequest { leader: Some(leader), scheduled_at: Schedule::Now, .. }) = &ctx.view.switchover {
+        asked.remove(leader);
+    }
+    asked
+}

@@ -1,0 +1,177 @@
+//! The command line's words.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Look after a cluster: each command asks the members' REST API.
+#[derive(Debug, Parser)]
+#[command(name = "tamada", bin_name = "tamada", no_binary_name = true, disable_version_flag = true)]
+pub struct Arguments {
+    /// A YAML file (or a folder of them) with settings; variables win over it.
+    #[arg(short = 'c', long = "config-file", global = true, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+    /// Do not verify the members' certificates.
+    #[arg(short = 'k', long, global = true)]
+    pub insecure: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show the members of the cluster.
+    List(List),
+    /// Let the leader hand over to another member, now or at a given time.
+    Switchover(Switchover),
+    /// Make a member the leader although the present one may be gone.
+    Failover(Failover),
+    /// Restart PostgreSQL on members.
+    Restart(Restart),
+    /// Let members read their configuration again.
+    Reload(OnMembers),
+    /// Replace a replica's data with a new copy.
+    Reinit(Reinit),
+    /// Stop managing the cluster: no failover until `resume`.
+    Pause(Wait),
+    /// Manage the cluster again.
+    Resume(Wait),
+    /// Look at the configuration.
+    #[command(subcommand)]
+    Config(ConfigCommand),
+    /// The same as `config show`.
+    #[command(hide = true)]
+    ShowConfig,
+    /// Take a scheduled switchover or restart back.
+    #[command(subcommand)]
+    Flush(Flush),
+    /// Show which timelines the cluster has left, and why.
+    History {
+        #[arg(short, long, value_enum, default_value = "pretty")]
+        format: Format,
+    },
+    /// Exit with 0 if this container's PostgreSQL runs, else with 1.
+    Health,
+    /// Show the version.
+    Version,
+}
+
+#[derive(Debug, Args)]
+pub struct List {
+    #[arg(short, long, value_enum, default_value = "pretty")]
+    pub format: Format,
+    /// Show pending and scheduled restarts and tags even where no member has any.
+    #[arg(short, long)]
+    pub extended: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    Pretty,
+    Tsv,
+    Json,
+    #[value(alias = "yml")]
+    Yaml,
+}
+
+#[derive(Debug, Args)]
+pub struct Switchover {
+    /// The present leader; refused if another member leads.
+    #[arg(long, alias = "primary", value_name = "NAME")]
+    pub leader: Option<String>,
+    /// The member that is to lead; any healthy one without it.
+    #[arg(long, value_name = "NAME")]
+    pub candidate: Option<String>,
+    /// When, e.g. 2030-01-01T03:00+01:00; local time without an offset.
+    #[arg(long, value_name = "TIME")]
+    pub scheduled: Option<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Failover {
+    /// The member that is to lead.
+    #[arg(long, value_name = "NAME")]
+    pub candidate: String,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct OnMembers {
+    /// All members if none is named.
+    #[arg(value_name = "MEMBER")]
+    pub members: Vec<String>,
+    /// Do not ask.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Restart {
+    #[command(flatten)]
+    pub on: OnMembers,
+    /// When, e.g. 2030-01-01T03:00+01:00; local time without an offset.
+    #[arg(long, value_name = "TIME")]
+    pub scheduled: Option<String>,
+    /// Only where PostgreSQL is older than this.
+    #[arg(long, value_name = "VERSION")]
+    pub pg_version: Option<String>,
+    /// Only where a restart is pending.
+    #[arg(long)]
+    pub pending: bool,
+    /// How long to wait for PostgreSQL, e.g. 1min.
+    #[arg(long, value_name = "TIME")]
+    pub timeout: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub struct Reinit {
+    /// The replicas.
+    #[arg(value_name = "MEMBER", required = true)]
+    pub members: Vec<String>,
+    /// Copy from the leader, even where other members are preferred as sources.
+    #[arg(long)]
+    pub from_leader: bool,
+    /// Wait for the end of the copy.
+    #[arg(long)]
+    pub wait: bool,
+    /// Do not ask; cancel what is running there.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Wait {
+    /// Wait until every member has taken note.
+    #[arg(long)]
+    pub wait: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ConfigCommand {
+    /// Show this member's effective configuration and where each value came from, or everything that is wrong with it.
+    Check,
+    /// Show the cluster's configuration.
+    Show,
+    /// Change the cluster's configuration: `config set ttl=20 postgresql.parameters.work_mem=8MB`; null removes.
+    Set {
+        #[arg(value_name = "KEY=VALUE", required = true)]
+        changes: Vec<String>,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Flush {
+    /// Take the scheduled switchover back.
+    Switchover,
+    /// Take scheduled restarts back.
+    Restart {
+        /// All members with one if none is named.
+        #[arg(value_name = "MEMBER")]
+        members: Vec<String>,
+    },
+}

@@ -1,0 +1,48 @@
+//! Talking to a person: lines out, questions in. A closed pipe is no error: nobody listens any more.
+
+use std::io::{BufRead, Write};
+
+use super::CtlError;
+
+pub fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end_matches('\n'));
+}
+
+pub fn complain(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "Error: {text}");
+}
+
+/// Whether questions are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ask {
+    First,
+    Nothing,
+}
+
+impl From<bool> for Ask {
+    /// From `--force`.
+    fn from(force: bool) -> Self {
+        if force { Ask::Nothing } else { Ask::First }
+    }
+}
+
+/// Goes on when the answer is yes; anything else, the end of the input included, is `refusal`.
+pub fn confirm(ask: Ask, question: &str, refusal: &str) -> Result<(), CtlError> {
+    if ask == Ask::Nothing || is_yes(question) {
+        return Ok(());
+    }
+    Err(CtlError::Refused(refusal.to_owned()))
+}
+
+pub fn is_yes(question: &str) -> bool {
+    let mut out = std::io::stdout().lock();
+    let asked = write!(out, "{question} [y/N]: ").and_then(|()| out.flush());
+    let mut answer = String::new();
+    let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+    if matches!(read, Ok(0)) {
+        // Nobody is there to answer; `--force` is how a script agrees.
+        let _ = writeln!(out);
+    }
+    read.is_ok() && matches!(answer.trim().to_lowercase().as_str(), "y" | "yes")
+}

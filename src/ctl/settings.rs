@@ -1,0 +1,93 @@
+//! What the command line takes from the configuration: the same sources as the member's, read anew.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use jiff::Zoned;
+use jiff::civil::DateTime;
+use jiff::fmt::temporal::DateTimeParser;
+use nix::unistd::{User, geteuid, gethostname};
+
+use super::CtlError;
+use super::members::loopback;
+use crate::config::{Account, Config, HostFacts, inspect_data_dir};
+use crate::http::{Caller, Client};
+
+/// Whether `-k` was given.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Insecure {
+    AsConfigured,
+    Yes,
+}
+
+impl From<bool> for Insecure {
+    fn from(given: bool) -> Self {
+        if given { Insecure::Yes } else { Insecure::AsConfigured }
+    }
+}
+
+#[derive(Debug)]
+pub struct Settings {
+    pub config: Config,
+}
+
+impl Settings {
+    pub fn client(&self, caller: Caller) -> Result<Client, CtlError> {
+        Ok(Client::new(caller, &self.config.ctl, &self.config.rest)?)
+    }
+
+    /// Our own member's API, seen from beside it.
+    pub fn own_url(&self) -> String {
+        let scheme = if self.config.rest.tls.is_some() { "https" } else { "http" };
+        format!("{scheme}://{}/patroni", loopback(&self.config.rest.listen))
+    }
+}
+
+pub fn load(
+    environment: Vec<(OsString, OsString)>,
+    file: Option<&Path>,
+    insecure: Insecure,
+) -> Result<Settings, CtlError> {
+    let mut config =
+        Config::from_environment(environment.into_iter(), file, &host_facts()).map_err(CtlError::Configuration)?;
+    if insecure == Insecure::Yes {
+        config.ctl.insecure = true;
+    }
+    Ok(Settings { config })
+}
+
+/// This machine, as the member itself sees it: where root calls, PostgreSQL runs as `postgres`.
+fn host_facts() -> HostFacts {
+    let uid = geteuid();
+    let named = match uid.is_root() {
+        true => User::from_name("postgres"),
+        false => User::from_uid(uid),
+    };
+    HostFacts {
+        host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        account: named.ok().flatten().map_or(Account::Unnamed, |user| Account::Named(user.name)),
+        inspect: Box::new(inspect_data_dir),
+    }
+}
+
+/// A time as a person types it: without an offset it is local.
+pub fn with_offset(text: &str) -> Result<String, CtlError> {
+    let unparsable = || {
+        let advice = "It should be in an unambiguous format (e.g. ISO 8601)";
+        CtlError::Refused(format!("Unable to parse scheduled timestamp ({text}). {advice}"))
+    };
+    let civil: Result<DateTime, _> = text.trim().parse();
+    let has_offset =
+        DateTimeParser::new().parse_pieces(text.trim()).is_ok_and(|pieces| pieces.to_numeric_offset().is_some());
+    match civil {
+        Ok(local) if !has_offset => {
+            let zone = Zoned::now().time_zone().clone();
+            let zoned = local.to_zoned(zone).map_err(|_| unparsable())?;
+            Ok(zoned.strftime("%Y-%m-%dT%H:%M:%S%:z").to_string())
+        }
+        // The member reads more forms than we do, and says so when it can read none.
+        Ok(_) => Ok(text.to_owned()),
+        Err(_) if text.trim().is_empty() => Err(unparsable()),
+        Err(_) => Ok(text.to_owned()),
+    }
+}

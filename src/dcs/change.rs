@@ -1,0 +1,31 @@
+//! Which changes a member should act on. The same rule for every backend.
+
+use super::Snapshot;
+use crate::core::units::{MemberName, Revision};
+use crate::core::view::{AfterPromote, Member, MemberKind, MemberRole, MemberState};
+
+/// Whether somebody else's change from `old` to `new` is one to wake up for. A change of `status` is, while a member of
+/// the reference is about that steers by it.
+pub(super) fn matters(old: &Snapshot, new: &Snapshot, own: &MemberName) -> bool {
+    old.view.leader != new.view.leader
+        || old.view.initialize != new.view.initialize
+        || revision(&old.documents.config) != revision(&new.documents.config)
+        || revision(&old.documents.switchover) != revision(&new.documents.switchover)
+        || others(old, own).ne(others(new, own))
+        || (old.view.status != new.view.status && has_reference_member(new, own))
+}
+
+fn revision(document: &Option<super::Document>) -> Option<Revision> {
+    document.as_ref().map(|document| document.revision)
+}
+
+type Face<'a> = (&'a MemberName, MemberState, MemberRole, AfterPromote);
+
+fn others<'a>(snapshot: &'a Snapshot, own: &'a MemberName) -> impl Iterator<Item = Face<'a>> {
+    let face = |member: &'a Member| (&member.name, member.state, member.role, member.checkpoint);
+    snapshot.view.members.values().filter(move |member| member.name != *own).map(face)
+}
+
+fn has_reference_member(snapshot: &Snapshot, own: &MemberName) -> bool {
+    snapshot.view.members.values().any(|member| member.name != *own && member.kind == MemberKind::Reference)
+}

@@ -1,0 +1,261 @@
+//! The cluster's keys as this process knows them, and who is to be told when they change.
+//!
+//! Pure but for the channel that it signals on. Three sources feed it: whole readings, the watch's events, and our own
+//! writes, which are applied as soon as they are answered. The newer revision of a key always wins, whatever the order
+//! in which they arrive.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use tokio::sync::watch;
+
+use super::link::Link;
+use crate::core::policy::Timing;
+use crate::core::units::MemberName;
+use crate::dcs::codec::{self, Entries, Entry, Own};
+use crate::dcs::{Snapshot, change};
+
+/// What waiters wait for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Signal {
+    pub(super) watch: WatchState,
+    /// The version of the last change that this member should act on.
+    pub(super) relevant: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum WatchState {
+    /// Not alive yet, for the first time.
+    #[default]
+    Starting,
+    Alive,
+    Lost,
+}
+
+impl WatchState {
+    /// Whether going from one state to the other is a change of its own. The first beginning is none.
+    pub(super) fn has_turned(self, now: WatchState) -> bool {
+        self != now && self != WatchState::Starting
+    }
+}
+
+/// A key's new state; `None`: deleted.
+#[derive(Clone, Debug)]
+pub(super) struct Change {
+    pub(super) path: String,
+    pub(super) revision: u64,
+    pub(super) entry: Option<Entry>,
+}
+
+/// A whole reading.
+#[derive(Debug)]
+pub(super) struct Reading {
+    pub(super) cluster: u64,
+    pub(super) revision: u64,
+    pub(super) entries: Entries,
+}
+
+/// A revision that had been seen.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Mark(u64);
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Author {
+    Us,
+    Others,
+}
+
+pub(super) struct Cache {
+    own: Own,
+    /// The connection that the watch runs on; `None` while it is lost.
+    watched: Option<Arc<Link>>,
+    cluster: Option<u64>,
+    /// All changes up to this revision are in.
+    complete: u64,
+    /// The highest revision known; above `complete` only of our own doing.
+    highest: u64,
+    entries: Entries,
+    /// Deletions that are newer than `complete`.
+    deleted: BTreeMap<String, u64>,
+    /// Our own writes that are under way: path and value.
+    writing: Vec<(String, Option<Vec<u8>>)>,
+    snapshot: Arc<Snapshot>,
+    signal: watch::Sender<Signal>,
+}
+
+impl Cache {
+    pub(super) fn new(name: MemberName, lease: Option<i64>) -> Self {
+        Cache {
+            own: Own { name, lease },
+            watched: None,
+            cluster: None,
+            complete: 0,
+            highest: 0,
+            entries: Entries::new(),
+            deleted: BTreeMap::new(),
+            writing: Vec::new(),
+            snapshot: Arc::default(),
+            signal: watch::Sender::default(),
+        }
+    }
+
+    pub(super) fn subscribe(&self) -> watch::Receiver<Signal> {
+        self.signal.subscribe()
+    }
+
+    /// What the watch last showed, if it is alive and its node has answered lately.
+    pub(super) fn fresh(&self, timing: Timing) -> Option<Arc<Snapshot>> {
+        let link = self.watched.as_ref().filter(|link| !link.is_retired())?;
+        (link.since_answer() <= timing.loop_wait + timing.retry_timeout).then(|| self.snapshot.clone())
+    }
+
+    /// Whether a whole reading was ever taken in.
+    pub(super) fn is_filled(&self) -> bool {
+        self.cluster.is_some()
+    }
+
+    pub(super) fn entry(&self, path: &str) -> Option<&Entry> {
+        self.entries.get(path)
+    }
+
+    /// The lease that makes the leader key ours.
+    pub(super) fn set_lease(&mut self, lease: Option<i64>) {
+        if self.own.lease != lease {
+            self.own.lease = lease;
+            self.rebuild(Author::Us);
+        }
+    }
+
+    /// What every later reading must reach, since readings are linearizable.
+    pub(super) fn mark(&self) -> Mark {
+        Mark(self.highest)
+    }
+
+    /// Take in a whole reading that was asked for after `mark`, and show the newest state known. One that does not
+    /// reach the mark comes from a store that has lost its data.
+    pub(super) fn install(&mut self, reading: Reading, mark: Mark) -> Arc<Snapshot> {
+        let Reading { cluster, revision, mut entries } = reading;
+        let is_same = self.cluster == Some(cluster) && revision >= mark.0;
+        if is_same && revision < self.complete {
+            return self.snapshot.clone();
+        }
+        if is_same {
+            self.deleted.retain(|_, gone| *gone > revision);
+            entries.retain(|path, _| !self.deleted.contains_key(path));
+            let newer = self.entries.iter().filter(|(_, entry)| entry.revision > revision);
+            entries.extend(newer.map(|(path, entry)| (path.clone(), entry.clone())));
+        } else {
+            self.deleted.clear();
+            self.highest = 0;
+        }
+        self.cluster = Some(cluster);
+        self.complete = revision;
+        self.highest = self.highest.max(revision);
+        if !is_same || self.entries != entries {
+            self.entries = entries;
+            self.rebuild(Author::Others);
+        }
+        self.snapshot.clone()
+    }
+
+    /// The watch's events: all that happened up to the newest of them.
+    pub(super) fn observe(&mut self, changes: Vec<Change>) {
+        let newest = changes.iter().map(|change| change.revision).max().unwrap_or(0);
+        let (ours, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| self.is_writing(change));
+        self.take_in(Author::Us, ours);
+        self.take_in(Author::Others, others);
+        self.complete = self.complete.max(newest);
+        let complete = self.complete;
+        self.deleted.retain(|_, gone| *gone > complete);
+    }
+
+    /// Our own writes, as answered by this cluster.
+    pub(super) fn wrote(&mut self, cluster: u64, changes: Vec<Change>) {
+        if self.cluster == Some(cluster) {
+            self.take_in(Author::Us, changes);
+        }
+    }
+
+    /// Keys that an answer showed: somebody else's changes, if they are news.
+    pub(super) fn found(&mut self, cluster: u64, changes: Vec<Change>) {
+        if self.cluster == Some(cluster) {
+            self.take_in(Author::Others, changes);
+        }
+    }
+
+    /// Until `finish_write`, a change to this value counts as ours.
+    pub(super) fn begin_write(&mut self, path: &str, value: Option<&[u8]>) {
+        self.writing.push((path.to_owned(), value.map(<[u8]>::to_vec)));
+    }
+
+    pub(super) fn finish_write(&mut self, path: &str, value: Option<&[u8]>) {
+        let same = |(p, v): &(String, Option<Vec<u8>>)| p == path && v.as_deref() == value;
+        if let Some(at) = self.writing.iter().position(same) {
+            self.writing.swap_remove(at);
+        }
+    }
+
+    pub(super) fn watching(&mut self, link: Arc<Link>) {
+        self.watched = Some(link);
+        self.signal.send_modify(|signal| signal.watch = WatchState::Alive);
+    }
+
+    pub(super) fn lost(&mut self) {
+        self.watched = None;
+        self.signal.send_if_modified(|signal| {
+            let was_alive = signal.watch == WatchState::Alive;
+            if was_alive {
+                signal.watch = WatchState::Lost;
+            }
+            was_alive
+        });
+    }
+
+    fn is_writing(&self, change: &Change) -> bool {
+        let value = change.entry.as_ref().map(|entry| entry.value.as_slice());
+        self.writing.iter().any(|(path, written)| *path == change.path && written.as_deref() == value)
+    }
+
+    fn take_in(&mut self, author: Author, changes: Vec<Change>) {
+        let mut is_news = false;
+        for Change { path, revision, entry } in changes {
+            let known = self.entries.get(&path).map(|entry| entry.revision);
+            let known = known.max(self.deleted.get(&path).copied()).max(Some(self.complete));
+            if known >= Some(revision) {
+                continue;
+            }
+            self.highest = self.highest.max(revision);
+            match entry {
+                Some(entry) => {
+                    self.deleted.remove(&path);
+                    self.entries.insert(path, entry);
+                    is_news = true;
+                }
+                None => {
+                    is_news |= self.entries.remove(&path).is_some();
+                    self.deleted.insert(path, revision);
+                }
+            }
+        }
+        if is_news {
+            self.rebuild(author);
+        }
+    }
+
+    fn rebuild(&mut self, author: Author) {
+        let (view, documents) = codec::assemble(&self.entries, &self.own);
+        let version = self.snapshot.version + 1;
+        let new = Arc::new(Snapshot { view, documents, version });
+        let old = std::mem::replace(&mut self.snapshot, new);
+        let matters = match author {
+            Author::Us => false,
+            Author::Others => change::matters(&old, &self.snapshot, &self.own.name),
+        };
+        if matters {
+            self.signal.send_modify(|signal| signal.relevant = version);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

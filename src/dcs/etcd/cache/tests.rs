@@ -1,0 +1,151 @@
+use super::*;
+
+const CLUSTER: u64 = 1;
+
+fn cache() -> Cache {
+    Cache::new("n1".into(), Some(5))
+}
+
+fn entry(value: &str, revision: u64) -> Entry {
+    Entry { value: value.as_bytes().to_vec(), revision, lease: 0 }
+}
+
+fn put(path: &str, value: &str, revision: u64) -> Change {
+    Change { path: path.to_owned(), revision, entry: Some(entry(value, revision)) }
+}
+
+fn gone(path: &str, revision: u64) -> Change {
+    Change { path: path.to_owned(), revision, entry: None }
+}
+
+fn reading(revision: u64, keys: &[(&str, &str, u64)]) -> Reading {
+    let entries = keys.iter().map(|(path, value, revision)| ((*path).to_owned(), entry(value, *revision)));
+    Reading { cluster: CLUSTER, revision, entries: entries.collect() }
+}
+
+fn install(cache: &mut Cache, reading: Reading) -> Arc<Snapshot> {
+    let mark = cache.mark();
+    cache.install(reading, mark)
+}
+
+fn value(cache: &Cache, path: &str) -> Option<String> {
+    cache.entry(path).map(|entry| String::from_utf8_lossy(&entry.value).into_owned())
+}
+
+fn relevant(cache: &Cache) -> u64 {
+    cache.signal.borrow().relevant
+}
+
+#[test]
+fn an_event_older_than_our_own_write_is_no_news() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[("config", "{}", 3)]));
+    cache.wrote(CLUSTER, vec![put("config", "{\"ttl\":30}", 13)]);
+    cache.observe(vec![put("config", "{\"ttl\":20}", 12)]);
+    assert_eq!(value(&cache, "config").as_deref(), Some("{\"ttl\":30}"));
+    cache.observe(vec![put("config", "{\"ttl\":40}", 14)]);
+    assert_eq!(value(&cache, "config").as_deref(), Some("{\"ttl\":40}"));
+}
+
+#[test]
+fn an_event_older_than_our_own_deletion_does_not_bring_the_key_back() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[("leader", "n1", 3)]));
+    cache.wrote(CLUSTER, vec![gone("leader", 13)]);
+    cache.observe(vec![put("leader", "n2", 12)]);
+    assert_eq!(value(&cache, "leader"), None);
+    cache.observe(vec![put("leader", "n2", 14)]);
+    assert_eq!(value(&cache, "leader").as_deref(), Some("n2"));
+}
+
+#[test]
+fn our_own_answer_that_comes_late_does_not_bring_an_old_state_back() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[]));
+    cache.observe(vec![put("leader", "n1", 11), gone("leader", 12)]);
+    cache.wrote(CLUSTER, vec![put("leader", "n1", 11)]);
+    assert_eq!(value(&cache, "leader"), None);
+}
+
+#[test]
+fn a_reading_keeps_what_we_wrote_after_it() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[("leader", "n1", 3), ("config", "{}", 2)]));
+    let mark = cache.mark();
+    cache.wrote(CLUSTER, vec![gone("leader", 13), put("config", "{\"ttl\":30}", 14)]);
+    cache.install(reading(12, &[("leader", "n1", 3), ("config", "{}", 2), ("initialize", "", 11)]), mark);
+    assert_eq!(value(&cache, "leader"), None);
+    assert_eq!(value(&cache, "config").as_deref(), Some("{\"ttl\":30}"));
+    assert_eq!(value(&cache, "initialize").as_deref(), Some(""));
+}
+
+#[test]
+fn a_reading_that_was_overtaken_changes_nothing() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[]));
+    let mark = cache.mark();
+    cache.observe(vec![put("leader", "n2", 12)]);
+    let snapshot = cache.install(reading(11, &[]), mark);
+    assert!(snapshot.view.leader.is_some());
+}
+
+#[test]
+fn a_reading_of_the_past_means_that_the_data_were_lost() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[("leader", "n2", 3)]));
+    assert!(install(&mut cache, reading(2, &[])).view.leader.is_none());
+    cache.wrote(CLUSTER, vec![put("leader", "n1", 3)]);
+    assert_eq!(value(&cache, "leader").as_deref(), Some("n1"));
+}
+
+#[test]
+fn a_reading_from_before_our_own_write_means_that_the_data_were_lost() {
+    let mut cache = cache();
+    install(&mut cache, reading(1, &[]));
+    cache.wrote(CLUSTER, vec![put("leader", "n1", 3)]);
+    assert!(install(&mut cache, reading(1, &[])).view.leader.is_none());
+}
+
+#[test]
+fn another_cluster_replaces_everything() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[("leader", "n2", 3)]));
+    let other = Reading { cluster: 2, ..reading(20, &[]) };
+    assert!(install(&mut cache, other).view.leader.is_none());
+    cache.wrote(CLUSTER, vec![put("leader", "n1", 30)]);
+    assert_eq!(value(&cache, "leader"), None);
+}
+
+#[test]
+fn a_write_under_way_is_ours_even_if_the_event_comes_first() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[]));
+    let before = relevant(&cache);
+    cache.begin_write("config", Some(b"{\"ttl\":30}"));
+    cache.observe(vec![put("config", "{\"ttl\":30}", 11)]);
+    cache.wrote(CLUSTER, vec![put("config", "{\"ttl\":30}", 11)]);
+    cache.finish_write("config", Some(b"{\"ttl\":30}"));
+    assert_eq!(relevant(&cache), before);
+    cache.observe(vec![put("config", "{\"ttl\":30}", 12)]);
+    assert!(relevant(&cache) > before);
+}
+
+#[test]
+fn the_same_keys_read_again_are_no_new_version() {
+    let mut cache = cache();
+    let first = install(&mut cache, reading(10, &[("leader", "n2", 3)]));
+    let second = install(&mut cache, reading(12, &[("leader", "n2", 3)]));
+    assert_eq!(first.version, second.version);
+}
+
+#[test]
+fn only_the_first_beginning_of_the_watch_is_no_change() {
+    use WatchState::{Alive, Lost, Starting};
+    assert!(!Starting.has_turned(Alive));
+    assert!(Alive.has_turned(Lost));
+    assert!(Lost.has_turned(Alive));
+    assert!(!Lost.has_turned(Lost));
+    let mut cache = cache();
+    cache.lost();
+    assert_eq!(cache.signal.borrow().watch, Starting);
+}

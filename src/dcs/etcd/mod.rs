@@ -1,0 +1,155 @@
+//! etcd, version 3 of its API (3.4 and later).
+//!
+//! One connection to one node at a time, one lease for all keys that are to vanish with us, one watch that keeps a
+//! cache of the cluster's keys. An idle member sends one keepalive a cycle, a leader one transaction more.
+//!
+//! Deliberately not here: what an outage means. Every call ends by its deadline with an answer or an error, and only
+//! the time of the last proven renewal counts for the lock.
+//!
+//! - `failure`: what an answer means · `dial`, `tls`: byte streams · `link`: one connection · `pool`: endpoints, retries
+//! - `lease`, `ops`: the requests · `cache`, `watch`: the view · `session`: what they share
+
+mod cache;
+mod dial;
+mod failure;
+mod lease;
+mod link;
+mod ops;
+mod pool;
+mod session;
+mod tls;
+mod watch;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::task::JoinHandle;
+
+use self::cache::WatchState;
+use self::dial::{Dialer, Endpoint};
+use self::failure::STORE;
+use self::link::Login;
+use self::pool::Pool;
+use self::session::Session;
+use self::tls::Tls;
+use self::watch::Discovery;
+use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot, codec};
+use crate::config::{EtcdConfig, Scheme};
+use crate::core::policy::Timing;
+use crate::core::units::MemberName;
+use crate::core::view::ClusterStatus;
+
+/// A member's, or an observer's, access to its cluster's keys in etcd.
+pub struct EtcdDcs {
+    session: Arc<Session>,
+    /// Only members watch.
+    watch: Option<JoinHandle<()>>,
+}
+
+impl EtcdDcs {
+    /// A member's handle; `base` is `codec::base_path`. Goes on with the lease of a former process if one is given and
+    /// still lives. Nothing is sent from here; the watch begins in the background on the current runtime.
+    pub fn member(
+        config: &EtcdConfig,
+        base: &str,
+        name: MemberName,
+        timing: Timing,
+        lease: Option<i64>,
+    ) -> Result<Self, DcsError> {
+        let session = Arc::new(Session::new(pool(config, timing)?, base, name, lease));
+        let discovery = if config.use_proxies.is_on() { Discovery::Off } else { Discovery::On };
+        let watch = tokio::spawn(watch::keep_watch(session.clone(), discovery));
+        Ok(EtcdDcs { session, watch: Some(watch) })
+    }
+
+    /// For the command line: reads and writes documents, has no name, no lease and no watch.
+    pub fn observer(config: &EtcdConfig, base: &str, timing: Timing) -> Result<Self, DcsError> {
+        let session = Session::new(pool(config, timing)?, base, MemberName::from(""), None);
+        Ok(EtcdDcs { session: Arc::new(session), watch: None })
+    }
+}
+
+fn pool(config: &EtcdConfig, timing: Timing) -> Result<Pool, DcsError> {
+    let refused = |detail: &str| Err(DcsError::Failed { store: STORE, detail: detail.to_owned() });
+    if config.srv.is_some() {
+        return refused("discovery by SRV records (etcd3.srv) is not built; name the endpoints in etcd3.hosts");
+    }
+    if config.endpoints.is_empty() {
+        return refused("no endpoint is configured");
+    }
+    let tls = match config.scheme {
+        Scheme::Http => None,
+        Scheme::Https => Some(Tls::new(config)),
+    };
+    let login = config.username.clone().zip(config.password.clone());
+    let login = login.map(|(username, password)| Login { username, password });
+    let endpoints = config.endpoints.iter().cloned().map(Endpoint).collect();
+    Ok(Pool::new(endpoints, Dialer::new(tls), login, timing))
+}
+
+impl Drop for EtcdDcs {
+    fn drop(&mut self) {
+        if let Some(watch) = &self.watch {
+            watch.abort();
+        }
+    }
+}
+
+fn status_text(status: Option<&ClusterStatus>) -> Option<String> {
+    status.map(|status| codec::status_document(status).to_string())
+}
+
+impl Dcs for EtcdDcs {
+    async fn snapshot(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
+        let fresh = self.session.cache().fresh(self.session.timing());
+        match fresh {
+            Some(snapshot) => Ok(snapshot),
+            None => self.session.read(deadline).await,
+        }
+    }
+
+    async fn read(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
+        self.session.read(deadline).await
+    }
+
+    async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+        self.session.acquire(deadline).await
+    }
+
+    async fn renew(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<Lock, DcsError> {
+        self.session.renew(status_text(status).as_deref(), deadline).await
+    }
+
+    async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<(), DcsError> {
+        self.session.release(status_text(status).as_deref(), deadline).await
+    }
+
+    async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
+        self.session.publish(record, deadline).await
+    }
+
+    async fn replace(&self, key: Key, content: Content, expect: Expect, deadline: Duration) -> Result<(), DcsError> {
+        self.session.replace(key, &content, expect, deadline).await
+    }
+
+    async fn wait_for_change(&self, version: u64) {
+        let mut signals = self.session.cache().subscribe();
+        let began = *signals.borrow_and_update();
+        let changed = signals.wait_for(|signal| {
+            // During an outage an old version is no news: the end of the outage, or a fresh reading, is.
+            let is_told = signal.watch != WatchState::Lost || signal.relevant != began.relevant;
+            began.watch.has_turned(signal.watch) || (is_told && signal.relevant > version)
+        });
+        // The cache, and with it the sender, lives as long as we do.
+        let _ = changed.await;
+    }
+
+    fn set_timing(&self, timing: Timing) {
+        self.session.pool.set_timing(timing);
+    }
+
+    fn lease_id(&self) -> Option<i64> {
+        self.session.leases().id()
+    }
+}

@@ -1,0 +1,307 @@
+//! The requests of the trait, each one transaction beside the lease.
+//!
+//! Every request may be sent twice (a frozen node may have carried the first one out), so each is made such that a
+//! second one does no harm and its answer still tells the truth.
+
+use std::time::Duration;
+
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use serde_json::Value;
+use tracing::warn;
+
+use super::failure::Failure;
+use super::lease::{Missing, Release, Renewal};
+use super::link::Link;
+use super::pool::{Doubt, Try};
+use super::session::Session;
+use crate::dcs::codec::{self, Entry};
+use crate::dcs::{Content, DcsError, Expect, Key, Lock};
+
+/// The answer to a conditional write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Written {
+    Done,
+    /// What stands there instead.
+    Refused(Option<Entry>),
+}
+
+impl Session {
+    pub(super) async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+        let acquire = |attempt: Try| async move {
+            match self.acquire_once(&attempt.link).await {
+                // It ran out after we had looked.
+                Err(Failure::LeaseGone) => self.acquire_once(&attempt.link).await,
+                answer => answer,
+            }
+        };
+        self.pool.call(deadline, acquire).await.map_err(|failure| failure.into_error(deadline))
+    }
+
+    async fn acquire_once(&self, link: &Link) -> Result<Lock, Failure> {
+        let Some(lease) = self.hold_lease(link, Renewal::Now, Missing::Grant).await? else {
+            return Err(Failure::LeaseGone);
+        };
+        let leader = self.leader_key();
+        let name = self.name.as_str();
+        let txn = Txn::new()
+            .when([Compare::create_revision(leader.as_str(), CompareOp::Equal, 0)])
+            .and_then([TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease)))])
+            .or_else([TxnOp::get(leader.as_str(), None)]);
+        let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
+        let answer = link.kv().txn(txn).await.map_err(Failure::from).inspect_err(|failure| {
+            if matches!(failure, Failure::LeaseGone) {
+                self.forget_lease(lease);
+            }
+        })?;
+        let origin = self.origin(answer.header())?;
+        if answer.succeeded() {
+            // A new key has a new revision: an unanswered release misses it.
+            self.leases().release = Release::None;
+            self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
+            return Ok(Lock::Held);
+        }
+        match self.learn_key(codec::LEADER, &answer, origin) {
+            Some(entry) if self.is_lock(&entry, lease) => self.with_lock(link, lease, None, self.keeping()).await,
+            Some(_) | None => Ok(Lock::NotHeld),
+        }
+    }
+
+    fn is_lock(&self, entry: &Entry, lease: i64) -> bool {
+        entry.lease == lease && entry.value == self.name.as_str().as_bytes()
+    }
+
+    /// How to keep the lock: by looking, unless an unanswered release must be made to miss it.
+    fn keeping(&self) -> Keep {
+        match self.leases().release {
+            Release::None => Keep::Lock,
+            Release::Pending => Keep::Rewritten,
+        }
+    }
+
+    pub(super) async fn renew(&self, status: Option<&str>, deadline: Duration) -> Result<Lock, DcsError> {
+        let renew = |attempt: Try| async move {
+            let Some(lease) = self.hold_lease(&attempt.link, Renewal::Now, Missing::Report).await? else {
+                return Ok(Lock::NotHeld);
+            };
+            let status = status.filter(|status| !self.has_value(codec::STATUS, status.as_bytes()));
+            let keep = self.keeping();
+            match self.with_lock(&attempt.link, lease, status, keep).await {
+                Err(Failure::Full(detail)) if status.is_some() => {
+                    warn!("the cluster's status cannot be written: etcd answered {detail}");
+                    self.with_lock(&attempt.link, lease, None, keep).await
+                }
+                answer => answer,
+            }
+        };
+        self.pool.call(deadline, renew).await.map_err(|failure| failure.into_error(deadline))
+    }
+
+    pub(super) async fn release(&self, status: Option<&str>, deadline: Duration) -> Result<(), DcsError> {
+        let release = |attempt: Try| async move {
+            let Some(lease) = self.leases().id() else { return Ok(()) };
+            if !self.cache().is_filled() {
+                self.range(&attempt.link).await?;
+            }
+            self.leases().release = Release::Pending;
+            match self.release_once(&attempt.link, lease, status).await {
+                Err(Failure::Full(detail)) if status.is_some() => {
+                    warn!("the lock is released without a last status: etcd answered {detail}");
+                    self.release_once(&attempt.link, lease, None).await
+                }
+                answer => answer,
+            }
+        };
+        self.pool.call(deadline, release).await.map_err(|failure| failure.into_error(deadline))
+    }
+
+    /// Once more if the key is ours although it is not as we knew it.
+    async fn release_once(&self, link: &Link, lease: i64, status: Option<&str>) -> Result<(), Failure> {
+        if self.with_lock(link, lease, status, Keep::Nothing).await? == Lock::NotHeld {
+            let is_ours = self.cache().entry(codec::LEADER).is_some_and(|entry| self.is_lock(entry, lease));
+            if is_ours {
+                self.with_lock(link, lease, status, Keep::Nothing).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// One transaction under the condition that the leader key is ours. Its branches always read or write the store,
+    /// since etcd answers an empty one from memory, without asking the other nodes.
+    async fn with_lock(&self, link: &Link, lease: i64, status: Option<&str>, keep: Keep) -> Result<Lock, Failure> {
+        let leader = self.leader_key();
+        let name = self.name.as_str();
+        let get_leader = TxnOp::get(leader.as_str(), None);
+        let put_status = status.map(|status| TxnOp::put(self.key(codec::STATUS), status, None));
+        let mut conditions = vec![
+            Compare::lease(leader.as_str(), CompareOp::Equal, lease),
+            Compare::value(leader.as_str(), CompareOp::Equal, name),
+        ];
+        let lock = match keep {
+            Keep::Lock => get_leader.clone(),
+            Keep::Rewritten => TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease))),
+            Keep::Nothing => {
+                let known = self.cache().entry(codec::LEADER).and_then(|entry| i64::try_from(entry.revision).ok());
+                let is_as_known = |revision| Compare::mod_revision(leader.as_str(), CompareOp::Equal, revision);
+                conditions.extend(known.map(is_as_known));
+                TxnOp::delete(leader.as_str(), None)
+            }
+        };
+        let txn = Txn::new()
+            .when(conditions)
+            .and_then([Some(lock), put_status].into_iter().flatten().collect::<Vec<_>>())
+            .or_else([get_leader]);
+        let _status = status.map(|status| self.writing(codec::STATUS, Some(status.as_bytes())));
+        let _leader = (keep == Keep::Nothing).then(|| self.writing(codec::LEADER, None));
+        let answer = link.kv().txn(txn).await?;
+        let origin = self.origin(answer.header())?;
+        if !answer.succeeded() {
+            self.learn_key(codec::LEADER, &answer, origin);
+            return Ok(Lock::NotHeld);
+        }
+        if let Some(status) = status {
+            self.wrote(origin, codec::STATUS, Some(status.as_bytes().to_vec()), 0);
+        }
+        match keep {
+            Keep::Lock => {}
+            Keep::Rewritten => {
+                self.leases().release = Release::None;
+                self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
+            }
+            Keep::Nothing => self.wrote(origin, codec::LEADER, None, 0),
+        }
+        Ok(Lock::Held)
+    }
+
+    pub(super) async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
+        let record = record.to_string().into_bytes();
+        let record = record.as_slice();
+        let publish = |attempt: Try| async move {
+            match self.publish_once(&attempt.link, record).await {
+                Err(Failure::LeaseGone) => self.publish_once(&attempt.link, record).await,
+                answer => answer,
+            }
+        };
+        self.pool.call(deadline, publish).await.map_err(|failure| failure.into_error(deadline))
+    }
+
+    async fn publish_once(&self, link: &Link, record: &[u8]) -> Result<(), Failure> {
+        let Some(lease) = self.hold_lease(link, Renewal::IfDue, Missing::Grant).await? else {
+            return Err(Failure::LeaseGone);
+        };
+        let path = codec::member_key(&self.name);
+        if self.is_published(&path, record, lease) {
+            return Ok(());
+        }
+        let _writing = self.writing(&path, Some(record));
+        let options = PutOptions::new().with_lease(lease);
+        let answer = link.kv().put(self.key(&path), record, Some(options)).await.map_err(Failure::from);
+        let answer = answer.inspect_err(|failure| {
+            if matches!(failure, Failure::LeaseGone) {
+                self.forget_lease(lease);
+            }
+        })?;
+        let origin = self.origin(answer.header())?;
+        self.leases().published = Some((record.to_vec(), lease));
+        self.wrote(origin, &path, Some(record.to_vec()), lease);
+        Ok(())
+    }
+
+    fn is_published(&self, path: &str, record: &[u8], lease: i64) -> bool {
+        let published = self.leases().published.clone();
+        let is_written = published.as_ref().is_some_and(|(written, on)| written == record && *on == lease);
+        let cache = self.cache();
+        if !cache.is_filled() {
+            return is_written;
+        }
+        let Some(entry) = cache.entry(path) else { return false };
+        let is_there = entry.value == record && entry.lease == lease;
+        if is_written && !is_there {
+            warn!("the record of member {} was overwritten: does another process use this name?", self.name);
+        }
+        is_there
+    }
+
+    fn has_value(&self, path: &str, value: &[u8]) -> bool {
+        self.cache().entry(path).is_some_and(|entry| entry.value == value)
+    }
+
+    pub(super) async fn replace(
+        &self,
+        key: Key,
+        content: &Content,
+        expect: Expect,
+        deadline: Duration,
+    ) -> Result<(), DcsError> {
+        let value = codec::content_bytes(content);
+        let value = value.as_deref();
+        let replace = |attempt: Try| async move {
+            // A claim must not outlive us.
+            let lease = match content {
+                Content::Claim => self.hold_lease(&attempt.link, Renewal::IfDue, Missing::Grant).await?.unwrap_or(0),
+                Content::Text(_) | Content::Json(_) | Content::Delete => 0,
+            };
+            let written = self.replace_once(&attempt.link, key, value, lease, expect).await?;
+            Ok((written, attempt.doubt))
+        };
+        let answer = self.pool.call(deadline, replace).await.map_err(|failure| failure.into_error(deadline))?;
+        match answer {
+            (Written::Done, _) => Ok(()),
+            (Written::Refused(_), Doubt::None) => Err(DcsError::Conflict { key }),
+            // Perhaps it was our own first try that changed the key: then what stands there is what we wrote.
+            (Written::Refused(entry), Doubt::SentBefore) => match entry.as_ref().map(|entry| entry.value.as_slice()) {
+                found if found != value => Err(DcsError::Conflict { key }),
+                // Everybody who starts to initialise a cluster writes the same nothing.
+                Some(b"") => {
+                    let detail = format!("whether {key:?} was written by us is not known");
+                    Err(Failure::Gone(detail).into_error(deadline))
+                }
+                Some(_) | None => Ok(()),
+            },
+        }
+    }
+
+    async fn replace_once(
+        &self,
+        link: &Link,
+        key: Key,
+        value: Option<&[u8]>,
+        lease: i64,
+        expect: Expect,
+    ) -> Result<Written, Failure> {
+        let path = codec::key_path(key);
+        let full = self.key(path);
+        let condition = match expect {
+            Expect::Absent => Some(Compare::create_revision(full.as_str(), CompareOp::Equal, 0)),
+            Expect::Revision(revision) => {
+                let revision = i64::try_from(revision.0).unwrap_or(i64::MAX);
+                Some(Compare::mod_revision(full.as_str(), CompareOp::Equal, revision))
+            }
+            Expect::Anything => None,
+        };
+        let write = match value {
+            Some(value) => TxnOp::put(full.as_str(), value, Some(PutOptions::new().with_lease(lease))),
+            None => TxnOp::delete(full.as_str(), None),
+        };
+        let txn = Txn::new()
+            .when(condition.into_iter().collect::<Vec<_>>())
+            .and_then([write])
+            .or_else([TxnOp::get(full.as_str(), None)]);
+        let _writing = self.writing(path, value);
+        let answer = link.kv().txn(txn).await?;
+        let origin = self.origin(answer.header())?;
+        if answer.succeeded() {
+            self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);
+            return Ok(Written::Done);
+        }
+        Ok(Written::Refused(self.learn_key(path, &answer, origin)))
+    }
+}
+
+/// What becomes of the leader key in a transaction that proved it ours.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Keep {
+    Lock,
+    /// The same, with a new revision, so that a request bound to the old one finds nothing to do.
+    Rewritten,
+    Nothing,
+}

@@ -1,0 +1,246 @@
+//! The store inside one process: for a single server without a DCS, for tests and for simulations.
+//!
+//! Several members may share one `MemoryStore`, each through a `MemoryDcs` of its own. Leases run on tokio's clock, so
+//! a paused clock rules them. Each handle has its own injectable `Fault`. Nothing outlives the process.
+
+mod fault;
+mod store;
+
+pub use fault::Fault;
+pub use store::MemoryStore;
+
+use std::future::Future;
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use serde_json::Value;
+use tokio::sync::watch;
+use tokio::time::Instant;
+
+use self::store::{Condition, HandleId, Store, Written};
+use super::codec::{self, Own};
+use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
+use crate::core::policy::Timing;
+use crate::core::units::MemberName;
+use crate::core::view::ClusterStatus;
+
+const STORE: &str = "the in-process store";
+
+/// One member's handle.
+pub struct MemoryDcs {
+    store: MemoryStore,
+    handle: HandleId,
+    name: MemberName,
+    state: Mutex<State>,
+    fault: watch::Sender<Fault>,
+}
+
+#[derive(Clone, Copy)]
+struct State {
+    timing: Timing,
+    lease: Option<i64>,
+}
+
+impl MemoryDcs {
+    /// A member of the cluster in `store`.
+    pub fn new(store: &MemoryStore, name: MemberName, timing: Timing) -> Self {
+        Self::resume(store, name, timing, None)
+    }
+
+    /// The same, going on with the lease of a former handle if it still lives.
+    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, lease: Option<i64>) -> Self {
+        MemoryDcs {
+            store: store.clone(),
+            handle: store.register(name.clone()),
+            name,
+            state: Mutex::new(State { timing, lease }),
+            fault: watch::Sender::new(Fault::None),
+        }
+    }
+
+    /// From now on this handle's calls meet this fault.
+    pub fn inject(&self, fault: Fault) {
+        self.fault.send_replace(fault);
+    }
+
+    /// The watch breaks off and is there again: whoever waits is woken.
+    pub fn lose_watch(&self) {
+        self.store.lock().wake(self.handle);
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// One request, as this handle's fault has it.
+    async fn ask<T>(
+        &self,
+        deadline: Duration,
+        request: impl FnOnce(&mut Store, &mut State) -> Result<T, DcsError>,
+    ) -> Result<T, DcsError> {
+        let end = Instant::now() + deadline;
+        let unreachable = |detail: &str| DcsError::Unreachable { store: STORE, limit: deadline, detail: detail.into() };
+        let fault = *self.fault.borrow();
+        match fault {
+            Fault::None | Fault::AnswerLost => {}
+            Fault::Unreachable => return Err(unreachable("connection refused")),
+            Fault::Hang => {
+                tokio::time::sleep_until(end).await;
+                return Err(unreachable("no answer"));
+            }
+            Fault::Latency(latency) if latency >= deadline => {
+                tokio::time::sleep_until(end).await;
+                return Err(unreachable("no answer"));
+            }
+            Fault::Latency(latency) => tokio::time::sleep(latency).await,
+        }
+        let answer = request(&mut self.store.lock(), &mut self.state());
+        if fault == Fault::AnswerLost {
+            tokio::time::sleep_until(end).await;
+            return Err(unreachable("the answer was lost"));
+        }
+        answer
+    }
+
+    fn snapshot_of(&self, store: &Store, state: &State) -> Arc<Snapshot> {
+        let (view, documents) = codec::assemble(store.entries(), &Own { name: self.name.clone(), lease: state.lease });
+        Arc::new(Snapshot { view, documents, version: store.revision() })
+    }
+
+    /// Renew our lease or begin a new one; with another ttl, our keys move to a lease of that ttl.
+    fn ensure_lease(&self, store: &mut Store, state: &mut State) -> i64 {
+        let ttl = state.timing.ttl;
+        let lease = match state.lease.filter(|lease| store.renew(*lease)) {
+            Some(lease) if store.ttl(lease) == Some(ttl) => lease,
+            Some(old) => {
+                let new = store.grant(ttl);
+                store.move_keys(old, new);
+                new
+            }
+            None => store.grant(ttl),
+        };
+        state.lease = Some(lease);
+        lease
+    }
+
+    fn holds(&self, store: &Store, lease: i64) -> bool {
+        let entry = store.entries().get(codec::LEADER);
+        entry.is_some_and(|entry| entry.lease == lease && entry.value == self.name.as_str().as_bytes())
+    }
+
+    fn put_status(&self, store: &mut Store, status: Option<&ClusterStatus>) {
+        if let Some(status) = status {
+            let value = codec::status_document(status).to_string().into_bytes();
+            store.put(self.handle, codec::STATUS, value, 0);
+        }
+    }
+}
+
+impl Dcs for MemoryDcs {
+    async fn snapshot(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
+        self.ask(deadline, |store, state| Ok(self.snapshot_of(store, state))).await
+    }
+
+    fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send {
+        self.snapshot(deadline)
+    }
+
+    async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+        let request = |store: &mut Store, state: &mut State| {
+            let lease = self.ensure_lease(store, state);
+            if self.holds(store, lease) {
+                return Ok(Lock::Held);
+            }
+            let name = self.name.as_str().as_bytes().to_vec();
+            match store.put_if(self.handle, codec::LEADER, Some(name), lease, Condition::Absent) {
+                Written::Done => Ok(Lock::Held),
+                Written::Refused => Ok(Lock::NotHeld),
+            }
+        };
+        self.ask(deadline, request).await
+    }
+
+    async fn renew(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<Lock, DcsError> {
+        let request = |store: &mut Store, state: &mut State| {
+            let lease = self.ensure_lease(store, state);
+            if !self.holds(store, lease) {
+                return Ok(Lock::NotHeld);
+            }
+            self.put_status(store, status);
+            Ok(Lock::Held)
+        };
+        self.ask(deadline, request).await
+    }
+
+    async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<(), DcsError> {
+        let request = |store: &mut Store, state: &mut State| {
+            if state.lease.is_some_and(|lease| self.holds(store, lease)) {
+                self.put_status(store, status);
+                store.delete(self.handle, codec::LEADER);
+            }
+            Ok(())
+        };
+        self.ask(deadline, request).await
+    }
+
+    async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
+        let request = |store: &mut Store, state: &mut State| {
+            let lease = self.ensure_lease(store, state);
+            store.put(self.handle, &codec::member_key(&self.name), record.to_string().into_bytes(), lease);
+            Ok(())
+        };
+        self.ask(deadline, request).await
+    }
+
+    async fn replace(&self, key: Key, content: Content, expect: Expect, deadline: Duration) -> Result<(), DcsError> {
+        let request = |store: &mut Store, state: &mut State| {
+            let lease = if content == Content::Claim { self.ensure_lease(store, state) } else { 0 };
+            let condition = match expect {
+                Expect::Absent => Condition::Absent,
+                Expect::Revision(revision) => Condition::Revision(revision.0),
+                Expect::Anything => Condition::None,
+            };
+            match store.put_if(self.handle, codec::key_path(key), codec::content_bytes(&content), lease, condition) {
+                Written::Done => Ok(()),
+                Written::Refused => Err(DcsError::Conflict { key }),
+            }
+        };
+        self.ask(deadline, request).await
+    }
+
+    async fn wait_for_change(&self, version: u64) {
+        let mut revisions = self.store.subscribe();
+        let mut fault = self.fault.subscribe();
+        let began_in_outage = fault.borrow_and_update().is_outage();
+        loop {
+            let is_outage = fault.borrow_and_update().is_outage();
+            revisions.mark_unchanged();
+            let (expiry, relevant) = {
+                let store = self.store.lock();
+                (store.next_expiry(), store.relevant(self.handle))
+            };
+            if is_outage != began_in_outage || (!is_outage && relevant > version) {
+                return;
+            }
+            let expired = async {
+                match expiry {
+                    Some(expiry) if !is_outage => tokio::time::sleep_until(expiry).await,
+                    Some(_) | None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                _ = revisions.changed() => {}
+                _ = fault.changed() => {}
+                () = expired => {}
+            }
+        }
+    }
+
+    fn set_timing(&self, timing: Timing) {
+        self.state().timing = timing;
+    }
+
+    fn lease_id(&self) -> Option<i64> {
+        self.state().lease
+    }
+}

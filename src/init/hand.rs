@@ -1,0 +1,73 @@
+//! What the first stage of PID 1 hands to the second through the exec, as one argument: nothing of it is secret.
+
+use std::fmt;
+use std::os::fd::RawFd;
+use std::str::FromStr;
+
+use super::log::{Format, Level, Style};
+use super::sys::Identity;
+
+pub(super) struct Hand {
+    /// The memory file that holds the whole environment.
+    pub(super) environment: RawFd,
+    /// Whom the agent becomes; `None`: it stays what we are.
+    pub(super) identity: Option<Identity>,
+    pub(super) style: Style,
+}
+
+impl fmt::Display for Hand {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let format = match self.style.format {
+            Format::Plain => "plain",
+            Format::Json => "json",
+        };
+        let level = match self.style.level {
+            Level::Debug => "debug",
+            Level::Info => "info",
+            Level::Warning => "warning",
+            Level::Error => "error",
+        };
+        write!(f, "{}:{format}:{level}", self.environment)?;
+        let Some(identity) = &self.identity else { return Ok(()) };
+        write!(f, ":{}:{}", identity.uid, identity.gid)?;
+        identity.groups.iter().try_for_each(|group| write!(f, ":{group}"))
+    }
+}
+
+impl FromStr for Hand {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let mut words = text.split(':');
+        let environment = words.next().ok_or(())?.parse().map_err(|_| ())?;
+        let format = match words.next() {
+            Some("plain") => Format::Plain,
+            Some("json") => Format::Json,
+            _ => return Err(()),
+        };
+        let level = Level::from_word(words.next().ok_or(())?);
+        let numbers: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>().map_err(|_| ())?;
+        let identity = match numbers.as_slice() {
+            [] => None,
+            [_] => return Err(()),
+            [uid, gid, groups @ ..] => Some(Identity { uid: *uid, gid: *gid, groups: groups.to_vec() }),
+        };
+        Ok(Hand { environment, identity, style: Style { format, level } })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hand_reads_back() {
+        for text in ["3:plain:info", "12:json:debug:999:999:104:110", "4:plain:warning:70:70"] {
+            let hand: Hand = text.parse().unwrap_or_else(|()| panic!("{text}"));
+            assert_eq!(hand.to_string(), text);
+        }
+        for text in ["", "x:plain:info", "3:loud:info", "3:plain", "3:plain:info:999", "3:plain:info:a:b"] {
+            assert!(text.parse::<Hand>().is_err(), "{text}");
+        }
+    }
+}

@@ -1,0 +1,112 @@
+//! What PID 1 still has to tell one agent. Sends as much as the socket takes and remembers the rest, in constant space:
+//! a frozen agent must not hold PID 1 up.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::unix::fs::FileExt;
+
+use nix::errno::Errno;
+use nix::sys::socket::{MsgFlags, send};
+
+use super::state::State;
+use crate::wire::{CHUNK_MAX, Piece, TO_AGENT_MAX, ToAgent};
+
+pub(super) struct Outbox {
+    next: Next,
+    /// One bit for each signal that waits to be passed on.
+    signals: u64,
+    buffer: [u8; TO_AGENT_MAX],
+    piece: [u8; CHUNK_MAX],
+}
+
+#[derive(Clone, Copy)]
+enum Next {
+    Environment { offset: u64 },
+    Starts,
+    Lease,
+    Guard,
+    Signals,
+}
+
+/// How far sending came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sent {
+    All,
+    /// The socket is full; go on when it is writable.
+    Some,
+    /// Nobody reads any more.
+    Closed,
+}
+
+impl Outbox {
+    pub(super) fn new() -> Self {
+        Outbox { next: Next::Environment { offset: 0 }, signals: 0, buffer: [0; TO_AGENT_MAX], piece: [0; CHUNK_MAX] }
+    }
+
+    /// Begins anew, for a new agent.
+    pub(super) fn restart(&mut self) {
+        self.next = Next::Environment { offset: 0 };
+        self.signals = 0;
+    }
+
+    pub(super) fn signal(&mut self, number: i32) {
+        self.signals |= bit(number);
+    }
+
+    pub(super) fn send(&mut self, socket: BorrowedFd<'_>, environment: &File, state: &State) -> Sent {
+        while let Some((length, after)) = self.packet(environment, state) {
+            match send(socket.as_fd().as_raw_fd(), &self.buffer[..length], MsgFlags::MSG_NOSIGNAL) {
+                Ok(_) => after.apply(self),
+                Err(Errno::EAGAIN | Errno::ENOBUFS | Errno::ENOMEM) => return Sent::Some,
+                Err(Errno::EINTR) => {}
+                Err(_) => return Sent::Closed,
+            }
+        }
+        Sent::All
+    }
+
+    /// Puts the next packet into the buffer; returns its length and what holds once it is sent.
+    fn packet(&mut self, environment: &File, state: &State) -> Option<(usize, After)> {
+        let (packet, after) = match self.next {
+            Next::Environment { offset } => {
+                // A memory file, sealed: reading fails only at its end.
+                let length = environment.read_at(&mut self.piece, offset).unwrap_or(0);
+                if length == 0 {
+                    (ToAgent::EnvironmentEnd, After::Next(Next::Starts))
+                } else {
+                    let offset = offset + length as u64;
+                    let piece = ToAgent::Environment(Piece(&self.piece[..length]));
+                    (piece, After::Next(Next::Environment { offset }))
+                }
+            }
+            Next::Starts => (ToAgent::Starts(state.starts), After::Next(Next::Lease)),
+            Next::Lease => (ToAgent::Lease(state.lease), After::Next(Next::Guard)),
+            Next::Guard => (ToAgent::Guard(state.guard), After::Next(Next::Signals)),
+            Next::Signals if self.signals == 0 => return None,
+            Next::Signals => {
+                let number = self.signals.trailing_zeros().cast_signed() + 1;
+                (ToAgent::Signal(number), After::Signalled(number))
+            }
+        };
+        Some((packet.encode(&mut self.buffer), after))
+    }
+}
+
+enum After {
+    Next(Next),
+    Signalled(i32),
+}
+
+impl After {
+    fn apply(self, outbox: &mut Outbox) {
+        match self {
+            After::Next(next) => outbox.next = next,
+            After::Signalled(number) => outbox.signals &= !bit(number),
+        }
+    }
+}
+
+/// Signals are numbered from 1 to 64.
+fn bit(number: i32) -> u64 {
+    1 << (number - 1).clamp(0, 63)
+}

@@ -1,0 +1,116 @@
+//! The first stage: what has to be done once, before PID 1 settles down. Ends by executing the program anew, so that
+//! `/proc/1/environ` shows no secret and nothing of what was allocated here stays.
+
+use std::ffi::{CStr, CString, OsString};
+use std::io;
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::Command;
+
+use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::unistd::{User, geteuid, getgrouplist};
+
+use super::directories::{self, Owner};
+use super::environment::{self, Environment};
+use super::hand::Hand;
+use super::log::{Format, Level, Log, Style};
+use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, sys};
+
+/// Whom the agent and PostgreSQL run as when we are root.
+const USER: &str = "postgres";
+
+/// Does the preparations and executes the second stage; returns an exit code only when that failed.
+pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment) -> u8 {
+    let style = style(&environment);
+    let mut log = Log::new(style);
+    let user = match geteuid().is_root().then(agent_user).transpose() {
+        Ok(user) => user,
+        Err(problem) => {
+            log.write(Level::Error, format_args!("{problem}"));
+            return CONFIGURATION;
+        }
+    };
+    if let Some(user) = &user {
+        directories::prepare(&environment, Owner { uid: user.uid, gid: user.gid }, &mut log);
+        set(&mut environment, "HOME", user.dir.clone().into_os_string());
+    }
+    let secrets = match keep(&environment) {
+        Ok(secrets) => secrets,
+        Err(error) => {
+            log.write(Level::Error, format_args!("cannot keep the environment in memory: {error}"));
+            return FATAL;
+        }
+    };
+    let identity = user.map(|user| identity(&user));
+    let hand = Hand { environment: secrets.as_raw_fd(), identity, style };
+    let mut second = Command::new(program());
+    second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(HAND_OVER).arg(hand.to_string());
+    second.args(arguments.iter().skip(1)).env_clear().envs(environment::shown(&environment));
+    let error = second.exec();
+    log.write(Level::Error, format_args!("cannot execute {} anew: {error}", program().display()));
+    CANNOT_EXECUTE
+}
+
+/// Our own file. By its name where that still leads to it, so that the process is called by its name; through /proc
+/// when the file was replaced meanwhile.
+pub(super) fn program() -> PathBuf {
+    const SELF: &str = "/proc/self/exe";
+    std::fs::read_link(SELF).ok().filter(|path| path.is_file()).unwrap_or_else(|| SELF.into())
+}
+
+fn style(environment: &Environment) -> Style {
+    let word = |name| environment::value(environment, name).and_then(|value| value.to_str());
+    let format = match word("PATRONI_LOG_TYPE") {
+        Some("json") => Format::Json,
+        Some(_) | None => Format::Plain,
+    };
+    let level = word("PATRONI_LOG_LEVEL").or_else(|| word("PATRONI_LOGLEVEL")).map_or(Level::Info, Level::from_word);
+    Style { format, level }
+}
+
+fn agent_user() -> Result<User, String> {
+    match User::from_name(USER) {
+        Ok(Some(user)) => Ok(user),
+        Ok(None) => Err(format!(
+            "there is no user {USER}, and neither the agent nor PostgreSQL may run as root: create \
+                                 it, or start the container with another --user"
+        )),
+        Err(error) => Err(format!("cannot look up the user {USER}: {error}")),
+    }
+}
+
+/// The user's groups go with it: Debian's `ssl-cert` opens the keys of certificates.
+fn identity(user: &User) -> sys::Identity {
+    let name = CString::new(user.name.as_str()).unwrap_or_default();
+    let groups = getgrouplist(&name, user.gid).unwrap_or_else(|_| vec![user.gid]);
+    sys::Identity {
+        uid: user.uid.as_raw(),
+        gid: user.gid.as_raw(),
+        groups: groups.into_iter().map(nix::unistd::Gid::as_raw).collect(),
+    }
+}
+
+fn set(environment: &mut Environment, name: &str, value: OsString) {
+    environment.retain(|(other, _)| other != name);
+    environment.push((name.into(), value));
+}
+
+/// Puts the whole environment into a sealed memory file that stays open across the exec.
+fn keep(environment: &Environment) -> io::Result<OwnedFd> {
+    const NAME: &CStr = c"environment";
+    let file = sys::memfd(NAME)?;
+    let packed = environment::pack(environment);
+    let mut rest = packed.as_slice();
+    while !rest.is_empty() {
+        match nix::unistd::write(&file, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}

@@ -1,0 +1,337 @@
+//! The second stage: the loop that feeds `state` with what happens and carries out what is due.
+//!
+//! **Invariant:** messages are read before the deadline is judged, so that a PID 1 that was late itself does not punish
+//! an agent that was in time; but only so many of them that a flood of messages cannot put the judgement off.
+
+use std::ffi::{CString, OsString};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+
+use super::fence::{Fence, Place};
+use super::hand::Hand;
+use super::log::{Format, Level, Log, Style};
+use super::outbox::{Outbox, Sent};
+use super::state::{AgentEnd, Due, Postmaster, State, Way};
+use super::sys::{self, Ended, Identity, Program};
+use super::{AGENT, FATAL, HAND_OVER, memory, prepare};
+use crate::wire::{TO_INIT_LEN, ToInit};
+
+/// So much is taken in at once before the deadline is looked at again.
+const MESSAGES_MAX: usize = 64;
+const SIGNALS_MAX: usize = 32;
+const ORPHANS_MAX: usize = 1024;
+
+pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
+    let mut arguments = arguments.into_iter();
+    let name = arguments.next().unwrap_or_default();
+    let hand = arguments.nth(1).and_then(|word| word.to_str()?.parse::<Hand>().ok());
+    let Some(hand) = hand else {
+        let style = Style { format: Format::Plain, level: Level::Info };
+        Log::new(style).write(Level::Error, format_args!("the command {HAND_OVER} is for PID 1's own use"));
+        return super::CONFIGURATION;
+    };
+    let mut log = Log::new(hand.style);
+    match Supervisor::new(hand, name, arguments, &mut log) {
+        Ok(mut supervisor) => {
+            memory::lock(Supervisor::run as *const () as usize, &mut log);
+            supervisor.run(&mut log)
+        }
+        Err(error) => {
+            log.write(Level::Error, format_args!("cannot set up PID 1: {error}"));
+            FATAL
+        }
+    }
+}
+
+struct Supervisor {
+    state: State,
+    fence: Fence,
+    signals: SignalFd,
+    timer: TimerFd,
+    environment: File,
+    program: Program,
+    identity: Option<Identity>,
+    agent: Option<Agent>,
+    outbox: Outbox,
+    postmaster: Option<OwnedFd>,
+}
+
+struct Agent {
+    pid: i32,
+    /// `None` once nobody is at its other end.
+    socket: Option<OwnedFd>,
+    sent: Sent,
+}
+
+impl Supervisor {
+    fn new(hand: Hand, name: OsString, rest: impl Iterator<Item = OsString>, log: &mut Log) -> io::Result<Self> {
+        let place = Place::find();
+        if place == Place::SubReaper {
+            prctl::set_child_subreaper(true)?;
+            let us = std::process::id();
+            log.write(Level::Warning, format_args!("not PID 1 but {us}: orphans come here as to a sub-reaper"));
+        }
+        let environment = sys::inherited(hand.environment);
+        fcntl(&environment, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
+        let agent = [name, AGENT.into()].into_iter().chain(rest).map(|word| CString::new(word.into_vec()));
+        let path = CString::new(prepare::program().into_os_string().into_vec())?;
+        let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
+        Ok(Supervisor {
+            state: State::new(place),
+            fence: Fence::new(place, hand.identity.as_ref().map(|identity| identity.uid))?,
+            signals: block_signals()?,
+            timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
+            environment: File::from(environment),
+            program: Program::new(path, agent.collect::<Result<_, _>>()?),
+            identity: hand.identity,
+            agent: None,
+            outbox: Outbox::new(),
+            postmaster: None,
+        })
+    }
+
+    fn run(&mut self, log: &mut Log) -> u8 {
+        loop {
+            self.hear(MESSAGES_MAX);
+            self.take_signals();
+            let more = self.reap(log);
+            self.look_at_postmaster();
+            self.tell();
+            // Each step changes what is due, so this ends; the bound is for mistakes.
+            for _ in 0..16 {
+                match self.state.due(now()) {
+                    None => break,
+                    Some(Due::Leave(code)) => return code,
+                    Some(due) => self.carry_out(due, log),
+                }
+            }
+            if !more {
+                self.wait();
+            }
+        }
+    }
+
+    /// Until something happens or is due.
+    fn wait(&self) {
+        match self.state.wake_at() {
+            // Zero would disarm the timer.
+            Some(at) => {
+                let at = Expiration::OneShot(TimeSpec::from_duration(at.max(Duration::from_nanos(1))));
+                // Fails for invalid arguments only.
+                let _ = self.timer.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME);
+            }
+            None => drop(self.timer.unset()),
+        }
+        let read = PollFlags::POLLIN;
+        let mut fds = [
+            PollFd::new(self.signals.as_fd(), read),
+            PollFd::new(self.timer.as_fd(), read),
+            PollFd::new(self.signals.as_fd(), PollFlags::empty()),
+            PollFd::new(self.signals.as_fd(), PollFlags::empty()),
+        ];
+        let mut used = 2;
+        if let Some(Agent { socket: Some(socket), sent, .. }) = &self.agent {
+            let write = if *sent == Sent::Some { PollFlags::POLLOUT } else { PollFlags::empty() };
+            fds[used] = PollFd::new(socket.as_fd(), read | write);
+            used += 1;
+        }
+        if let Some(postmaster) = &self.postmaster {
+            fds[used] = PollFd::new(postmaster.as_fd(), read);
+            used += 1;
+        }
+        // Everything is looked at after each wake-up, and every descriptor is non-blocking, so neither the result nor an
+        // error (EINTR, a lack of kernel memory) makes a difference.
+        let _ = poll(&mut fds[..used], PollTimeout::NONE);
+    }
+
+    fn hear(&mut self, messages_max: usize) {
+        for _ in 0..messages_max {
+            let Some(Agent { socket: Some(socket), .. }) = &self.agent else { return };
+            // Longer than a message, so that a longer packet is noticed.
+            let mut packet = [0; TO_INIT_LEN * 2];
+            match nix::unistd::read(socket, &mut packet) {
+                Ok(0) => self.hang_up(),
+                Ok(length) => {
+                    if let Some(message) = ToInit::decode(&packet[..length]) {
+                        self.heard(message);
+                    }
+                }
+                Err(nix::errno::Errno::EINTR) => {}
+                Err(nix::errno::Errno::EAGAIN) => return,
+                Err(_) => self.hang_up(),
+            }
+        }
+    }
+
+    fn hang_up(&mut self) {
+        if let Some(agent) = &mut self.agent {
+            agent.socket = None;
+        }
+    }
+
+    fn heard(&mut self, message: ToInit) {
+        if let ToInit::Postmaster(pid) = message {
+            self.postmaster = pid.and_then(|pid| sys::pidfd_open(pid).ok());
+        }
+        self.state.heard(message, now());
+    }
+
+    fn take_signals(&mut self) {
+        for _ in 0..SIGNALS_MAX {
+            let Ok(Some(info)) = self.signals.read_signal() else { return };
+            let number = info.ssi_signo.cast_signed();
+            match Signal::try_from(number) {
+                // `reap` looks for ended children after each wake-up.
+                Ok(Signal::SIGCHLD) => {}
+                Ok(Signal::SIGTERM | Signal::SIGINT) => {
+                    self.state.asked_to_stop(now());
+                    self.outbox.signal(number);
+                }
+                Ok(_) | Err(_) => self.outbox.signal(number),
+            }
+        }
+    }
+
+    /// Takes ended children away; returns whether there may be more.
+    fn reap(&mut self, log: &mut Log) -> bool {
+        for _ in 0..ORPHANS_MAX {
+            let Some((pid, ended)) = sys::reap() else { return false };
+            if self.agent.as_ref().is_some_and(|agent| agent.pid == pid) {
+                self.agent_ended(ended, log);
+            }
+        }
+        true
+    }
+
+    fn agent_ended(&mut self, ended: Ended, log: &mut Log) {
+        // Its last words: a socket holds a few hundred.
+        self.hear(MESSAGES_MAX * 64);
+        self.agent = None;
+        self.look_at_postmaster();
+        match self.state.agent_ended(ended, self.left_behind(), now()) {
+            AgentEnd::Expected => {}
+            AgentEnd::StopPostgres => self.signal_postmaster(Signal::SIGINT),
+            AgentEnd::Restart(delay) => {
+                log.write(Level::Error, format_args!("the agent {ended}; next one in {} ms", delay.as_millis()));
+            }
+            AgentEnd::GivenUp => {
+                log.write(Level::Error, format_args!("the agent {ended} and does not come up; giving up"));
+            }
+        }
+    }
+
+    fn left_behind(&self) -> Postmaster {
+        if self.postmaster.is_some() { Postmaster::Runs } else { Postmaster::None }
+    }
+
+    /// A pidfd is readable when its process has ended, reaped or not.
+    fn look_at_postmaster(&mut self) {
+        let Some(process) = &self.postmaster else { return };
+        let mut fds = [PollFd::new(process.as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO) == Ok(1) {
+            self.postmaster = None;
+            self.state.postmaster_gone();
+        }
+    }
+
+    fn tell(&mut self) {
+        let Some(agent) = &mut self.agent else { return };
+        let Some(socket) = &agent.socket else { return };
+        agent.sent = self.outbox.send(socket.as_fd(), &self.environment, &self.state);
+    }
+
+    fn carry_out(&mut self, due: Due, log: &mut Log) {
+        match due {
+            Due::Fence => {
+                self.fence.kill_all();
+                self.agent = None;
+                self.postmaster = None;
+                self.state.fenced(now());
+                let text = "no renewal before the deadline: killed PostgreSQL, the agent and all else";
+                log.write(Level::Error, format_args!("{text}"));
+            }
+            Due::StartAgent => self.start_agent(log),
+            Due::TakeOver => {
+                log.write(Level::Error, format_args!("the agent does not answer; stopping PostgreSQL without it"));
+                if let Some(agent) = &self.agent {
+                    self.fence.kill_child(agent.pid);
+                }
+                self.signal_postmaster(Signal::SIGINT);
+                self.state.taken_over(self.left_behind(), now());
+            }
+            Due::Escalate(way) => {
+                match way {
+                    Way::Fast => self.signal_postmaster(Signal::SIGINT),
+                    Way::Immediate => self.signal_postmaster(Signal::SIGQUIT),
+                    Way::Kill => self.fence.kill_all(),
+                }
+                self.state.escalated(way, now());
+            }
+            // The loop returns instead.
+            Due::Leave(_) => {}
+        }
+    }
+
+    fn signal_postmaster(&self, signal: Signal) {
+        if let Some(process) = &self.postmaster {
+            self.fence.signal(process.as_fd(), signal);
+        }
+    }
+
+    fn start_agent(&mut self, log: &mut Log) {
+        match self.spawn() {
+            Ok(agent) => {
+                self.agent = Some(agent);
+                self.state.agent_started(now());
+                self.outbox.restart();
+                if self.state.is_asked_to_stop() {
+                    self.outbox.signal(Signal::SIGTERM as i32);
+                }
+                self.tell();
+            }
+            Err(error) => {
+                self.state.start_failed(now());
+                log.write(Level::Warning, format_args!("cannot start the agent, trying again: {error}"));
+            }
+        }
+    }
+
+    fn spawn(&self) -> io::Result<Agent> {
+        let kind = SockType::SeqPacket;
+        let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
+        fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
+        let pid = sys::spawn(&self.program, theirs.as_fd(), self.identity.as_ref())?;
+        Ok(Agent { pid, socket: Some(ours), sent: Sent::Some })
+    }
+}
+
+/// Blocks what we read from the signalfd. What a fault raises keeps its effect, and so does job control.
+fn block_signals() -> nix::Result<SignalFd> {
+    let mut signals = SigSet::all();
+    let faults = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGSYS];
+    let job_control = [Signal::SIGTSTP, Signal::SIGTTIN, Signal::SIGTTOU, Signal::SIGCONT];
+    for signal in faults.into_iter().chain(job_control) {
+        signals.remove(signal);
+    }
+    signals.thread_block()?;
+    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
+}
+
+/// Time since boot, time asleep included.
+fn now() -> Duration {
+    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
+    // Linux has had this clock since 2.6.39; were it gone, every deadline would have passed.
+    time.map_or(Duration::MAX, Duration::from)
+}

@@ -1,0 +1,20 @@
+//! What a process of ours asks of the kernel and of libc for itself, at its start.
+#![allow(unsafe_code)]
+
+/// Nobody of our own uid may look into our memory, environment or open files, and no core is dumped. `execve` undoes
+/// this, so each program of ours calls it first.
+pub fn hide() {
+    // Fails only for an invalid argument.
+    let _ = nix::sys::prctl::set_dumpable(false);
+}
+
+/// Makes glibc's allocator thrifty: one arena rather than one for each thread, and free memory goes back soon. Called
+/// before the first thread is started.
+pub fn save_memory() {
+    // SAFETY: only sets parameters; no other thread runs yet.
+    unsafe {
+        libc::mallopt(libc::M_ARENA_MAX, 1);
+        libc::mallopt(libc::M_TRIM_THRESHOLD, 64 * 1024);
+        libc::mallopt(libc::M_MMAP_THRESHOLD, 64 * 1024);
+    }
+}

@@ -1,0 +1,272 @@
+//! The agent's process, put together from the rooms: configuration, log, store, server, loop and API. Belongs to
+//! `main`'s layer: it names all of them and decides nothing.
+//!
+//! Two threads matter: the loop with its runtime, and the API with another, so that no flood of requests delays a
+//! renewal. The thread that writes the log is a third.
+
+use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use futures_util::future::{BoxFuture, FutureExt};
+use hyper::Method;
+use nix::unistd::{User, geteuid, gethostname};
+use serde_json::Value;
+use tokio::sync::watch;
+
+use crate::agent::clock::SystemClock;
+use crate::agent::init_socket::{InitSocket, from_wire};
+use crate::agent::lease_file::LeaseFile;
+use crate::agent::peers::{PeerClient, PeerReply};
+use crate::agent::{Agent, Doors, Parts};
+use crate::api;
+use crate::config::{Account, Config, ConfigErrors, DcsConfig, Dynamic, HostFacts, RestConfig, inspect_data_dir};
+use crate::core::policy::{Floor, Mode, Timing};
+use crate::dcs::etcd::EtcdDcs;
+use crate::dcs::memory::{MemoryDcs, MemoryStore};
+use crate::dcs::{Dcs, codec};
+use crate::http::{Caller, Client, HttpError};
+use crate::postgres::LocalPostgres;
+use crate::telemetry::Telemetry;
+use crate::wire::{Handover, ToInit, receive_handover};
+
+pub type Environment = Vec<(OsString, OsString)>;
+
+const FAILED: u8 = 1;
+const CONFIGURATION: u8 = 64;
+
+/// How long the last lines of the log may take.
+const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// Blocking calls (names, files) run in at most so many threads.
+const BLOCKING_THREADS: usize = 8;
+
+/// What the agent is started with.
+pub struct Given {
+    /// To PID 1; what PID 1 says after the environment has not been read yet.
+    pub socket: OwnedFd,
+    /// The container's whole environment, secrets included.
+    pub environment: Environment,
+    /// Our own environment, which children inherit.
+    pub inherited: Environment,
+    /// At most one: a YAML file or a folder of them.
+    pub arguments: Vec<OsString>,
+}
+
+/// Runs the agent until it is to end; the exit code, which PID 1 has been told.
+pub fn agent(given: Given) -> u8 {
+    match Beginning::of(given) {
+        Ok(beginning) => beginning.run(),
+        Err(Failure { why, code, init }) => {
+            // The log may not have begun.
+            eprintln!("{why}");
+            if let Some(init) = init {
+                init.tell(ToInit::Bye(code));
+            }
+            code
+        }
+    }
+}
+
+/// Why there is no agent.
+struct Failure {
+    why: String,
+    code: u8,
+    init: Option<InitSocket>,
+}
+
+/// Everything that does not need a runtime.
+struct Beginning {
+    config: Config,
+    source: Source,
+    telemetry: Telemetry,
+    init: InitSocket,
+    handover: Handover,
+    inherited: Environment,
+}
+
+/// Where the configuration is read from, again and again.
+struct Source {
+    environment: Environment,
+    file: Option<PathBuf>,
+}
+
+impl Source {
+    fn read(&self) -> Result<Config, ConfigErrors> {
+        let host = HostFacts {
+            host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            account: match User::from_uid(geteuid()) {
+                Ok(Some(user)) => Account::Named(user.name),
+                Ok(None) | Err(_) => Account::Unnamed,
+            },
+            inspect: Box::new(inspect_data_dir),
+        };
+        Config::from_environment(self.environment.iter().cloned(), self.file.as_deref(), &host)
+    }
+}
+
+impl Beginning {
+    fn of(given: Given) -> Result<Beginning, Failure> {
+        let Given { socket, environment, inherited, mut arguments } = given;
+        let failed = |why: String| Failure { why, code: FAILED, init: None };
+        let handover = receive_handover(&socket);
+        let handover = handover.map_err(|error| failed(format!("cannot hear what PID 1 knows: {error}")))?;
+        let init = InitSocket::new(socket).map_err(|error| failed(format!("cannot speak with PID 1: {error}")))?;
+        let refuse = |why: String, code| Failure { why, code, init: Some(init.clone()) };
+        if arguments.len() > 1 {
+            return Err(refuse("expected at most one argument, a YAML file".to_owned(), CONFIGURATION));
+        }
+        let source = Source { environment, file: arguments.pop().map(PathBuf::from) };
+        let config = source.read().map_err(|errors| refuse(errors.to_string(), CONFIGURATION))?;
+        let telemetry = Telemetry::start(config.log.clone());
+        let telemetry = telemetry.map_err(|error| refuse(format!("cannot begin to log: {error}"), FAILED))?;
+        Ok(Beginning { config, source, telemetry, init, handover, inherited })
+    }
+
+    fn run(self) -> u8 {
+        let (init, telemetry) = (self.init.clone(), self.telemetry.clone());
+        init.tell(ToInit::Ready);
+        self.config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
+        let code = match runtime {
+            Ok(runtime) => {
+                let code = runtime.block_on(self.live());
+                runtime.shutdown_background();
+                code
+            }
+            Err(error) => {
+                tracing::error!("cannot begin the loop: {error}");
+                FAILED
+            }
+        };
+        init.tell(ToInit::Bye(code));
+        telemetry.flush(FLUSH_LIMIT);
+        code
+    }
+
+    /// On the loop's runtime.
+    async fn live(self) -> u8 {
+        let config = &self.config;
+        let name = config.name.clone();
+        match &config.dcs {
+            DcsConfig::Single => {
+                tracing::info!("no DCS is configured: this is a single server, without replicas and failover");
+                let dcs = MemoryDcs::new(&MemoryStore::new(), name, Timing::default());
+                self.with_store(dcs, None).await
+            }
+            DcsConfig::Etcd3(etcd) => {
+                let file =
+                    LeaseFile::new(&config.postgres.data_dir, &config.namespace, &config.scope, config.name.as_str());
+                let lease = self.handover.lease.or_else(|| file.load());
+                let base = codec::base_path(&config.namespace, &config.scope);
+                let timing = Dynamic::default().timing.effective(Floor::Ours);
+                match EtcdDcs::member(etcd, &base, name, timing, lease) {
+                    Ok(dcs) => self.with_store(dcs, Some(file)).await,
+                    Err(error) => fail(&error),
+                }
+            }
+        }
+    }
+
+    async fn with_store<D: Dcs>(self, dcs: D, lease_file: Option<LeaseFile>) -> u8 {
+        let Beginning { config, source, telemetry, init, handover, inherited } = self;
+        let instance = match LocalPostgres::new(Arc::new(config.clone()), inherited) {
+            Ok(instance) => instance,
+            Err(error) => return fail(&error),
+        };
+        let peers = match HttpPeers::new(&config) {
+            Ok(peers) => Arc::new(peers),
+            Err(error) => return fail(&error),
+        };
+        let rest = watch::Sender::new(Arc::new(config.rest.clone()));
+        let listening = rest.subscribe();
+        let mode = match config.dcs {
+            DcsConfig::Single => Mode::Single,
+            DcsConfig::Etcd3(_) => Mode::Cluster,
+        };
+        let known = peers.clone();
+        let reread = move || {
+            let config = source.read().map_err(|errors| errors.to_string())?;
+            known.replace(&config).map_err(|error| error.to_string())?;
+            telemetry.apply(config.log.clone());
+            rest.send_replace(Arc::new(config.rest.clone()));
+            Ok(config)
+        };
+        let (agent, doors) = Agent::new(Parts {
+            config,
+            dcs,
+            instance,
+            clock: Arc::new(SystemClock),
+            peers,
+            init: Arc::new(init.clone()),
+            guard: from_wire(handover.guard),
+            lease_file,
+            reread: Box::new(reread),
+        });
+        serve(agent, doors, init, mode, listening).await
+    }
+}
+
+/// The API listens only after the check for a namesake, which it would answer itself.
+async fn serve<D: Dcs>(
+    mut agent: Agent<D, LocalPostgres>,
+    doors: Doors,
+    init: InitSocket,
+    mode: Mode,
+    rest: watch::Receiver<Arc<RestConfig>>,
+) -> u8 {
+    let Doors { mailbox, status, signals } = doors;
+    let hearing = tokio::spawn(init.listen(signals));
+    let code = match agent.prepare().await {
+        Some(code) => code,
+        None => match api::start(api::Options { rest, mode, status, mailbox }) {
+            Ok(api) => {
+                let code = agent.run().await;
+                drop(api);
+                code
+            }
+            Err(error) => fail(&error),
+        },
+    };
+    hearing.abort();
+    code
+}
+
+fn fail(error: &dyn std::error::Error) -> u8 {
+    tracing::error!("{error}");
+    FAILED
+}
+
+/// The other members over HTTP, with what the configuration says of certificates and credentials.
+struct HttpPeers(RwLock<Client>);
+
+impl HttpPeers {
+    fn new(config: &Config) -> Result<Self, HttpError> {
+        Ok(HttpPeers(RwLock::new(Client::new(Caller::Member, &config.ctl, &config.rest)?)))
+    }
+
+    fn replace(&self, config: &Config) -> Result<(), HttpError> {
+        let client = Client::new(Caller::Member, &config.ctl, &config.rest)?;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client;
+        Ok(())
+    }
+}
+
+impl PeerClient for HttpPeers {
+    fn get<'a>(&'a self, url: &'a str, limit: Duration) -> BoxFuture<'a, Option<PeerReply>> {
+        let client = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        async move {
+            match client.send(Method::GET, url, None, limit).await {
+                Ok(answer) => Some(PeerReply { status: answer.code, body: answer.json().unwrap_or(Value::Null) }),
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    None
+                }
+            }
+        }
+        .boxed()
+    }
+}

@@ -1,0 +1,241 @@
+//! TLS with the certificates that users have: one self-signed authority for everything, X.509 v1, encrypted keys.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use hyper::Method;
+use openssl::asn1::Asn1Time;
+use openssl::bn::BigNum;
+use openssl::hash::MessageDigest;
+use openssl::nid::Nid;
+use openssl::pkey::{PKey, Private};
+use openssl::rsa::Rsa;
+use openssl::symm::Cipher;
+use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
+use openssl::x509::{X509, X509NameBuilder};
+use tamada::api::{Options, start};
+use tamada::config::{CtlConfig, RestConfig, Secret, ServerTls, VerifyClient};
+use tamada::core::policy::Mode;
+use tamada::http::{Caller, Client, HttpError};
+use tempfile::TempDir;
+use tokio::sync::{mpsc, watch};
+
+use super::fixture;
+use super::server::{Harness, LIMIT, open_settings};
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Version {
+    /// No extensions at all.
+    V1,
+    /// An authority whose name is the loopback address.
+    V3,
+}
+
+struct Files {
+    folder: TempDir,
+    key: PKey<Private>,
+}
+
+impl Files {
+    fn new(version: Version) -> Self {
+        let key = PKey::from_rsa(Rsa::generate(2048).expect("a key")).expect("a key");
+        let files = Files { folder: tempfile::tempdir().expect("a folder"), key };
+        files.write_certificate(version, 1);
+        std::fs::write(files.path("key.pem"), files.key.private_key_to_pem_pkcs8().expect("PEM")).expect("written");
+        files
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    fn write_certificate(&self, version: Version, serial: u32) {
+        let mut name = X509NameBuilder::new().expect("a name");
+        name.append_entry_by_nid(Nid::COMMONNAME, "postgres cluster").expect("a name");
+        let name = name.build();
+        let mut builder = X509::builder().expect("a builder");
+        let number = BigNum::from_u32(serial).and_then(|number| number.to_asn1_integer()).expect("a number");
+        builder.set_serial_number(&number).expect("a serial number");
+        builder.set_subject_name(&name).expect("a subject");
+        builder.set_issuer_name(&name).expect("an issuer");
+        builder.set_pubkey(&self.key).expect("a key");
+        builder.set_not_before(&Asn1Time::days_from_now(0).expect("a time")).expect("a time");
+        builder.set_not_after(&Asn1Time::days_from_now(2).expect("a time")).expect("a time");
+        if version == Version::V3 {
+            builder.set_version(2).expect("a version");
+            let constraints = BasicConstraints::new().critical().ca().build().expect("an extension");
+            builder.append_extension(constraints).expect("an extension");
+            let mut names = SubjectAlternativeName::new();
+            let names = names.ip("127.0.0.1").build(&builder.x509v3_context(None, None)).expect("an extension");
+            builder.append_extension(names).expect("an extension");
+        }
+        builder.sign(&self.key, MessageDigest::sha256()).expect("signed");
+        std::fs::write(self.path("cert.pem"), builder.build().to_pem().expect("PEM")).expect("written");
+    }
+
+    fn server(&self, verify_client: VerifyClient) -> RestConfig {
+        let tls = ServerTls {
+            certfile: self.path("cert.pem"),
+            keyfile: Some(self.path("key.pem")),
+            keyfile_password: None,
+            cafile: Some(self.path("cert.pem")),
+            ciphers: None,
+            verify_client,
+        };
+        RestConfig { tls: Some(tls), ..open_settings() }
+    }
+
+    /// A client that shows the same certificate.
+    fn client(&self, caller: Caller) -> Client {
+        let ctl = CtlConfig {
+            cacert: Some(self.path("cert.pem")),
+            certfile: Some(self.path("cert.pem")),
+            keyfile: Some(self.path("key.pem")),
+            ..CtlConfig::default()
+        };
+        Client::new(caller, &ctl, &open_settings()).expect("a client")
+    }
+}
+
+/// Shows nothing and verifies what the caller must.
+fn stranger(caller: Caller, cacert: Option<&Path>) -> Client {
+    let ctl = CtlConfig { cacert: cacert.map(Path::to_owned), ..CtlConfig::default() };
+    Client::new(caller, &ctl, &open_settings()).expect("a client")
+}
+
+fn serve(settings: RestConfig) -> Harness {
+    Harness::start(settings, Mode::Cluster, fixture::primary())
+}
+
+async fn ask(client: &Client, harness: &Harness, method: Method, path: &str) -> Result<(u16, String), HttpError> {
+    let url = format!("https://{}{path}", harness.address);
+    client.send(method, &url, None, LIMIT).await.map(|answer| (answer.code, answer.text()))
+}
+
+#[tokio::test]
+async fn one_self_signed_authority_serves_both_sides() {
+    let files = Files::new(Version::V3);
+    let harness = serve(files.server(VerifyClient::Required));
+    for caller in [Caller::Member, Caller::Operator] {
+        let answer = ask(&files.client(caller), &harness, Method::POST, "/sigterm").await;
+        assert_eq!(answer.expect("an answer").0, 202, "{caller:?}");
+    }
+}
+
+#[tokio::test]
+async fn whoever_stands_beside_the_server_shows_its_certificate() {
+    let files = Files::new(Version::V1);
+    let settings = files.server(VerifyClient::Required);
+    let harness = serve(settings.clone());
+    let itself = Client::new(Caller::Itself, &CtlConfig::default(), &settings).expect("a client");
+    assert_eq!(ask(&itself, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
+}
+
+#[tokio::test]
+async fn version_1_certificates_work_and_members_do_not_check_names() {
+    let files = Files::new(Version::V1);
+    let harness = serve(files.server(VerifyClient::Required));
+    let answer = ask(&files.client(Caller::Member), &harness, Method::POST, "/sigterm").await;
+    assert_eq!(answer.expect("an answer").0, 202);
+    // It names nobody, which a person's client does not accept.
+    let refused = ask(&files.client(Caller::Operator), &harness, Method::GET, "/health").await;
+    assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
+}
+
+#[tokio::test]
+async fn required_certificates_are_asked_for_in_the_handshake() {
+    let files = Files::new(Version::V3);
+    let harness = serve(files.server(VerifyClient::Required));
+    let refused = ask(&stranger(Caller::Member, None), &harness, Method::GET, "/health").await;
+    assert!(refused.is_err(), "{refused:?}");
+    let other = Files::new(Version::V3);
+    let refused = ask(&other.client(Caller::Member), &harness, Method::GET, "/health").await;
+    assert!(refused.is_err(), "{refused:?}");
+}
+
+#[tokio::test]
+async fn optional_certificates_are_needed_for_control_alone() {
+    let files = Files::new(Version::V3);
+    let harness = serve(files.server(VerifyClient::Optional));
+    let nobody = stranger(Caller::Operator, Some(&files.path("cert.pem")));
+    assert_eq!(ask(&nobody, &harness, Method::GET, "/primary").await.expect("an answer").0, 200);
+    let refused = ask(&nobody, &harness, Method::POST, "/sigterm").await.expect("an answer");
+    assert_eq!(refused, (403, "client certificate required".into()));
+    let known = ask(&files.client(Caller::Operator), &harness, Method::POST, "/sigterm").await;
+    assert_eq!(known.expect("an answer").0, 202);
+}
+
+#[tokio::test]
+async fn people_verify_and_members_do_not() {
+    let files = Files::new(Version::V3);
+    let harness = serve(files.server(VerifyClient::None));
+    assert!(ask(&stranger(Caller::Member, None), &harness, Method::GET, "/health").await.is_ok());
+    let refused = ask(&stranger(Caller::Operator, None), &harness, Method::GET, "/health").await;
+    assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
+    let insecure = CtlConfig { insecure: true, ..CtlConfig::default() };
+    let insecure = Client::new(Caller::Operator, &insecure, &open_settings()).expect("a client");
+    assert!(ask(&insecure, &harness, Method::GET, "/health").await.is_ok());
+}
+
+#[tokio::test]
+async fn encrypted_keys_and_cipher_strings_are_used() {
+    let files = Files::new(Version::V3);
+    let encrypted = files.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"s3cr3t pa:ss").expect("PEM");
+    std::fs::write(files.path("key.pem"), encrypted).expect("written");
+    let mut settings = files.server(VerifyClient::None);
+    let tls = settings.tls.as_mut().expect("TLS");
+    tls.keyfile_password = Some(Secret::new("s3cr3t pa:ss"));
+    tls.ciphers = Some("ECDHE-RSA-AES256-GCM-SHA384".into());
+    let harness = serve(settings.clone());
+    assert!(ask(&stranger(Caller::Member, None), &harness, Method::GET, "/health").await.is_ok());
+
+    let cases = [(Some("wr0ng"), "DEFAULT"), (None, "DEFAULT"), (Some("s3cr3t pa:ss"), "NO-SUCH-CIPHER")];
+    for (password, ciphers) in cases {
+        let tls = settings.tls.as_mut().expect("TLS");
+        tls.keyfile_password = password.map(Secret::new);
+        tls.ciphers = Some(ciphers.into());
+        let (_rest, rest) = watch::channel(Arc::new(settings.clone()));
+        let (_status, status) = watch::channel(Arc::new(fixture::primary()));
+        let (mailbox, _requests) = mpsc::channel(1);
+        let error = start(Options { rest, mode: Mode::Cluster, status, mailbox }).expect_err("refused").to_string();
+        assert!(error.contains("cert.pem"), "{error}");
+        assert!(!error.contains("wr0ng") && !error.contains("s3cr3t"), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_reload_takes_the_new_certificate() {
+    let files = Files::new(Version::V3);
+    let harness = serve(files.server(VerifyClient::None));
+    assert_eq!(serial(&harness).await, 1);
+    files.write_certificate(Version::V3, 2);
+    assert_eq!(serial(&harness).await, 1, "not before the reload");
+    harness.rest.send_replace(Arc::new(files.server(VerifyClient::None)));
+    while serial(&harness).await == 1 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(serial(&harness).await, 2);
+    // A broken one leaves the old one in force.
+    std::fs::write(files.path("cert.pem"), "nonsense").expect("written");
+    harness.rest.send_replace(Arc::new(files.server(VerifyClient::None)));
+    for _ in 0..20 {
+        assert_eq!(serial(&harness).await, 2);
+    }
+}
+
+/// The serial number of the certificate that the server shows.
+async fn serial(harness: &Harness) -> u32 {
+    use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
+    let mut connector = SslConnector::builder(SslMethod::tls_client()).expect("a connector");
+    connector.set_verify(SslVerifyMode::NONE);
+    let mut configuration = connector.build().configure().expect("a configuration");
+    configuration.set_verify_hostname(false);
+    let ssl = configuration.into_ssl("localhost").expect("a session");
+    let tcp = tokio::net::TcpStream::connect(harness.address).await.expect("a connection");
+    let mut stream = tokio_openssl::SslStream::new(ssl, tcp).expect("a stream");
+    let shaking = std::pin::Pin::new(&mut stream).connect();
+    tokio::time::timeout(LIMIT, shaking).await.expect("in time").expect("a handshake");
+    let certificate = stream.ssl().peer_certificate().expect("a certificate");
+    let number = certificate.serial_number().to_bn().expect("a number").to_dec_str().expect("digits").to_string();
+    number.parse().expect("a small number")
+}

@@ -1,0 +1,30 @@
+//! Whole clusters on real parts: the binary as PID 1 of namespaces of its own, etcd and PostgreSQL, and every kind of
+//! fault. Needs root, for the namespaces; members drop to the user postgres by themselves.
+//!
+//! Each test has its own etcd, folders and ports. Times that are asserted are about three times what was measured on two
+//! busy cores.
+
+#[path = "cluster/agent.rs"]
+mod agent;
+#[path = "cluster/bootstrap.rs"]
+mod bootstrap;
+#[path = "cluster/failover.rs"]
+mod failover;
+#[path = "cluster/load.rs"]
+mod load;
+#[path = "cluster/rejoin.rs"]
+mod rejoin;
+#[path = "support/etcd.rs"]
+mod etcd;
+#[path = "cluster/http.rs"]
+mod http;
+#[path = "cluster/member.rs"]
+mod member;
+#[path = "cluster/processes.rs"]
+mod processes;
+#[path = "cluster/sql.rs"]
+mod sql;
+#[path = "cluster/wait.rs"]
+mod wait;
+#[path = "cluster/world.rs"]
+mod world;

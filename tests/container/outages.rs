@@ -1,0 +1,109 @@
+//! Faults of more than the primary: the network, etcd, all members at once.
+
+use std::thread::sleep;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+
+use crate::Scenario;
+use crate::clock::{self, Moment};
+use crate::cluster::{Cluster, MEMBERS};
+use crate::docker::docker;
+use crate::faults::{HEALED, Losses, WRITABLE, frozen, gap, losses, rejoined, settled_writer};
+use crate::figures::{Figure, count};
+use crate::inside::InsideWriter;
+use crate::writer::{Ack, Habit, Writer};
+
+pub fn scenarios() -> Vec<Scenario> {
+    vec![
+        Scenario { name: "cut-off", what: "the primary is cut off the network, a writer inside it", run: cut_off },
+        Scenario { name: "all-stopped", what: "all three stopped, the former primary started last", run: all_stopped },
+        Scenario { name: "etcd", what: "two of three etcd frozen for 60 s", run: etcd },
+    ]
+}
+
+fn others(member: &str) -> impl Iterator<Item = &'static str> + use<'_> {
+    MEMBERS.into_iter().filter(move |other| *other != member)
+}
+
+/// Never two that acknowledge writes: clients of each member say when.
+fn cut_off(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let primary = cluster.whole(HEALED)?;
+    let writer = settled_writer(cluster)?;
+    let candidates = others(&primary)
+        .map(|other| Ok(Writer::start(cluster.direct(other)?, Habit::Stays)))
+        .collect::<Result<Vec<_>>>()?;
+    let inside = InsideWriter::start(cluster, &primary)?;
+    let (network, container) = (cluster.network(), cluster.container(&primary));
+    let at = clock::now();
+    docker(&["network", "disconnect", "--force", &network, &container])?;
+    let went_on = writer.steady(Duration::from_secs(2), WRITABLE);
+    // Whatever happened, the old primary had time to see its lease run out more than once.
+    sleep((at + Duration::from_secs(20)).saturating_sub(clock::now()));
+    docker(&["network", "connect", "--alias", &primary, &network, &container])?;
+    went_on?;
+    let healed = rejoined(cluster, at)?;
+    let gap = gap(&writer, at, 12.0)?.aiming_at(8.0);
+    let promoted = candidates.iter().filter_map(|one| one.first_after(at)).map(|ack| ack.at).min();
+    let promoted = promoted.context("no other member took a write")?;
+    let old = inside.stop()?;
+    drop(candidates);
+    let mut figures = vec![gap, healed];
+    figures.extend(two_primaries(&old, promoted)?);
+    figures.push(losses(cluster, writer, at, Losses::OfTheLastSecond)?);
+    Ok(figures)
+}
+
+fn two_primaries(old: &[Ack], promoted: Moment) -> Result<[Figure; 2]> {
+    // It writes again as soon as it is primary once more, which nobody asks of it here: it came back as a replica.
+    let after = old.iter().filter(|ack| ack.at > promoted).count();
+    let last = old.last().context("the writer inside was never answered")?.at;
+    let after = Figure::at_most("old_acks_after_promotion", count(after), 0.0);
+    let seconds = Figure::at_most("two_primaries_s", clock::seconds(promoted, last), 0.0);
+    Ok([seconds.aiming_at(0.0), after.aiming_at(0.0)])
+}
+
+fn all_stopped(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let former = cluster.whole(HEALED)?;
+    let writer = settled_writer(cluster)?;
+    let at = clock::now();
+    cluster.compose(&["stop", "--timeout", "60", MEMBERS[0], MEMBERS[1], MEMBERS[2]])?;
+    let started = clock::now();
+    for member in others(&former) {
+        docker(&["start", &cluster.container(member)])?;
+    }
+    docker(&["start", &cluster.container(&former)])?;
+    let first = cluster
+        .eventually(WRITABLE, "write again", || writer.first_after(started).context("no write is acknowledged"))?;
+    let healed = rejoined(cluster, started)?;
+    let first = Figure::at_most("first_write_s", clock::seconds(started, first.at), 15.0).aiming_at(5.0);
+    Ok(vec![first, healed, losses(cluster, writer, at, Losses::None)?])
+}
+
+/// Without a majority of etcd nobody may be primary for longer than a lease; afterwards all is there and goes on.
+fn etcd(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let outage = Duration::from_secs(60);
+    cluster.whole(HEALED)?;
+    let processes = processes(cluster)?;
+    let writer = settled_writer(cluster)?;
+    let at = clock::now();
+    frozen(cluster, "etcd1")?;
+    frozen(cluster, "etcd2")?;
+    sleep((at + outage).saturating_sub(clock::now()));
+    docker(&["unpause", &cluster.container("etcd1"), &cluster.container("etcd2")])?;
+    cluster.eventually(WRITABLE, "write to etcd again", || {
+        cluster.exec("etcd3", &["etcdctl", "put", "--command-timeout=1s", "/container-test", "x"])
+    })?;
+    let back = clock::now();
+    let first =
+        cluster.eventually(WRITABLE, "write again", || writer.first_after(back).context("no write is acknowledged"))?;
+    let healed = rejoined(cluster, back)?;
+    let crashed = self::processes(cluster)?.iter().zip(&processes).filter(|(now, before)| now != before).count();
+    let crashed = Figure::at_most("members_restarted", count(crashed), 0.0);
+    let first = Figure::at_most("writable_after_etcd_s", clock::seconds(back, first.at), 6.0).aiming_at(2.0);
+    Ok(vec![first, healed, crashed, losses(cluster, writer, at, Losses::None)?])
+}
+
+fn processes(cluster: &Cluster) -> Result<Vec<String>> {
+    MEMBERS.into_iter().map(|member| cluster.first_process(member)).collect()
+}

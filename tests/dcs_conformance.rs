@@ -1,0 +1,162 @@
+//! What every backend of the DCS must do, asked of the in-process store and of a real etcd alike.
+//!
+//! The cases are in `dcs_conformance/`; here stand the two worlds that they run in. The in-process store runs on
+//! tokio's paused clock, etcd on the real one.
+
+#[path = "dcs_conformance/documents.rs"]
+mod documents;
+#[path = "support/etcd.rs"]
+mod etcd;
+#[path = "dcs_conformance/lock.rs"]
+mod lock;
+#[path = "dcs_conformance/watching.rs"]
+mod watching;
+
+use std::future::Future;
+use std::time::Duration;
+
+use etcd_client::{Client, GetOptions};
+use serde_json::{Value, json};
+use tamada::core::policy::Timing;
+use tamada::core::units::Lsn;
+use tamada::core::view::ClusterStatus;
+use tamada::dcs::Dcs;
+use tamada::dcs::codec::base_path;
+use tamada::dcs::etcd::EtcdDcs;
+use tamada::dcs::memory::{MemoryDcs, MemoryStore};
+
+/// Enough for anything that must happen, on a busy machine too.
+const SOON: Duration = Duration::from_secs(20);
+
+/// A store, members of it, and a back door.
+trait World {
+    type Dcs: Dcs;
+    async fn open() -> Self;
+    /// A handle as a process of this name would have it, going on with `lease`.
+    fn resume(&self, name: &str, timing: Timing, lease: Option<i64>) -> Self::Dcs;
+    fn member(&self, name: &str) -> Self::Dcs {
+        self.resume(name, timing(30), None)
+    }
+    async fn put(&mut self, path: &str, value: &str);
+    async fn delete(&mut self, path: &str);
+    async fn get(&mut self, path: &str) -> Option<String>;
+}
+
+struct Memory(MemoryStore);
+
+impl World for Memory {
+    type Dcs = MemoryDcs;
+    async fn open() -> Self {
+        Memory(MemoryStore::new())
+    }
+    fn resume(&self, name: &str, timing: Timing, lease: Option<i64>) -> MemoryDcs {
+        MemoryDcs::resume(&self.0, name.into(), timing, lease)
+    }
+    async fn put(&mut self, path: &str, value: &str) {
+        self.0.put_raw(path, value);
+    }
+    async fn delete(&mut self, path: &str) {
+        self.0.delete_raw(path);
+    }
+    async fn get(&mut self, path: &str) -> Option<String> {
+        self.0.get_raw(path)
+    }
+}
+
+struct RealEtcd {
+    etcd: etcd::Etcd,
+    client: Client,
+}
+
+fn key(path: &str) -> String {
+    format!("{}/{path}", base_path("service", "demo"))
+}
+
+impl World for RealEtcd {
+    type Dcs = EtcdDcs;
+    async fn open() -> Self {
+        let etcd = etcd::Etcd::start();
+        let client = etcd.client().await;
+        RealEtcd { etcd, client }
+    }
+    fn resume(&self, name: &str, timing: Timing, lease: Option<i64>) -> EtcdDcs {
+        let base = base_path("service", "demo");
+        EtcdDcs::member(&self.etcd.config(), &base, name.into(), timing, lease).expect("the configuration is complete")
+    }
+    async fn put(&mut self, path: &str, value: &str) {
+        self.client.put(key(path), value, None).await.expect("etcd answers");
+    }
+    async fn delete(&mut self, path: &str) {
+        self.client.delete(key(path), None).await.expect("etcd answers");
+    }
+    async fn get(&mut self, path: &str) -> Option<String> {
+        let answer = self.client.get(key(path), Some(GetOptions::new())).await.expect("etcd answers");
+        answer.kvs().first().map(|kv| kv.value_str().expect("the values are text").to_owned())
+    }
+}
+
+fn timing(ttl: u64) -> Timing {
+    let seconds = Duration::from_secs;
+    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(5) }
+}
+
+fn record(state: &str) -> Value {
+    json!({"conn_url": "postgres://h:5432/postgres", "api_url": "http://h:8008/patroni", "state": state,
+           "role": "replica", "version": "4.1.5", "tamada": "0"})
+}
+
+fn status(optime: u64) -> ClusterStatus {
+    ClusterStatus { optime: Some(Lsn(optime)), ..ClusterStatus::default() }
+}
+
+/// Wait, for a bounded time, until it is so.
+async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
+    let poll = async {
+        while !is_so().await {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(SOON, poll).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"));
+}
+
+/// The same case in both worlds.
+macro_rules! in_both_worlds {
+    ($($module:ident::$case:ident;)*) => {
+        mod memory {
+            $(#[tokio::test(start_paused = true)]
+            async fn $case() {
+                super::$module::$case::<super::Memory>().await;
+            })*
+        }
+        mod real_etcd {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$module::$case::<super::RealEtcd>().await;
+            })*
+        }
+    };
+}
+
+in_both_worlds! {
+    lock::exactly_one_of_many_racers_gets_the_lock;
+    lock::a_lock_without_renewal_is_free_after_its_ttl_and_so_is_the_record;
+    lock::renewal_notices_that_the_key_was_deleted;
+    lock::renewal_notices_that_the_key_was_overwritten;
+    lock::our_name_on_another_lease_is_anothers_lock;
+    lock::a_second_process_goes_on_with_the_lease_of_the_first;
+    lock::a_lease_that_is_gone_is_replaced;
+    lock::a_new_ttl_keeps_lock_and_record;
+    lock::release_gives_up_the_lock_and_leaves_the_last_status;
+    lock::releasing_what_is_not_ours_changes_nothing;
+    documents::a_missing_key_is_created_once;
+    documents::only_one_of_two_writers_of_a_revision_wins;
+    documents::writes_without_a_condition_and_deletions_work;
+    documents::a_renewal_writes_the_status_when_it_differs;
+    documents::a_record_is_restored_when_it_was_removed;
+    documents::every_document_arrives_in_the_snapshot;
+    watching::others_changes_wake_and_own_ones_do_not;
+    watching::what_nobody_acts_on_does_not_wake;
+    watching::status_wakes_beside_a_member_of_the_reference;
+    watching::what_happened_before_the_call_wakes_at_once;
+    watching::an_expired_lock_wakes;
+}

@@ -1,0 +1,106 @@
+//! Documents and records: conditions of writes, and what a reader finds.
+
+use serde_json::json;
+use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
+
+use super::{SOON, World, record, status};
+
+pub(super) async fn a_missing_key_is_created_once<W: World>() {
+    let mut world = W::open().await;
+    let (first, second) = (world.member("n1"), world.member("n2"));
+    first.replace(Key::Initialize, Content::Claim, Expect::Absent, SOON).await.expect("the key is absent");
+    let again = second.replace(Key::Initialize, Content::Claim, Expect::Absent, SOON).await;
+    assert!(matches!(again, Err(DcsError::Conflict { key: Key::Initialize })), "{again:?}");
+    let view = second.read(SOON).await.expect("the store answers").view.clone();
+    assert_eq!(view.initialize, Initialize::InProgress(Holder::Other));
+    let own = first.read(SOON).await.expect("the store answers").view.clone();
+    assert_eq!(own.initialize, Initialize::InProgress(Holder::Us));
+    let id = Content::Text("7710921647475908793".to_owned());
+    first.replace(Key::Initialize, id, Expect::Anything, SOON).await.expect("there is no condition");
+    assert_eq!(world.get("initialize").await.as_deref(), Some("7710921647475908793"));
+}
+
+pub(super) async fn only_one_of_two_writers_of_a_revision_wins<W: World>() {
+    let mut world = W::open().await;
+    let (first, second) = (world.member("n1"), world.member("n2"));
+    let config = |ttl: u64| Content::Json(json!({"ttl": ttl, "loop_wait": 10}));
+    first.replace(Key::Config, config(30), Expect::Absent, SOON).await.expect("the key is absent");
+    let snapshot = second.read(SOON).await.expect("the store answers");
+    let seen = Expect::Revision(snapshot.documents.config.as_ref().expect("it was written").revision);
+    first.replace(Key::Config, config(40), seen, SOON).await.expect("nobody changed it");
+    let late = second.replace(Key::Config, config(50), seen, SOON).await;
+    assert!(matches!(late, Err(DcsError::Conflict { key: Key::Config })), "{late:?}");
+    assert_eq!(world.get("config").await.as_deref(), Some(r#"{"ttl":40,"loop_wait":10}"#));
+    // The loser has learned from the refusal or reads anew; with that revision it succeeds.
+    let snapshot = second.read(SOON).await.expect("the store answers");
+    let seen = Expect::Revision(snapshot.documents.config.as_ref().expect("it was written").revision);
+    second.replace(Key::Config, config(50), seen, SOON).await.expect("nobody changed it");
+    assert_eq!(second.snapshot(SOON).await.expect("the store answers").view.config, ConfigKey::Valid);
+}
+
+pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
+    let mut world = W::open().await;
+    let member = world.member("n1");
+    let request = Content::Json(json!({"leader": "n1"}));
+    member.replace(Key::Failover, request, Expect::Anything, SOON).await.expect("the store answers");
+    let snapshot = member.snapshot(SOON).await.expect("the store answers");
+    let switchover = snapshot.view.switchover.clone().expect("it was written");
+    assert_eq!(switchover.leader, Some("n1".into()));
+    let seen = Expect::Revision(switchover.revision);
+    member.replace(Key::Failover, Content::Json(json!({})), seen, SOON).await.expect("nobody changed it");
+    assert_eq!(world.get("failover").await.as_deref(), Some("{}"));
+    assert_eq!(member.snapshot(SOON).await.expect("the store answers").view.switchover, None);
+    member.replace(Key::Failover, Content::Delete, Expect::Anything, SOON).await.expect("the store answers");
+    assert_eq!(world.get("failover").await, None);
+    let gone = member.replace(Key::Failover, Content::Delete, seen, SOON).await;
+    assert!(matches!(gone, Err(DcsError::Conflict { key: Key::Failover })), "{gone:?}");
+}
+
+pub(super) async fn a_renewal_writes_the_status_when_it_differs<W: World>() {
+    let mut world = W::open().await;
+    let member = world.member("n1");
+    member.acquire(SOON).await.expect("the store answers");
+    member.renew(Some(&status(7)), SOON).await.expect("the store answers");
+    assert_eq!(world.get("status").await.as_deref(), Some(r#"{"optime":7}"#));
+    let version = member.read(SOON).await.expect("the store answers").version;
+    member.renew(Some(&status(7)), SOON).await.expect("the store answers");
+    assert_eq!(member.read(SOON).await.expect("the store answers").version, version);
+    member.renew(Some(&status(8)), SOON).await.expect("the store answers");
+    assert_eq!(world.get("status").await.as_deref(), Some(r#"{"optime":8}"#));
+}
+
+pub(super) async fn a_record_is_restored_when_it_was_removed<W: World>() {
+    let mut world = W::open().await;
+    let member = world.member("n1");
+    member.publish(&record("running"), SOON).await.expect("the store answers");
+    assert_eq!(world.get("members/n1").await, Some(record("running").to_string()));
+    world.delete("members/n1").await;
+    assert!(member.read(SOON).await.expect("the store answers").view.members.is_empty());
+    member.publish(&record("running"), SOON).await.expect("the store answers");
+    assert_eq!(world.get("members/n1").await, Some(record("running").to_string()));
+    member.publish(&record("stopping"), SOON).await.expect("the store answers");
+    let snapshot = member.snapshot(SOON).await.expect("the store answers");
+    assert_eq!(snapshot.view.members[&"n1".into()].state, MemberState::Stopping);
+}
+
+pub(super) async fn every_document_arrives_in_the_snapshot<W: World>() {
+    let mut world = W::open().await;
+    world.put("config", r#"{"ttl":30}"#).await;
+    world.put("history", r#"[[1,5,"no recovery target specified"]]"#).await;
+    world.put("failsafe", r#"{"n1":"http://h/patroni"}"#).await;
+    world.put("sync", r#"{"leader":"n1","quorum":0,"sync_standby":null}"#).await;
+    world.put("members/n1", r#"{"state":"running","foo":"bar"}"#).await;
+    world.put("members/n2", "garbage").await;
+    let snapshot = world.member("n3").snapshot(SOON).await.expect("the store answers");
+    let documents = &snapshot.documents;
+    let value = |document: &Option<tamada::dcs::Document>| document.clone().expect("it is there").value;
+    assert_eq!(value(&documents.config), json!({"ttl": 30}));
+    assert_eq!(value(&documents.history), json!([[1, 5, "no recovery target specified"]]));
+    assert_eq!(value(&documents.failsafe), json!({"n1": "http://h/patroni"}));
+    assert_eq!(documents.switchover, None);
+    assert_eq!(documents.members.len(), 1);
+    assert_eq!(documents.members[&"n1".into()]["foo"], "bar");
+    assert_eq!(snapshot.view.members.len(), 2);
+    assert_eq!(snapshot.view.sync.leader, Some("n1".into()));
+}

@@ -1,0 +1,231 @@
+//! Nodes that are gone, frozen, alone or empty.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::json;
+use tamada::config::HostPort;
+use tamada::core::view::Holder;
+use tamada::dcs::etcd::EtcdDcs;
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+use tokio::task::JoinHandle;
+
+use super::etcd::Etcd;
+use super::{SOON, assert_all_unreachable, eventually, in_time, member, record};
+
+const SHORT: Duration = Duration::from_secs(1);
+
+fn wait(dcs: &Arc<EtcdDcs>, version: u64) -> JoinHandle<()> {
+    let dcs = dcs.clone();
+    tokio::spawn(async move { dcs.wait_for_change(version).await })
+}
+
+#[tokio::test]
+async fn every_call_to_a_frozen_node_ends_by_its_deadline() {
+    let etcd = Etcd::start();
+    let dcs = member(&etcd.config(), "n1");
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    dcs.publish(&record(), SOON).await.expect("etcd answers");
+    etcd.freeze(0);
+    for deadline in [Duration::from_millis(100), SHORT] {
+        assert_all_unreachable(&dcs, deadline).await;
+    }
+    etcd.thaw(0);
+    assert_eq!(in_time(SOON, dcs.renew(None, SOON)).await.expect("etcd answers again"), Lock::Held);
+}
+
+#[tokio::test]
+async fn a_node_frozen_under_a_call_does_not_hold_it() {
+    let etcd = Etcd::start();
+    let dcs = Arc::new(member(&etcd.config(), "n1"));
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let caller = dcs.clone();
+    let calls = tokio::spawn(async move {
+        loop {
+            if let Err(error) = in_time(SHORT, caller.renew(None, SHORT)).await {
+                return error;
+            }
+        }
+    });
+    tokio::task::yield_now().await;
+    etcd.freeze(0);
+    let error = tokio::time::timeout(SOON, calls).await.expect("a call fails").expect("no call takes too long");
+    assert!(matches!(error, DcsError::Unreachable { .. }), "{error:?}");
+    etcd.thaw(0);
+    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::Held);
+}
+
+/// A release that got no answer waits in the frozen node and may be carried out when that thaws; but no more once a
+/// renewal through another node has said that the lock is held.
+#[tokio::test]
+async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
+    let etcd = Etcd::cluster(3);
+    let dcs = member(&etcd.config(), "n1");
+    let one_try = Duration::from_millis(300);
+    let some_tries = Duration::from_secs(3);
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    for round in 0..6 {
+        // The connection goes from one node to the next when its node is frozen, so most rounds hit it.
+        etcd.freeze(round % 3);
+        let released = dcs.release(None, one_try).await;
+        let renewed = dcs.renew(None, some_tries).await;
+        etcd.thaw(round % 3);
+        let is_held = match (released, renewed) {
+            (Err(DcsError::Unreachable { .. }), Ok(Lock::Held)) => true,
+            (Ok(()), Ok(Lock::NotHeld) | Err(_)) | (Err(_), Err(_) | Ok(Lock::NotHeld)) => false,
+            impossible => panic!("{impossible:?}"),
+        };
+        for _ in 0..if is_held { 30 } else { 0 } {
+            assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers"), Lock::Held, "round {round}");
+        }
+        eventually("the lock is ours again", || async { dcs.acquire(SOON).await.is_ok_and(|lock| lock == Lock::Held) })
+            .await;
+    }
+}
+
+#[tokio::test]
+async fn without_any_node_calls_end_by_their_deadline_and_waiters_are_told_of_the_outage_and_its_end() {
+    let mut etcd = Etcd::start();
+    let dcs = Arc::new(member(&etcd.config(), "n1"));
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let version = dcs.snapshot(SOON).await.expect("etcd answers").version;
+    let sleeper = wait(&dcs, version);
+    // The watch is alive when it has shown somebody else's write.
+    let mut client = etcd.client().await;
+    client.put("/service/demo/leader", "n1", None).await.expect("etcd answers");
+    tokio::time::timeout(SOON, sleeper).await.expect("the leader key was changed").expect("no panic");
+
+    let version = dcs.snapshot(SOON).await.expect("etcd answers").version;
+    let sleeper = wait(&dcs, version);
+    tokio::task::yield_now().await;
+    etcd.kill(0);
+    tokio::time::timeout(SOON, sleeper).await.expect("an outage is a change").expect("no panic");
+    assert_all_unreachable(&dcs, SHORT).await;
+    assert!(in_time(SHORT, dcs.snapshot(SHORT)).await.is_err());
+    let sleeper = wait(&dcs, version);
+    tokio::task::yield_now().await;
+    assert!(!sleeper.is_finished());
+    etcd.restart(0);
+    tokio::time::timeout(SOON, sleeper).await.expect("the end of an outage is a change").expect("no panic");
+    dcs.publish(&record(), SOON).await.expect("etcd answers again");
+}
+
+#[tokio::test]
+async fn a_restarted_etcd_finds_the_lock_where_it_was() {
+    let mut etcd = Etcd::start();
+    let dcs = member(&etcd.config(), "n1");
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let lease = dcs.lease_id();
+    etcd.kill(0);
+    etcd.restart(0);
+    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::Held);
+    assert_eq!(dcs.lease_id(), lease);
+}
+
+#[tokio::test]
+async fn an_etcd_that_lost_its_data_is_taken_as_it_is() {
+    let mut etcd = Etcd::start();
+    let dcs = Arc::new(member(&etcd.config(), "n1"));
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    for ttl in 0..20 {
+        let config = Content::Json(json!({"ttl": ttl}));
+        dcs.replace(Key::Config, config, Expect::Anything, SOON).await.expect("etcd answers");
+    }
+    etcd.kill(0);
+    etcd.lose_data(0);
+    etcd.restart(0);
+    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::NotHeld);
+    eventually("nothing is seen of what was lost", || {
+        let dcs = dcs.clone();
+        async move {
+            let snapshot = dcs.snapshot(SOON).await.expect("etcd answers");
+            snapshot.view.leader.is_none() && snapshot.documents.config.is_none()
+        }
+    })
+    .await;
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let leader = dcs.snapshot(SOON).await.expect("etcd answers").view.leader.clone();
+    assert_eq!(leader.map(|leader| leader.holder), Some(Holder::Us));
+}
+
+/// A member of a three-node etcd holds the lock; then something happens to the node that it talks to.
+async fn one_node_of_three(happens: impl FnOnce(&mut Etcd)) {
+    let mut etcd = Etcd::cluster(3);
+    let endpoints = etcd.endpoints();
+    let dcs = Arc::new(member(&etcd.config(), "n1"));
+    let mut elsewhere = etcd.config();
+    elsewhere.endpoints = endpoints[1..].to_vec();
+    let other = member(&elsewhere, "n2");
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    happens(&mut etcd);
+    let limit = Duration::from_secs(6);
+    assert_eq!(in_time(limit, dcs.renew(None, limit)).await.expect("two nodes serve"), Lock::Held);
+    dcs.publish(&record(), SOON).await.expect("two nodes serve");
+    let version = dcs.read(SOON).await.expect("two nodes serve").version;
+    let sleeper = wait(&dcs, version);
+    other.publish(&record(), SOON).await.expect("two nodes serve");
+    tokio::time::timeout(SOON, sleeper).await.expect("the watch goes on elsewhere").expect("no panic");
+    eventually("the other member is seen", || {
+        let dcs = dcs.clone();
+        async move { dcs.snapshot(SOON).await.expect("two nodes serve").view.members.len() == 2 }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn the_other_nodes_serve_when_one_is_killed() {
+    one_node_of_three(|etcd| etcd.kill(0)).await;
+}
+
+#[tokio::test]
+async fn the_other_nodes_serve_when_one_is_frozen() {
+    one_node_of_three(|etcd| etcd.freeze(0)).await;
+}
+
+#[tokio::test]
+async fn nodes_that_are_not_configured_are_learned() {
+    let mut etcd = Etcd::cluster(3);
+    let mut config = etcd.config();
+    config.endpoints.truncate(1);
+    let dcs = member(&config, "n1");
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let etcd_ref = &etcd;
+    eventually("the nodes are asked for", || async move {
+        let asked = |line: &str| {
+            line.starts_with("grpc_server_handled_total") && line.contains("MemberList") && line.ends_with(" 1")
+        };
+        etcd_ref.metrics(0).lines().any(asked)
+    })
+    .await;
+    // On the same connection this answer comes after the other.
+    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers"), Lock::Held);
+    etcd.kill(0);
+    assert_eq!(dcs.renew(None, SOON).await.expect("the others serve"), Lock::Held);
+}
+
+#[tokio::test]
+async fn a_minority_is_no_store() {
+    let mut etcd = Etcd::cluster(3);
+    let dcs = member(&etcd.config(), "n1");
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    etcd.kill(1);
+    etcd.kill(2);
+    assert_all_unreachable(&dcs, SHORT).await;
+    etcd.restart(1);
+    assert_eq!(dcs.renew(None, SOON).await.expect("a majority serves"), Lock::Held);
+}
+
+#[tokio::test]
+async fn endpoints_that_lead_nowhere_are_passed_over() {
+    let etcd = Etcd::start();
+    let mut config = etcd.config();
+    let nowhere = [("etcd.invalid", 2379), ("127.0.0.1", 1)];
+    let nowhere = nowhere.map(|(host, port)| HostPort { host: host.to_owned(), port });
+    config.endpoints.splice(0..0, nowhere);
+    let dcs = member(&config, "n1");
+    assert_eq!(dcs.acquire(SOON).await.expect("one endpoint serves"), Lock::Held);
+    config.endpoints.truncate(2);
+    let error = member(&config, "n2").read(SHORT).await.expect_err("no endpoint serves");
+    let text = error.to_string();
+    assert!(text.contains("etcd.invalid:2379") && text.contains("127.0.0.1:1"), "{text}");
+}

@@ -1,0 +1,52 @@
+//! An etcd that is full, a reader that is no member, a configuration that cannot be carried out.
+
+use etcd_client::{AlarmAction, AlarmType};
+use serde_json::json;
+use tamada::config::{EtcdConfig, SrvDiscovery};
+use tamada::core::policy::Timing;
+use tamada::dcs::codec::base_path;
+use tamada::dcs::etcd::EtcdDcs;
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+
+use super::etcd::Etcd;
+use super::{SOON, member, record, status};
+
+#[tokio::test]
+async fn a_full_etcd_costs_no_lock() {
+    let etcd = Etcd::start();
+    let dcs = member(&etcd.config(), "n1");
+    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let mut client = etcd.client().await;
+    client.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.expect("etcd answers");
+    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert_eq!(dcs.renew(Some(&status(7)), SOON).await.expect("etcd answers"), Lock::Held);
+    assert_eq!(dcs.read(SOON).await.expect("etcd answers").view.status.optime, None);
+    let refused = dcs.publish(&record(), SOON).await;
+    assert!(matches!(refused, Err(DcsError::Failed { .. })), "{refused:?}");
+    dcs.release(Some(&status(8)), SOON).await.expect("etcd answers");
+    assert_eq!(dcs.read(SOON).await.expect("etcd answers").view.leader, None);
+}
+
+#[tokio::test]
+async fn an_observer_reads_and_writes_without_a_lease() {
+    let etcd = Etcd::start();
+    let (config, base) = (etcd.config(), base_path("service", "demo"));
+    let dcs = member(&config, "n1");
+    dcs.publish(&record(), SOON).await.expect("etcd answers");
+    let observer = EtcdDcs::observer(&config, &base, Timing::default()).expect("the configuration is complete");
+    assert_eq!(observer.snapshot(SOON).await.expect("etcd answers").view.members.len(), 1);
+    let document = Content::Json(json!({"ttl": 30}));
+    observer.replace(Key::Config, document, Expect::Absent, SOON).await.expect("etcd answers");
+    assert!(observer.snapshot(SOON).await.expect("etcd answers").documents.config.is_some());
+    assert_eq!(observer.lease_id(), None);
+    let granted = etcd.client().await.leases().await.expect("etcd answers");
+    assert_eq!(granted.leases().len(), 1);
+}
+
+#[tokio::test]
+async fn discovery_by_srv_records_is_refused_by_name() {
+    let srv = Some(SrvDiscovery { domain: "example.org".to_owned(), suffix: None });
+    let config = EtcdConfig { srv, ..Etcd::start().config() };
+    let refused = EtcdDcs::observer(&config, "/service/demo", Timing::default()).err().expect("it is not built");
+    assert!(refused.to_string().contains("etcd3.srv"), "{refused}");
+}

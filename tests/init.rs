@@ -1,0 +1,102 @@
+//! PID 1 on real processes and namespaces. Needs root.
+//!
+//! This executable plays every part: the tests, PID 1 (the library's code, as `main` calls it), a scripted agent, a
+//! postmaster and its backends. That is why it has a `main` of its own. What concerns the real binary's arguments runs
+//! the real binary.
+//!
+//! `cargo test --test init [-- WORD…]` runs the tests whose name holds one of the words.
+
+#[path = "init/cast.rs"]
+mod cast;
+#[path = "init/commands.rs"]
+mod commands;
+#[path = "init/guard.rs"]
+mod guard;
+#[path = "init/orphans.rs"]
+mod orphans;
+#[path = "init/root.rs"]
+mod root;
+#[path = "init/secrets.rs"]
+mod secrets;
+#[path = "init/signals.rs"]
+mod signals;
+#[path = "init/world.rs"]
+mod world;
+
+use std::ffi::OsString;
+use std::process::ExitCode;
+use std::time::Instant;
+
+type Test = (&'static str, fn());
+
+macro_rules! tests {
+    ($($module:ident :: $name:ident,)*) => { &[$((stringify!($name), $module::$name as fn()),)*] };
+}
+
+const TESTS: &[Test] = tests![
+    commands::executes_other_commands_as_they_are,
+    commands::tells_missing_from_unexecutable_commands,
+    commands::refuses_options_by_name,
+    orphans::reaps_ten_thousand_orphans_and_disturbs_nobody,
+    orphans::takes_orphans_in_when_not_pid_1,
+    guard::kills_everything_at_the_deadline_when_the_agent_is_frozen,
+    guard::kills_only_its_own_descendants_when_not_pid_1,
+    guard::kills_other_users_processes_without_the_capability,
+    guard::kills_although_nobody_reads_the_log,
+    guard::spares_postgresql_while_renewals_come,
+    guard::a_killed_agent_is_restarted_with_lease_and_deadline,
+    signals::forwards_a_stop_and_leaves_with_the_agents_code,
+    signals::forwards_the_other_signals,
+    signals::stops_postgresql_itself_when_the_agent_is_frozen,
+    signals::a_second_request_cuts_the_wait_for_a_frozen_agent_short,
+    signals::stops_a_postmaster_that_was_left_behind,
+    signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
+    signals::waits_for_a_process_to_be_had,
+    secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
+    secrets::any_user_number_will_do,
+    root::prepares_a_fresh_volume_for_the_agents_user,
+    root::leaves_what_is_not_a_data_directory_alone,
+    root::stays_small,
+];
+
+fn main() -> ExitCode {
+    let arguments: Vec<OsString> = std::env::args_os().collect();
+    match arguments.get(1).and_then(|word| word.to_str()) {
+        Some("start") => {
+            tamada::process::hide();
+            let rest = arguments.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, word)| word.clone());
+            ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect()))
+        }
+        Some(tamada::init::HAND_OVER) => {
+            tamada::process::hide();
+            ExitCode::from(tamada::init::supervise(arguments))
+        }
+        Some(tamada::init::AGENT) => cast::agent(&arguments[2..]),
+        Some("postmaster") => cast::postmaster(&arguments[2]),
+        Some("backend") => cast::backend(),
+        Some("orphans") => cast::orphans(),
+        _ => run_tests(&arguments[1..]),
+    }
+}
+
+fn run_tests(words: &[OsString]) -> ExitCode {
+    assert!(nix::unistd::geteuid().is_root(), "these tests make namespaces and need root");
+    let words: Vec<_> = words.iter().filter_map(|word| word.to_str()).filter(|word| !word.starts_with('-')).collect();
+    let chosen = TESTS.iter().filter(|(name, _)| words.is_empty() || words.iter().any(|word| name.contains(word)));
+    let mut failed = Vec::new();
+    for (name, test) in chosen {
+        let begin = Instant::now();
+        match std::panic::catch_unwind(test) {
+            Ok(()) => println!("test {name} ... ok ({:.1} s)", begin.elapsed().as_secs_f64()),
+            Err(_) => {
+                println!("test {name} ... FAILED");
+                failed.push(name);
+            }
+        }
+    }
+    if failed.is_empty() {
+        return ExitCode::SUCCESS;
+    }
+    println!("failed: {failed:?}");
+    ExitCode::FAILURE
+}

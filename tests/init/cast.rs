@@ -1,0 +1,219 @@
+//! The parts that this executable plays below PID 1: a scripted agent, a postmaster, its backends, a maker of orphans.
+#![allow(unsafe_code)]
+
+use std::ffi::{OsStr, OsString};
+use std::fs::OpenOptions;
+use std::io::{Read, Write};
+use std::os::fd::AsFd;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitCode, Stdio};
+
+use nix::sys::signal::{SigSet, Signal};
+use nix::time::{ClockId, clock_gettime};
+use tamada::wire::{self, Guard, ToAgent, ToInit};
+
+/// Lines that a part writes into the test's folder.
+pub fn record(folder: &Path, file: &str, line: &str) {
+    let mut file = OpenOptions::new().create(true).append(true).open(folder.join(file)).expect("folder is writable");
+    file.write_all(format!("{line}\n").as_bytes()).expect("folder is writable");
+}
+
+/// Carries out its arguments one after the other at its first start, then answers what PID 1 says:
+/// `tree` starts a postmaster, `lease=N`, `guard=MS` (from now) and `guard=none` tell PID 1, `renew=MS` goes on renewing,
+/// `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
+pub fn agent(script: &[OsString]) -> ExitCode {
+    tamada::process::hide();
+    let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
+    nix::unistd::dup2_stdin(std::fs::File::open("/dev/null").expect("there")).expect("a descriptor");
+    let environment = wire::receive_environment(&socket).expect("PID 1 sends it");
+    let environment = tamada::init::unpack_environment(&environment);
+    let value = |name: &str| environment.iter().find(|(other, _)| other == name).map(|(_, value)| value.clone());
+    let folder = PathBuf::from(value("TAMADA_TEST_FOLDER").expect("set by the test"));
+    let handover = wire::receive_handover(&socket).expect("PID 1 sends it");
+    let secret = value("PATRONI_SUPERUSER_PASSWORD").unwrap_or_default();
+    let (starts, lease, uid) = (handover.starts, handover.lease, nix::unistd::getuid());
+    let guard = match handover.guard {
+        Guard::NoDeadline => "none".to_owned(),
+        Guard::Until(nanos) => nanos.to_string(),
+    };
+    let line = format!(
+        "{starts} pid {} uid {uid} lease {lease:?} guard {guard} secret {}",
+        std::process::id(),
+        secret.display()
+    );
+    let mut agent = Agent { socket: std::fs::File::from(socket), folder, postmaster: None };
+    let always = script.iter().position(|word| word == "always").unwrap_or(script.len());
+    let words = if starts == 1 { script } else { &script[always..] };
+    for word in words {
+        if let Some(code) = agent.step(word.to_str().expect("ASCII")) {
+            return ExitCode::from(code);
+        }
+    }
+    // Last, so that a test that sees the line can rely on the steps.
+    record(&agent.folder, "starts", &line);
+    agent.serve()
+}
+
+struct Agent {
+    socket: std::fs::File,
+    folder: PathBuf,
+    postmaster: Option<Child>,
+}
+
+impl Agent {
+    fn tell(&mut self, message: ToInit) {
+        self.socket.write_all(&message.encode()).expect("PID 1 reads");
+    }
+
+    fn step(&mut self, word: &str) -> Option<u8> {
+        let (name, value) = word.split_once('=').unwrap_or((word, ""));
+        match (name, value) {
+            ("tree", _) => self.start_postmaster(),
+            ("lease", id) => self.tell(ToInit::Lease(Some(id.parse().expect("a number")))),
+            ("guard", "none") => self.tell(ToInit::Guard(Guard::NoDeadline)),
+            ("guard", millis) => {
+                let until = boot_nanos() + millis.parse::<u64>().expect("a number") * 1_000_000;
+                record(&self.folder, "deadline", &until.to_string());
+                self.tell(ToInit::Guard(Guard::Until(until)));
+            }
+            ("renew", millis) => {
+                // One thread that renews for ever; it dies and freezes with the agent.
+                let millis: u64 = millis.parse().expect("a number");
+                let mut socket = self.socket.try_clone().expect("a descriptor");
+                std::thread::spawn(move || {
+                    loop {
+                        let until = Guard::Until(boot_nanos() + millis * 1_000_000);
+                        socket.write_all(&ToInit::Guard(until).encode()).expect("PID 1 reads");
+                        std::thread::sleep(std::time::Duration::from_millis(millis / 4));
+                    }
+                });
+            }
+            ("orphans", _) => drop(part("orphans").spawn().and_then(|mut child| child.wait())),
+            ("bye", code) => {
+                let code = code.parse().expect("a number");
+                self.tell(ToInit::Bye(code));
+                return Some(code);
+            }
+            ("exit", code) => return Some(code.parse().expect("a number")),
+            ("deaf", _) => loop {
+                std::thread::park();
+            },
+            ("always" | "", _) => {}
+            other => panic!("no such step: {other:?}"),
+        }
+        None
+    }
+
+    fn start_postmaster(&mut self) {
+        let child = part("postmaster").arg(&self.folder).stdin(Stdio::null()).spawn().expect("can be started");
+        while !self.folder.join("tree").exists() {
+            std::thread::yield_now();
+        }
+        self.tell(ToInit::Postmaster(Some(child.id())));
+        self.postmaster = Some(child);
+    }
+
+    fn serve(&mut self) -> ExitCode {
+        self.tell(ToInit::Ready);
+        let mut packet = [0; wire::TO_AGENT_MAX];
+        loop {
+            let length = self.socket.read(&mut packet).expect("a socket");
+            match ToAgent::decode(&packet[..length]) {
+                Some(ToAgent::Signal(number)) => {
+                    record(&self.folder, "signals", &number.to_string());
+                    self.tell(ToInit::Alive);
+                    if number == Signal::SIGTERM as i32 {
+                        return self.stop();
+                    }
+                }
+                // PID 1 is gone.
+                None => return ExitCode::FAILURE,
+                Some(other) => panic!("not now: {other:?}"),
+            }
+        }
+    }
+
+    fn stop(&mut self) -> ExitCode {
+        if let Some(postmaster) = &mut self.postmaster {
+            let pid = nix::unistd::Pid::from_raw(postmaster.id().cast_signed());
+            nix::sys::signal::kill(pid, Signal::SIGINT).expect("it runs");
+            postmaster.wait().expect("our child");
+            self.tell(ToInit::Postmaster(None));
+        }
+        self.tell(ToInit::Bye(0));
+        ExitCode::SUCCESS
+    }
+}
+
+/// Five backends, each a session of its own; SIGINT is a fast shutdown. Before, it looks for secrets with the eyes of
+/// whoever runs SQL as a superuser.
+pub fn postmaster(folder: &OsStr) -> ExitCode {
+    let folder = Path::new(folder);
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGINT);
+    stop.thread_block().expect("valid");
+    let backends: Vec<Child> = (0..5).map(|_| part("backend").spawn().expect("can be started")).collect();
+    for (pid, file, content) in super::world::visible_to_us() {
+        record(folder, "seen", &format!("{pid} {file} {content}"));
+    }
+    let pids: Vec<String> = backends.iter().map(|child| child.id().to_string()).collect();
+    let partial = folder.join("tree.partial");
+    std::fs::write(&partial, format!("{} {}\n", std::process::id(), pids.join(" "))).expect("folder is writable");
+    std::fs::rename(partial, folder.join("tree")).expect("folder is writable");
+    stop.wait().expect("valid");
+    record(folder, "stops", "fast");
+    for mut backend in backends {
+        backend.kill().and_then(|()| backend.wait()).expect("our child");
+    }
+    ExitCode::SUCCESS
+}
+
+/// Nothing but SIGKILL ends it.
+pub fn backend() -> ExitCode {
+    nix::unistd::setsid().expect("not a leader yet");
+    SigSet::all().thread_block().expect("valid");
+    loop {
+        std::thread::park();
+    }
+}
+
+/// Ten times a thousand children, all orphaned and ended in the same moment, every fifth with status 2.
+pub fn orphans() -> ExitCode {
+    for _ in 0..10 {
+        // SAFETY: one thread; the child only makes more children and ends.
+        match unsafe { libc::fork() } {
+            0 => thousand_orphans(),
+            pid => drop(nix::sys::wait::waitpid(nix::unistd::Pid::from_raw(pid), None).expect("our child")),
+        }
+    }
+    ExitCode::SUCCESS
+}
+
+fn thousand_orphans() -> ! {
+    let mut pipe = [0; 2];
+    // SAFETY: as above; only system calls between fork and _exit.
+    unsafe {
+        assert_eq!(libc::pipe(pipe.as_mut_ptr()), 0);
+        for index in 0..1000 {
+            if libc::fork() == 0 {
+                libc::close(pipe[1]);
+                let mut byte = 0_u8;
+                // Returns when the parent, the last one with the other end, has ended.
+                libc::read(pipe[0], (&raw mut byte).cast(), 1);
+                libc::_exit(if index % 5 == 0 { 2 } else { 0 });
+            }
+        }
+        libc::_exit(0)
+    }
+}
+
+fn part(name: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().expect("mounted /proc"));
+    command.arg(name);
+    command
+}
+
+pub fn boot_nanos() -> u64 {
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux");
+    u64::try_from(std::time::Duration::from(time).as_nanos()).expect("less than 500 years")
+}

@@ -1,0 +1,78 @@
+//! A standby behind another member's lock.
+
+use tamada::core::decision::{Decision, Exit, PostgresStep, Question, Wake};
+use tamada::core::local::{Postgres, Running, StopMode, StopWhy, Upstream};
+use tamada::core::observation::{Clearance, Divergence, DivergenceReport, FirstCycle, Observation};
+use tamada::core::reason::Reason;
+use tamada::core::units::SystemId;
+use tamada::core::view::{Holder, Initialize};
+
+use super::build::*;
+
+const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
+
+fn not_streaming(mut observation: Observation) -> Observation {
+    if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {
+        facts.replication = None;
+    }
+    observation
+}
+
+fn compared(mut observation: Observation, divergence: Divergence, at: u64) -> Observation {
+    observation.divergence = Some(DivergenceReport { leader: "b".into(), asked_at: second(at), divergence });
+    observation
+}
+
+#[test]
+fn a_streaming_standby_does_nothing() {
+    let following = Reason::Following { name: "a".into(), leader: "b".into() };
+    let decision = decided(&seen(view(THEIRS), standby_at(500, "b")));
+    assert_eq!(decision, Decision::idle(following, Wake::At(second(1_010))));
+}
+
+#[test]
+fn follows_a_new_leader_at_once() {
+    let decision = decided(&seen(view(THEIRS), standby_at(500, "c")));
+    assert_eq!(decision.postgres, PostgresStep::Follow(Upstream::Member { name: "b".into(), address: address("b") }));
+}
+
+#[test]
+fn compares_its_wal_with_the_leaders_when_it_does_not_stream() {
+    let decision = decided(&not_streaming(seen(view(THEIRS), standby_at(500, "b"))));
+    assert_eq!(decision.ask, Some(Question::Divergence { leader: "b".into() }));
+}
+
+#[test]
+fn stops_to_be_repaired_when_it_has_diverged() {
+    let observation = compared(not_streaming(seen(view(THEIRS), standby_at(500, "b"))), Divergence::Diverged, 999);
+    assert!(matches!(
+        decided(&observation).postgres,
+        PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, .. }
+    ));
+}
+
+#[test]
+fn a_comparison_from_before_the_repair_no_longer_counts() {
+    let mut observation = compared(not_streaming(seen(view(THEIRS), standby_at(500, "b"))), Divergence::Diverged, 998);
+    observation.memory.cleared_for = Some(Clearance { leader: "b".into(), at: second(999) });
+    assert_eq!(decided(&observation).postgres, PostgresStep::Leave);
+}
+
+#[test]
+fn data_of_another_cluster_are_refused_untouched() {
+    let mut cluster = view(THEIRS);
+    cluster.initialize = Initialize::Done(SystemId(1_234_567_890));
+    let decision = decided(&seen(cluster, standby_at(500, "b")));
+    assert_eq!(decision.postgres, PostgresStep::Leave);
+    assert!(matches!(&decision.exit, Some(Exit::Fatal(why)) if why.contains("1234567890")));
+}
+
+#[test]
+fn a_running_replica_is_never_the_first_of_a_cluster() {
+    let mut cluster = view(None);
+    cluster.initialize = Initialize::Absent;
+    let mut observation = seen(cluster, standby_at(500, "b"));
+    assert!(matches!(decided(&observation).exit, Some(Exit::FatalLeaveRunning(_))));
+    observation.memory.first_cycle = FirstCycle::Done;
+    assert_eq!(decided(&observation).exit, None);
+}

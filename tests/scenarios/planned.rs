@@ -1,0 +1,138 @@
+//! Switchover, shutdown and what a request means for each member.
+
+use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep};
+use tamada::core::local::{ClusterState, Postgres, RecoverySignal, StartAs, StopMode, StopWhy};
+use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, ShutdownRequest};
+use tamada::core::reason::Reason;
+use tamada::core::units::{Lsn, Revision, WallTime};
+use tamada::core::view::{Holder, Schedule};
+
+use super::build::*;
+
+const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
+
+fn asked_to_switch(leader: Option<&str>, candidate: Option<&str>) -> Observation {
+    let mut cluster = view(OURS);
+    request(&mut cluster, leader, candidate);
+    renewed(seen(cluster, primary()), 1)
+}
+
+fn confirming(purpose: HandoverPurpose, began: u64) -> Observation {
+    let mut observation = renewed(seen(view(OURS), Postgres::Stopped), 1);
+    observation.local.data = data(ClusterState::ShutDown, RecoverySignal::None);
+    observation.memory.handover = Some(Handover {
+        purpose,
+        candidate: None,
+        since: second(began),
+        stage: HandoverStage::Confirming { position: Lsn(1_000), since: second(began) },
+    });
+    observation
+}
+
+#[test]
+fn steps_down_when_a_candidate_can_take_over() {
+    let observation = answers(asked_to_switch(Some("a"), Some("b")), &[("b", 1_000)]);
+    let decision = decided(&observation);
+    let handing_over = PostgresStep::Stop {
+        mode: StopMode::CheckpointThenFast,
+        why: StopWhy::Handover,
+        limit: std::time::Duration::from_secs(3_600),
+    };
+    assert_eq!(decision.postgres, handing_over);
+    assert_eq!(decision.lease, LeaseStep::Keep);
+}
+
+#[test]
+fn keeps_the_lock_when_nobody_can_take_over() {
+    let lagging = answers(asked_to_switch(Some("a"), Some("b")), &[("b", 1_000)]);
+    let mut far_ahead = lagging.clone();
+    far_ahead.local.postgres =
+        Postgres::Running(tamada::core::local::Running::Primary(tamada::core::local::PrimaryFacts {
+            timeline: tamada::core::units::Timeline(1),
+            flushed: Lsn(1_000 + (2 << 20)),
+        }));
+    let gone = unreachable(asked_to_switch(Some("a"), Some("b")), "b");
+    let unknown = asked_to_switch(Some("a"), Some("nobody"));
+    for observation in [far_ahead, gone, unknown] {
+        let decision = decided(&observation);
+        assert_eq!(decision.reason, Reason::NoHealthyCandidate);
+        assert_eq!(decision.documents, [DocumentStep::ClearSwitchover { seen: Revision(7) }]);
+        assert_eq!(decision.postgres, PostgresStep::Leave);
+    }
+}
+
+#[test]
+fn a_request_for_another_leader_or_for_itself_is_removed() {
+    for (leader, candidate) in [(Some("b"), Some("c")), (Some("a"), Some("a")), (None, Some("a"))] {
+        let decision = decided(&asked_to_switch(leader, candidate));
+        assert_eq!(decision.reason, Reason::RequestMismatch);
+        assert_eq!(decision.documents, [DocumentStep::ClearSwitchover { seen: Revision(7) }]);
+    }
+}
+
+#[test]
+fn a_schedule_is_awaited_carried_out_and_when_stale_removed() {
+    let at = |offset: i64| {
+        let mut observation = answers(asked_to_switch(Some("a"), Some("b")), &[("b", 1_000)]);
+        let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+        let due = WallTime(observation.wall.0 + offset);
+        cluster.switchover.as_mut().expect("there is a request").scheduled_at = Schedule::At(due);
+        decided(&observation)
+    };
+    assert_eq!(at(2_500).wake, tamada::core::decision::Wake::At(tamada::core::units::Instant::from_millis(1_002_500)));
+    assert_eq!(at(2_500).postgres, PostgresStep::Leave);
+    assert!(matches!(at(-100).postgres, PostgresStep::Stop { .. }));
+    assert_eq!(at(-16_000).reason, Reason::RequestStale);
+}
+
+#[test]
+fn gives_the_lock_up_only_when_a_member_has_the_last_wal() {
+    let behind = answers(confirming(HandoverPurpose::Switchover, 999), &[("b", 999), ("c", 999)]);
+    assert_eq!(decided(&behind).lease, LeaseStep::Keep);
+    let caught_up = answers(confirming(HandoverPurpose::Switchover, 999), &[("b", 1_000), ("c", 999)]);
+    assert_eq!(decided(&caught_up).lease, LeaseStep::Release { last_position: Some(Lsn(1_000)) });
+}
+
+#[test]
+fn takes_the_leadership_back_when_nobody_has_the_last_wal() {
+    let late = answers(confirming(HandoverPurpose::Switchover, 990), &[("b", 999), ("c", 999)]);
+    let decision = decided(&late);
+    assert_eq!(decision.postgres, PostgresStep::Start(StartAs::Primary));
+    assert_eq!(decision.reason, Reason::HandoverAborted);
+}
+
+#[test]
+fn a_shutdown_hands_over_releases_and_then_exits() {
+    let mut running = renewed(seen(view(OURS), primary()), 1);
+    running.requests.shutdown = Some(ShutdownRequest::Graceful);
+    assert!(matches!(
+        decided(&running).postgres,
+        PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Shutdown, .. }
+    ));
+    let mut stopped = answers(confirming(HandoverPurpose::Shutdown, 999), &[("b", 1_000)]);
+    stopped.requests.shutdown = Some(ShutdownRequest::Graceful);
+    assert_eq!(decided(&stopped).lease, LeaseStep::Release { last_position: Some(Lsn(1_000)) });
+    let mut released = seen(view(None), Postgres::Stopped);
+    released.requests.shutdown = Some(ShutdownRequest::Graceful);
+    assert_eq!(decided(&released).exit, Some(Exit::Stopped));
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_a_hand_over() {
+    let mut observation = renewed(seen(view(OURS), primary()), 1);
+    observation.requests.shutdown = Some(ShutdownRequest::Fast);
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Stop { mode: StopMode::Fast, .. }));
+    observation.requests.shutdown = Some(ShutdownRequest::Immediate);
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Stop { mode: StopMode::Immediate, .. }));
+}
+
+#[test]
+fn the_candidate_takes_the_lock_and_the_others_let_it() {
+    let mut cluster = view(None);
+    request(&mut cluster, Some("b"), Some("a"));
+    let observation = answers(seen(cluster.clone(), standby_at(500, "b")), &[]);
+    assert_eq!(decided(&observation).lease, LeaseStep::Acquire);
+    request(&mut cluster, Some("b"), Some("c"));
+    let observation = answers(seen(cluster, standby_at(900, "b")), &[("b", 1), ("c", 500)]);
+    assert_eq!(decided(&observation).reason, Reason::CandidateGoesFirst { candidate: "c".into() });
+}

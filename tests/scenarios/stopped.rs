@@ -1,0 +1,169 @@
+//! PostgreSQL does not run: bootstrap, clone, restart in place, failover, repair.
+
+use std::time::Duration;
+
+use tamada::core::decide;
+use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Question};
+use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, Reinit, StartAs, Upstream};
+use tamada::core::note;
+use tamada::core::observation::{
+    Divergence, DivergenceReport, Event, FinishedJob, JobResult, Memory, Observation, Recovered,
+};
+use tamada::core::policy::Mode;
+use tamada::core::reason::Reason;
+use tamada::core::view::{AfterPromote, Holder, Initialize};
+
+use super::build::*;
+
+const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
+const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
+
+fn stopped(leader: Option<(&str, Holder)>, state: ClusterState, signal: RecoverySignal) -> Observation {
+    let mut observation = seen(view(leader), Postgres::Stopped);
+    observation.local.data = data(state, signal);
+    observation
+}
+
+fn failed(job: Job) -> Memory {
+    let result = JobResult::Failed("it went wrong".to_owned());
+    note(Memory::default(), &Event::JobEnded(FinishedJob { job, at: second(999), result }))
+}
+
+fn empty(leader: Option<(&str, Holder)>, initialize: Initialize) -> Observation {
+    let mut observation = seen(view(leader), Postgres::Stopped);
+    observation.local.data = DataDir::Empty;
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.initialize = initialize;
+    observation
+}
+
+#[test]
+fn a_crashed_leader_starts_in_place() {
+    let crashed = renewed(stopped(OURS, ClusterState::InProduction, RecoverySignal::None), 3);
+    assert_eq!(decided(&crashed).postgres, PostgresStep::Start(StartAs::Primary));
+}
+
+#[test]
+fn a_crashed_primary_without_a_confirmed_lock_never_starts_as_one() {
+    let unconfirmed = stopped(OURS, ClusterState::InProduction, RecoverySignal::None);
+    assert_eq!(decided(&unconfirmed).lease, LeaseStep::Renew);
+    assert_eq!(decided(&unconfirmed).postgres, PostgresStep::Leave);
+    let unlocked = stopped(None, ClusterState::InProduction, RecoverySignal::None);
+    assert_eq!(decided(&unlocked).postgres, PostgresStep::Start(StartAs::Standby(Upstream::None)));
+}
+
+#[test]
+fn with_no_start_timeout_a_crashed_leader_gives_way_to_a_healthy_member() {
+    let mut policy = policy();
+    policy.primary_start_timeout = Duration::ZERO;
+    let crashed = renewed(stopped(OURS, ClusterState::InProduction, RecoverySignal::None), 3);
+    assert!(matches!(decide(&policy, &crashed).ask, Some(Question::Peers(_))));
+    let healthy = unreachable(answers(crashed.clone(), &[("b", 1_000)]), "c");
+    assert_eq!(decide(&policy, &healthy).lease, LeaseStep::Release { last_position: None });
+    let alone = unreachable(unreachable(crashed, "b"), "c");
+    assert_eq!(decide(&policy, &alone).postgres, PostgresStep::Start(StartAs::Primary));
+}
+
+#[test]
+fn a_leader_that_does_not_start_gives_the_lock_up() {
+    let mut crashed = renewed(stopped(OURS, ClusterState::InProduction, RecoverySignal::None), 3);
+    crashed.memory.primary_starts = 1;
+    let healthy = unreachable(answers(crashed, &[("b", 1_000)]), "c");
+    assert_eq!(decided(&healthy).lease, LeaseStep::Release { last_position: None });
+}
+
+#[test]
+fn a_crashed_primary_recovers_and_compares_before_it_follows() {
+    let mut crashed = stopped(THEIRS, ClusterState::InProduction, RecoverySignal::None);
+    assert_eq!(decided(&crashed).postgres, PostgresStep::Recover);
+    crashed.memory.recovered = Recovered::Yes;
+    assert_eq!(decided(&crashed).ask, Some(Question::Divergence { leader: "b".into() }));
+}
+
+#[test]
+fn a_diverged_primary_is_rewound_and_cloned_when_that_fails() {
+    let mut observation = stopped(THEIRS, ClusterState::ShutDown, RecoverySignal::None);
+    let report = DivergenceReport { leader: "b".into(), asked_at: now(), divergence: Divergence::Diverged };
+    observation.divergence = Some(report);
+    assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
+    observation.memory.failed_rewinds = 2;
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }));
+}
+
+#[test]
+fn waits_for_the_leaders_checkpoint_before_a_rewind() {
+    let mut observation = stopped(THEIRS, ClusterState::ShutDown, RecoverySignal::None);
+    let report = DivergenceReport { leader: "b".into(), asked_at: now(), divergence: Divergence::Diverged };
+    observation.divergence = Some(report);
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.members.get_mut(&"b".into()).expect("a member").checkpoint = AfterPromote::Pending;
+    assert_eq!(decided(&observation).reason, Reason::WaitingForCheckpoint { leader: "b".into() });
+}
+
+#[test]
+fn a_stopped_replica_follows_without_ado() {
+    let observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
+    let upstream = Upstream::Member { name: "b".into(), address: address("b") };
+    assert_eq!(decided(&observation).postgres, PostgresStep::Start(StartAs::Standby(upstream)));
+}
+
+#[test]
+fn the_first_of_an_empty_cluster_claims_it_and_bootstraps() {
+    let decision = decided(&empty(None, Initialize::Absent));
+    assert_eq!(decision.documents, [DocumentStep::ClaimInitialize]);
+    assert_eq!(decision.postgres, PostgresStep::Bootstrap);
+}
+
+#[test]
+fn an_empty_member_waits_while_another_bootstraps_or_the_leader_is_away() {
+    for initialize in [Initialize::InProgress(Holder::Other), Initialize::Done(ID)] {
+        let decision = decided(&empty(None, initialize));
+        assert_eq!(decision.postgres, PostgresStep::Leave);
+        assert_eq!(decision.reason, Reason::WaitingForLeader);
+    }
+}
+
+#[test]
+fn an_empty_member_clones_from_the_leader_or_from_one_that_offers_itself() {
+    let mut observation = empty(THEIRS, Initialize::Done(ID));
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Clone(source) if source.name == "b".into()));
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.members.get_mut(&"c".into()).expect("a member").tags.clonefrom = true;
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Clone(source) if source.name == "c".into()));
+}
+
+#[test]
+fn a_failed_clone_is_tried_again_after_a_while() {
+    let mut observation = empty(THEIRS, Initialize::Done(ID));
+    let source = tamada::core::local::CloneSource {
+        name: "b".into(),
+        address: address("b"),
+        kind: tamada::core::local::CloneFrom::Leader,
+    };
+    observation.memory = failed(Job::Clone { from: source });
+    observation.now = second(999);
+    assert!(matches!(decided(&observation).reason, Reason::BackingOff { failures: 1, .. }));
+}
+
+#[test]
+fn a_failed_bootstrap_gives_the_claim_back_and_ends_the_agent() {
+    let mut observation = empty(None, Initialize::InProgress(Holder::Us));
+    observation.memory = failed(Job::Bootstrap);
+    let decision = decided(&observation);
+    assert_eq!(decision.documents, [DocumentStep::UnclaimInitialize]);
+    assert!(matches!(decision.exit, Some(Exit::Fatal(_))));
+}
+
+#[test]
+fn an_empty_leader_gives_the_lock_up() {
+    let decision = decided(&renewed(empty(OURS, Initialize::Done(ID)), 1));
+    assert_eq!(decision.lease, LeaseStep::Release { last_position: None });
+}
+
+#[test]
+fn a_single_server_starts_directly_as_a_primary() {
+    let mut policy = policy();
+    policy.mode = Mode::Single;
+    let observation = stopped(None, ClusterState::ShutDown, RecoverySignal::None);
+    assert_eq!(decide(&policy, &observation).postgres, PostgresStep::Start(StartAs::Primary));
+}

@@ -1,0 +1,140 @@
+//! Nobody holds the lock.
+
+use std::time::Duration;
+
+use tamada::core::decide;
+use tamada::core::decision::{Decision, LeaseStep, PostgresStep, Question, Wake};
+use tamada::core::reason::Reason;
+use tamada::core::units::Lsn;
+use tamada::core::view::{Holder, MemberRole, Tags};
+
+use super::build::*;
+
+fn acquires(decision: &Decision) -> bool {
+    decision.lease == LeaseStep::Acquire
+}
+
+#[test]
+fn asks_the_others_before_it_takes_the_lock() {
+    let decision = decided(&answers(seen(view(None), standby_at(500, "b")), &[]));
+    let limit = Duration::from_secs(2);
+    assert_eq!(decision.ask, Some(Question::Peers([("b".into(), limit), ("c".into(), limit)].into())));
+    assert_eq!(decision.lease, LeaseStep::Keep);
+}
+
+#[test]
+fn members_whose_records_expired_with_the_leaders_are_asked_but_not_waited_for_long() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[]);
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    observation.memory.last_members.clone_from(&cluster.members);
+    cluster.members.remove(&"b".into());
+    let Some(Question::Peers(asked)) = decided(&observation).ask else { panic!("nobody is asked") };
+    assert_eq!(asked[&"b".into()], Duration::from_millis(300));
+    assert_eq!(asked[&"c".into()], Duration::from_secs(2));
+}
+
+#[test]
+fn the_one_with_the_most_wal_takes_the_lock() {
+    let ahead = answers(seen(view(None), standby_at(500, "b")), &[("b", 500), ("c", 499)]);
+    assert_eq!(decided(&ahead), Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::Acquiring, Wake::Now) });
+    let behind = answers(seen(view(None), standby_at(500, "b")), &[("b", 500), ("c", 501)]);
+    assert_eq!(decided(&behind).reason, Reason::PeerAhead { peer: "c".into() });
+}
+
+#[test]
+fn an_unreachable_member_blocks_nobody() {
+    let observation = answers(seen(view(None), standby_at(500, "b")), &[("c", 400)]);
+    assert!(acquires(&decided(&unreachable(observation, "b"))));
+}
+
+#[test]
+fn an_answer_from_before_the_lock_was_free_is_not_a_vote() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.peers.get_mut(&"c".into()).expect("it answered").asked_at = second(998);
+    assert_eq!(decided(&observation).reason, Reason::AskingPeers);
+}
+
+#[test]
+fn priority_breaks_a_tie_and_nothing_else() {
+    let tie = |own: i32, position: u64| {
+        let observation = answers(seen(view(None), standby_at(500, "b")), &[("b", position), ("c", 400)]);
+        let tags = Tags { failover_priority: own, ..Tags::default() };
+        let mut policy = policy();
+        policy.tags = tags;
+        let mut seen = observation;
+        if let Some(report) = seen.peers.get_mut(&"b".into())
+            && let tamada::core::observation::PeerAnswer::Status(status) = &mut report.answer
+        {
+            status.tags.failover_priority = 2;
+        }
+        decide(&policy, &seen)
+    };
+    assert!(!acquires(&tie(1, 500)));
+    assert!(acquires(&tie(2, 500)));
+    assert!(acquires(&tie(1, 499)));
+}
+
+#[test]
+fn a_member_that_may_not_fail_over_never_takes_the_lock() {
+    let mut policy = policy();
+    policy.tags.failover_priority = 0;
+    let observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 1), ("c", 1)]);
+    assert_eq!(decide(&policy, &observation).reason, Reason::NotAllowedToPromote);
+}
+
+#[test]
+fn a_member_that_lags_too_much_never_takes_the_lock() {
+    let mut cluster = view(None);
+    cluster.status.optime = Some(Lsn(500 + (1 << 20) + 1));
+    let observation = answers(seen(cluster, standby_at(500, "b")), &[("b", 1), ("c", 1)]);
+    assert!(matches!(decided(&observation).reason, Reason::LagTooLarge { .. }));
+}
+
+#[test]
+fn after_a_clean_release_one_that_is_behind_waits_for_a_better_member() {
+    let mut cluster = view(None);
+    cluster.status.optime = Some(Lsn(600));
+    cluster.status.released_by = Some("b".into());
+    let mut observation = answers(seen(cluster, standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    assert!(matches!(decided(&observation).reason, Reason::BehindReleased { .. }));
+    // But not for ever.
+    observation.memory.unlocked_since = Some(second(960));
+    assert!(acquires(&decided(&observation)));
+}
+
+#[test]
+fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.memory.last_leader = Some("b".into());
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.members.insert("b".into(), member("b", MemberRole::Primary));
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+}
+
+#[test]
+fn one_on_an_old_timeline_leaves_the_lock_alone() {
+    let mut cluster = view(None);
+    left_timeline(&mut cluster, 1);
+    let observation = answers(seen(cluster, standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    assert!(matches!(decided(&observation).reason, Reason::TimelineBehind { .. }));
+}
+
+#[test]
+fn a_setting_that_is_not_carried_out_keeps_a_member_out_of_the_race() {
+    let mut policy = policy();
+    policy.refused_settings = vec!["synchronous_mode: true".to_owned()];
+    let observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    assert!(matches!(decide(&policy, &observation).reason, Reason::RefusedSettings { .. }));
+}
+
+#[test]
+fn promotes_only_with_a_lock_that_lasts() {
+    let ours = Some(("a", Holder::Us));
+    let fresh = renewed(seen(view(ours), standby_at(500, "b")), 0);
+    assert_eq!(decided(&fresh).postgres, PostgresStep::Promote);
+    let stale = renewed(seen(view(ours), standby_at(500, "b")), 28);
+    assert_eq!(decided(&stale).postgres, PostgresStep::Leave);
+    assert_eq!(decided(&stale).lease, LeaseStep::Renew);
+    let unconfirmed = seen(view(ours), standby_at(500, "b"));
+    assert_eq!(decided(&unconfirmed).postgres, PostgresStep::Leave);
+}

@@ -1,0 +1,116 @@
+//! What each long job does to a simulated server when its time has come.
+
+use tamada::core::local::{Job, StartAs, StopMode, Upstream};
+use tamada::core::note;
+use tamada::core::observation::{Event, FinishedJob, JobProduct, JobResult};
+use tamada::core::units::{Lsn, MemberName, SystemId};
+
+use super::node::{Server, at};
+use super::world::World;
+
+impl World {
+    pub(super) fn finish_job(&mut self, index: usize) {
+        let Some((job, _, ends)) = self.nodes[index].job.clone() else { return };
+        if ends > self.now {
+            return;
+        }
+        self.nodes[index].job = None;
+        let result = self.job_effect(index, &job);
+        self.log.push(format!("{} {} job {job}: {result:?}", self.now, self.nodes[index].name));
+        let ended = FinishedJob { job, at: at(self.now), result };
+        let node = &mut self.nodes[index];
+        node.memory = note(std::mem::take(&mut node.memory), &Event::JobEnded(ended));
+        node.wake = self.now;
+    }
+
+    fn job_effect(&mut self, index: usize, job: &Job) -> JobResult {
+        let done = JobResult::Done(JobProduct::Nothing);
+        let failed = |why: &str| JobResult::Failed(why.to_owned());
+        let source = |name: &MemberName| self.nodes.iter().find(|other| other.name == *name).expect("a member");
+        match job {
+            Job::Bootstrap => {
+                let id = SystemId(1_000_000_000 + self.rng.below(1 << 40));
+                let node = &mut self.nodes[index];
+                node.data = Some(id);
+                node.wal.timeline = 1;
+                node.wal.end = 1_000;
+                node.server = Server::Primary;
+                JobResult::Done(JobProduct::Initialized(id))
+            }
+            Job::Clone { from } | Job::Reinitialize { from, .. } => {
+                let source = source(&from.name);
+                if matches!(source.server, Server::Down { .. }) {
+                    return failed("the source does not run");
+                }
+                let (data, wal) = (source.data, source.wal.clone());
+                let node = &mut self.nodes[index];
+                (node.data, node.wal, node.signal) = (data, wal, true);
+                node.server = Server::Down { clean: true };
+                done
+            }
+            Job::Rewind { from } => {
+                let source = source(from);
+                if source.server != Server::Primary {
+                    return failed("the source is no primary");
+                }
+                self.nodes[index].wal = source.wal.clone();
+                done
+            }
+            Job::Recover => {
+                self.nodes[index].server = Server::Down { clean: true };
+                done
+            }
+            Job::Start(role) | Job::Restart(role) => {
+                let node = &mut self.nodes[index];
+                match role {
+                    StartAs::Primary => (node.server, node.signal) = (Server::Primary, false),
+                    StartAs::Standby(upstream) => {
+                        (node.server, node.signal, node.upstream) = (Server::Standby, true, upstream.clone());
+                    }
+                }
+                done
+            }
+            Job::Stop { mode, .. } => self.stop_effect(index, *mode),
+            Job::Promote => {
+                let node = &mut self.nodes[index];
+                if node.server != Server::Standby {
+                    return failed("no standby runs");
+                }
+                node.wal.left.push((node.wal.timeline, node.wal.end));
+                node.wal.timeline += 1;
+                (node.server, node.signal, node.streaming) = (Server::Primary, false, false);
+                done
+            }
+            Job::Follow(upstream) => {
+                self.nodes[index].upstream = upstream.clone();
+                done
+            }
+        }
+    }
+
+    fn stop_effect(&mut self, index: usize, mode: StopMode) -> JobResult {
+        let clean = mode != StopMode::Immediate;
+        let was = self.nodes[index].server;
+        if clean && was == Server::Primary {
+            // A fast shutdown sends everything to the standbys that stream.
+            let (name, wal) = (self.nodes[index].name.clone(), self.nodes[index].wal.clone());
+            for other in &mut self.nodes {
+                let streams = matches!(&other.upstream, Upstream::Member { name: from, .. } if *from == name);
+                if streams && other.streaming && other.server == Server::Standby {
+                    other.wal = wal.clone();
+                }
+            }
+        }
+        let node = &mut self.nodes[index];
+        node.streaming = false;
+        let already = matches!(was, Server::Down { .. });
+        if !already {
+            node.server = Server::Down { clean };
+        }
+        let position = Lsn(node.wal.end);
+        match clean && was == Server::Primary {
+            true => JobResult::Done(JobProduct::StoppedAt(position)),
+            false => JobResult::Done(JobProduct::Nothing),
+        }
+    }
+}

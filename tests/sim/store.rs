@@ -1,0 +1,100 @@
+//! A store with leases, as etcd is one: conditional writes, expiry by its own clock, no policy.
+
+use std::collections::BTreeMap;
+
+use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
+use tamada::core::view::{
+    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
+};
+
+#[derive(Default)]
+pub struct Store {
+    /// Lease number to the instant (ms) at which it ends.
+    pub leases: BTreeMap<u64, u64>,
+    pub leader: Option<(MemberName, u64)>,
+    pub members: BTreeMap<MemberName, (Member, u64)>,
+    pub initialize: Initialize,
+    /// The lease of whoever claims `initialize`.
+    pub claim: Option<u64>,
+    pub status: ClusterStatus,
+    pub switchover: Option<SwitchoverRequest>,
+    pub history: History,
+    revision: u64,
+}
+
+impl Store {
+    pub fn expire(&mut self, now: u64) {
+        self.leases.retain(|_, end| *end > now);
+        self.claim = self.claim.filter(|claim| self.leases.contains_key(claim));
+        let leases = &self.leases;
+        self.members.retain(|_, (_, lease)| leases.contains_key(lease));
+        if let Some((_, lease)) = &self.leader
+            && !leases.contains_key(lease)
+        {
+            self.leader = None;
+        }
+    }
+
+    /// Renews or grants.
+    pub fn keep(&mut self, lease: u64, now: u64, ttl: u64) {
+        self.leases.insert(lease, now + ttl);
+    }
+
+    pub fn acquire(&mut self, name: &MemberName, lease: u64) -> bool {
+        if self.leader.is_none() {
+            self.leader = Some((name.clone(), lease));
+        }
+        self.holds(lease)
+    }
+
+    pub fn holds(&self, lease: u64) -> bool {
+        self.leader.as_ref().is_some_and(|(_, holder)| *holder == lease)
+    }
+
+    pub fn release(&mut self, name: &MemberName, lease: u64, position: Option<Lsn>) {
+        if !self.holds(lease) {
+            return;
+        }
+        self.leader = None;
+        self.status.released_by = position.map(|_| name.clone());
+        if position.is_some() {
+            self.status.optime = position;
+        }
+    }
+
+    pub fn request(&mut self, request: impl FnOnce(Revision) -> SwitchoverRequest) {
+        self.revision += 1;
+        self.switchover = Some(request(Revision(self.revision)));
+    }
+
+    pub fn set_initialize(&mut self, id: SystemId) {
+        self.initialize = Initialize::Done(id);
+        self.claim = None;
+    }
+
+    pub fn set_history(&mut self, entries: Vec<HistoryEntry>) {
+        self.history = History::Known(entries);
+    }
+
+    /// As the member with this lease reads it.
+    pub fn view(&self, lease: u64) -> ClusterView {
+        let leader = self.leader.as_ref().map(|(name, holder)| Leader {
+            name: name.clone(),
+            holder: if *holder == lease { Holder::Us } else { Holder::Other },
+        });
+        ClusterView {
+            leader,
+            members: self.members.iter().map(|(name, (member, _))| (name.clone(), member.clone())).collect(),
+            initialize: match self.claim {
+                Some(claim) if claim == lease => Initialize::InProgress(Holder::Us),
+                Some(_) => Initialize::InProgress(Holder::Other),
+                None => self.initialize.clone(),
+            },
+            config: ConfigKey::Valid,
+            status: self.status.clone(),
+            switchover: self.switchover.clone(),
+            history: self.history.clone(),
+            ..ClusterView::default()
+        }
+    }
+}

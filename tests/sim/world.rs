@@ -1,0 +1,280 @@
+//! The world: time, faults, what actions do to servers and store, and the oracle.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+use tamada::core::local::Upstream;
+use tamada::core::observation::{DcsOutage, Event, Observation, Requests};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
+use tamada::core::units::{MemberName, WallTime};
+use tamada::core::view::{Initialize, Schedule, SwitchoverRequest, Tags};
+use tamada::core::{decide, note};
+
+use super::node::{Node, Phase, Server, at};
+use super::rng::Rng;
+use super::store::Store;
+
+pub const TICK: u64 = 20;
+const FAULTS_UNTIL: u64 = 60_000;
+const END: u64 = FAULTS_UNTIL + 90_000;
+
+#[derive(Clone, Copy)]
+pub struct Layers {
+    /// PID 1 kills at the deadline.
+    pub guard: bool,
+    /// The agent stops a primary that lost its lock. Without it such stops are not carried out.
+    pub demotion: bool,
+}
+
+pub struct World {
+    pub(super) now: u64,
+    pub(super) rng: Rng,
+    pub(super) layers: Layers,
+    pub(super) nodes: Vec<Node>,
+    pub(super) store: Store,
+    pub(super) store_down_until: u64,
+    pub(super) cut_until: BTreeMap<MemberName, u64>,
+    pub(super) timing: Timing,
+    pub reached: BTreeSet<&'static str>,
+    pub(super) log: Vec<String>,
+}
+
+impl World {
+    pub fn new(seed: u64, layers: Layers) -> Self {
+        let seconds = Duration::from_secs;
+        World {
+            now: 1_000_000,
+            rng: Rng::new(seed),
+            layers,
+            nodes: (1..=3).map(Node::new).collect(),
+            store: Store::default(),
+            store_down_until: 0,
+            cut_until: BTreeMap::new(),
+            timing: Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
+            reached: BTreeSet::new(),
+            log: Vec::new(),
+        }
+    }
+
+    pub fn run(&mut self) -> Result<(), String> {
+        let begun = self.now;
+        while self.now - begun < END {
+            self.now += TICK;
+            self.store.expire(self.now);
+            // A member that dies between its initdb and the cluster's `initialize` key needs a person; that is another
+            // story than the ones told here.
+            if self.now - begun < FAULTS_UNTIL && matches!(self.store.initialize, Initialize::Done(_)) {
+                self.fault();
+            }
+            for index in 0..self.nodes.len() {
+                self.guard(index);
+                self.finish_job(index);
+                self.write_and_stream(index);
+                self.agent(index);
+                self.one_primary()?;
+            }
+            if self.now - begun > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
+                return Ok(());
+            }
+        }
+        self.whole().map_err(|what| self.with_log(&what))
+    }
+
+    /// All that happened.
+    pub fn story(&self) -> String {
+        self.log.join("\n")
+    }
+
+    fn with_log(&self, what: &str) -> String {
+        let tail = &self.log[self.log.len().saturating_sub(60)..];
+        format!("{what}\n{}", tail.join("\n"))
+    }
+
+    fn one_primary(&self) -> Result<(), String> {
+        let primaries: Vec<_> = self.nodes.iter().filter(|node| node.server == Server::Primary).collect();
+        if primaries.len() > 1 {
+            let names: Vec<_> = primaries.iter().map(|node| node.name.as_str()).collect();
+            return Err(self.with_log(&format!("two writable primaries {names:?} at {}", self.now)));
+        }
+        Ok(())
+    }
+
+    /// Everybody streams from the holder of the lock.
+    fn whole(&self) -> Result<(), String> {
+        let Some((leader, _)) = &self.store.leader else { return Err("no leader in the end".to_owned()) };
+        for node in &self.nodes {
+            let fine = if node.name == *leader { node.server == Server::Primary } else { node.streaming };
+            if !fine {
+                return Err(format!(
+                    "{} is {:?}, streaming: {}, leader {leader}",
+                    node.name, node.server, node.streaming
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn connected(&self, index: usize) -> bool {
+        let cut = self.cut_until.get(&self.nodes[index].name).is_some_and(|until| *until > self.now);
+        !cut && self.store_down_until <= self.now
+    }
+
+    fn fault(&mut self) {
+        if !self.rng.one_in(60) {
+            return;
+        }
+        let index = self.rng.below(self.nodes.len() as u64) as usize;
+        let long = self.rng.below(9_000);
+        let what = self.rng.below(7);
+        self.log.push(format!("{} fault {what} on n{} for {long}", self.now, index + 1));
+        let (now, until) = (self.now, self.now + long);
+        match what {
+            0 => {
+                // The node dies; the container comes back, with the lease id on its volume.
+                self.nodes[index].crash_server();
+                self.nodes[index].guard = None;
+                self.nodes[index].restart_agent(until);
+            }
+            1 => self.nodes[index].crash_server(),
+            2 if self.layers.guard => {
+                self.nodes[index].away_until = until;
+                self.nodes[index].frozen = true;
+            }
+            2 | 3 => {
+                self.cut_until.insert(self.nodes[index].name.clone(), until);
+            }
+            4 => self.store_down_until = now + long / 2,
+            5 => self.nodes[index].restart_agent(now + long / 10),
+            _ => self.ask_for_switchover(index),
+        }
+    }
+
+    fn ask_for_switchover(&mut self, candidate: usize) {
+        let Some((leader, _)) = self.store.leader.clone() else { return };
+        let candidate = self.nodes[candidate].name.clone();
+        let scheduled_at = Schedule::Now;
+        self.store.request(|revision| SwitchoverRequest {
+            leader: Some(leader),
+            candidate: Some(candidate),
+            scheduled_at,
+            revision,
+        });
+        for node in &mut self.nodes {
+            node.wake = self.now;
+        }
+    }
+
+    /// PID 1: at the deadline everything of this node is killed, and the agent begins anew.
+    fn guard(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        if self.layers.guard && node.guard.is_some_and(|deadline| deadline <= self.now) {
+            self.log.push(format!("{} guard of {} kills", self.now, node.name));
+            node.crash_server();
+            node.guard = None;
+            node.restart_agent(self.now + 300);
+        }
+    }
+
+    fn write_and_stream(&mut self, index: usize) {
+        let wrote = self.rng.below(3);
+        let node = &mut self.nodes[index];
+        match node.server {
+            Server::Primary => node.wal.end += wrote,
+            Server::Down { .. } => node.streaming = false,
+            Server::Standby => {
+                let Upstream::Member { name, .. } = node.upstream.clone() else {
+                    node.streaming = false;
+                    return;
+                };
+                let source = self.nodes.iter().find(|other| other.name == name).expect("a member's name");
+                let streams = source.server == Server::Primary && self.nodes[index].wal.fits(&source.wal);
+                let wal = source.wal.clone();
+                let lagging = self.rng.one_in(4);
+                let node = &mut self.nodes[index];
+                node.streaming = streams;
+                if streams && !lagging {
+                    node.wal = wal;
+                }
+            }
+        }
+    }
+
+    fn policy(&self, index: usize) -> Policy {
+        Policy {
+            name: self.nodes[index].name.clone(),
+            mode: Mode::Cluster,
+            timing: self.timing,
+            pause: Pause::Running,
+            maximum_lag_on_failover: 1 << 20,
+            check_timeline: Switch::Off,
+            primary_start_timeout: Duration::from_secs(300),
+            rewind: RewindPolicy::Allowed,
+            remove_diverged_data: Switch::On,
+            tags: Tags::default(),
+            bootstrap: Switch::On,
+            refused_settings: Vec::new(),
+        }
+    }
+
+    fn agent(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        if node.away_until > self.now {
+            return;
+        }
+        if node.frozen {
+            self.nodes[index].frozen = false;
+        }
+        if let Some((when, ..)) = &self.nodes[index].acting {
+            if *when <= self.now {
+                self.act(index);
+            }
+            return;
+        }
+        let leader_gone = self.store.leader.is_none() && self.nodes[index].memory.unlocked_since.is_none();
+        let leader_new = self.store.leader.is_some() && self.nodes[index].memory.unlocked_since.is_some();
+        let down = matches!(self.nodes[index].server, Server::Down { .. }) && self.nodes[index].job.is_none();
+        if self.nodes[index].wake <= self.now || leader_gone || leader_new || down {
+            self.cycle(index);
+        }
+    }
+
+    fn cycle(&mut self, index: usize) {
+        let cluster = if self.connected(index) {
+            Ok(self.store.view(self.nodes[index].lease))
+        } else {
+            Err(DcsOutage { error: "cut".to_owned() })
+        };
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        if node.checkpoint_done_at.is_some_and(|done| done <= now) {
+            node.checkpoint_done_at = None;
+            node.memory = note(std::mem::take(&mut node.memory), &Event::CheckpointDone);
+        }
+        let seen = Observation {
+            now: at(now),
+            wall: WallTime(now as i64),
+            cluster,
+            local: node.observe(),
+            peers: node.peers.clone(),
+            divergence: node.divergence.clone(),
+            requests: Requests::default(),
+            memory: node.memory.clone(),
+        };
+        let decision = decide(&self.policy(index), &seen);
+        self.reached.insert(decision.reason.code());
+        self.log.push(format!("{now} {} {} [{:?}]", self.nodes[index].name, decision.reason, decision.lease));
+        // Between observing and acting the world goes on; once in a while for long.
+        let pause = if self.rng.one_in(200) { self.rng.below(2_000) } else { self.rng.below(30) };
+        self.nodes[index].acting = Some((now + pause, Phase::TakeAndLease, Box::new(decision), Box::new(seen)));
+    }
+
+    pub(super) fn act(&mut self, index: usize) {
+        let Some((_, phase, decision, seen)) = self.nodes[index].acting.take() else { return };
+        match phase {
+            Phase::TakeAndLease => self.take_and_lease(index, decision, seen),
+            Phase::Give => {
+                let outcome = self.give(index, &decision, &seen);
+                self.end_cycle(index, &decision, &seen, outcome);
+            }
+        }
+    }
+}
