@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,8 +79,21 @@ pub(crate) fn executable(pid: i32) -> Option<PathBuf> {
     Some(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(text)))
 }
 
-pub(crate) fn working_directory(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+/// A folder, whatever path leads to it: a process of another container may have one of the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Folder {
+    device: u64,
+    inode: u64,
+}
+
+impl Folder {
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|found| Folder { device: found.dev(), inode: found.ino() })
+    }
+}
+
+pub(crate) fn working_directory(pid: i32) -> Option<Folder> {
+    Folder::at(Path::new(&format!("/proc/{pid}/cwd")))
 }
 
 /// The arguments, the program's name first. A process that has set its title has that as its only one.

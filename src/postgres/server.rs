@@ -170,7 +170,9 @@ impl LocalPostgres {
         let was_primary = self.last_role() == LastRole::Primary;
         let Some(process) = self.postmaster() else {
             self.processes.kill_orphans().await;
-            return Ok(None);
+            let wants_position = was_primary && mode != StopMode::Immediate;
+            // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
+            return Ok(if wants_position { self.shutdown_position().await.unwrap_or(None) } else { None });
         };
         if mode == StopMode::CheckpointThenFast {
             match tokio::time::timeout(limit, self.checkpoint_now()).await {
