@@ -99,7 +99,11 @@ impl LocalPostgres {
         self.check_socket_dir()?;
         let mut env = self.env.clone();
         env.extend(self.config().malloc_arena_max.iter().map(|value| ("MALLOC_ARENA_MAX".into(), value.into())));
-        let process = self.processes.spawn(&self.programs.path("postgres"), &self.arguments(&parameters), &env)?;
+        let mut arguments = self.arguments(&parameters);
+        if matches!(role, StartAs::Primary) && !self.is_single() {
+            arguments.extend(self.quick_recovery(&parameters));
+        }
+        let process = self.processes.spawn(&self.programs.path("postgres"), &arguments, &env)?;
         let process = Arc::new(process);
         let mut memory = self.memory();
         memory.postmaster = Some(process.clone());
