@@ -4,24 +4,32 @@
 //! Each test has its own etcd, folders and ports. Times that are asserted are about three times what was measured on two
 //! busy cores.
 
+#[path = "cluster/adoption.rs"]
+mod adoption;
 #[path = "cluster/agent.rs"]
 mod agent;
 #[path = "cluster/bootstrap.rs"]
 mod bootstrap;
-#[path = "cluster/failover.rs"]
-mod failover;
-#[path = "cluster/load.rs"]
-mod load;
-#[path = "cluster/rejoin.rs"]
-mod rejoin;
 #[path = "support/etcd.rs"]
 mod etcd;
+#[path = "cluster/failover.rs"]
+mod failover;
 #[path = "cluster/http.rs"]
 mod http;
+#[path = "cluster/load.rs"]
+mod load;
 #[path = "cluster/member.rs"]
 mod member;
+#[path = "cluster/outage.rs"]
+mod outage;
+#[path = "cluster/passwords.rs"]
+mod passwords;
 #[path = "cluster/processes.rs"]
 mod processes;
+#[path = "cluster/rejoin.rs"]
+mod rejoin;
+#[path = "cluster/single.rs"]
+mod single;
 #[path = "cluster/sql.rs"]
 mod sql;
 #[path = "cluster/wait.rs"]
