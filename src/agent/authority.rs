@@ -227,7 +227,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    fn show_leader(&self, until: Option<Instant>) {
+    pub(super) fn show_leader(&self, until: Option<Instant>) {
+        let until = until.filter(|_| !self.is_stepping_down());
         self.shared.status.send_if_modified(|status| {
             let flips = status.leader_until.is_some() != until.is_some();
             if flips {
