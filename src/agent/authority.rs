@@ -60,7 +60,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire => self.acquire(seen).await,
             LeaseStep::Renew => self.renew(seen).await,
-            LeaseStep::Release { last_position } => self.release(*last_position).await,
+            LeaseStep::Release { last_position } => {
+                // Without a last position only our record tells the others that we did not lose the key by accident.
+                if last_position.is_none() {
+                    self.publish(&LeaseOutcome::Released, seen).await;
+                }
+                self.release(*last_position).await
+            }
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
