@@ -8,20 +8,20 @@
 mod agent;
 #[path = "cluster/bootstrap.rs"]
 mod bootstrap;
-#[path = "cluster/failover.rs"]
-mod failover;
-#[path = "cluster/load.rs"]
-mod load;
-#[path = "cluster/rejoin.rs"]
-mod rejoin;
 #[path = "support/etcd.rs"]
 mod etcd;
+#[path = "cluster/failover.rs"]
+mod failover;
 #[path = "cluster/http.rs"]
 mod http;
+#[path = "cluster/load.rs"]
+mod load;
 #[path = "cluster/member.rs"]
 mod member;
 #[path = "cluster/processes.rs"]
 mod processes;
+#[path = "cluster/rejoin.rs"]
+mod rejoin;
 #[path = "cluster/sql.rs"]
 mod sql;
 #[path = "cluster/wait.rs"]

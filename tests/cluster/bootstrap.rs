@@ -47,7 +47,10 @@ fn three_members_that_start_at_once_make_one_cluster() {
         let spread = began.elapsed();
         close += u32::from(spread < Duration::from_millis(50));
         let (leader, took) = cluster.whole(seconds(40));
-        println!("race {race}: begun within {spread:?}, {} was first, whole after {took:?}", cluster.members[leader].name);
+        println!(
+            "race {race}: begun within {spread:?}, {} was first, whole after {took:?}",
+            cluster.members[leader].name
+        );
         let runs = fs::read_to_string(cluster.folder.path().join("initdb-runs")).expect("noted");
         assert_eq!(runs, "run\n", "initdb ran once");
         let of = |member: &Member| member.must("SELECT system_identifier FROM pg_control_system()");

@@ -50,15 +50,8 @@ impl Member {
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).expect("ours");
         give(&folder);
         let (sql, rest) = (own_address(), own_address());
-        let mut member = Self {
-            name: name.to_owned(),
-            sql,
-            rest,
-            folder,
-            env: BTreeMap::new(),
-            process: None,
-            init: None,
-        };
+        let mut member =
+            Self { name: name.to_owned(), sql, rest, folder, env: BTreeMap::new(), process: None, init: None };
         let data = member.data().display().to_string();
         let vars = [
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
