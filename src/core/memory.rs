@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::decision::Wake;
+use super::decision::{Decision, Wake};
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
 use super::observation::{
     Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
     JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered,
 };
+use super::reason::Reason;
 use super::switchover::LEFT_TO_OTHERS;
 use super::units::Instant;
 use super::view::{AfterPromote, ClusterView, Holder, Initialize};
@@ -37,9 +38,11 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
     memory
 }
 
-/// The wake-up after a cycle's actions: a renewal without an answer is tried again soon.
-pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
-    match (&outcome.lease, wake) {
+/// The wake-up after a cycle's actions: a renewal without an answer is tried again soon, and the one that all else
+/// waited for is not rested upon.
+pub fn next_wake(decision: &Decision, outcome: &Outcome) -> Wake {
+    match (&outcome.lease, decision.wake) {
+        (LeaseOutcome::Held { .. }, Wake::At(_)) if decision.reason == Reason::ConfirmingLock => Wake::Now,
         (LeaseOutcome::Unknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
         (LeaseOutcome::Lost, Wake::At(_)) => Wake::Now,
         (_, wake) => wake,
