@@ -151,7 +151,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit());
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
-        self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job));
+        self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
     }
 

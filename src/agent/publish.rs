@@ -22,7 +22,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Our member record, after whatever this cycle has begun. The store is not written when nothing has changed.
     pub(super) async fn publish(&mut self, lease: &LeaseOutcome, seen: &Observation) {
         let job = self.jobs.running().map(|running| running.job.clone());
-        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref());
+        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
         if self.outage == Outage::Yes {
             return;
         }

@@ -99,7 +99,11 @@ impl LocalPostgres {
         self.check_socket_dir()?;
         let mut env = self.env.clone();
         env.extend(self.config().malloc_arena_max.iter().map(|value| ("MALLOC_ARENA_MAX".into(), value.into())));
-        let process = self.processes.spawn(&self.programs.path("postgres"), &self.arguments(&parameters), &env)?;
+        let mut arguments = self.arguments(&parameters);
+        if matches!(role, StartAs::Primary) && !self.is_single() {
+            arguments.extend(self.quick_recovery(&parameters));
+        }
+        let process = self.processes.spawn(&self.programs.path("postgres"), &arguments, &env)?;
         let process = Arc::new(process);
         let mut memory = self.memory();
         memory.postmaster = Some(process.clone());
@@ -170,7 +174,9 @@ impl LocalPostgres {
         let was_primary = self.last_role() == LastRole::Primary;
         let Some(process) = self.postmaster() else {
             self.processes.kill_orphans().await;
-            return Ok(None);
+            let wants_position = was_primary && mode != StopMode::Immediate;
+            // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
+            return Ok(if wants_position { self.shutdown_position().await.unwrap_or(None) } else { None });
         };
         if mode == StopMode::CheckpointThenFast {
             match tokio::time::timeout(limit, self.checkpoint_now()).await {
