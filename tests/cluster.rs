@@ -14,6 +14,8 @@ mod bootstrap;
 mod etcd;
 #[path = "cluster/failover.rs"]
 mod failover;
+#[path = "cluster/fingerprint.rs"]
+mod fingerprint;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/load.rs"]

@@ -16,6 +16,7 @@ use crate::core::local::{DataDir, Job, LastRole, LocalState, Postgres, Running};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::units::Instant;
+use crate::core::view::Initialize;
 use crate::core::{self};
 use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Force, Instance, Probe, ServerFacts};
@@ -218,8 +219,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             };
             self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
         }
-        let in_place = matches!(self.probe.data, DataDir::Present(_)) && self.jobs.running().is_none();
-        if self.settings.mode() == Mode::Single || !in_place {
+        if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
             return;
         }
         let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.documents.config.is_some());
@@ -233,6 +233,20 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.errands.begin(Errand::SaveDynamic, AtEnd::Wait, &wake, work);
         }
         self.keep_lease();
+    }
+
+    /// Whether the data directory is in place and the cluster's own: nothing is put beside another cluster's data.
+    fn has_the_clusters_data(&self) -> bool {
+        let own = match &self.probe.data {
+            DataDir::Present(data) => data.system_id,
+            DataDir::Empty | DataDir::Unusable(_) => return false,
+        };
+        let is_ours = self.snapshot.as_ref().is_some_and(|snapshot| match &snapshot.view.initialize {
+            Initialize::Done(cluster) => *cluster == own,
+            Initialize::Absent => true,
+            Initialize::InProgress(_) | Initialize::Invalid(_) => false,
+        });
+        is_ours && self.jobs.running().is_none()
     }
 
     /// The lease goes to PID 1 for the next agent, and beside the data for the next container.

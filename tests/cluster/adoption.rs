@@ -5,8 +5,8 @@ use std::process::Command;
 use serde_json::json;
 
 use crate::etcd::Etcd;
+use crate::fingerprint::Fingerprint;
 use crate::member::{Member, bin_dir, give, password};
-use crate::single::fingerprint;
 use crate::wait::{eventually, seconds};
 use crate::world::{Cluster, SOON, folder, join};
 
@@ -58,14 +58,14 @@ fn data_that_come_too_late_are_refused_and_kept() {
     first.wait_writable(SOON);
     let mut late = join(Member::new(folder.path(), "m2"), &etcd);
     foreign_data(&late);
-    let before = fingerprint(&late.data());
+    let before = Fingerprint::of(&late.data());
     late.start();
     let code = late.wait_end(SOON);
     assert_ne!(code, 0);
     let log = late.log();
     assert!(log.contains("system ID mismatch, node m2 belongs to a different cluster"), "{log}");
     assert!(log.contains("Nothing was changed") && log.contains("PATRONI_SCOPE"), "what to do: {log}");
-    assert_eq!(fingerprint(&late.data()), before, "nothing was touched");
+    before.assert_untouched();
     // As the member that it was meant to be, with the foreign data out of the way, it joins.
     std::fs::rename(late.data(), late.folder.join("kept")).expect("ours");
     late.start();

@@ -1,8 +1,7 @@
 //! One server without a DCS, and its way into a cluster.
 
-use std::fs;
-
 use crate::etcd::Etcd;
+use crate::fingerprint::Fingerprint;
 use crate::member::{Member, bin_dir, password};
 use crate::wait::seconds;
 use crate::world::{SOON, folder, join};
@@ -17,23 +16,6 @@ fn plain(folder: &std::path::Path) -> Member {
     member.set("POSTGRES_PASSWORD", &password("postgres"));
     member.set("POD_IP", &member.sql.ip().to_string());
     member
-}
-
-/// Every file's path, size and time of change: what tells whether anything was touched.
-pub fn fingerprint(folder: &std::path::Path) -> Vec<String> {
-    let mut lines = Vec::new();
-    let mut folders = vec![folder.to_owned()];
-    while let Some(next) = folders.pop() {
-        for entry in fs::read_dir(&next).expect("readable").flatten() {
-            let data = entry.metadata().expect("readable");
-            if data.is_dir() {
-                folders.push(entry.path());
-            }
-            lines.push(format!("{:?} {} {:?}", entry.path(), data.len(), data.modified().expect("known")));
-        }
-    }
-    lines.sort();
-    lines
 }
 
 #[test]
@@ -84,11 +66,11 @@ fn a_single_server_becomes_the_first_member_of_a_cluster() {
         member.unset(name);
     }
     member.unset("PATRONI_POSTGRESQL_PARAMETERS");
-    let before = fingerprint(&member.data());
+    let before = Fingerprint::of(&member.data());
     member.start();
     assert_eq!(member.wait_end(SOON), 64);
     assert!(member.log().contains("TAMADA_STANDALONE"), "it says how to do it all the same");
-    assert_eq!(fingerprint(&member.data()), before, "nothing was touched");
+    before.assert_untouched();
 }
 
 fn system_identifier(member: &Member) -> String {
@@ -109,7 +91,7 @@ fn a_misspelt_store_does_not_start_a_second_primary() {
     member.start();
     member.wait_writable(SOON);
     assert_eq!(member.stop(), 0);
-    let before = fingerprint(&member.data());
+    let before = Fingerprint::of(&member.data());
     let cases = [
         ("PATRONI_ETC3_HOSTS", "127.0.0.1:2379", "PATRONI_ETCD3_HOSTS"),
         ("PATRONI_SCOPE", "demo", "PATRONI_SCOPE"),
@@ -126,7 +108,7 @@ fn a_misspelt_store_does_not_start_a_second_primary() {
         assert!(member.log()[said..].contains(told), "with {name}: {}", &member.log()[said..]);
         member.unset(name);
     }
-    assert_eq!(fingerprint(&member.data()), before, "nothing was touched");
+    before.assert_untouched();
     member.set("PATRONI_SCOPE", "demo").set("TAMADA_STANDALONE", "true").start();
     member.wait_writable(SOON);
 }
