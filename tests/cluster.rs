@@ -4,6 +4,8 @@
 //! Each test has its own etcd, folders and ports. Times that are asserted are about three times what was measured on two
 //! busy cores.
 
+#[path = "cluster/adoption.rs"]
+mod adoption;
 #[path = "cluster/agent.rs"]
 mod agent;
 #[path = "cluster/bootstrap.rs"]
@@ -12,16 +14,24 @@ mod bootstrap;
 mod etcd;
 #[path = "cluster/failover.rs"]
 mod failover;
+#[path = "cluster/fingerprint.rs"]
+mod fingerprint;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/load.rs"]
 mod load;
 #[path = "cluster/member.rs"]
 mod member;
+#[path = "cluster/outage.rs"]
+mod outage;
+#[path = "cluster/passwords.rs"]
+mod passwords;
 #[path = "cluster/processes.rs"]
 mod processes;
 #[path = "cluster/rejoin.rs"]
 mod rejoin;
+#[path = "cluster/single.rs"]
+mod single;
 #[path = "cluster/sql.rs"]
 mod sql;
 #[path = "cluster/wait.rs"]

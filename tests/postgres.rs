@@ -23,3 +23,6 @@ mod takeover;
 
 #[path = "postgres/settings.rs"]
 mod settings;
+
+#[path = "postgres/tls.rs"]
+mod tls;

@@ -111,6 +111,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.shared.init.postmaster(self.postmaster_told);
         }
         self.answer_restart();
+        self.tell_lease();
         self.keep_files();
         let now = self.shared.now();
         self.execute_schedule();
@@ -222,8 +223,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             };
             self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
         }
-        let in_place = matches!(self.probe.data, DataDir::Present(_)) && self.jobs.running().is_none();
-        if self.settings.mode() == Mode::Single || !in_place {
+        if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
             return;
         }
         let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.documents.config.is_some());
@@ -249,16 +249,32 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// The lease goes to PID 1 for the next agent, and beside the data for the next container.
-    fn keep_lease(&mut self) {
-        let Some(id) = self.shared.dcs.lease_id() else { return };
-        if self.lease_told != Some(id) {
+    /// Whether the data directory is in place and the cluster's own: nothing is put beside another cluster's data.
+    fn has_the_clusters_data(&self) -> bool {
+        let own = match &self.probe.data {
+            DataDir::Present(data) => data.system_id,
+            DataDir::Empty | DataDir::Unusable(_) => return false,
+        };
+        let is_ours = self.snapshot.as_ref().is_some_and(|snapshot| match &snapshot.view.initialize {
+            Initialize::Done(cluster) => *cluster == own,
+            Initialize::Absent => true,
+            Initialize::InProgress(_) | Initialize::Invalid(_) => false,
+        });
+        is_ours && self.jobs.running().is_none()
+    }
+
+    /// PID 1 keeps the lease for the next agent.
+    fn tell_lease(&mut self) {
+        let lease = self.shared.dcs.lease_id();
+        if let Some(id) = lease.filter(|_| self.lease_told != lease) {
             self.shared.init.lease(id);
-            self.lease_told = Some(id);
+            self.lease_told = lease;
         }
-        if self.lease_saved == Some(id) {
-            return;
-        }
+    }
+
+    /// And a file beside the data keeps it for the next container.
+    fn keep_lease(&mut self) {
+        let Some(id) = self.shared.dcs.lease_id().filter(|id| self.lease_saved != Some(*id)) else { return };
         if let Some(file) = self.lease_file.clone() {
             let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);

@@ -7,6 +7,7 @@ use std::fs;
 use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -18,11 +19,12 @@ use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_stat
 use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
+use super::nameless::with_a_name;
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
 use super::{PostgresError, Progress, files};
-use crate::config::{Config, Credentials, default_pg_hba};
+use crate::config::{Account, Config, Credentials, default_pg_hba};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
 use crate::core::view::{Address, MemberRole};
@@ -44,10 +46,16 @@ impl LocalPostgres {
             self.stop_server(StopMode::Immediate, STOP_LIMIT, Announce::No).await?;
             self.processes.kill_everything().await;
             tracing::warn!("removing what an interrupted bootstrap left in {}", self.data_dir.display());
-            staging::remove_data(&self.data_dir).map_err(|cause| PostgresError::failed(attempted(), cause))?;
         }
         if self.postmaster().is_none() {
-            match staging::settle(&self.data_dir).map_err(|cause| PostgresError::failed(attempted(), cause))? {
+            let data_dir = self.data_dir.clone();
+            let settled = self.on_disk(move || {
+                if data_dir.join(BOOTSTRAP_MARK).exists() {
+                    staging::remove_data(&data_dir)?;
+                }
+                staging::settle(&data_dir)
+            });
+            match settled.await.map_err(|cause| PostgresError::failed(attempted(), cause))? {
                 Settled::Nothing => (),
                 Settled::Completed => {
                     tracing::info!("put an interrupted clone in place in {}", self.data_dir.display())
@@ -57,6 +65,20 @@ impl LocalPostgres {
         }
         self.memory().settled = true;
         Ok(())
+    }
+
+    /// Work on the disk that may take long, one such at a time, in a thread that does not hold the loop up. It goes on
+    /// to its end even if its caller is cancelled.
+    pub(super) async fn on_disk<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> std::io::Result<T> + Send + 'static,
+    ) -> std::io::Result<T> {
+        let disk = self.disk.clone();
+        let work = move || {
+            let _alone = disk.lock().unwrap_or_else(PoisonError::into_inner);
+            work()
+        };
+        tokio::task::spawn_blocking(work).await.unwrap_or_else(|panic| Err(std::io::Error::other(panic)))
     }
 
     pub(super) async fn bootstrap_cluster(&self, progress: &Progress) -> Result<SystemId, PostgresError> {
@@ -117,6 +139,10 @@ impl LocalPostgres {
         if let Some(file) = &password {
             run = run.arg(format!("--pwfile=/proc/self/fd/{}", file.as_raw_fd())).keeping(file.as_raw_fd());
         }
+        let (run, _names) = match config.account {
+            Account::Named(_) => (run, Vec::new()),
+            Account::Unnamed => with_a_name(run).map_err(|cause| failed("name the user of", cause))?,
+        };
         run.arg("-D").arg(&new_dir).success(Some(INITDB_LIMIT)).await?;
         self.give_access(&new_dir, &config).map_err(|cause| failed("write pg_hba.conf for", cause))?;
         let mode = files::file_mode(&new_dir);

@@ -53,11 +53,10 @@ impl LocalPostgres {
         self.forget_server();
         self.restore_backups();
         // The data are in place; removing the old ones may take long and is made up for at the next start.
-        let cleaned = tokio::task::spawn_blocking(move || staging.clean()).await;
-        if let Ok(Err(cause)) = cleaned {
-            tracing::warn!("cannot remove what the copy for {dir} left over: {cause}");
+        match self.on_disk(move || staging.clean()).await {
+            Ok(()) => self.memory().settled = true,
+            Err(cause) => tracing::warn!("cannot remove what the copy for {dir} left over: {cause}"),
         }
-        self.memory().settled = true;
         progress(format!("{dir} is a copy of {source} now"));
         Ok(())
     }
@@ -117,7 +116,7 @@ impl LocalPostgres {
             }
             let now = copied.lock().unwrap_or_else(PoisonError::into_inner).clone();
             if last.done == 0 && now.done > 0 {
-                self.make_room(&now, staging)?;
+                self.make_room(&now, staging).await?;
             }
             if now != last {
                 moved_at = self.now();
@@ -135,9 +134,9 @@ impl LocalPostgres {
     }
 
     /// The source has answered. Where the disk cannot hold both, the old data go now.
-    fn make_room(&self, copied: &Copied, staging: &mut Staging) -> Result<(), PostgresError> {
+    async fn make_room(&self, copied: &Copied, staging: &mut Staging) -> Result<(), PostgresError> {
         let Ok(free) = free_bytes(&staging.new_dir()) else { return Ok(()) };
-        let needed = copied.total.saturating_sub(copied.done).saturating_add(SPARE_BYTES);
+        let needed = copied.bytes_needed();
         let has_old = !matches!(super::control::contents(&self.data_dir), super::control::Contents::Empty);
         if free >= needed || !has_old {
             return Ok(());
@@ -148,9 +147,11 @@ impl LocalPostgres {
             needed >> 20,
             free >> 20
         );
-        staging.discard_old().map_err(|cause| {
-            PostgresError::failed(format!("remove the old data in {}", self.data_dir.display()), cause)
-        })
+        let mut discarding = staging.clone();
+        let discarded = self.on_disk(move || discarding.discard_old().map(|()| discarding)).await;
+        let attempted = format!("remove the old data in {}", self.data_dir.display());
+        *staging = discarded.map_err(|cause| PostgresError::failed(attempted, cause))?;
+        Ok(())
     }
 
     fn refuse_other_major(&self, copy: &Path, source: &CloneSource) -> Result<(), PostgresError> {
@@ -201,6 +202,11 @@ impl Copied {
         let (amounts, _) = line.trim_start().split_once(" kB")?;
         let (done, total) = amounts.split_once('/')?;
         Some(Copied { done: done.trim().parse::<u64>().ok()? * 1024, total: total.trim().parse::<u64>().ok()? * 1024 })
+    }
+
+    /// What the copy will still take on the disk.
+    fn bytes_needed(&self) -> u64 {
+        self.total.saturating_sub(self.done).saturating_add(SPARE_BYTES)
     }
 
     /// What follows is flushing to disk, without a word.

@@ -26,6 +26,16 @@ pub(crate) enum Host {
     Tcp(String),
 }
 
+impl std::fmt::Display for Host {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Host::Socket(dir) => write!(f, "socket in {}", dir.display()),
+            Host::Loopback => f.write_str("localhost"),
+            Host::Tcp(host) => f.write_str(host),
+        }
+    }
+}
+
 /// Everything about one session but the credentials.
 #[derive(Clone, Debug)]
 pub(crate) struct Target<'a> {
@@ -35,6 +45,16 @@ pub(crate) struct Target<'a> {
     pub(crate) application_name: String,
     /// `0`: statements may take for ever.
     pub(crate) statement_timeout: Duration,
+    pub(crate) whose: Whose,
+}
+
+/// Whose server it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Whose {
+    /// Ours, as the superuser: what we ask is kept out of the statistics.
+    Ours,
+    /// Another member's, as a role that may not set that.
+    AnotherMembers,
 }
 
 /// One open session.
@@ -106,9 +126,13 @@ pub(crate) async fn connect(target: &Target<'_>, credentials: &Credentials) -> R
     };
     config.port(target.port).dbname(target.database).user(&credentials.username);
     config.application_name(&target.application_name).connect_timeout(CONNECT_TIMEOUT);
+    let statistics = match target.whose {
+        Whose::Ours => " -c pg_stat_statements.track=none",
+        Whose::AnotherMembers => "",
+    };
     config.options(format!(
-        "-c statement_timeout={} -c pg_stat_statements.track=none -c search_path=pg_catalog \
-         -c standard_conforming_strings=on -c synchronous_commit=local",
+        "-c statement_timeout={}{statistics} -c search_path=pg_catalog -c standard_conforming_strings=on \
+         -c synchronous_commit=local",
         target.statement_timeout.as_millis()
     ));
     if let Some(password) = &credentials.password {
@@ -150,24 +174,14 @@ pub(crate) enum ConnectError {
     TooLong,
     #[error("{0}")]
     Tls(String),
+    /// What each place said.
+    #[error("{0}")]
+    Nowhere(String),
 }
 
 impl ConnectError {
     pub(crate) fn is_starting_up(&self) -> bool {
         matches!(self, ConnectError::Sql(error) if is_starting_up(error))
-    }
-
-    /// Whether the server answered and does not want this user from there.
-    pub(crate) fn is_refusal(&self) -> bool {
-        use tokio_postgres::error::SqlState;
-        match self {
-            ConnectError::Sql(error) => {
-                let code = error.code();
-                code == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
-                    || code == Some(&SqlState::INVALID_PASSWORD)
-            }
-            ConnectError::TooLong | ConnectError::Tls(_) => false,
-        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::callbacks::Callbacks;
-use super::connect::{self, ConnectError, Host, Session, Target};
+use super::connect::{self, ConnectError, Host, Session, Target, Whose};
 use super::control::ControlCache;
 use super::postmaster::{ServerProcesses, read_pid_file};
 use super::process::{self, Process};
@@ -52,6 +52,8 @@ pub struct LocalPostgres {
     pub(super) control_cache: ControlCache,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Session>>,
     pub(super) rest: tokio::sync::Mutex<Option<Session>>,
+    /// Held by whatever removes or moves data in a thread of its own, which goes on when its caller is cancelled.
+    pub(super) disk: Arc<Mutex<()>>,
     /// Held by the operation that changes the data directory or the server.
     pub(super) work: tokio::sync::Mutex<()>,
     memory: Mutex<Memory>,
@@ -112,6 +114,7 @@ impl LocalPostgres {
             control_cache: ControlCache::default(),
             heartbeat: tokio::sync::Mutex::new(None),
             rest: tokio::sync::Mutex::new(None),
+            disk: Arc::default(),
             work: tokio::sync::Mutex::new(()),
             memory: Mutex::new(Memory {
                 postmaster: None,
@@ -208,16 +211,18 @@ impl LocalPostgres {
         let config = self.config();
         let addresses = self.local_addresses();
         let first = self.memory().last_address.min(addresses.len().saturating_sub(1));
-        let mut refused = None;
+        let mut refusals = Vec::new();
         for offset in 0..addresses.len() {
             let index = (first + offset) % addresses.len();
             let (host, port) = addresses[index].clone();
+            let place = host.to_string();
             let target = Target {
                 host,
                 port,
                 database: &config.postgres.database,
                 application_name: format!("tamada {} {purpose}", config.name).trim_end().to_owned(),
                 statement_timeout,
+                whose: Whose::Ours,
             };
             match connect::connect(&target, &config.postgres.superuser).await {
                 Ok(session) => {
@@ -225,12 +230,10 @@ impl LocalPostgres {
                     return Ok(session);
                 }
                 Err(error) if error.is_starting_up() => return Err(error),
-                // A refusal says more than a socket that is not there.
-                Err(error) if error.is_refusal() || refused.is_none() => refused = Some(error),
-                Err(_) => (),
+                Err(error) => refusals.push(format!("{place}: {error}")),
             }
         }
-        Err(refused.unwrap_or(ConnectError::TooLong))
+        Err(ConnectError::Nowhere(refusals.join("; ")))
     }
 
     /// The same, with the attempt in the error.
@@ -251,6 +254,7 @@ impl LocalPostgres {
             database: &address.database,
             application_name: format!("tamada {}", self.name()),
             statement_timeout: Duration::from_secs(2),
+            whose: Whose::AnotherMembers,
         };
         let session = connect::connect(&target, credentials).await;
         session.map_err(|c| PostgresError::failed(format!("connect to {}:{}", address.host, address.port), c))

@@ -11,7 +11,7 @@ use std::time::Duration;
 use super::PostgresError;
 use super::kernel::{self, Streams};
 use super::pidfile::{PidFile, ServerKind, ServerStatus};
-use super::process::{self, Process};
+use super::process::{self, Folder, Process};
 
 /// `postmaster.pid`, unless it is absent or makes no sense.
 pub(crate) fn read_pid_file(data_dir: &Path) -> Option<PidFile> {
@@ -104,17 +104,17 @@ impl ServerProcesses {
     }
 
     fn with_kind(&self, wanted: Kind) -> Vec<Process> {
-        let real = process::real_path(&self.data_dir);
-        let pids = process::all_pids().into_iter().filter(|pid| self.kind_below(*pid, &real) == Some(wanted));
+        let Some(data) = Folder::at(&self.data_dir) else { return Vec::new() };
+        let pids = process::all_pids().into_iter().filter(|pid| self.kind_below(*pid, data) == Some(wanted));
         pids.filter_map(Process::open).collect()
     }
 
     fn kind(&self, pid: i32) -> Option<Kind> {
-        self.kind_below(pid, &process::real_path(&self.data_dir))
+        self.kind_below(pid, Folder::at(&self.data_dir)?)
     }
 
-    fn kind_below(&self, pid: i32, real_data_dir: &Path) -> Option<Kind> {
-        if process::working_directory(pid)? != real_data_dir {
+    fn kind_below(&self, pid: i32, data: Folder) -> Option<Kind> {
+        if process::working_directory(pid)? != data {
             return None;
         }
         let program = process::executable(pid)?;
@@ -146,7 +146,7 @@ impl ServerProcesses {
             command.env("PG_GRANDPARENT_PID", pid.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        kernel::detach(&mut command, Streams::ErrorToOutput, None);
+        kernel::detach(&mut command, Streams::ErrorToOutput, Vec::new());
         let attempted = format!("start {}", program.display());
         let mut child =
             tokio::process::Command::from(command).spawn().map_err(|c| PostgresError::failed(&attempted, c))?;

@@ -5,6 +5,7 @@
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -78,8 +79,21 @@ pub(crate) fn executable(pid: i32) -> Option<PathBuf> {
     Some(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(text)))
 }
 
-pub(crate) fn working_directory(pid: i32) -> Option<PathBuf> {
-    std::fs::read_link(format!("/proc/{pid}/cwd")).ok()
+/// A folder, whatever path leads to it: a process of another container may have one of the same path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Folder {
+    device: u64,
+    inode: u64,
+}
+
+impl Folder {
+    pub(crate) fn at(path: &Path) -> Option<Self> {
+        std::fs::metadata(path).ok().map(|found| Folder { device: found.dev(), inode: found.ino() })
+    }
+}
+
+pub(crate) fn working_directory(pid: i32) -> Option<Folder> {
+    Folder::at(Path::new(&format!("/proc/{pid}/cwd")))
 }
 
 /// The arguments, the program's name first. A process that has set its title has that as its only one.
@@ -87,6 +101,13 @@ pub(crate) fn arguments(pid: i32) -> Vec<String> {
     let Ok(raw) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
     let text = String::from_utf8_lossy(&raw);
     text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
+}
+
+/// Whether the kernel's `syncfs` reports write errors (5.8 and later, `syncfs(2)`). Unknown counts as no.
+pub(crate) fn syncfs_reports_errors() -> bool {
+    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
 }
 
 /// The fields of `/proc/PID/stat` after the command's name: state, parent, …

@@ -130,7 +130,7 @@ struct Journal {
 }
 
 /// A replacement under way.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) struct Staging {
     journal: Journal,
 }

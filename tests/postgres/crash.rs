@@ -130,6 +130,6 @@ fn a_bootstrap_that_was_cut_short_is_removed_and_begun_anew() {
         assert_eq!(processes_in(node.data_dir()), Vec::<i32>::new());
         node.postgres.bootstrap(crate::support::progress()).await.expect("bootstrapped");
         assert!(!mark.exists());
-        assert_eq!(node.psql("replicator", "SELECT 1").0, true);
+        assert!(node.psql("replicator", "SELECT 1").0);
     });
 }

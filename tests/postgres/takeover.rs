@@ -94,8 +94,8 @@ fn existing_data_keep_their_settings_and_roles_and_get_what_is_missing() {
             std::fs::read_to_string(node.data_dir().join("postgresql.base.conf")).expect("kept").starts_with(&text)
         );
         let session = |sql: &str| {
-            let socket = "/var/run/postgresql";
-            let socket = if Path::new(socket).is_dir() { socket } else { "/tmp" };
+            let pid_file = std::fs::read_to_string(node.data_dir().join("postmaster.pid")).expect("it runs");
+            let socket = pid_file.lines().nth(4).expect("the folder of its socket");
             let port = node.config.postgres.port.to_string();
             let done = Command::new("/usr/bin/psql")
                 .args(["-XAtq", "-h", socket, "-p", &port, "-U", "postgres", "-d", "postgres", "-c", sql])

@@ -1,0 +1,79 @@
+//! A server that takes nothing but TLS: verified where that is asked for, for our own sessions and for copies.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::json;
+use tamada::config::Config;
+use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StartAs};
+use tamada::postgres::{DesiredServer, Force, Instance};
+
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
+
+/// A self-signed certificate for `localhost` and the loopback address.
+fn certificate(folder: &Path, name: &str) -> (String, String) {
+    let path = |ending: &str| folder.join(format!("{name}.{ending}")).to_string_lossy().into_owned();
+    let (cert, key) = (path("crt"), path("key"));
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"])
+        .args(["-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1", "-keyout", &key, "-out", &cert])
+        .output()
+        .expect("openssl");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    (cert, key)
+}
+
+fn over_tls_alone(cert: &str, key: &str) -> DesiredServer {
+    let mut desired = desired();
+    let tls = json!({ "ssl": "on", "ssl_cert_file": cert, "ssl_key_file": key });
+    desired.server.parameters.extend(tls.as_object().expect("a map").clone());
+    let hba = [
+        "local all all reject",
+        "hostssl all all all scram-sha-256",
+        "hostssl replication replicator all scram-sha-256",
+    ];
+    desired.server.pg_hba = Some(hba.map(str::to_owned).to_vec());
+    desired
+}
+
+fn verifying(config: &mut Config, root: &str) {
+    let postgres = &mut config.postgres;
+    let roles = [Some(&mut postgres.superuser), Some(&mut postgres.replication), postgres.rewind.as_mut()];
+    for role in roles.into_iter().flatten() {
+        role.options.insert("sslmode".to_owned(), "verify-full".to_owned());
+        role.options.insert("sslrootcert".to_owned(), root.to_owned());
+    }
+}
+
+#[test]
+fn a_server_that_takes_tls_alone_is_reached_and_its_certificate_verified() {
+    on_every_version(|bin| async move {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cert, key) = certificate(folder.path(), "server");
+        let (other, _) = certificate(folder.path(), "other");
+        let primary = Node::changed("n1", &bin, |config| verifying(config, &cert));
+        let replica = Node::changed("n2", &bin, |config| verifying(config, &cert));
+        let wanted = over_tls_alone(&cert, &key);
+        primary.postgres.configure(&wanted, Force::No).await.expect("configured");
+        primary.postgres.bootstrap(progress()).await.expect("bootstrapped");
+        assert!(matches!(primary.probe().await.postgres, Postgres::Running(Running::Primary(_))));
+        primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+        replica.postgres.configure(&wanted, Force::No).await.expect("configured");
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        replica.postgres.clone_from(&source, progress()).await.expect("copied");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+        // By default TLS is used where the server wants it, and nothing is verified.
+        let mut plain = (*primary.config).clone();
+        for role in [&mut plain.postgres.superuser, &mut plain.postgres.replication] {
+            role.options.clear();
+        }
+        primary.postgres.set_config(plain.clone().into());
+        primary.postgres.checkpoint().await.expect("reached");
+        // Another authority's word is not enough.
+        verifying(&mut plain, &other);
+        primary.postgres.set_config(plain.into());
+        let error = primary.postgres.checkpoint().await.expect_err("not verified");
+        assert!(error.to_string().contains("certificate verify failed"), "{error}");
+    });
+}
