@@ -218,7 +218,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let memory = std::mem::take(&mut self.memory);
         self.memory = core::learn(memory, &seen, &outcome);
         self.keep_house(&seen);
-        let wake = self.with_schedule(core::next_wake(&decision, &outcome));
+        let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
         self.show(&decision.reason, wake);
         (wake, decision.exit)
     }

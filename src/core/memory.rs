@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::decision::{Decision, Wake};
+use super::decision::Wake;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
 use super::observation::{
@@ -38,17 +38,9 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
     memory
 }
 
-<<<<<<< HEAD
 /// The wake-up after a cycle's actions: a renewal without an answer is tried again soon, an awaited one ends the wait.
 pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
     match (&outcome.lease, wake) {
-=======
-/// The wake-up after a cycle's actions: a renewal without an answer is tried again soon, and the one that all else
-/// waited for is not rested upon.
-pub fn next_wake(decision: &Decision, outcome: &Outcome) -> Wake {
-    match (&outcome.lease, decision.wake) {
-        (LeaseOutcome::Held { .. }, Wake::At(_)) if decision.reason == Reason::ConfirmingLock => Wake::Now,
->>>>>>> docker
         (LeaseOutcome::Unknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
         (LeaseOutcome::Lost, Wake::At(_)) => Wake::Now,
         // What waited for the confirmation goes on at once.

@@ -30,7 +30,7 @@ impl World {
         let outcome = Outcome { now: at(self.now), lease, started, asked: None, reason: decision.reason.clone() };
         let node = &mut self.nodes[index];
         node.memory = learn(std::mem::take(&mut node.memory), &seen, &outcome);
-        decision.wake = next_wake(&decision, &outcome);
+        decision.wake = next_wake(decision.wake, &outcome);
         seen.memory = node.memory.clone();
         let pause = if self.rng.one_in(200) { self.rng.below(3_000) } else { 0 };
         self.nodes[index].acting = Some((self.now + takes + pause, Phase::Give, decision, seen));
