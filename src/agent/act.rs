@@ -152,7 +152,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
         self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
+        let stops = matches!(job, Job::Stop { .. });
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
+        if stops {
+            self.show_leader(None);
+        }
     }
 
     /// A request that this job answers counts as begun; its own limit for the start, if it gave one.

@@ -60,7 +60,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire => self.acquire(seen).await,
             LeaseStep::Renew => self.renew(seen).await,
-            LeaseStep::Release { last_position } => self.release(*last_position).await,
+            LeaseStep::Release { last_position } => {
+                // Without a last position only our record tells the others that we did not lose the key by accident.
+                if last_position.is_none() {
+                    self.publish(&LeaseOutcome::Released, seen).await;
+                }
+                self.release(*last_position).await
+            }
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
@@ -227,7 +233,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    fn show_leader(&self, until: Option<Instant>) {
+    pub(super) fn show_leader(&self, until: Option<Instant>) {
+        let until = until.filter(|_| !self.is_stepping_down());
         self.shared.status.send_if_modified(|status| {
             let flips = status.leader_until.is_some() != until.is_some();
             if flips {

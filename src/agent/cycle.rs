@@ -55,10 +55,19 @@ pub struct Parts<D, I> {
     pub init: Arc<dyn InitLink>,
     /// What PID 1 will do if it hears nothing new.
     pub guard: Guard,
+    pub incarnation: Incarnation,
     /// Where the lease is kept beside the data; `None` without a DCS.
     pub lease_file: Option<LeaseFile>,
     /// Reads the configuration again (SIGHUP); the error is for the log.
     pub reread: Reread,
+}
+
+/// Which agent of its container this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incarnation {
+    First,
+    /// PID 1 has started it after another one ended; the name is known to be ours.
+    Later,
 }
 
 pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -74,6 +83,7 @@ pub struct Agent<D, I> {
     pub(super) shared: Arc<Shared<D, I>>,
     pub(super) settings: Settings,
     pub(super) reread: Reread,
+    pub(super) incarnation: Incarnation,
     pub(super) memory: Memory,
     pub(super) jobs: JobSlot,
     pub(super) errands: Errands,
@@ -122,7 +132,7 @@ pub(super) enum Outage {
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
-        let Parts { config, dcs, instance, clock, peers, init, guard, lease_file, reread } = parts;
+        let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread } = parts;
         let settings = Settings::new(Arc::new(config), instance.load_dynamic());
         dcs.set_timing(settings.timing);
         let status = publish::before_first_cycle(&settings, clock.now());
@@ -133,6 +143,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let agent = Agent {
             settings,
             reread,
+            incarnation,
             memory: Memory::default(),
             jobs: JobSlot::default(),
             errands: Errands::default(),

@@ -26,4 +26,4 @@ mod startup;
 pub mod status;
 mod work;
 
-pub use cycle::{Agent, Doors, Parts, Reread};
+pub use cycle::{Agent, Doors, Incarnation, Parts, Reread};

@@ -80,6 +80,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.memory.lease_valid_until.filter(|until| *until > self.shared.now())
     }
 
+    /// A leader that stops keeps the lock to the end, but load balancers should go elsewhere from its beginning on.
+    pub(super) fn is_stepping_down(&self) -> bool {
+        let stops = self.jobs.running().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
+        stops || self.memory.handover.is_some()
+    }
+
     /// As in the record: the request's fields, when, and for which server.
     fn scheduled_restart(&self) -> Option<Map<String, Value>> {
         let inbox = self.shared.inbox();
@@ -101,7 +107,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             scope: config.scope.clone(),
             state: self.shown.state,
             role: self.shown.role,
-            leader_until: self.leader_until(),
+            leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: postgres_status(&self.probe),
             cluster,
             pause: self.settings.dynamic.pause,

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::context::{Ctx, PEER_LIMIT};
-use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
+use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use super::lease;
 use super::local::{Data, Job, StandbyFacts};
 use super::observation::{JobResult, PeerRole, PeerStatus};
@@ -50,6 +50,11 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
         return decision;
     }
     let asked = switchover::without_former_leader(ctx, ctx.electorate());
+    if let Some(reason) = timeline_behind(ctx, facts) {
+        // A standby that has not streamed since its start tells the timeline of its last restartpoint, which may be
+        // older than the one it has replayed; a new one says how it is.
+        return Decision { ask: Some(Question::Checkpoint), ..ctx.again_after(PEER_LIMIT, reason) };
+    }
     if let Some(reason) = should_wait(ctx, facts) {
         return ctx.again_after(LOOK_AGAIN, reason);
     }
@@ -88,17 +93,17 @@ fn should_wait(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     if let Some(leader) = lease_alive(ctx) {
         return Some(Reason::LeaderLeaseAlive { leader });
     }
-    if let (Some(own), Some(cluster)) = (facts.timeline, ctx.view.history.timeline())
-        && own < cluster
-    {
-        return Some(Reason::TimelineBehind { own, cluster });
-    }
     let last = ctx.view.status.optime?;
     if let Some(reason) = behind_released(ctx, facts) {
         return Some(reason);
     }
     let lag = facts.position().behind(last);
     (lag > ctx.policy.maximum_lag_on_failover).then_some(Reason::LagTooLarge { lag })
+}
+
+fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
+    let (own, cluster) = (facts.timeline?, ctx.view.history.timeline()?);
+    (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
 }
 
 /// After a clean release the position is known at which nothing is lost: a candidate behind it waits up to ttl for a
