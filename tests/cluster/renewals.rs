@@ -25,7 +25,7 @@ fn a_flood_of_requests_delays_no_renewal() {
         let url = format!("http://{}{path}", cluster.members[0].rest);
         let limit = FLOOD.as_secs().to_string();
         let mut ab = Command::new("ab");
-        ab.args(["-q", "-c", "64", "-n", "100000000", "-t", &limit]).args(keep_alive).arg(url);
+        ab.args(["-q", "-l", "-c", "64", "-n", "100000000", "-t", &limit]).args(keep_alive).arg(url);
         ab.stdout(Stdio::piped()).stderr(Stdio::null());
         let began = Instant::now();
         let output = ab.output().expect("ab is installed (apache2-utils)");
