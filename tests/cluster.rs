@@ -8,6 +8,8 @@
 mod adoption;
 #[path = "cluster/agent.rs"]
 mod agent;
+#[path = "cluster/bad_input.rs"]
+mod bad_input;
 #[path = "cluster/bootstrap.rs"]
 mod bootstrap;
 #[path = "support/etcd.rs"]
@@ -28,12 +30,20 @@ mod outage;
 mod passwords;
 #[path = "cluster/processes.rs"]
 mod processes;
+#[path = "cluster/proxy.rs"]
+mod proxy;
 #[path = "cluster/rejoin.rs"]
 mod rejoin;
+#[path = "cluster/renewals.rs"]
+mod renewals;
+#[path = "cluster/settings.rs"]
+mod settings;
 #[path = "cluster/single.rs"]
 mod single;
 #[path = "cluster/sql.rs"]
 mod sql;
+#[path = "cluster/tags.rs"]
+mod tags;
 #[path = "cluster/wait.rs"]
 mod wait;
 #[path = "cluster/world.rs"]

@@ -231,8 +231,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             (Reason::BackingOff { failures: before, .. }, Reason::BackingOff { failures, .. }) => before == failures,
             (before, now) => before == now,
         };
-        if !same {
-            tracing::info!("{}", decision.reason);
+        // A fatal reason is told once, as the error that the process ends with.
+        let is_told_at_the_end = match &decision.exit {
+            Some(Exit::Fatal(why) | Exit::FatalLeaveRunning(why)) => *why == decision.reason.to_string(),
+            Some(Exit::Stopped) | None => false,
+        };
+        match &decision.reason {
+            _ if same || is_told_at_the_end => {}
+            reason if needs_a_person(reason) => tracing::error!("{reason}"),
+            reason => tracing::info!("{reason}"),
         }
         self.reason = decision.reason.clone();
     }
@@ -332,4 +339,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             tracing::debug!(?released, "leader lock given up");
         }
     }
+}
+
+/// What lasts until somebody does something about it.
+fn needs_a_person(reason: &Reason) -> bool {
+    matches!(reason, Reason::Unusable { .. } | Reason::DivergedNoRemedy { .. } | Reason::RefusedSettings { .. })
 }
