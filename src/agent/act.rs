@@ -152,7 +152,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | PostgresStep::ResumeReplay => self.settings.stop_limit(),
         };
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
-        let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit());
+        let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
         self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
