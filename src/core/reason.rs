@@ -73,6 +73,7 @@ reasons! {
     // Planned change.
     HandingOver, "handing_over", "switchover: demoting myself";
     NoHealthyCandidate, "no_healthy_candidate", "switchover: no healthy members found, switchover is not possible";
+    RequestFulfilled, "request_fulfilled", "Cleaning up failover key after acquiring leader lock...";
     RequestMismatch, "request_mismatch", "switchover: the request does not name the leader, or names it as the candidate; cleaning up failover key";
     RequestStale, "request_stale", "Found a stale switchover value, cleaning up";
     RequestInvalid { given: String }, "request_invalid", "Found a switchover schedule without a valid time zone, cleaning up: {given}";
@@ -106,6 +107,7 @@ reasons! {
     NewUpstream { leader: MemberName }, "new_upstream", "following new leader {leader}";
     StoppingToRejoin { leader: MemberName }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
     ResumingReplay, "resuming_replay", "WAL replay was paused; resuming it";
+    LeaderNotReady { leader: MemberName }, "leader_not_ready", "waiting for {leader} to become the primary";
     LeaderWithoutAddress { leader: MemberName }, "leader_without_address", "waiting for the member record of {leader}";
     OwnNameHeldElsewhere, "own_name_held_elsewhere", "the leader key has our name but is not on our lease; waiting for it to expire";
 
