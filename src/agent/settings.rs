@@ -21,7 +21,7 @@ pub(super) struct Settings {
     /// Of the last document that was looked at, good or bad. `None` before the first.
     revision: Option<Revision>,
     /// What the members present allow.
-    floor: Floor,
+    pub(super) floor: Floor,
     /// The timers in force: those of the document, raised to what the members present can keep.
     pub(super) timing: Timing,
     /// Grows with every change of what the server is to run with.
