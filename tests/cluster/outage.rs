@@ -28,7 +28,7 @@ fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
     println!("it answers again {took:?} later");
     assert_eq!(answer, "t", "as a standby");
     always(Duration::from_secs(2), "nobody is writable while etcd is frozen", || {
-        !cluster.members.iter().any(|member| writable(member))
+        !cluster.members.iter().any(&writable)
     });
     for member in &cluster.members {
         assert_eq!(member.get("/liveness").expect("an answer").code, 200);
