@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cycle::Agent;
+use super::publish::leader_of;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
@@ -80,6 +81,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let outcome = self.judge("acquire", started, answer);
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
             self.retained.inherit(started, view);
+            self.status_pace.forget();
             self.slots_synced = None;
             self.keep_slots(seen);
         }
@@ -90,8 +92,21 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let started = self.shared.now();
         let limit = self.patience();
         let status = self.status_to_publish(seen);
-        let answer = self.shared.bounded(limit, self.shared.dcs.renew(status.as_ref(), limit)).await;
-        self.judge("renew", started, answer)
+        // Two keys changed by one request are one message to each watch. Only at rest: what a job changes in our record
+        // is not known before the lease is settled.
+        let record = status.is_some().then(|| self.record_due(&LeaseOutcome::None, seen));
+        let renewal = self.shared.dcs.renew(status.as_ref(), record.as_ref(), limit);
+        let answer = self.shared.bounded(limit, renewal).await;
+        let outcome = self.judge("renew", started, answer);
+        if let LeaseOutcome::Held { .. } = outcome {
+            let (now, leader) = (self.shared.now(), leader_of(seen));
+            status.into_iter().for_each(|status| self.status_pace.wrote(status, now, leader));
+            record.into_iter().for_each(|record| self.record_pace.wrote(record, now, leader));
+        } else {
+            self.status_pace.forget();
+            self.record_pace.forget();
+        }
+        outcome
     }
 
     fn judge(&self, attempted: &'static str, started: Instant, answer: Option<Result<Lock, DcsError>>) -> LeaseOutcome {
@@ -144,7 +159,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             slots.insert(name.slot_name(), facts.flushed);
         }
         let retain_slots = self.retained.refresh(self.shared.now(), name, view, &slots, ttl);
-        Some(ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None })
+        let status = ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None };
+        self.status_pace.compare(&view.status);
+        Some(self.status_pace.due(status, self.shared.now(), leader_of(seen), self.step()))
     }
 
     fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {

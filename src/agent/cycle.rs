@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -18,6 +19,7 @@ use super::job::JobSlot;
 use super::lease_file::LeaseFile;
 use super::mailbox::{Mailbox, Request};
 use super::member_state::Shown;
+use super::pace::Pace;
 use super::peers::PeerClient;
 use super::publish;
 use super::retain::Retained;
@@ -32,6 +34,7 @@ use crate::core::local::{Guard, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, WallTime};
+use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, Snapshot};
 use crate::postgres::{Instance, Probe};
 
@@ -98,6 +101,9 @@ pub struct Agent<D, I> {
     /// What PID 1 was told last.
     pub(super) guard: Guard,
     pub(super) retained: Retained,
+    /// Our record and the status, as the store has them from us.
+    pub(super) record_pace: Pace<Value>,
+    pub(super) status_pace: Pace<ClusterStatus>,
     pub(super) slots_synced: Option<SlotSet>,
     pub(super) roles_ensured: bool,
     pub(super) shown: Shown,
@@ -155,6 +161,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             divergence: None,
             guard,
             retained: Retained::default(),
+            record_pace: Pace::default(),
+            status_pace: Pace::default(),
             slots_synced: None,
             roles_ensured: false,
             shown: Shown::default(),

@@ -14,6 +14,7 @@ pub mod lease_file;
 pub mod mailbox;
 mod member_state;
 mod observe;
+mod pace;
 pub mod peers;
 mod publish;
 mod questions;

@@ -111,6 +111,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.shared.init.postmaster(self.postmaster_told);
         }
         self.answer_restart();
+        self.tell_lease();
         self.keep_files();
         let now = self.shared.now();
         self.execute_schedule();
@@ -206,6 +207,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// What is kept in files and in the server's configuration follows what is in force, beside the loop.
     fn keep_files(&mut self) {
+        if self.is_foreign() {
+            return;
+        }
         let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
         if self.settings.configured != generation && !self.errands.is_running(Errand::Configure) {
@@ -235,6 +239,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.keep_lease();
     }
 
+    /// Data of another cluster are not touched, and until the store was read nobody knows.
+    fn is_foreign(&self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return self.settings.mode() == Mode::Cluster };
+        match (&snapshot.view.initialize, self.probe.data.system_id()) {
+            (Initialize::Done(cluster), Some(own)) => *cluster != own,
+            (Initialize::Done(_), None) => false,
+            (Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_), _) => false,
+        }
+    }
+
     /// Whether the data directory is in place and the cluster's own: nothing is put beside another cluster's data.
     fn has_the_clusters_data(&self) -> bool {
         let own = match &self.probe.data {
@@ -249,16 +263,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         is_ours && self.jobs.running().is_none()
     }
 
-    /// The lease goes to PID 1 for the next agent, and beside the data for the next container.
-    fn keep_lease(&mut self) {
-        let Some(id) = self.shared.dcs.lease_id() else { return };
-        if self.lease_told != Some(id) {
+    /// PID 1 keeps the lease for the next agent.
+    fn tell_lease(&mut self) {
+        let lease = self.shared.dcs.lease_id();
+        if let Some(id) = lease.filter(|_| self.lease_told != lease) {
             self.shared.init.lease(id);
-            self.lease_told = Some(id);
+            self.lease_told = lease;
         }
-        if self.lease_saved == Some(id) {
-            return;
-        }
+    }
+
+    /// And a file beside the data keeps it for the next container.
+    fn keep_lease(&mut self) {
+        let Some(id) = self.shared.dcs.lease_id().filter(|id| self.lease_saved != Some(*id)) else { return };
         if let Some(file) = self.lease_file.clone() {
             let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);

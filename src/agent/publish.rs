@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::cycle::{Agent, Outage};
+use super::pace;
 use super::settings::Settings;
 use super::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use crate::config::{Config, HostPort};
@@ -12,7 +13,7 @@ use crate::core::decision::Wake;
 use crate::core::local::{Job, Postgres, Replay, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::reason::Reason;
-use crate::core::units::Instant;
+use crate::core::units::{Instant, MemberName};
 use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
 use crate::dcs::codec::{MemberRecord, member_record};
 use crate::dcs::{Dcs, Snapshot};
@@ -21,18 +22,34 @@ use crate::postgres::{Instance, Probe};
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Our member record, after whatever this cycle has begun. The store is not written when nothing has changed.
     pub(super) async fn publish(&mut self, lease: &LeaseOutcome, seen: &Observation) {
-        let job = self.jobs.running().map(|running| running.job.clone());
-        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
+        let record = self.record_due(lease, seen);
         if self.outage == Outage::Yes {
             return;
         }
-        let record = member_record(&self.record(lease, job.as_ref()));
         let limit = self.short_patience();
-        match self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await {
-            Some(Ok(())) => {}
+        let answer = self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await;
+        match answer {
+            Some(Ok(())) => return self.record_pace.wrote(record, self.shared.now(), leader_of(seen)),
             Some(Err(error)) => tracing::warn!("cannot publish our member record: {error}"),
             None => tracing::warn!("cannot publish our member record: no answer in time"),
         }
+        self.record_pace.forget();
+    }
+
+    /// Our record as it is to stand in the store now.
+    pub(super) fn record_due(&mut self, lease: &LeaseOutcome, seen: &Observation) -> Value {
+        let job = self.jobs.running().map(|running| running.job.clone());
+        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
+        let record = member_record(&self.record(lease, job.as_ref()));
+        let optime = seen.cluster.as_ref().ok().and_then(|view| view.status.optime);
+        let is_wrong = self.record_pace.standing().is_some_and(|old| pace::shows_lag_made_up(old, &record, optime));
+        let step = if is_wrong { 0 } else { self.step() };
+        self.record_pace.due(record, self.shared.now(), leader_of(seen), step)
+    }
+
+    /// By how much a position may differ from the published one for a while.
+    pub(super) fn step(&self) -> u64 {
+        pace::step(self.settings.floor, self.settings.dynamic.maximum_lag_on_failover)
     }
 
     fn record(&self, lease: &LeaseOutcome, job: Option<&Job>) -> MemberRecord {
@@ -142,6 +159,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.documents = Some((reading, documents.clone()));
         Some(documents)
     }
+}
+
+pub(super) fn leader_of(seen: &Observation) -> Option<&MemberName> {
+    seen.cluster.as_ref().ok()?.leader.as_ref().map(|leader| &leader.name)
 }
 
 pub(super) fn status_documents(snapshot: &Snapshot) -> ClusterStatusDocuments {

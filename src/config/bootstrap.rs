@@ -34,7 +34,17 @@ pub(super) fn read(reader: &mut Reader<'_>, account: &Account, mode: Mode) -> Bo
         post_bootstrap,
         may_initialise: may_initialise(reader, mode),
         host_auth_method,
+        database: database(reader),
     }
+}
+
+/// As the official image has it: POSTGRES_DB, else one named as POSTGRES_USER.
+fn database(reader: &mut Reader<'_>) -> Option<String> {
+    let name = reader.text("environment.db").or_else(|| reader.text("environment.user"))?;
+    if name.contains('\0') {
+        reader.wrong("environment.db", "a database's name");
+    }
+    (name != "postgres").then_some(name)
 }
 
 /// What the official image appends to the pg_hba.conf that initdb made.

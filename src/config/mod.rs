@@ -271,6 +271,8 @@ pub struct BootstrapConfig {
     pub may_initialise: Switch,
     /// A single server only: how clients from other hosts authenticate (POSTGRES_HOST_AUTH_METHOD).
     pub host_auth_method: String,
+    /// A database to be made with a new cluster; `None`: none besides PostgreSQL's own.
+    pub database: Option<String>,
 }
 
 /// The `config` key, checked. Unknown keys are kept in the document and ignored here.

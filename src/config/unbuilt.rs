@@ -20,7 +20,7 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 21] = [
+const WARNED: [&str; 20] = [
     "tags.replicatefrom",
     "tags.nostream",
     "postgresql.pre_promote",
@@ -37,7 +37,6 @@ const WARNED: [&str; 21] = [
     "log.file_num",
     "log.loggers",
     "log.traceback_level",
-    "environment.db",
     "postgresql.parameters_primary",
     "postgresql.parameters_replica",
     "postgresql.pg_hba_primary",

@@ -22,8 +22,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
     let failed = ctx.seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote);
     let failed = failed.is_some_and(|last| matches!(last.result, JobResult::Failed(_) | JobResult::Cancelled));
-    if failed && ctx.backing_off().is_some() {
-        return ctx.release(Reason::StartFailedRelease);
+    if failed {
+        // The promotion may still come about. It must not once the lock is given up, so PostgreSQL stops first.
+        return ctx.stop_at_once(Reason::PromotionFailed);
     }
     if ctx.now() >= lease::stop_deadline(until, ctx.timing()) {
         return Decision { lease: LeaseStep::Renew, ..ctx.again_after(lease::RETRY, Reason::LockExpiring) };

@@ -176,6 +176,8 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
     }
     memory.backoff = match &ended.result {
         JobResult::Failed(_) => Some(longer(memory.backoff, ended.at)),
+        // A stop mends nothing that has failed.
+        JobResult::Done(_) if matches!(ended.job, Job::Stop { .. }) => memory.backoff,
         JobResult::Done(_) => None,
         JobResult::Cancelled => memory.backoff,
     };

@@ -44,6 +44,7 @@ reasons! {
     AcquiredAsPrimary, "acquired_as_primary", "acquired session lock as a leader";
     Acquiring, "acquiring", "acquiring the leader lock";
     Promoting, "promoting", "promoted self to leader by acquiring session lock";
+    PromotionFailed, "promotion_failed", "the promotion failed; stopping PostgreSQL to give the leader lock to another member";
     LockExpiring, "lock_expiring", "waiting to promote: the leader lock is about to expire and must be renewed first";
     LockNotConfirmed { left: Seconds }, "lock_not_confirmed", "DCS is not accessible; the leader lock is ours for another {left}";
     DemotedNoDcs, "demoted_no_dcs", "demoting self because DCS is not accessible and I was a leader";

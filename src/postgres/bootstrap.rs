@@ -111,6 +111,10 @@ impl LocalPostgres {
         let session = self.session("bootstrap", Duration::ZERO).await?;
         let config = self.config();
         self.make_roles(&session, &config).await?;
+        if let Some(database) = &config.bootstrap.database {
+            let made = session.run(&format!("CREATE DATABASE {}", identifier(database))).await;
+            made.map_err(|cause| PostgresError::sql(format!("create the database {}", identifier(database)), &cause))?;
+        }
         let id = self.control_data(Freshness::IdentifierOnly).await?.system_id;
         let mark = self.data_dir.join(BOOTSTRAP_MARK);
         fs::remove_file(&mark)

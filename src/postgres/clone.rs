@@ -182,6 +182,7 @@ impl LocalPostgres {
         let mut memory = self.memory();
         memory.postmaster = None;
         memory.role = None;
+        memory.received_timeline = None;
         memory.upstream = None;
         memory.slots = None;
         memory.applied = None;

@@ -26,6 +26,7 @@ fn read_postmaster_file(data_dir: &Path) -> Option<PidFile> {
 /// What a process that works in our data directory is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Kind {
+    /// Or a child of one that has not set its title yet.
     Postmaster,
     /// A backend or an auxiliary process: it has set its title.
     Backend,
@@ -47,16 +48,12 @@ impl ServerProcesses {
 
     /// The running postmaster, if there is one.
     pub(crate) fn postmaster(&self) -> Option<Process> {
-        let named = read_postmaster_file(&self.data_dir);
-        if let Some(file) = &named {
-            // Opened before it is judged, so that both are about the same process.
-            if let Some(process) = Process::open(file.pid)
-                && self.is_postmaster(file)
-            {
-                return Some(process);
-            }
+        match read_postmaster_file(&self.data_dir) {
+            // Opened before it is judged, so that both are about the same process. Any other process that looks like a
+            // postmaster is a child of a dead one that has not come to setting its title.
+            Some(file) => Process::open(file.pid).filter(|_| self.is_postmaster(&file)),
+            None => self.with_kind(Kind::Postmaster).into_iter().next(),
         }
-        self.with_kind(Kind::Postmaster).into_iter().next()
     }
 
     fn is_postmaster(&self, file: &PidFile) -> bool {
@@ -96,10 +93,11 @@ impl ServerProcesses {
         process::kill_all(&orphans).await
     }
 
-    /// The same, with single-user servers and the like that a former agent left.
+    /// Everything that works in the data directory, also what a former agent's programs left. Only while there is no
+    /// postmaster.
     pub(crate) async fn kill_everything(&self) -> bool {
-        let mut all = self.orphans();
-        all.extend(self.with_kind(Kind::Utility));
+        let kinds = [Kind::Backend, Kind::Utility, Kind::Postmaster];
+        let all: Vec<Process> = kinds.into_iter().flat_map(|kind| self.with_kind(kind)).collect();
         process::kill_all(&all).await
     }
 

@@ -27,9 +27,7 @@ fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
     let (answer, took) = eventually(SOON, "the old primary answers again", read_only);
     println!("it answers again {took:?} later");
     assert_eq!(answer, "t", "as a standby");
-    always(Duration::from_secs(2), "nobody is writable while etcd is frozen", || {
-        !cluster.members.iter().any(&writable)
-    });
+    always(Duration::from_secs(2), "nobody is writable while etcd is frozen", || !cluster.members.iter().any(writable));
     for member in &cluster.members {
         assert_eq!(member.get("/liveness").expect("an answer").code, 200);
         assert_ne!(member.get("/primary").expect("an answer").code, 200);

@@ -118,10 +118,11 @@ fn a_bootstrap_that_was_cut_short_is_removed_and_begun_anew() {
         let node = Node::new("n1", &bin);
         node.configure().await;
         let mark = node.data_dir().join("tamada.bootstrap");
+        let pid_file = node.data_dir().join("postmaster.pid");
         let bootstrap = node.postgres.bootstrap(crate::support::progress());
         tokio::select! {
             result = bootstrap => panic!("it was to be cut short: {result:?}"),
-            () = eventually("the cluster is in place", async || mark.exists()) => (),
+            () = eventually("its first start is under way", async || mark.exists() && pid_file.exists()) => (),
         }
         let node = node.with_new_agent();
         node.configure().await;

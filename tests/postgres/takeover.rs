@@ -125,6 +125,7 @@ fn a_single_server_is_a_plain_one_and_its_files_are_the_users() {
         let vars = [
             ("PGDATA", data.to_string_lossy().into_owned()),
             ("POSTGRES_PASSWORD", PASSWORD.to_owned()),
+            ("POSTGRES_DB", "the \"app\"".to_owned()),
             ("PATRONI_POSTGRESQL_LISTEN", format!("127.0.0.1:{port}")),
             ("PATRONI_POSTGRESQL_BIN_DIR", bin.to_string_lossy().into_owned()),
             ("PATRONI_POSTGRESQL_PGPASS", folder.path().join("pgpass").to_string_lossy().into_owned()),
@@ -133,6 +134,7 @@ fn a_single_server_is_a_plain_one_and_its_files_are_the_users() {
         node.postgres.bootstrap(progress()).await.expect("bootstrapped");
         assert_eq!(node.sql("SELECT count(*) FROM pg_roles WHERE rolname !~ '^pg_'"), "1", "no roles but the user's");
         assert_eq!(node.sql("SELECT pg_is_in_recovery()"), "f");
+        assert_eq!(node.sql("SELECT count(*) FROM pg_database WHERE datname = 'the \"app\"'"), "1");
         node.stop().await;
         let names = names_in(&data);
         let ours: Vec<_> = names.iter().filter(|name| name.to_string_lossy().contains("base.conf")).collect();

@@ -44,9 +44,10 @@ impl Dcs for Handle {
     fn renew(
         &self,
         status: Option<&ClusterStatus>,
+        record: Option<&Value>,
         deadline: Duration,
     ) -> impl Future<Output = Result<Lock, DcsError>> + Send {
-        self.0.renew(status, deadline)
+        self.0.renew(status, record, deadline)
     }
     fn release(
         &self,

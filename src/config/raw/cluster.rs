@@ -83,8 +83,8 @@ variables! {
         postgres_user: FileText, "environment.user", "postgres", Initialisation;
         /// The superuser's password, where PATRONI_SUPERUSER_PASSWORD does not give it.
         postgres_password: Secret, "environment.password", "", Initialisation;
-        /// A database to be created. Not carried out yet.
-        postgres_db: FileText, "environment.db", "", Initialisation;
+        /// A database to be made with a new cluster.
+        postgres_db: FileText, "environment.db", "POSTGRES_USER", Initialisation;
         /// Further arguments of initdb, in a shell's notation.
         postgres_initdb_args: FileText, "environment.initdb_args", "", Initialisation;
         /// Where initdb puts the WAL.
