@@ -20,7 +20,7 @@ use crate::agent::clock::SystemClock;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
-use crate::agent::{Agent, Doors, Parts};
+use crate::agent::{Agent, Doors, Incarnation, Parts};
 use crate::api;
 use crate::config::{Account, Config, ConfigErrors, DcsConfig, Dynamic, HostFacts, RestConfig, inspect_data_dir};
 use crate::core::policy::{Floor, Mode, Timing};
@@ -203,6 +203,7 @@ impl Beginning {
             peers,
             init: Arc::new(init.clone()),
             guard: from_wire(handover.guard),
+            incarnation: if handover.starts > 1 { Incarnation::Later } else { Incarnation::First },
             lease_file,
             reread: Box::new(reread),
         });

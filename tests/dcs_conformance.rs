@@ -152,6 +152,7 @@ in_both_worlds! {
     documents::only_one_of_two_writers_of_a_revision_wins;
     documents::writes_without_a_condition_and_deletions_work;
     documents::a_renewal_writes_the_status_when_it_differs;
+    documents::a_renewal_writes_our_record_while_the_lock_is_ours_and_on_our_lease;
     documents::a_record_is_restored_when_it_was_removed;
     documents::every_document_arrives_in_the_snapshot;
     watching::others_changes_wake_and_own_ones_do_not;

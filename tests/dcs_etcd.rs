@@ -73,7 +73,7 @@ async fn in_time<T>(deadline: Duration, call: impl Future<Output = T>) -> T {
 async fn assert_all_unreachable(dcs: &EtcdDcs, deadline: Duration) {
     let unreachable =
         |answer: Result<(), DcsError>| assert!(matches!(answer, Err(DcsError::Unreachable { .. })), "{answer:?}");
-    unreachable(in_time(deadline, dcs.renew(None, deadline)).await.map(|_| ()));
+    unreachable(in_time(deadline, dcs.renew(None, None, deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.acquire(deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.read(deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.publish(&json!({"state": "crashed"}), deadline)).await);

@@ -53,7 +53,7 @@ async fn a_lost_answer_is_a_deed_done_and_a_hanging_call_is_none() {
     assert!(dcs.acquire(LIMIT).await.is_err());
     assert_eq!(store.get_raw("leader").as_deref(), Some("n1"));
     dcs.inject(Fault::None);
-    assert_eq!(dcs.renew(None, LIMIT).await.expect("there is no fault"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, LIMIT).await.expect("there is no fault"), Lock::Held);
 }
 
 #[tokio::test(start_paused = true)]

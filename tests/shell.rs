@@ -18,6 +18,8 @@ mod failover;
 mod hangs;
 #[path = "shell/planned.rs"]
 mod planned;
+#[path = "shell/quiet.rs"]
+mod quiet;
 #[path = "shell/requests.rs"]
 mod requests;
 #[path = "shell/start.rs"]

@@ -63,11 +63,15 @@ fn every_fault_is_survived_with_a_fail_over() {
     }
 }
 
-/// `SEED=13 cargo test --test sim replay -- --nocapture` shows one world's story.
+/// `SEED=13 cargo test --test sim replay -- --nocapture` shows one world's story; with NO_GUARD=1 or NO_DEMOTION=1 that of
+/// the world without the layer.
 #[test]
 fn replay() {
     let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(0);
-    let mut world = World::new(seed, Layers { guard: true, demotion: true });
+    let mut world = World::new(
+        seed,
+        Layers { guard: std::env::var("NO_GUARD").is_err(), demotion: std::env::var("NO_DEMOTION").is_err() },
+    );
     let result = world.run();
     println!("{}", world.story());
     result.expect("no violation");

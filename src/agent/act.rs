@@ -12,7 +12,7 @@ use super::cycle::Agent;
 use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
 use super::work::{Work, perform};
-use crate::core::decision::{Decision, LeaseStep, PostgresStep};
+use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep};
 use crate::core::local::{Job, StartAs};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
@@ -95,7 +95,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Kind::ResumesReplay => self.resume_replay(),
         }
         self.write_documents(&decision.documents, seen).await;
-        self.publish(&outcome.lease, seen).await;
+        match decision.exit {
+            None | Some(Exit::Stopped) => self.publish(&outcome.lease, seen).await,
+            // This member has no business in the cluster.
+            Some(Exit::Fatal(_) | Exit::FatalLeaveRunning(_)) => return outcome,
+        }
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
         outcome.now = self.shared.now();
         outcome
@@ -148,11 +152,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | PostgresStep::ResumeReplay => self.settings.stop_limit(),
         };
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
-        let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit());
+        let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
-        self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job));
+        self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
+        let stops = matches!(job, Job::Stop { .. });
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
+        if stops {
+            self.show_leader(None);
+        }
     }
 
     /// A request that this job answers counts as begun; its own limit for the start, if it gave one.

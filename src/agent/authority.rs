@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cycle::Agent;
+use super::publish::leader_of;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
@@ -60,7 +61,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire => self.acquire(seen).await,
             LeaseStep::Renew => self.renew(seen).await,
-            LeaseStep::Release { last_position } => self.release(*last_position).await,
+            LeaseStep::Release { last_position } => {
+                // Without a last position only our record tells the others that we did not lose the key by accident.
+                if last_position.is_none() {
+                    self.publish(&LeaseOutcome::Released, seen).await;
+                }
+                self.release(*last_position).await
+            }
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
@@ -74,6 +81,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let outcome = self.judge("acquire", started, answer);
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
             self.retained.inherit(started, view);
+            self.status_pace.forget();
             self.slots_synced = None;
             self.keep_slots(seen);
         }
@@ -84,8 +92,21 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let started = self.shared.now();
         let limit = self.patience();
         let status = self.status_to_publish(seen);
-        let answer = self.shared.bounded(limit, self.shared.dcs.renew(status.as_ref(), limit)).await;
-        self.judge("renew", started, answer)
+        // Two keys changed by one request are one message to each watch. Only at rest: what a job changes in our record
+        // is not known before the lease is settled.
+        let record = status.is_some().then(|| self.record_due(&LeaseOutcome::None, seen));
+        let renewal = self.shared.dcs.renew(status.as_ref(), record.as_ref(), limit);
+        let answer = self.shared.bounded(limit, renewal).await;
+        let outcome = self.judge("renew", started, answer);
+        if let LeaseOutcome::Held { .. } = outcome {
+            let (now, leader) = (self.shared.now(), leader_of(seen));
+            status.into_iter().for_each(|status| self.status_pace.wrote(status, now, leader));
+            record.into_iter().for_each(|record| self.record_pace.wrote(record, now, leader));
+        } else {
+            self.status_pace.forget();
+            self.record_pace.forget();
+        }
+        outcome
     }
 
     fn judge(&self, attempted: &'static str, started: Instant, answer: Option<Result<Lock, DcsError>>) -> LeaseOutcome {
@@ -138,7 +159,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             slots.insert(name.slot_name(), facts.flushed);
         }
         let retain_slots = self.retained.refresh(self.shared.now(), name, view, &slots, ttl);
-        Some(ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None })
+        let status = ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None };
+        self.status_pace.compare(&view.status);
+        Some(self.status_pace.due(status, self.shared.now(), leader_of(seen), self.step()))
     }
 
     fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
@@ -227,7 +250,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    fn show_leader(&self, until: Option<Instant>) {
+    pub(super) fn show_leader(&self, until: Option<Instant>) {
+        let until = until.filter(|_| !self.is_stepping_down());
         self.shared.status.send_if_modified(|status| {
             let flips = status.leader_until.is_some() != until.is_some();
             if flips {

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -18,6 +19,7 @@ use super::job::JobSlot;
 use super::lease_file::LeaseFile;
 use super::mailbox::{Mailbox, Request};
 use super::member_state::Shown;
+use super::pace::Pace;
 use super::peers::PeerClient;
 use super::publish;
 use super::retain::Retained;
@@ -32,6 +34,7 @@ use crate::core::local::{Guard, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, WallTime};
+use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, Snapshot};
 use crate::postgres::{Instance, Probe};
 
@@ -55,10 +58,19 @@ pub struct Parts<D, I> {
     pub init: Arc<dyn InitLink>,
     /// What PID 1 will do if it hears nothing new.
     pub guard: Guard,
+    pub incarnation: Incarnation,
     /// Where the lease is kept beside the data; `None` without a DCS.
     pub lease_file: Option<LeaseFile>,
     /// Reads the configuration again (SIGHUP); the error is for the log.
     pub reread: Reread,
+}
+
+/// Which agent of its container this is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Incarnation {
+    First,
+    /// PID 1 has started it after another one ended; the name is known to be ours.
+    Later,
 }
 
 pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
@@ -74,6 +86,7 @@ pub struct Agent<D, I> {
     pub(super) shared: Arc<Shared<D, I>>,
     pub(super) settings: Settings,
     pub(super) reread: Reread,
+    pub(super) incarnation: Incarnation,
     pub(super) memory: Memory,
     pub(super) jobs: JobSlot,
     pub(super) errands: Errands,
@@ -88,6 +101,9 @@ pub struct Agent<D, I> {
     /// What PID 1 was told last.
     pub(super) guard: Guard,
     pub(super) retained: Retained,
+    /// Our record and the status, as the store has them from us.
+    pub(super) record_pace: Pace<Value>,
+    pub(super) status_pace: Pace<ClusterStatus>,
     pub(super) slots_synced: Option<SlotSet>,
     pub(super) roles_ensured: bool,
     pub(super) shown: Shown,
@@ -122,7 +138,7 @@ pub(super) enum Outage {
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
-        let Parts { config, dcs, instance, clock, peers, init, guard, lease_file, reread } = parts;
+        let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread } = parts;
         let settings = Settings::new(Arc::new(config), instance.load_dynamic());
         dcs.set_timing(settings.timing);
         let status = publish::before_first_cycle(&settings, clock.now());
@@ -133,6 +149,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let agent = Agent {
             settings,
             reread,
+            incarnation,
             memory: Memory::default(),
             jobs: JobSlot::default(),
             errands: Errands::default(),
@@ -144,6 +161,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             divergence: None,
             guard,
             retained: Retained::default(),
+            record_pace: Pace::default(),
+            status_pace: Pace::default(),
             slots_synced: None,
             roles_ensured: false,
             shown: Shown::default(),
@@ -220,8 +239,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             (Reason::BackingOff { failures: before, .. }, Reason::BackingOff { failures, .. }) => before == failures,
             (before, now) => before == now,
         };
-        if !same {
-            tracing::info!("{}", decision.reason);
+        // A fatal reason is told once, as the error that the process ends with.
+        let is_told_at_the_end = match &decision.exit {
+            Some(Exit::Fatal(why) | Exit::FatalLeaveRunning(why)) => *why == decision.reason.to_string(),
+            Some(Exit::Stopped) | None => false,
+        };
+        match &decision.reason {
+            _ if same || is_told_at_the_end => {}
+            reason if needs_a_person(reason) => tracing::error!("{reason}"),
+            reason => tracing::info!("{reason}"),
         }
         self.reason = decision.reason.clone();
     }
@@ -321,4 +347,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             tracing::debug!(?released, "leader lock given up");
         }
     }
+}
+
+/// What lasts until somebody does something about it.
+fn needs_a_person(reason: &Reason) -> bool {
+    matches!(reason, Reason::Unusable { .. } | Reason::DivergedNoRemedy { .. } | Reason::RefusedSettings { .. })
 }

@@ -2,6 +2,7 @@
 
 use crate::core::local::{DataDir, Job, LastRole, Postgres, RecoverySignal, Running, StopWhy};
 use crate::core::observation::{FinishedJob, JobResult};
+use crate::core::policy::Pause;
 use crate::core::view::{MemberRole, MemberState};
 
 /// What was shown last, and what has happened since.
@@ -38,13 +39,15 @@ impl Shown {
     }
 
     /// One cycle's picture.
-    pub(super) fn refresh(&mut self, data: &DataDir, postgres: &Postgres, job: Option<&Job>) {
+    pub(super) fn refresh(&mut self, data: &DataDir, postgres: &Postgres, job: Option<&Job>, pause: Pause) {
         if let Some(Job::Stop { why, .. }) = job {
             self.stopped = StoppedBy::Us(*why);
         }
         self.role = self.next_role(data, postgres, job);
         self.state = match job {
             Some(job) => during(job).unwrap_or_else(|| self.at_rest(postgres)),
+            // A person is at work; what ended was meant to.
+            None if pause == Pause::Paused && *postgres == Postgres::Stopped => MemberState::Stopped,
             None => self.at_rest(postgres),
         };
         match postgres {

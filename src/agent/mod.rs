@@ -14,6 +14,7 @@ pub mod lease_file;
 pub mod mailbox;
 mod member_state;
 mod observe;
+mod pace;
 pub mod peers;
 mod publish;
 mod questions;
@@ -26,4 +27,4 @@ mod startup;
 pub mod status;
 mod work;
 
-pub use cycle::{Agent, Doors, Parts, Reread};
+pub use cycle::{Agent, Doors, Incarnation, Parts, Reread};

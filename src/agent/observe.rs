@@ -16,6 +16,7 @@ use crate::core::local::{DataDir, Job, LastRole, LocalState, Postgres, Running};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::units::Instant;
+use crate::core::view::Initialize;
 use crate::core::{self};
 use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Force, Instance, Probe, ServerFacts};
@@ -110,6 +111,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.shared.init.postmaster(self.postmaster_told);
         }
         self.answer_restart();
+        self.tell_lease();
         self.keep_files();
         let now = self.shared.now();
         self.execute_schedule();
@@ -205,6 +207,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// What is kept in files and in the server's configuration follows what is in force, beside the loop.
     fn keep_files(&mut self) {
+        if self.is_foreign() {
+            return;
+        }
         let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
         if self.settings.configured != generation && !self.errands.is_running(Errand::Configure) {
@@ -218,8 +223,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             };
             self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
         }
-        let in_place = matches!(self.probe.data, DataDir::Present(_)) && self.jobs.running().is_none();
-        if self.settings.mode() == Mode::Single || !in_place {
+        if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
             return;
         }
         let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.documents.config.is_some());
@@ -235,16 +239,42 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.keep_lease();
     }
 
-    /// The lease goes to PID 1 for the next agent, and beside the data for the next container.
-    fn keep_lease(&mut self) {
-        let Some(id) = self.shared.dcs.lease_id() else { return };
-        if self.lease_told != Some(id) {
+    /// Data of another cluster are not touched, and until the store was read nobody knows.
+    fn is_foreign(&self) -> bool {
+        let Some(snapshot) = &self.snapshot else { return self.settings.mode() == Mode::Cluster };
+        match (&snapshot.view.initialize, self.probe.data.system_id()) {
+            (Initialize::Done(cluster), Some(own)) => *cluster != own,
+            (Initialize::Done(_), None) => false,
+            (Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_), _) => false,
+        }
+    }
+
+    /// Whether the data directory is in place and the cluster's own: nothing is put beside another cluster's data.
+    fn has_the_clusters_data(&self) -> bool {
+        let own = match &self.probe.data {
+            DataDir::Present(data) => data.system_id,
+            DataDir::Empty | DataDir::Unusable(_) => return false,
+        };
+        let is_ours = self.snapshot.as_ref().is_some_and(|snapshot| match &snapshot.view.initialize {
+            Initialize::Done(cluster) => *cluster == own,
+            Initialize::Absent => true,
+            Initialize::InProgress(_) | Initialize::Invalid(_) => false,
+        });
+        is_ours && self.jobs.running().is_none()
+    }
+
+    /// PID 1 keeps the lease for the next agent.
+    fn tell_lease(&mut self) {
+        let lease = self.shared.dcs.lease_id();
+        if let Some(id) = lease.filter(|_| self.lease_told != lease) {
             self.shared.init.lease(id);
-            self.lease_told = Some(id);
+            self.lease_told = lease;
         }
-        if self.lease_saved == Some(id) {
-            return;
-        }
+    }
+
+    /// And a file beside the data keeps it for the next container.
+    fn keep_lease(&mut self) {
+        let Some(id) = self.shared.dcs.lease_id().filter(|id| self.lease_saved != Some(*id)) else { return };
         if let Some(file) = self.lease_file.clone() {
             let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);

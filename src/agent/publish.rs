@@ -5,6 +5,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::cycle::{Agent, Outage};
+use super::pace;
 use super::settings::Settings;
 use super::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use crate::config::{Config, HostPort};
@@ -12,7 +13,7 @@ use crate::core::decision::Wake;
 use crate::core::local::{Job, Postgres, Replay, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::reason::Reason;
-use crate::core::units::Instant;
+use crate::core::units::{Instant, MemberName};
 use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
 use crate::dcs::codec::{MemberRecord, member_record};
 use crate::dcs::{Dcs, Snapshot};
@@ -21,18 +22,34 @@ use crate::postgres::{Instance, Probe};
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Our member record, after whatever this cycle has begun. The store is not written when nothing has changed.
     pub(super) async fn publish(&mut self, lease: &LeaseOutcome, seen: &Observation) {
-        let job = self.jobs.running().map(|running| running.job.clone());
-        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref());
+        let record = self.record_due(lease, seen);
         if self.outage == Outage::Yes {
             return;
         }
-        let record = member_record(&self.record(lease, job.as_ref()));
         let limit = self.short_patience();
-        match self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await {
-            Some(Ok(())) => {}
+        let answer = self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await;
+        match answer {
+            Some(Ok(())) => return self.record_pace.wrote(record, self.shared.now(), leader_of(seen)),
             Some(Err(error)) => tracing::warn!("cannot publish our member record: {error}"),
             None => tracing::warn!("cannot publish our member record: no answer in time"),
         }
+        self.record_pace.forget();
+    }
+
+    /// Our record as it is to stand in the store now.
+    pub(super) fn record_due(&mut self, lease: &LeaseOutcome, seen: &Observation) -> Value {
+        let job = self.jobs.running().map(|running| running.job.clone());
+        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
+        let record = member_record(&self.record(lease, job.as_ref()));
+        let optime = seen.cluster.as_ref().ok().and_then(|view| view.status.optime);
+        let is_wrong = self.record_pace.standing().is_some_and(|old| pace::shows_lag_made_up(old, &record, optime));
+        let step = if is_wrong { 0 } else { self.step() };
+        self.record_pace.due(record, self.shared.now(), leader_of(seen), step)
+    }
+
+    /// By how much a position may differ from the published one for a while.
+    pub(super) fn step(&self) -> u64 {
+        pace::step(self.settings.floor, self.settings.dynamic.maximum_lag_on_failover)
     }
 
     fn record(&self, lease: &LeaseOutcome, job: Option<&Job>) -> MemberRecord {
@@ -80,6 +97,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.memory.lease_valid_until.filter(|until| *until > self.shared.now())
     }
 
+    /// A leader that stops keeps the lock to the end, but load balancers should go elsewhere from its beginning on.
+    pub(super) fn is_stepping_down(&self) -> bool {
+        let stops = self.jobs.running().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
+        stops || self.memory.handover.is_some()
+    }
+
     /// As in the record: the request's fields, when, and for which server.
     fn scheduled_restart(&self) -> Option<Map<String, Value>> {
         let inbox = self.shared.inbox();
@@ -101,7 +124,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             scope: config.scope.clone(),
             state: self.shown.state,
             role: self.shown.role,
-            leader_until: self.leader_until(),
+            leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: postgres_status(&self.probe),
             cluster,
             pause: self.settings.dynamic.pause,
@@ -136,6 +159,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.documents = Some((reading, documents.clone()));
         Some(documents)
     }
+}
+
+pub(super) fn leader_of(seen: &Observation) -> Option<&MemberName> {
+    seen.cluster.as_ref().ok()?.leader.as_ref().map(|leader| &leader.name)
 }
 
 pub(super) fn status_documents(snapshot: &Snapshot) -> ClusterStatusDocuments {

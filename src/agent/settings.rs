@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::{self, Config, DcsConfig, Dynamic};
+use crate::core::local::{Job, StartAs};
 use crate::core::policy::{Floor, Mode, Policy, Timing};
 use crate::core::units::Revision;
 use crate::dcs::Snapshot;
@@ -21,7 +22,7 @@ pub(super) struct Settings {
     /// Of the last document that was looked at, good or bad. `None` before the first.
     revision: Option<Revision>,
     /// What the members present allow.
-    floor: Floor,
+    pub(super) floor: Floor,
     /// The timers in force: those of the document, raised to what the members present can keep.
     pub(super) timing: Timing,
     /// Grows with every change of what the server is to run with.
@@ -175,10 +176,14 @@ impl Settings {
     }
 
     /// How long a start may take before it counts as failed; a failover "at once" is no reason to cut a start short.
-    pub(super) fn start_limit(&self) -> Duration {
+    /// Only a primary's start in place has the operator's limit: while a job is waited for, the member takes no part in
+    /// an election, so a standby that needs longer goes on starting without one, and a promotion that hangs gives way.
+    pub(super) fn start_limit(&self, job: &Job) -> Duration {
+        let in_place = matches!(job, Job::Start(StartAs::Primary) | Job::Restart(_) | Job::Bootstrap);
         match self.dynamic.primary_start_timeout {
-            Duration::ZERO => Duration::from_secs(300),
-            limit => limit,
+            Duration::ZERO if in_place => Duration::from_secs(300),
+            limit if in_place => limit,
+            _standby_or_promotion => self.config.postgres.pg_ctl_timeout,
         }
     }
 }

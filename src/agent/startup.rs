@@ -8,7 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::cycle::Agent;
+use super::cycle::{Agent, Incarnation};
 use crate::core::local::Postgres;
 use crate::core::policy::Mode;
 use crate::dcs::{Dcs, DcsError, Snapshot};
@@ -16,6 +16,8 @@ use crate::postgres::Instance;
 
 /// How often an unreachable store is tried.
 const RETRY: Duration = Duration::from_secs(2);
+/// How long one try may take before it is told that we wait.
+const READING_LIMIT: Duration = Duration::from_secs(3);
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 /// How long a node with our name may take to answer.
 const NAMESAKE_LIMIT: Duration = Duration::from_secs(3);
@@ -35,6 +37,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             () = self.shared.shutdown_asked(Duration::ZERO) => return Some(0),
             snapshot = self.first_reading() => snapshot,
         };
+        match self.incarnation {
+            Incarnation::First => {}
+            Incarnation::Later => return None,
+        }
         let url = self.other_record(&snapshot)?;
         tokio::select! {
             biased;
@@ -50,7 +56,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     async fn first_reading(&self) -> std::sync::Arc<Snapshot> {
         let mut told = String::new();
         loop {
-            let limit = self.settings.timing.retry_timeout;
+            let limit = self.settings.timing.retry_timeout.min(READING_LIMIT);
             let error = match self.shared.dcs.snapshot(limit).await {
                 Ok(snapshot) => return snapshot,
                 Err(error) => error,

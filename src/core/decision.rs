@@ -87,7 +87,8 @@ pub enum Question {
     Peers(BTreeMap<MemberName, Duration>),
     /// Compare our WAL with this leader's history.
     Divergence { leader: MemberName },
-    /// Checkpoint after promotion, in the background.
+    /// A checkpoint in the background: after a promotion, so that pg_rewind sees the new timeline; on a standby, so
+    /// that it can tell the timeline that it has replayed.
     Checkpoint,
 }
 

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::context::{Ctx, PEER_LIMIT};
-use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
+use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use super::lease;
 use super::local::{Data, Job, StandbyFacts};
 use super::observation::{JobResult, PeerRole, PeerStatus};
@@ -22,8 +22,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
     let failed = ctx.seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote);
     let failed = failed.is_some_and(|last| matches!(last.result, JobResult::Failed(_) | JobResult::Cancelled));
-    if failed && ctx.backing_off().is_some() {
-        return ctx.release(Reason::StartFailedRelease);
+    if failed {
+        // The promotion may still come about. It must not once the lock is given up, so PostgreSQL stops first.
+        return ctx.stop_at_once(Reason::PromotionFailed);
     }
     if ctx.now() >= lease::stop_deadline(until, ctx.timing()) {
         return Decision { lease: LeaseStep::Renew, ..ctx.again_after(lease::RETRY, Reason::LockExpiring) };
@@ -50,6 +51,11 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
         return decision;
     }
     let asked = switchover::without_former_leader(ctx, ctx.electorate());
+    if let Some(reason) = timeline_behind(ctx, facts) {
+        // A standby that has not streamed since its start tells the timeline of its last restartpoint, which may be
+        // older than the one it has replayed; a new one says how it is.
+        return Decision { ask: Some(Question::Checkpoint), ..ctx.again_after(PEER_LIMIT, reason) };
+    }
     if let Some(reason) = should_wait(ctx, facts) {
         return ctx.again_after(LOOK_AGAIN, reason);
     }
@@ -88,17 +94,17 @@ fn should_wait(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     if let Some(leader) = lease_alive(ctx) {
         return Some(Reason::LeaderLeaseAlive { leader });
     }
-    if let (Some(own), Some(cluster)) = (facts.timeline, ctx.view.history.timeline())
-        && own < cluster
-    {
-        return Some(Reason::TimelineBehind { own, cluster });
-    }
     let last = ctx.view.status.optime?;
     if let Some(reason) = behind_released(ctx, facts) {
         return Some(reason);
     }
     let lag = facts.position().behind(last);
     (lag > ctx.policy.maximum_lag_on_failover).then_some(Reason::LagTooLarge { lag })
+}
+
+fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
+    let (own, cluster) = (facts.timeline?, ctx.view.history.timeline()?);
+    (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
 }
 
 /// After a clean release the position is known at which nothing is lost: a candidate behind it waits up to ttl for a

@@ -42,6 +42,10 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, limit: UNHURRIED };
         return ctx.step(stop, Reason::StoppingToRejoin { leader: leader.name.clone() });
     }
+    if facts.upstream != wanted && record.role != MemberRole::Primary {
+        // Its slot for us comes with its promotion; without one the WAL receiver would fail and rest for seconds.
+        return ctx.again_after(RECHECK, Reason::LeaderNotReady { leader: leader.name.clone() });
+    }
     if facts.upstream != wanted {
         return ctx.step(PostgresStep::Follow(wanted), Reason::NewUpstream { leader: leader.name.clone() });
     }

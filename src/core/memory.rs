@@ -9,6 +9,7 @@ use super::observation::{
     Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
     JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered,
 };
+use super::reason::Reason;
 use super::switchover::LEFT_TO_OTHERS;
 use super::units::Instant;
 use super::view::{AfterPromote, ClusterView, Holder, Initialize};
@@ -37,11 +38,13 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
     memory
 }
 
-/// The wake-up after a cycle's actions: a renewal without an answer is tried again soon.
+/// The wake-up after a cycle's actions: a renewal without an answer is tried again soon, an awaited one ends the wait.
 pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
     match (&outcome.lease, wake) {
         (LeaseOutcome::Unknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
         (LeaseOutcome::Lost, Wake::At(_)) => Wake::Now,
+        // What waited for the confirmation goes on at once.
+        (LeaseOutcome::Held { .. }, Wake::At(_)) if outcome.reason == Reason::ConfirmingLock => Wake::Now,
         (_, wake) => wake,
     }
 }
@@ -173,6 +176,8 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
     }
     memory.backoff = match &ended.result {
         JobResult::Failed(_) => Some(longer(memory.backoff, ended.at)),
+        // A stop mends nothing that has failed.
+        JobResult::Done(_) if matches!(ended.job, Job::Stop { .. }) => memory.backoff,
         JobResult::Done(_) => None,
         JobResult::Cancelled => memory.backoff,
     };

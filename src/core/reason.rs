@@ -44,6 +44,7 @@ reasons! {
     AcquiredAsPrimary, "acquired_as_primary", "acquired session lock as a leader";
     Acquiring, "acquiring", "acquiring the leader lock";
     Promoting, "promoting", "promoted self to leader by acquiring session lock";
+    PromotionFailed, "promotion_failed", "the promotion failed; stopping PostgreSQL to give the leader lock to another member";
     LockExpiring, "lock_expiring", "waiting to promote: the leader lock is about to expire and must be renewed first";
     LockNotConfirmed { left: Seconds }, "lock_not_confirmed", "DCS is not accessible; the leader lock is ours for another {left}";
     DemotedNoDcs, "demoted_no_dcs", "demoting self because DCS is not accessible and I was a leader";
@@ -72,6 +73,7 @@ reasons! {
     // Planned change.
     HandingOver, "handing_over", "switchover: demoting myself";
     NoHealthyCandidate, "no_healthy_candidate", "switchover: no healthy members found, switchover is not possible";
+    RequestFulfilled, "request_fulfilled", "Cleaning up failover key after acquiring leader lock...";
     RequestMismatch, "request_mismatch", "switchover: the request does not name the leader, or names it as the candidate; cleaning up failover key";
     RequestStale, "request_stale", "Found a stale switchover value, cleaning up";
     RequestInvalid { given: String }, "request_invalid", "Found a switchover schedule without a valid time zone, cleaning up: {given}";
@@ -105,6 +107,7 @@ reasons! {
     NewUpstream { leader: MemberName }, "new_upstream", "following new leader {leader}";
     StoppingToRejoin { leader: MemberName }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
     ResumingReplay, "resuming_replay", "WAL replay was paused; resuming it";
+    LeaderNotReady { leader: MemberName }, "leader_not_ready", "waiting for {leader} to become the primary";
     LeaderWithoutAddress { leader: MemberName }, "leader_without_address", "waiting for the member record of {leader}";
     OwnNameHeldElsewhere, "own_name_held_elsewhere", "the leader key has our name but is not on our lease; waiting for it to expire";
 

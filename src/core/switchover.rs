@@ -44,6 +44,10 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
         }
     }
     let me = &ctx.policy.name;
+    let from_me = request.leader.as_ref() == Some(me);
+    if !from_me && request.candidate.as_ref().is_none_or(|candidate| candidate == me) {
+        return clear(Reason::RequestFulfilled);
+    }
     if request.leader.as_ref().is_some_and(|leader| leader != me) || request.candidate.as_ref() == Some(me) {
         return clear(Reason::RequestMismatch);
     }

@@ -112,10 +112,12 @@ pub trait Dcs: Send + Sync + 'static {
     fn acquire(&self, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send;
 
     /// Renew our lease and prove, in one conditional request, that the leader key still hangs on it; writes `status`
-    /// in the same request when it differs from the last one. On `Held`, valid for ttl from the start of this call.
+    /// and our member `record` in the same request where they differ from what stands there. On `Held`, valid for ttl
+    /// from the start of this call.
     fn renew(
         &self,
         status: Option<&ClusterStatus>,
+        record: Option<&Value>,
         deadline: Duration,
     ) -> impl Future<Output = Result<Lock, DcsError>> + Send;
 
@@ -126,8 +128,8 @@ pub trait Dcs: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<(), DcsError>> + Send;
 
-    /// Our own member record, on our lease. Written only when it differs or is not there; the lease is renewed if that
-    /// is due, so that one call a cycle keeps the record alive.
+    /// Our own member record, on our lease. Written only when it differs or is not there; the lease is renewed when
+    /// about half its ttl has passed, so that one call a cycle keeps the record alive.
     fn publish(&self, record: &Value, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send;
 
     /// Write, create or delete one document under a condition.

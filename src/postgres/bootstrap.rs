@@ -19,11 +19,12 @@ use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_stat
 use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
+use super::nameless::with_a_name;
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
 use super::{PostgresError, Progress, files};
-use crate::config::{Config, Credentials, default_pg_hba};
+use crate::config::{Account, Config, Credentials, default_pg_hba};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
 use crate::core::view::{Address, MemberRole};
@@ -142,6 +143,10 @@ impl LocalPostgres {
         if let Some(file) = &password {
             run = run.arg(format!("--pwfile=/proc/self/fd/{}", file.as_raw_fd())).keeping(file.as_raw_fd());
         }
+        let (run, _names) = match config.account {
+            Account::Named(_) => (run, Vec::new()),
+            Account::Unnamed => with_a_name(run).map_err(|cause| failed("name the user of", cause))?,
+        };
         run.arg("-D").arg(&new_dir).success(Some(INITDB_LIMIT)).await?;
         self.give_access(&new_dir, &config).map_err(|cause| failed("write pg_hba.conf for", cause))?;
         let mode = files::file_mode(&new_dir);

@@ -73,7 +73,7 @@ impl Callbacks {
         let mut command = std::process::Command::new(program);
         command.args(args).args([callback.as_str(), role_word(role), &config.scope]);
         command.env_clear().envs(env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
-        kernel::detach(&mut command, Streams::AsSet, None);
+        kernel::detach(&mut command, Streams::AsSet, Vec::new());
         match former {
             None => *slot = start(command, callback),
             // Its end is not waited for here; the kill comes before the start all the same.

@@ -50,8 +50,8 @@ pub(super) enum Streams {
 }
 
 /// Makes the command's process the leader of a session of its own, with default signal handlers, no blocked signals
-/// (std sees to those) and, besides the three streams, no descriptor but `keep`.
-pub(super) fn detach(command: &mut Command, streams: Streams, keep: Option<RawFd>) {
+/// (std sees to those) and, besides the three streams, no descriptor but those of `keep`.
+pub(super) fn detach(command: &mut Command, streams: Streams, keep: Vec<RawFd>) {
     // SAFETY: between fork and exec the closure makes only async-signal-safe calls and allocates nothing.
     unsafe {
         command.pre_exec(move || {
@@ -68,8 +68,8 @@ pub(super) fn detach(command: &mut Command, streams: Streams, keep: Option<RawFd
             // Marked rather than closed, since std reports a failing exec through one of them. On a kernel before 5.11
             // the call fails, and what the program opened itself is marked already.
             libc::syscall(libc::SYS_close_range, 3, u32::MAX, libc::CLOSE_RANGE_CLOEXEC);
-            if let Some(fd) = keep {
-                libc::fcntl(fd, libc::F_SETFD, 0);
+            for fd in &keep {
+                libc::fcntl(*fd, libc::F_SETFD, 0);
             }
             Ok(())
         });

@@ -18,6 +18,7 @@ mod instance;
 mod kernel;
 mod layout;
 mod local;
+mod nameless;
 pub mod pidfile;
 mod places;
 mod postmaster;

@@ -155,7 +155,7 @@ impl ServerProcesses {
             command.env("PG_GRANDPARENT_PID", pid.to_string());
         }
         command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
-        kernel::detach(&mut command, Streams::ErrorToOutput, None);
+        kernel::detach(&mut command, Streams::ErrorToOutput, Vec::new());
         let attempted = format!("start {}", program.display());
         let mut child =
             tokio::process::Command::from(command).spawn().map_err(|c| PostgresError::failed(&attempted, c))?;

@@ -103,6 +103,13 @@ pub(crate) fn arguments(pid: i32) -> Vec<String> {
     text.trim_end_matches('\0').split('\0').map(str::to_owned).collect()
 }
 
+/// Whether the kernel's `syncfs` reports write errors (5.8 and later, `syncfs(2)`). Unknown counts as no.
+pub(crate) fn syncfs_reports_errors() -> bool {
+    let Ok(release) = std::fs::read_to_string("/proc/sys/kernel/osrelease") else { return false };
+    let mut numbers = release.split(['.', '-']).map_while(|part| part.trim().parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(5), Some(8))
+}
+
 /// The fields of `/proc/PID/stat` after the command's name: state, parent, …
 fn stat_fields(pid: i32) -> Option<Vec<String>> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;

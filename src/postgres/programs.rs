@@ -92,7 +92,7 @@ fn installed(data_major: Option<u32>) -> Option<PathBuf> {
 pub(crate) struct Run {
     pub(crate) name: String,
     pub(crate) command: Command,
-    keep_fd: Option<std::os::fd::RawFd>,
+    keep: Vec<std::os::fd::RawFd>,
 }
 
 /// How a program ended and what it said.
@@ -111,7 +111,7 @@ impl Run {
     pub(crate) fn new(name: &str, program: &Path, env: &[(OsString, OsString)]) -> Self {
         let mut command = Command::new(program);
         command.env_clear().envs(env.iter().map(|(key, value)| (key, value)));
-        Run { name: name.to_owned(), command, keep_fd: None }
+        Run { name: name.to_owned(), command, keep: Vec::new() }
     }
 
     pub(crate) fn arg(mut self, arg: impl AsRef<OsStr>) -> Self {
@@ -141,7 +141,7 @@ impl Run {
 
     /// The child finds this descriptor under the same number.
     pub(crate) fn keeping(mut self, fd: std::os::fd::RawFd) -> Self {
-        self.keep_fd = Some(fd);
+        self.keep.push(fd);
         self
     }
 
@@ -165,7 +165,7 @@ impl Run {
 
     /// Runs it to its end, however that is; killed with its whole family at the limit or when this is dropped.
     pub(crate) async fn run(mut self, limit: Option<Duration>, on_line: OnLine<'_>) -> Result<Ended, PostgresError> {
-        kernel::detach(&mut self.command, Streams::AsSet, self.keep_fd);
+        kernel::detach(&mut self.command, Streams::AsSet, std::mem::take(&mut self.keep));
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let attempted = format!("run {}", self.name);
         let child = tokio::process::Command::from(self.command).spawn();

@@ -3,6 +3,7 @@
 //! No program of PostgreSQL's but the server itself is run on these paths, and nothing is waited for by the second:
 //! readiness is read from the postmaster's file every ten milliseconds, and its end is told by the kernel.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,6 +24,8 @@ use crate::core::view::MemberRole;
 
 /// How long after each escalation of a stop the next one waits.
 const ESCALATION: Duration = Duration::from_secs(5);
+/// Where Debian's builds of the server have their socket, a folder that no setting names.
+const PACKAGED_SOCKETS: &str = "/var/run/postgresql";
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether a callback tells of a start or stop.
@@ -99,7 +102,11 @@ impl LocalPostgres {
         self.check_socket_dir()?;
         let mut env = self.env.clone();
         env.extend(self.config().malloc_arena_max.iter().map(|value| ("MALLOC_ARENA_MAX".into(), value.into())));
-        let process = self.processes.spawn(&self.programs.path("postgres"), &self.arguments(&parameters), &env)?;
+        let mut arguments = self.arguments(&parameters);
+        if matches!(role, StartAs::Primary) && !self.is_single() {
+            arguments.extend(self.quick_recovery(&parameters));
+        }
+        let process = self.processes.spawn(&self.programs.path("postgres"), &arguments, &env)?;
         let process = Arc::new(process);
         let mut memory = self.memory();
         memory.postmaster = Some(process.clone());
@@ -121,8 +128,12 @@ impl LocalPostgres {
     fn check_socket_dir(&self) -> Result<(), PostgresError> {
         let parameters = self.wanted_parameters();
         let dirs = parameters.get("unix_socket_directories").unwrap_or_default().to_owned();
+        if dirs.is_empty() && Path::new(PACKAGED_SOCKETS).parent().is_some_and(files::is_writable) {
+            // An empty /run where nobody was root to prepare it; without the folder the server itself says what it lacks.
+            let _ = std::fs::create_dir_all(PACKAGED_SOCKETS);
+        }
         for dir in dirs.split(',').map(str::trim).filter(|dir| dir.starts_with('/')) {
-            let dir = std::path::Path::new(dir);
+            let dir = Path::new(dir);
             std::fs::create_dir_all(dir).map_err(|cause| {
                 PostgresError::failed(format!("make {} of unix_socket_directories", dir.display()), cause)
             })?;

@@ -101,3 +101,24 @@ fn a_killed_postmaster_is_started_again_in_place() {
     assert_eq!(lost(&acks, &cluster.members[leader]), [0; 0]);
     assert_eq!(cluster.seen(leader, &cluster.members[leader].name)["timeline"], 1, "nobody was promoted");
 }
+
+#[test]
+fn members_that_all_lost_power_go_on_without_the_last_primary() {
+    let mut cluster = Cluster::start(3);
+    let (first, _) = cluster.whole(SOON);
+    cluster.members[first].must(TABLE);
+    let name = cluster.members[first].name.clone();
+    let output = cluster.members[first].ctl(&["switchover", "--leader", &name, "--force"]);
+    assert!(output.status.success(), "{output:?}");
+    let (last, _) = cluster.whole(SOON);
+    cluster.members[last].must("INSERT INTO writes VALUES (1)");
+    let others: Vec<usize> = (0..3).filter(|at| *at != last).collect();
+    others.iter().for_each(|at| cluster.replayed(last, *at));
+    cluster.members.iter_mut().for_each(Member::kill);
+    others.iter().for_each(|at| cluster.members[*at].start());
+    let (new, took) = cluster.whole(seconds(20));
+    println!("whole {took:?} after the start");
+    assert_eq!(cluster.members[new].must("SELECT seq FROM writes"), "1");
+    cluster.members[last].start();
+    assert_eq!(cluster.whole(SOON).0, new);
+}

@@ -20,9 +20,9 @@ use crate::processes::{self, Process};
 use crate::sql::Sql;
 use crate::wait::{eventually, seconds, until};
 
-/// Mounts what a container has for itself, then becomes the program.
+/// Mounts what a container has for itself.
 const CONTAINER: &str = "mount -t tmpfs -o mode=755 tmpfs /run && \
-                         mount -t tmpfs -o mode=1777 tmpfs /dev/shm && exec \"$@\"";
+                         mount -t tmpfs -o mode=1777 tmpfs /dev/shm";
 
 pub const SUPERUSER: &str = "postgres";
 pub const REPLICATOR: &str = "replicator";
@@ -38,6 +38,8 @@ pub struct Member {
     /// Belongs to the user postgres; the data directory, the log and what a test puts there are in it.
     pub folder: PathBuf,
     pub env: BTreeMap<String, String>,
+    /// A command of the shell before the program begins, as root in the member's namespaces.
+    pub before: String,
     process: Option<Child>,
     init: Option<i32>,
 }
@@ -56,6 +58,7 @@ impl Member {
             rest,
             folder,
             env: BTreeMap::new(),
+            before: "true".to_owned(),
             process: None,
             init: None,
         };
@@ -101,7 +104,8 @@ impl Member {
         let log = File::options().create(true).append(true).open(self.folder.join("log")).expect("writable");
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
-        command.args(["sh", "-c", CONTAINER, "sh"]).arg(program());
+        let script = format!("{CONTAINER} && {} && exec \"$@\"", self.before);
+        command.args(["sh", "-c", &script, "sh"]).arg(program());
         command.env_clear().envs(&self.env).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         self.process = Some(command.spawn().expect("unshare is there"));
@@ -213,6 +217,11 @@ impl Member {
 
     pub fn wait_log(&self, limit: Duration, text: &str) -> Duration {
         until(limit, &format!("{} says: {text}", self.name), || self.log().contains(text))
+    }
+
+    /// What was said in the log since then; lines of PostgreSQL's included.
+    pub fn said_since(&self, length: usize) -> String {
+        self.log().get(length..).unwrap_or_default().to_owned()
     }
 
     /// The operator's command line, with this member's environment.

@@ -49,7 +49,10 @@ fn diverged_data_that_cannot_be_rewound_are_cloned() {
     let mut cluster = Cluster::prepare(2);
     // Neither checksums nor wal_log_hints: pg_rewind refuses.
     cluster.set("PATRONI_BOOTSTRAP_INITDB", "[no-sync]");
-    cluster.set("PATRONI_POSTGRESQL_PARAMETERS", "{shared_buffers: 16MB, max_connections: 40, fsync: off, wal_log_hints: off}");
+    cluster.set(
+        "PATRONI_POSTGRESQL_PARAMETERS",
+        "{shared_buffers: 16MB, max_connections: 40, fsync: off, wal_log_hints: off}",
+    );
     cluster.set("PATRONI_POSTGRESQL_USE_PG_REWIND", "off");
     cluster.start_all();
     cluster.whole(seconds(40));

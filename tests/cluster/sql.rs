@@ -20,12 +20,7 @@ impl Sql {
         Self::connect_within(PATIENCE, address, user, password)
     }
 
-    pub fn connect_within(
-        patience: Duration,
-        address: SocketAddr,
-        user: &str,
-        password: &str,
-    ) -> Result<Sql, String> {
+    pub fn connect_within(patience: Duration, address: SocketAddr, user: &str, password: &str) -> Result<Sql, String> {
         let mut config = Config::new();
         config.host(address.ip().to_string()).port(address.port()).user(user).password(password).dbname("postgres");
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");

@@ -89,7 +89,8 @@ impl Cluster {
                 return Err(format!("{} is in recovery: {recovery}", self.members[*at].name));
             }
         }
-        let streams = self.members[leader].value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")?;
+        let streams =
+            self.members[leader].value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")?;
         match streams == (running.len() - 1).to_string() {
             true => Ok(()),
             false => Err(format!("{streams} streams instead of {}", running.len() - 1)),

@@ -139,7 +139,7 @@ fn postmaster(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike = |cluster: &Cluster, primary: &str| {
         cluster.exec(primary, &["sh", "-c", "kill -KILL $(head -n 1 \"$PGDATA/postmaster.pid\")"]).map(drop)
     };
-    inject(cluster, &Fault { aim: 1.2, bound: 6.0, losses: Losses::OfTheLastSecond, strike, mend: nothing })
+    inject(cluster, &Fault { aim: 1.2, bound: 5.0, losses: Losses::OfTheLastSecond, strike, mend: nothing })
 }
 
 fn first(cluster: &Cluster) -> Result<Vec<Figure>> {

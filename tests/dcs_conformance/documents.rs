@@ -2,9 +2,9 @@
 
 use serde_json::json;
 use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
 
-use super::{SOON, World, record, status};
+use super::{SOON, World, eventually, record, status, timing};
 
 pub(super) async fn a_missing_key_is_created_once<W: World>() {
     let mut world = W::open().await;
@@ -61,13 +61,33 @@ pub(super) async fn a_renewal_writes_the_status_when_it_differs<W: World>() {
     let mut world = W::open().await;
     let member = world.member("n1");
     member.acquire(SOON).await.expect("the store answers");
-    member.renew(Some(&status(7)), SOON).await.expect("the store answers");
+    member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     assert_eq!(world.get("status").await.as_deref(), Some(r#"{"optime":7}"#));
     let version = member.read(SOON).await.expect("the store answers").version;
-    member.renew(Some(&status(7)), SOON).await.expect("the store answers");
+    member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     assert_eq!(member.read(SOON).await.expect("the store answers").version, version);
-    member.renew(Some(&status(8)), SOON).await.expect("the store answers");
+    member.renew(Some(&status(8)), None, SOON).await.expect("the store answers");
     assert_eq!(world.get("status").await.as_deref(), Some(r#"{"optime":8}"#));
+}
+
+pub(super) async fn a_renewal_writes_our_record_while_the_lock_is_ours_and_on_our_lease<W: World>() {
+    let mut world = W::open().await;
+    let member = world.resume("n1", timing(2), None);
+    member.acquire(SOON).await.expect("the store answers");
+    member.renew(None, Some(&record("starting")), SOON).await.expect("the store answers");
+    assert_eq!(world.get("members/n1").await, Some(record("starting").to_string()));
+    member.renew(Some(&status(7)), Some(&record("running")), SOON).await.expect("the store answers");
+    assert_eq!(world.get("members/n1").await, Some(record("running").to_string()));
+    let version = member.read(SOON).await.expect("the store answers").version;
+    member.publish(&record("running"), SOON).await.expect("the store answers");
+    assert_eq!(member.read(SOON).await.expect("the store answers").version, version, "it stands there already");
+    world.delete("leader").await;
+    let late = member.renew(None, Some(&record("stopping")), SOON).await.expect("the store answers");
+    assert_eq!(late, Lock::NotHeld);
+    assert_eq!(world.get("members/n1").await, Some(record("running").to_string()));
+    let other = world.member("n2");
+    let is_gone = async || other.read(SOON).await.expect("the store answers").view.members.is_empty();
+    eventually("the record goes with the lease", is_gone).await;
 }
 
 pub(super) async fn a_record_is_restored_when_it_was_removed<W: World>() {

@@ -39,16 +39,16 @@ pub(super) async fn a_lock_without_renewal_is_free_after_its_ttl_and_so_is_the_r
     .await;
     let snapshot = second.read(SOON).await.expect("the store answers");
     assert_eq!(snapshot.view.members.len(), 0);
-    assert_eq!(first.renew(None, SOON).await.expect("the store answers"), Lock::NotHeld);
+    assert_eq!(first.renew(None, None, SOON).await.expect("the store answers"), Lock::NotHeld);
 }
 
 pub(super) async fn renewal_notices_that_the_key_was_deleted<W: World>() {
     let mut world = W::open().await;
     let member = world.member("n1");
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
-    assert_eq!(member.renew(None, SOON).await.expect("the store answers"), Lock::Held);
+    assert_eq!(member.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
     world.delete("leader").await;
-    assert_eq!(member.renew(Some(&status(7)), SOON).await.expect("the store answers"), Lock::NotHeld);
+    assert_eq!(member.renew(Some(&status(7)), None, SOON).await.expect("the store answers"), Lock::NotHeld);
     assert_eq!(world.get("status").await, None);
 }
 
@@ -57,7 +57,7 @@ pub(super) async fn renewal_notices_that_the_key_was_overwritten<W: World>() {
     let member = world.member("n1");
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
     world.put("leader", "n2").await;
-    assert_eq!(member.renew(Some(&status(7)), SOON).await.expect("the store answers"), Lock::NotHeld);
+    assert_eq!(member.renew(Some(&status(7)), None, SOON).await.expect("the store answers"), Lock::NotHeld);
     let leader = member.snapshot(SOON).await.expect("the store answers").view.leader.clone();
     assert_eq!(leader, Some(Leader { name: "n2".into(), holder: Holder::Other }));
     assert_eq!(world.get("status").await, None);
@@ -68,13 +68,13 @@ pub(super) async fn our_name_on_another_lease_is_anothers_lock<W: World>() {
     let (ours, double) = (world.member("n1"), world.member("n1"));
     assert_eq!(double.acquire(SOON).await.expect("the store answers"), Lock::Held);
     assert_eq!(ours.acquire(SOON).await.expect("the store answers"), Lock::NotHeld);
-    assert_eq!(ours.renew(Some(&status(7)), SOON).await.expect("the store answers"), Lock::NotHeld);
+    assert_eq!(ours.renew(Some(&status(7)), None, SOON).await.expect("the store answers"), Lock::NotHeld);
     ours.release(Some(&status(7)), SOON).await.expect("the store answers");
     let leader = ours.read(SOON).await.expect("the store answers").view.leader.clone();
     assert_eq!(leader, Some(Leader { name: "n1".into(), holder: Holder::Other }));
     assert_eq!(world.get("leader").await.as_deref(), Some("n1"));
     assert_eq!(world.get("status").await, None);
-    assert_eq!(double.renew(None, SOON).await.expect("the store answers"), Lock::Held);
+    assert_eq!(double.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
 }
 
 pub(super) async fn a_second_process_goes_on_with_the_lease_of_the_first<W: World>() {
@@ -88,7 +88,7 @@ pub(super) async fn a_second_process_goes_on_with_the_lease_of_the_first<W: Worl
     let second = world.resume("n1", timing(30), lease);
     let leader = second.snapshot(SOON).await.expect("the store answers").view.leader.clone();
     assert_eq!(leader, Some(Leader { name: "n1".into(), holder: Holder::Us }));
-    assert_eq!(second.renew(None, SOON).await.expect("the store answers"), Lock::Held);
+    assert_eq!(second.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
     second.publish(&record("running"), SOON).await.expect("the store answers");
     assert_eq!(second.lease_id(), lease);
 }
@@ -96,7 +96,7 @@ pub(super) async fn a_second_process_goes_on_with_the_lease_of_the_first<W: Worl
 pub(super) async fn a_lease_that_is_gone_is_replaced<W: World>() {
     let world = W::open().await;
     let member = world.resume("n1", timing(30), Some(7_587_812_345_678));
-    assert_eq!(member.renew(None, SOON).await.expect("the store answers"), Lock::NotHeld);
+    assert_eq!(member.renew(None, None, SOON).await.expect("the store answers"), Lock::NotHeld);
     member.publish(&record("running"), SOON).await.expect("the store answers");
     assert_ne!(member.lease_id(), Some(7_587_812_345_678));
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
@@ -110,7 +110,7 @@ pub(super) async fn a_new_ttl_keeps_lock_and_record<W: World>() {
     member.publish(&record("running"), SOON).await.expect("the store answers");
     let old = member.lease_id();
     member.set_timing(timing(60));
-    assert_eq!(member.renew(None, SOON).await.expect("the store answers"), Lock::Held);
+    assert_eq!(member.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
     assert_ne!(member.lease_id(), old);
     // The witness's lease is younger than the old one: when it has run out, nothing hangs on the old one any more.
     witness.publish(&record("running"), SOON).await.expect("the store answers");
@@ -123,7 +123,7 @@ pub(super) async fn a_new_ttl_keeps_lock_and_record<W: World>() {
         }
     })
     .await;
-    assert_eq!(member.renew(None, SOON).await.expect("the store answers"), Lock::Held);
+    assert_eq!(member.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
     member.set_timing(timing(2));
     member.publish(&record("running"), SOON).await.expect("the store answers");
     eventually("the shorter ttl holds", || {

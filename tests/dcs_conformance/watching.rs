@@ -45,7 +45,7 @@ pub(super) async fn others_changes_wake_and_own_ones_do_not<W: World>() {
     member.publish(&record("running"), SOON).await.expect("the store answers");
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
     member.replace(Key::Config, config(), Expect::Absent, SOON).await.expect("the store answers");
-    member.renew(Some(&status(7)), SOON).await.expect("the store answers");
+    member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     member.release(Some(&status(8)), SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "a").await;
     assert!(!sleeper.is_finished());
@@ -86,7 +86,7 @@ pub(super) async fn what_nobody_acts_on_does_not_wake<W: World>() {
     other.publish(&record("running"), SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "a").await;
     let sleeper = waiter(&member).await;
-    other.renew(Some(&status(7)), SOON).await.expect("the store answers");
+    other.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     let mut moved = record("running");
     moved["xlog_location"] = json!(67_108_960);
     other.publish(&moved, SOON).await.expect("the store answers");
@@ -110,7 +110,7 @@ pub(super) async fn status_wakes_beside_a_member_of_the_reference<W: World>() {
     member.acquire(SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "b").await;
     let sleeper = waiter(&member).await;
-    member.renew(Some(&status(9)), SOON).await.expect("the store answers");
+    member.renew(Some(&status(9)), None, SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "c").await;
     assert!(!sleeper.is_finished());
     sleeper.abort();

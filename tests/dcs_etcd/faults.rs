@@ -31,7 +31,7 @@ async fn every_call_to_a_frozen_node_ends_by_its_deadline() {
         assert_all_unreachable(&dcs, deadline).await;
     }
     etcd.thaw(0);
-    assert_eq!(in_time(SOON, dcs.renew(None, SOON)).await.expect("etcd answers again"), Lock::Held);
+    assert_eq!(in_time(SOON, dcs.renew(None, None, SOON)).await.expect("etcd answers again"), Lock::Held);
 }
 
 #[tokio::test]
@@ -42,7 +42,7 @@ async fn a_node_frozen_under_a_call_does_not_hold_it() {
     let caller = dcs.clone();
     let calls = tokio::spawn(async move {
         loop {
-            if let Err(error) = in_time(SHORT, caller.renew(None, SHORT)).await {
+            if let Err(error) = in_time(SHORT, caller.renew(None, None, SHORT)).await {
                 return error;
             }
         }
@@ -52,7 +52,7 @@ async fn a_node_frozen_under_a_call_does_not_hold_it() {
     let error = tokio::time::timeout(SOON, calls).await.expect("a call fails").expect("no call takes too long");
     assert!(matches!(error, DcsError::Unreachable { .. }), "{error:?}");
     etcd.thaw(0);
-    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::Held);
 }
 
 /// A release that got no answer waits in the frozen node and may be carried out when that thaws; but no more once a
@@ -68,7 +68,7 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
         // The connection goes from one node to the next when its node is frozen, so most rounds hit it.
         etcd.freeze(round % 3);
         let released = dcs.release(None, one_try).await;
-        let renewed = dcs.renew(None, some_tries).await;
+        let renewed = dcs.renew(None, None, some_tries).await;
         etcd.thaw(round % 3);
         let is_held = match (released, renewed) {
             (Err(DcsError::Unreachable { .. }), Ok(Lock::Held)) => true,
@@ -76,7 +76,7 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
             impossible => panic!("{impossible:?}"),
         };
         for _ in 0..if is_held { 30 } else { 0 } {
-            assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers"), Lock::Held, "round {round}");
+            assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held, "round {round}");
         }
         eventually("the lock is ours again", || async { dcs.acquire(SOON).await.is_ok_and(|lock| lock == Lock::Held) })
             .await;
@@ -118,7 +118,7 @@ async fn a_restarted_etcd_finds_the_lock_where_it_was() {
     let lease = dcs.lease_id();
     etcd.kill(0);
     etcd.restart(0);
-    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::Held);
     assert_eq!(dcs.lease_id(), lease);
 }
 
@@ -134,7 +134,7 @@ async fn an_etcd_that_lost_its_data_is_taken_as_it_is() {
     etcd.kill(0);
     etcd.lose_data(0);
     etcd.restart(0);
-    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers again"), Lock::NotHeld);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::NotHeld);
     eventually("nothing is seen of what was lost", || {
         let dcs = dcs.clone();
         async move {
@@ -159,7 +159,7 @@ async fn one_node_of_three(happens: impl FnOnce(&mut Etcd)) {
     assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
     happens(&mut etcd);
     let limit = Duration::from_secs(6);
-    assert_eq!(in_time(limit, dcs.renew(None, limit)).await.expect("two nodes serve"), Lock::Held);
+    assert_eq!(in_time(limit, dcs.renew(None, None, limit)).await.expect("two nodes serve"), Lock::Held);
     dcs.publish(&record(), SOON).await.expect("two nodes serve");
     let version = dcs.read(SOON).await.expect("two nodes serve").version;
     let sleeper = wait(&dcs, version);
@@ -198,9 +198,9 @@ async fn nodes_that_are_not_configured_are_learned() {
     })
     .await;
     // On the same connection this answer comes after the other.
-    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
     etcd.kill(0);
-    assert_eq!(dcs.renew(None, SOON).await.expect("the others serve"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("the others serve"), Lock::Held);
 }
 
 #[tokio::test]
@@ -212,7 +212,7 @@ async fn a_minority_is_no_store() {
     etcd.kill(2);
     assert_all_unreachable(&dcs, SHORT).await;
     etcd.restart(1);
-    assert_eq!(dcs.renew(None, SOON).await.expect("a majority serves"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("a majority serves"), Lock::Held);
 }
 
 #[tokio::test]

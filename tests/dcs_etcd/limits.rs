@@ -18,8 +18,8 @@ async fn a_full_etcd_costs_no_lock() {
     assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
     let mut client = etcd.client().await;
     client.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.expect("etcd answers");
-    assert_eq!(dcs.renew(None, SOON).await.expect("etcd answers"), Lock::Held);
-    assert_eq!(dcs.renew(Some(&status(7)), SOON).await.expect("etcd answers"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert_eq!(dcs.renew(Some(&status(7)), None, SOON).await.expect("etcd answers"), Lock::Held);
     assert_eq!(dcs.read(SOON).await.expect("etcd answers").view.status.optime, None);
     let refused = dcs.publish(&record(), SOON).await;
     assert!(matches!(refused, Err(DcsError::Failed { .. })), "{refused:?}");

@@ -37,7 +37,7 @@ async fn a_user_with_its_password_is_served_and_nobody_else() {
     let dcs = member(&with_password(&etcd, USER), "n1");
     assert_eq!(dcs.acquire(SOON).await.expect("the password is right"), Lock::Held);
     dcs.publish(&record(), SOON).await.expect("the password is right");
-    assert_eq!(dcs.renew(None, SOON).await.expect("the password is right"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("the password is right"), Lock::Held);
     for config in [with_password(&etcd, (USER.0, "wrong")), with_password(&etcd, ("stranger", USER.1)), etcd.config()] {
         let refused = member(&config, "n2").read(SOON).await.expect_err("etcd refuses");
         assert!(matches!(refused, DcsError::Denied { .. }), "{refused:?}");
@@ -58,7 +58,7 @@ async fn a_token_that_became_invalid_is_replaced() {
     let mut root = Client::connect(urls, Some(options)).await.expect("the password is right");
     root.auth_disable().await.expect("etcd answers");
     client.auth_enable().await.expect("etcd answers");
-    assert_eq!(dcs.renew(None, SOON).await.expect("a new token is had"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("a new token is had"), Lock::Held);
     dcs.publish(&record(), SOON).await.expect("a new token is had");
 }
 
@@ -68,7 +68,7 @@ async fn a_password_is_no_trouble_where_none_is_needed_and_is_used_once_it_is() 
     let dcs = member(&with_password(&etcd, USER), "n1");
     assert_eq!(dcs.acquire(SOON).await.expect("no password is needed"), Lock::Held);
     lock_up(&mut etcd.client().await).await;
-    assert_eq!(dcs.renew(None, SOON).await.expect("the password is right"), Lock::Held);
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("the password is right"), Lock::Held);
 }
 
 #[tokio::test]

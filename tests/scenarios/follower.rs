@@ -5,7 +5,7 @@ use tamada::core::local::{Postgres, Running, StopMode, StopWhy, Upstream};
 use tamada::core::observation::{Clearance, Divergence, DivergenceReport, FirstCycle, Observation};
 use tamada::core::reason::Reason;
 use tamada::core::units::SystemId;
-use tamada::core::view::{Holder, Initialize};
+use tamada::core::view::{Holder, Initialize, MemberRole};
 
 use super::build::*;
 
@@ -75,4 +75,13 @@ fn a_running_replica_is_never_the_first_of_a_cluster() {
     assert!(matches!(decided(&observation).exit, Some(Exit::FatalLeaveRunning(_))));
     observation.memory.first_cycle = FirstCycle::Done;
     assert_eq!(decided(&observation).exit, None);
+}
+
+#[test]
+fn follows_a_new_leader_only_when_it_is_a_primary() {
+    let mut cluster = view(THEIRS);
+    cluster.members.get_mut(&"b".into()).expect("a member").role = MemberRole::Replica;
+    let decision = decided(&seen(cluster, standby_at(500, "c")));
+    assert_eq!(decision.postgres, PostgresStep::Leave);
+    assert_eq!(decision.reason, Reason::LeaderNotReady { leader: "b".into() });
 }

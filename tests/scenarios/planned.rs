@@ -63,7 +63,7 @@ fn keeps_the_lock_when_nobody_can_take_over() {
 
 #[test]
 fn a_request_for_another_leader_or_for_itself_is_removed() {
-    for (leader, candidate) in [(Some("b"), Some("c")), (Some("a"), Some("a")), (None, Some("a"))] {
+    for (leader, candidate) in [(Some("b"), Some("c")), (Some("a"), Some("a"))] {
         let decision = decided(&asked_to_switch(leader, candidate));
         assert_eq!(decision.reason, Reason::RequestMismatch);
         assert_eq!(decision.documents, [DocumentStep::ClearSwitchover { seen: Revision(7) }]);
@@ -135,4 +135,13 @@ fn the_candidate_takes_the_lock_and_the_others_let_it() {
     request(&mut cluster, Some("b"), Some("c"));
     let observation = answers(seen(cluster, standby_at(900, "b")), &[("b", 1), ("c", 500)]);
     assert_eq!(decided(&observation).reason, Reason::CandidateGoesFirst { candidate: "c".into() });
+}
+
+#[test]
+fn the_new_leader_removes_the_request_that_made_it_the_leader() {
+    for (leader, candidate) in [(Some("b"), Some("a")), (Some("b"), None), (None, Some("a"))] {
+        let decision = decided(&asked_to_switch(leader, candidate));
+        assert_eq!(decision.reason, Reason::RequestFulfilled);
+        assert_eq!(decision.documents, [DocumentStep::ClearSwitchover { seen: Revision(7) }]);
+    }
 }

@@ -167,3 +167,20 @@ fn a_single_server_starts_directly_as_a_primary() {
     let observation = stopped(None, ClusterState::ShutDown, RecoverySignal::None);
     assert_eq!(decide(&policy, &observation).postgres, PostgresStep::Start(StartAs::Primary));
 }
+
+#[test]
+fn a_failed_promotion_is_stopped_before_the_lock_is_given_up() {
+    let mut observation = renewed(seen(view(OURS), standby_at(500, "b")), 0);
+    observation.memory = Memory { lease_valid_until: observation.memory.lease_valid_until, ..failed(Job::Promote) };
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Stop { .. }));
+    assert_eq!(decided(&observation).lease, LeaseStep::Keep);
+
+    let stop =
+        Job::Stop { mode: tamada::core::local::StopMode::Immediate, why: tamada::core::local::StopWhy::LostLock };
+    let result = JobResult::Done(tamada::core::observation::JobProduct::Nothing);
+    let ended = Event::JobEnded(FinishedJob { job: stop, at: now(), result });
+    observation.memory = note(observation.memory, &ended);
+    observation.local.postgres = Postgres::Stopped;
+    observation.local.data = data(ClusterState::InArchiveRecovery, RecoverySignal::Present);
+    assert_eq!(decided(&observation).lease, LeaseStep::Release { last_position: None });
+}

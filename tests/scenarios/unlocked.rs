@@ -116,7 +116,10 @@ fn one_on_an_old_timeline_leaves_the_lock_alone() {
     let mut cluster = view(None);
     left_timeline(&mut cluster, 1);
     let observation = answers(seen(cluster, standby_at(500, "b")), &[("b", 400), ("c", 400)]);
-    assert!(matches!(decided(&observation).reason, Reason::TimelineBehind { .. }));
+    let decision = decided(&observation);
+    assert!(matches!(decision.reason, Reason::TimelineBehind { .. }));
+    assert_eq!(decision.lease, LeaseStep::Keep);
+    assert_eq!(decision.ask, Some(Question::Checkpoint), "its timeline may only be told late");
 }
 
 #[test]

@@ -143,6 +143,19 @@ async fn a_restarted_agent_goes_on_with_the_same_lease() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_agent_that_comes_back_without_its_server_starts_it_at_once() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    nodes[leader].crash();
+    nodes[leader].restart_agent(Duration::ZERO).await;
+    let took = world.until("a primary", SECOND * 5, || world.primary().is_some()).await;
+    // The start itself takes 200 ms.
+    assert!(took < Duration::from_millis(250), "{took:?}");
+    assert_eq!((world.primary(), world.count("promote")), (Some(nodes[leader].name), 0));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_lock_that_is_lost_right_after_it_was_won_promotes_nobody() {
     let world = World::new();
     let timers = [("PATRONI_TTL", "20"), ("PATRONI_LOOP_WAIT", "5"), ("PATRONI_RETRY_TIMEOUT", "5")];

@@ -145,6 +145,9 @@ impl Instance for FakeInstance {
 
     async fn bootstrap(&self, _progress: Progress) -> Result<SystemId, PostgresError> {
         sleep(INITDB).await;
+        if self.with(|server| server.initdb_fails) {
+            return Err(failed("initdb", "as the test wants it"));
+        }
         let now = self.world.now();
         let system_id = {
             let mut inner = self.world.inner();

@@ -10,7 +10,7 @@ use tamada::agent::init_link::{FromInit, InitLink};
 use tamada::agent::mailbox::Request;
 use tamada::agent::peers::{PeerClient, PeerReply};
 use tamada::agent::status::Status;
-use tamada::agent::{Agent, Doors, Parts};
+use tamada::agent::{Agent, Doors, Incarnation, Parts};
 use tamada::config::Config;
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
@@ -44,9 +44,10 @@ impl Dcs for Handle {
     fn renew(
         &self,
         status: Option<&ClusterStatus>,
+        record: Option<&Value>,
         deadline: Duration,
     ) -> impl Future<Output = Result<Lock, DcsError>> + Send {
-        self.0.renew(status, deadline)
+        self.0.renew(status, record, deadline)
     }
     fn release(
         &self,
@@ -190,11 +191,10 @@ impl Node {
     pub fn start_with(world: &World, config: Config) -> Node {
         let name = leak(config.name.as_str());
         world.inner().servers.entry(name).or_insert_with(|| Server::new(name));
-        world.inner().silent.remove(name);
         let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
-        let (doors, agent) = run(world, &config, &dcs, &init);
+        let (doors, agent) = run(world, &config, &dcs, &init, Incarnation::First);
         Node { name, world: world.clone(), config, dcs, init, doors, agent }
     }
 
@@ -205,7 +205,7 @@ impl Node {
         let name = MemberName::from(self.name);
         let lease = self.init.lease_kept();
         self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease)));
-        (self.doors, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init);
+        (self.doors, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
     }
 
     /// The node is gone, as by `docker kill`.
@@ -285,7 +285,13 @@ impl Drop for Node {
     }
 }
 
-fn run(world: &World, config: &Config, dcs: &Handle, init: &Arc<FakeInit>) -> (Doors, JoinHandle<u8>) {
+fn run(
+    world: &World,
+    config: &Config,
+    dcs: &Handle,
+    init: &Arc<FakeInit>,
+    incarnation: Incarnation,
+) -> (Doors, JoinHandle<u8>) {
     let again = config.clone();
     let (mut agent, doors) = Agent::new(Parts {
         config: config.clone(),
@@ -295,13 +301,20 @@ fn run(world: &World, config: &Config, dcs: &Handle, init: &Arc<FakeInit>) -> (D
         peers: Arc::new(Peers(world.clone())),
         init: init.clone(),
         guard: init.guard_now(),
+        incarnation,
         lease_file: None,
         reread: Box::new(move || Ok(again.clone())),
     });
+    // As in the real process, the API listens only once the agent is prepared.
+    let (there, name) = (world.clone(), init.name);
+    there.inner().silent.insert(name);
     let life = async move {
         match agent.prepare().await {
             Some(code) => code,
-            None => agent.run().await,
+            None => {
+                there.inner().silent.remove(name);
+                agent.run().await
+            }
         }
     };
     (doors, tokio::spawn(life))

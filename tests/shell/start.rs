@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tamada::core::local::Guard;
+use tamada::core::units::SystemId;
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
@@ -98,4 +99,42 @@ async fn a_single_server_needs_no_cluster() {
     node.terminate();
     assert_eq!(node.ended(SECOND * 5).await, 0);
     assert!(!node.server(|server| server.is_running()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn data_of_another_cluster_are_not_touched() {
+    let world = World::new();
+    let first = Node::start(&world, "n1");
+    world.settled(&[&first], SECOND * 10).await;
+    let other = World::new();
+    let stranger = Node::start(&other, "n2");
+    other.settled(&[&stranger], SECOND * 10).await;
+    let mut files = stranger.server(|server| server.files.clone()).unwrap();
+    files.system_id = SystemId(1_234_567_890_123);
+    files.dynamic = None;
+    let mut server = Server::new("n2");
+    server.files = Some(files);
+    world.inner().servers.insert("n2", server);
+
+    let mut lost = Node::start(&world, "n2");
+    assert_eq!(lost.ended(SECOND * 5).await, 1);
+    let (configured, dynamic) =
+        lost.server(|server| (server.configured, server.files.as_ref().unwrap().dynamic.clone()));
+    assert_eq!((configured, dynamic), (0, None));
+    assert_eq!(world.store.get_raw("members/n2"), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_bootstrap_that_fails_leaves_the_claim_to_another() {
+    let world = World::new();
+    let mut server = Server::new("n1");
+    server.initdb_fails = true;
+    world.inner().servers.insert("n1", server);
+    let mut first = Node::start(&world, "n1");
+    sleep(SECOND / 10).await;
+    assert_eq!(world.store.get_raw("initialize").as_deref(), Some(""));
+    let second = Node::start(&world, "n2");
+    assert_eq!(first.ended(SECOND * 5).await, 1);
+    world.settled(&[&second], SECOND * 5).await;
+    assert_eq!(world.primary(), Some("n2"));
 }

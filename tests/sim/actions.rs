@@ -32,7 +32,7 @@ impl World {
         node.memory = learn(std::mem::take(&mut node.memory), &seen, &outcome);
         decision.wake = next_wake(decision.wake, &outcome);
         seen.memory = node.memory.clone();
-        let pause = if self.rng.one_in(200) { self.rng.below(3_000) } else { 0 };
+        let pause = if self.rng.one_in(200) { self.stall() } else { 0 };
         self.nodes[index].acting = Some((self.now + takes + pause, Phase::Give, decision, seen));
     }
 
@@ -45,7 +45,10 @@ impl World {
         let held = match step {
             LeaseStep::Keep => return (LeaseOutcome::None, 0),
             LeaseStep::Acquire | LeaseStep::Renew | LeaseStep::Release { .. } if !connected => {
-                let until = self.nodes[index].memory.lease_valid_until;
+                // A new agent goes by what PID 1 knows, as the shell does.
+                let node = &self.nodes[index];
+                let told = node.guard.map(|deadline| at(deadline) + self.timing.guard_margin());
+                let until = node.memory.lease_valid_until.or(told);
                 return (LeaseOutcome::Unknown, call_limit(until, &self.timing, at(begun)).as_millis() as u64);
             }
             LeaseStep::Acquire => {

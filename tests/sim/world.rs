@@ -237,6 +237,13 @@ impl World {
         }
     }
 
+    /// How long an agent stands still once in a while. Only the guard can make up for more than the stop's margin, which
+    /// at this ttl is half a second; a world without it has agents that run.
+    pub(super) fn stall(&mut self) -> u64 {
+        let longest = if self.layers.guard { 3_000 } else { 300 };
+        self.rng.below(longest)
+    }
+
     fn cycle(&mut self, index: usize) {
         let cluster = if self.connected(index) {
             Ok(self.store.view(self.nodes[index].lease))
@@ -263,7 +270,7 @@ impl World {
         self.reached.insert(decision.reason.code());
         self.log.push(format!("{now} {} {} [{:?}]", self.nodes[index].name, decision.reason, decision.lease));
         // Between observing and acting the world goes on; once in a while for long.
-        let pause = if self.rng.one_in(200) { self.rng.below(2_000) } else { self.rng.below(30) };
+        let pause = if self.rng.one_in(200) { self.stall() } else { self.rng.below(30) };
         self.nodes[index].acting = Some((now + pause, Phase::TakeAndLease, Box::new(decision), Box::new(seen)));
     }
 

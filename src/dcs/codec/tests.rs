@@ -161,10 +161,13 @@ fn our_name_on_another_lease_is_another_holder() {
 }
 
 #[test]
-fn the_initialize_key_has_four_meanings() {
+fn the_initialize_key_has_four_meanings_and_a_claim_has_a_holder() {
     let initialize = |text| view(&[("initialize", text)]).initialize;
     assert_eq!(view(&[]).initialize, Initialize::Absent);
-    assert_eq!(initialize(""), Initialize::InProgress(Holder::Other));
+    assert_eq!(initialize(""), Initialize::InProgress(Holder::Us));
+    let other = Own { name: "n1".into(), lease: Some(6) };
+    let by_another = assemble(&entries(&[("initialize", "")]), &other).0.initialize;
+    assert_eq!(by_another, Initialize::InProgress(Holder::Other));
     assert_eq!(initialize("7710921647475908793"), Initialize::Done(SystemId(7_710_921_647_475_908_793)));
     for invalid in ["123", "abc", "+7710921647", "99999999999999999999999"] {
         assert_eq!(initialize(invalid), Initialize::Invalid(invalid.to_owned()));

@@ -6,9 +6,11 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::watch;
 
+use super::lease::renewal_due_after;
 use super::link::Link;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
@@ -65,6 +67,14 @@ enum Author {
     Others,
 }
 
+/// How long a watched connection may be silent and still count as alive. A member without the lock may leave its lease
+/// alone until `renewal_due_after`, and finds that out one cycle later, so a shorter limit would make idle members read
+/// everything anew. The limit is less than a ttl, so that a watch that has died unseen hides a lost leader for a bounded
+/// time; a connection that does not answer pings is given up earlier than that, which ends the watch.
+fn silence_max(timing: &Timing) -> Duration {
+    renewal_due_after(timing) + timing.retry_timeout.max(timing.loop_wait)
+}
+
 pub(super) struct Cache {
     own: Own,
     /// The connection that the watch runs on; `None` while it is lost.
@@ -104,9 +114,9 @@ impl Cache {
     }
 
     /// What the watch last showed, if it is alive and its node has answered lately.
-    pub(super) fn fresh(&self, timing: Timing) -> Option<Arc<Snapshot>> {
+    pub(super) fn fresh(&self, timing: &Timing) -> Option<Arc<Snapshot>> {
         let link = self.watched.as_ref().filter(|link| !link.is_retired())?;
-        (link.since_answer() <= timing.loop_wait + timing.retry_timeout).then(|| self.snapshot.clone())
+        (link.since_answer() <= silence_max(timing)).then(|| self.snapshot.clone())
     }
 
     /// Whether a whole reading was ever taken in.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 use super::failure::Failure;
 use super::link::{Alive, Link};
 use super::session::Session;
+use crate::core::policy::Timing;
 use crate::dcs::codec;
 
 /// How often a new ttl may overtake the move to the last one within one call.
@@ -57,6 +58,13 @@ pub(super) enum Renewal {
 pub(super) enum Missing {
     Grant,
     Report,
+}
+
+/// How old a renewal may get before the next cycle of a member without the lock sends another: half a ttl, but where
+/// the timers are tight so early that a renewal left to the cycle after still has half a retry_timeout before the end.
+pub(super) fn renewal_due_after(timing: &Timing) -> Duration {
+    let latest = timing.ttl.saturating_sub(timing.loop_wait + timing.retry_timeout / 2);
+    (timing.ttl / 2).min(latest)
 }
 
 impl Leases {
@@ -150,10 +158,8 @@ impl Session {
     }
 
     fn is_due(&self, lease: &Lease) -> bool {
-        let timing = self.timing();
-        let usual = timing.loop_wait * 3 / 4;
-        let latest = timing.ttl.saturating_sub(timing.loop_wait + timing.retry_timeout);
-        lease.ttl.is_none() || lease.renewed.is_none_or(|renewed| renewed.elapsed() >= usual.min(latest))
+        let due = renewal_due_after(&self.timing());
+        lease.ttl.is_none() || lease.renewed.is_none_or(|renewed| renewed.elapsed() >= due)
     }
 
     async fn grant(&self, link: &Link) -> Result<Lease, Failure> {

@@ -1,7 +1,8 @@
 //! etcd, version 3 of its API (3.4 and later).
 //!
 //! One connection to one node at a time, one lease for all keys that are to vanish with us, one watch that keeps a
-//! cache of the cluster's keys. An idle member sends one keepalive a cycle, a leader one transaction more.
+//! cache of the cluster's keys. An idle leader sends one keepalive and one transaction a cycle, any other member one
+//! keepalive in half a ttl.
 //!
 //! Deliberately not here: what an outage means. Every call ends by its deadline with an answer or an error, and only
 //! the time of the last proven renewal counts for the lock.
@@ -102,7 +103,7 @@ fn status_text(status: Option<&ClusterStatus>) -> Option<String> {
 
 impl Dcs for EtcdDcs {
     async fn snapshot(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
-        let fresh = self.session.cache().fresh(self.session.timing());
+        let fresh = self.session.cache().fresh(&self.session.timing());
         match fresh {
             Some(snapshot) => Ok(snapshot),
             None => self.session.read(deadline).await,
@@ -117,8 +118,14 @@ impl Dcs for EtcdDcs {
         self.session.acquire(deadline).await
     }
 
-    async fn renew(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<Lock, DcsError> {
-        self.session.renew(status_text(status).as_deref(), deadline).await
+    async fn renew(
+        &self,
+        status: Option<&ClusterStatus>,
+        record: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<Lock, DcsError> {
+        let record = record.map(|record| record.to_string().into_bytes());
+        self.session.renew(status_text(status).as_deref(), record.as_deref(), deadline).await
     }
 
     async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<(), DcsError> {

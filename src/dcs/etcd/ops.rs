@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::lease::{Missing, Release, Renewal};
 use super::link::Link;
 use super::pool::{Doubt, Try};
-use super::session::Session;
+use super::session::{Origin, Session};
 use crate::dcs::codec::{self, Entry};
 use crate::dcs::{Content, DcsError, Expect, Key, Lock};
 
@@ -61,7 +61,9 @@ impl Session {
             return Ok(Lock::Held);
         }
         match self.learn_key(codec::LEADER, &answer, origin) {
-            Some(entry) if self.is_lock(&entry, lease) => self.with_lock(link, lease, None, self.keeping()).await,
+            Some(entry) if self.is_lock(&entry, lease) => {
+                self.with_lock(link, lease, Along::default(), self.keeping()).await
+            }
             Some(_) | None => Ok(Lock::NotHeld),
         }
     }
@@ -78,17 +80,24 @@ impl Session {
         }
     }
 
-    pub(super) async fn renew(&self, status: Option<&str>, deadline: Duration) -> Result<Lock, DcsError> {
+    pub(super) async fn renew(
+        &self,
+        status: Option<&str>,
+        record: Option<&[u8]>,
+        deadline: Duration,
+    ) -> Result<Lock, DcsError> {
         let renew = |attempt: Try| async move {
             let Some(lease) = self.hold_lease(&attempt.link, Renewal::Now, Missing::Report).await? else {
                 return Ok(Lock::NotHeld);
             };
             let status = status.filter(|status| !self.has_value(codec::STATUS, status.as_bytes()));
+            let path = codec::member_key(&self.name);
+            let record = record.filter(|record| !self.is_published(&path, record, lease));
             let keep = self.keeping();
-            match self.with_lock(&attempt.link, lease, status, keep).await {
-                Err(Failure::Full(detail)) if status.is_some() => {
+            match self.with_lock(&attempt.link, lease, Along { status, record }, keep).await {
+                Err(Failure::Full(detail)) if status.is_some() || record.is_some() => {
                     warn!("the cluster's status cannot be written: etcd answered {detail}");
-                    self.with_lock(&attempt.link, lease, None, keep).await
+                    self.with_lock(&attempt.link, lease, Along::default(), keep).await
                 }
                 answer => answer,
             }
@@ -116,10 +125,11 @@ impl Session {
 
     /// Once more if the key is ours although it is not as we knew it.
     async fn release_once(&self, link: &Link, lease: i64, status: Option<&str>) -> Result<(), Failure> {
-        if self.with_lock(link, lease, status, Keep::Nothing).await? == Lock::NotHeld {
+        let along = Along { status, record: None };
+        if self.with_lock(link, lease, along, Keep::Nothing).await? == Lock::NotHeld {
             let is_ours = self.cache().entry(codec::LEADER).is_some_and(|entry| self.is_lock(entry, lease));
             if is_ours {
-                self.with_lock(link, lease, status, Keep::Nothing).await?;
+                self.with_lock(link, lease, along, Keep::Nothing).await?;
             }
         }
         Ok(())
@@ -127,18 +137,22 @@ impl Session {
 
     /// One transaction under the condition that the leader key is ours. Its branches always read or write the store,
     /// since etcd answers an empty one from memory, without asking the other nodes.
-    async fn with_lock(&self, link: &Link, lease: i64, status: Option<&str>, keep: Keep) -> Result<Lock, Failure> {
+    async fn with_lock(&self, link: &Link, lease: i64, along: Along<'_>, keep: Keep) -> Result<Lock, Failure> {
+        let Along { status, record } = along;
         let leader = self.leader_key();
+        let member = codec::member_key(&self.name);
         let name = self.name.as_str();
         let get_leader = TxnOp::get(leader.as_str(), None);
+        let on_lease = || Some(PutOptions::new().with_lease(lease));
         let put_status = status.map(|status| TxnOp::put(self.key(codec::STATUS), status, None));
+        let put_record = record.map(|record| TxnOp::put(self.key(&member), record, on_lease()));
         let mut conditions = vec![
             Compare::lease(leader.as_str(), CompareOp::Equal, lease),
             Compare::value(leader.as_str(), CompareOp::Equal, name),
         ];
         let lock = match keep {
             Keep::Lock => get_leader.clone(),
-            Keep::Rewritten => TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease))),
+            Keep::Rewritten => TxnOp::put(leader.as_str(), name, on_lease()),
             Keep::Nothing => {
                 let known = self.cache().entry(codec::LEADER).and_then(|entry| i64::try_from(entry.revision).ok());
                 let is_as_known = |revision| Compare::mod_revision(leader.as_str(), CompareOp::Equal, revision);
@@ -148,9 +162,10 @@ impl Session {
         };
         let txn = Txn::new()
             .when(conditions)
-            .and_then([Some(lock), put_status].into_iter().flatten().collect::<Vec<_>>())
+            .and_then([Some(lock), put_status, put_record].into_iter().flatten().collect::<Vec<_>>())
             .or_else([get_leader]);
         let _status = status.map(|status| self.writing(codec::STATUS, Some(status.as_bytes())));
+        let _record = record.map(|record| self.writing(&member, Some(record)));
         let _leader = (keep == Keep::Nothing).then(|| self.writing(codec::LEADER, None));
         let answer = link.kv().txn(txn).await?;
         let origin = self.origin(answer.header())?;
@@ -160,6 +175,9 @@ impl Session {
         }
         if let Some(status) = status {
             self.wrote(origin, codec::STATUS, Some(status.as_bytes().to_vec()), 0);
+        }
+        if let Some(record) = record {
+            self.record_stands(origin, &member, record, lease);
         }
         match keep {
             Keep::Lock => {}
@@ -201,9 +219,13 @@ impl Session {
             }
         })?;
         let origin = self.origin(answer.header())?;
-        self.leases().published = Some((record.to_vec(), lease));
-        self.wrote(origin, &path, Some(record.to_vec()), lease);
+        self.record_stands(origin, &path, record, lease);
         Ok(())
+    }
+
+    fn record_stands(&self, origin: Origin, path: &str, record: &[u8], lease: i64) {
+        self.leases().published = Some((record.to_vec(), lease));
+        self.wrote(origin, path, Some(record.to_vec()), lease);
     }
 
     fn is_published(&self, path: &str, record: &[u8], lease: i64) -> bool {
@@ -295,6 +317,13 @@ impl Session {
         }
         Ok(Written::Refused(self.learn_key(path, &answer, origin)))
     }
+}
+
+/// What is written in the same transaction.
+#[derive(Clone, Copy, Debug, Default)]
+struct Along<'a> {
+    status: Option<&'a str>,
+    record: Option<&'a [u8]>,
 }
 
 /// What becomes of the leader key in a transaction that proved it ours.

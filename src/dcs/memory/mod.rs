@@ -134,6 +134,10 @@ impl MemoryDcs {
             store.put(self.handle, codec::STATUS, value, 0);
         }
     }
+
+    fn put_record(&self, store: &mut Store, record: &Value, lease: i64) {
+        store.put(self.handle, &codec::member_key(&self.name), record.to_string().into_bytes(), lease);
+    }
 }
 
 impl Dcs for MemoryDcs {
@@ -160,13 +164,19 @@ impl Dcs for MemoryDcs {
         self.ask(deadline, request).await
     }
 
-    async fn renew(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<Lock, DcsError> {
+    async fn renew(
+        &self,
+        status: Option<&ClusterStatus>,
+        record: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<Lock, DcsError> {
         let request = |store: &mut Store, state: &mut State| {
             let lease = self.ensure_lease(store, state);
             if !self.holds(store, lease) {
                 return Ok(Lock::NotHeld);
             }
             self.put_status(store, status);
+            record.into_iter().for_each(|record| self.put_record(store, record, lease));
             Ok(Lock::Held)
         };
         self.ask(deadline, request).await
@@ -186,7 +196,7 @@ impl Dcs for MemoryDcs {
     async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
         let request = |store: &mut Store, state: &mut State| {
             let lease = self.ensure_lease(store, state);
-            store.put(self.handle, &codec::member_key(&self.name), record.to_string().into_bytes(), lease);
+            self.put_record(store, record, lease);
             Ok(())
         };
         self.ask(deadline, request).await

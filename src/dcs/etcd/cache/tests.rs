@@ -1,4 +1,5 @@
 use super::*;
+use crate::core::policy::Floor;
 
 const CLUSTER: u64 = 1;
 
@@ -148,4 +149,20 @@ fn only_the_first_beginning_of_the_watch_is_no_change() {
     let mut cache = cache();
     cache.lost();
     assert_eq!(cache.signal.borrow().watch, Starting);
+}
+
+#[test]
+fn an_idle_connection_stays_fresh_between_renewals_and_for_less_than_a_ttl() {
+    let seconds = Duration::from_secs;
+    let defaults = Timing::default();
+    assert_eq!((renewal_due_after(&defaults), silence_max(&defaults)), (seconds(15), seconds(25)));
+    for (ttl, loop_wait, retry_timeout) in [(5, 1, 1), (5, 1, 2), (20, 1, 3), (20, 14, 3), (30, 10, 10), (300, 10, 10)]
+    {
+        let wished = Timing { ttl: seconds(ttl), loop_wait: seconds(loop_wait), retry_timeout: seconds(retry_timeout) };
+        let timing = wished.effective(Floor::Ours);
+        let next_cycle = renewal_due_after(&timing) + timing.loop_wait;
+        assert!(next_cycle <= silence_max(&timing), "{timing:?}");
+        assert!(next_cycle + timing.retry_timeout / 2 <= timing.ttl, "{timing:?}");
+        assert!(silence_max(&timing) < timing.ttl, "{timing:?}");
+    }
 }

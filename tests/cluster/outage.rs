@@ -1,0 +1,47 @@
+//! etcd does not answer for longer than a lease lasts.
+
+use std::time::{Duration, Instant};
+
+use crate::load::{Habit, TABLE, Writer, lost};
+use crate::member::Member;
+use crate::wait::{always, eventually, seconds, until};
+use crate::world::{Cluster, SOON};
+
+const TTL: u64 = 5;
+
+#[test]
+fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
+    let mut cluster = Cluster::start(3);
+    let (old, _) = cluster.whole(SOON);
+    cluster.members[old].must(TABLE);
+    let targets: Vec<&Member> = cluster.members.iter().collect();
+    let writer = Writer::start(&targets, Habit::Roams, 1);
+    until(SOON, "writes", || cluster.members[old].value("SELECT count(*) > 20 FROM writes").is_ok_and(|t| t == "t"));
+
+    cluster.etcd.freeze(0);
+    let frozen = Instant::now();
+    let writable = |member: &Member| member.value("SELECT pg_is_in_recovery()").is_ok_and(|value| value == "f");
+    until(seconds(TTL + 1), "the primary gives up", || !writable(&cluster.members[old]));
+    println!("no longer writable after {:?}", frozen.elapsed());
+    let read_only = || cluster.members[old].value("SELECT pg_is_in_recovery()");
+    let (answer, took) = eventually(SOON, "the old primary answers again", read_only);
+    println!("it answers again {took:?} later");
+    assert_eq!(answer, "t", "as a standby");
+    always(Duration::from_secs(2), "nobody is writable while etcd is frozen", || !cluster.members.iter().any(writable));
+    for member in &cluster.members {
+        assert_eq!(member.get("/liveness").expect("an answer").code, 200);
+        assert_ne!(member.get("/primary").expect("an answer").code, 200);
+    }
+
+    cluster.etcd.thaw(0);
+    let thawed = Instant::now();
+    let (_, took) = cluster.primary(seconds(2 * TTL));
+    println!("writable {took:?} after etcd came back");
+    let (new, _) = cluster.whole(SOON);
+    std::thread::sleep(Duration::from_millis(200));
+    let acks = writer.stop();
+    assert!(acks.last().is_some_and(|ack| ack.at > thawed), "writes go on");
+    let between = |ack: &&crate::load::Ack| ack.at > frozen + seconds(TTL) && ack.at < thawed;
+    assert_eq!(acks.iter().filter(between).count(), 0, "nothing is acknowledged without a lease");
+    assert_eq!(lost(&acks, &cluster.members[new]), [0; 0]);
+}

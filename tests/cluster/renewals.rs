@@ -1,0 +1,46 @@
+//! Whatever the API has to do, the lease is renewed in time.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::proxy::Proxy;
+use crate::wait::seconds;
+use crate::world::Cluster;
+
+const LOOP_WAIT: Duration = seconds(1);
+const DELAY_MAX: Duration = Duration::from_millis(100);
+const FLOOD: Duration = seconds(15);
+
+#[test]
+fn a_flood_of_requests_delays_no_renewal() {
+    let mut cluster = Cluster::prepare(1);
+    let etcd = cluster.etcd.endpoints().remove(0).to_string().parse().expect("an address");
+    let proxy = Proxy::to(etcd);
+    cluster.set("PATRONI_ETCD3_HOSTS", &proxy.address.to_string());
+    // Or else etcd would name its own address.
+    cluster.set("PATRONI_ETCD3_USE_PROXIES", "on");
+    cluster.start_all();
+    cluster.members[0].wait_writable(seconds(30));
+    let flood = |path: &str, keep_alive: &[&str]| {
+        let url = format!("http://{}{path}", cluster.members[0].rest);
+        let limit = FLOOD.as_secs().to_string();
+        let mut ab = Command::new("ab");
+        ab.args(["-q", "-l", "-c", "64", "-n", "100000000", "-t", &limit]).args(keep_alive).arg(url);
+        ab.stdout(Stdio::piped()).stderr(Stdio::null());
+        let began = Instant::now();
+        let output = ab.output().expect("ab is installed (apache2-utils)");
+        let report = String::from_utf8_lossy(&output.stdout).into_owned();
+        let requests = report.lines().find(|line| line.starts_with("Requests per second")).unwrap_or_default();
+        let failed = report.lines().find(|line| line.starts_with("Failed requests")).unwrap_or_default();
+        println!("{path}: {requests}; {failed}");
+        assert!(failed.ends_with(" 0"), "{report}");
+        let sent = proxy.sent();
+        let during: Vec<_> = sent.into_iter().filter(|at| *at > began && *at < began + FLOOD).collect();
+        assert!(during.len() > 10, "{} renewals", during.len());
+        let longest = during.windows(2).map(|pair| pair[1] - pair[0]).max().expect("several");
+        println!("{path}: at most {longest:?} between two renewals");
+        assert!(longest < LOOP_WAIT + DELAY_MAX, "{longest:?}");
+    };
+    flood("/primary", &[]);
+    flood("/patroni", &["-k"]);
+}
