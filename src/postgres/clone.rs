@@ -19,8 +19,8 @@ use crate::core::local::CloneSource;
 const FIRST_BYTES: Duration = Duration::from_secs(300);
 /// How long a copy may then stand still.
 const STALL: Duration = Duration::from_secs(300);
-/// Kept free beside the copy: WAL that is streamed meanwhile.
-const SPARE_BYTES: u64 = 256 * 1024 * 1024;
+/// Kept free beside the copy, and a 32nd part of it besides: WAL that is streamed meanwhile.
+const SPARE_BYTES: u64 = 64 * 1024 * 1024;
 const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 impl LocalPostgres {
@@ -207,7 +207,7 @@ impl Copied {
 
     /// What the copy will still take on the disk.
     fn bytes_needed(&self) -> u64 {
-        self.total.saturating_sub(self.done).saturating_add(SPARE_BYTES)
+        self.total.saturating_sub(self.done).saturating_add(self.total / 32 + SPARE_BYTES)
     }
 
     /// What follows is flushing to disk, without a word.

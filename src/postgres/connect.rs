@@ -60,13 +60,24 @@ pub(crate) enum Whose {
 /// One open session.
 pub(crate) struct Session {
     client: Client,
-    driver: tokio::task::JoinHandle<()>,
+    driver: Option<tokio::task::JoinHandle<()>>,
     pub(crate) version: Option<Version>,
 }
 
+/// How long a session may take to say goodbye.
+const FAREWELL: Duration = Duration::from_secs(2);
+
 impl Drop for Session {
+    /// The server is told, so that its log has nothing to complain of; one that does not listen is not waited for.
     fn drop(&mut self) {
-        self.driver.abort();
+        let (Some(mut driver), Ok(runtime)) = (self.driver.take(), tokio::runtime::Handle::try_current()) else {
+            return;
+        };
+        runtime.spawn(async move {
+            if tokio::time::timeout(FAREWELL, &mut driver).await.is_err() {
+                driver.abort();
+            }
+        });
     }
 }
 
@@ -221,7 +232,7 @@ where
     let driver = tokio::spawn(async move {
         let _ = connection.await;
     });
-    Ok(Session { client, driver, version })
+    Ok(Session { client, driver: Some(driver), version })
 }
 
 impl PostgresError {

@@ -34,6 +34,13 @@ enum Kind {
     Utility,
 }
 
+/// Whether the server may be being started at this moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Starts {
+    Possible,
+    Impossible,
+}
+
 /// The processes of one data directory's server.
 #[derive(Clone, Debug)]
 pub(crate) struct ServerProcesses {
@@ -83,9 +90,13 @@ impl ServerProcesses {
         self.with_kind(Kind::Backend).into_iter().filter(|process| !has_postmaster(process)).collect()
     }
 
-    /// Ends them at once; `false`: some could not be ended.
-    pub(crate) async fn kill_orphans(&self) -> bool {
-        let orphans = self.orphans();
+    /// Ends them at once; `false`: some could not be ended. `Starts::Impossible` adds children that have not set their
+    /// titles yet: otherwise one of those could be a new postmaster.
+    pub(crate) async fn kill_orphans(&self, starts: Starts) -> bool {
+        let mut orphans = self.orphans();
+        if starts == Starts::Impossible && self.postmaster().is_none() {
+            orphans.extend(self.with_kind(Kind::Postmaster));
+        }
         if orphans.is_empty() {
             return true;
         }

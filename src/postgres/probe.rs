@@ -12,7 +12,7 @@ use super::connect::{self, ConnectError, Session};
 use super::control::ServerState;
 use super::local::LocalPostgres;
 use super::pidfile::ServerStatus;
-use super::postmaster::read_pid_file;
+use super::postmaster::{Starts, read_pid_file};
 use super::process::Process;
 use super::{Probe, ServerFacts};
 use crate::core::local::{LastRole, Postgres, PrimaryFacts, Replay, Running, StandbyFacts};
@@ -59,11 +59,11 @@ enum NoAnswer {
 
 impl LocalPostgres {
     pub(super) async fn probe_now(&self, deadline: Duration, alone: Alone) -> Probe {
-        let Some(process) = self.postmaster() else { return self.probe_stopped().await };
+        let Some(process) = self.postmaster() else { return self.probe_stopped(alone).await };
         let answer = tokio::time::timeout(deadline, self.ask(&self.heartbeat, STATE.to_owned() + FROM));
         let answer = answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {deadline:?}"))));
         if answer.is_err() && !process.is_alive() {
-            return self.probe_stopped().await;
+            return self.probe_stopped(alone).await;
         }
         let (postgres, facts) = match answer {
             Ok((postgres, facts)) => {
@@ -112,9 +112,13 @@ impl LocalPostgres {
         })
     }
 
-    async fn probe_stopped(&self) -> Probe {
+    async fn probe_stopped(&self, alone: Alone) -> Probe {
         // A backend that goes on after its postmaster's crash may still acknowledge a commit.
-        let gone = self.processes.kill_orphans().await;
+        let gone = self.processes.kill_orphans(match alone {
+            Alone::Yes => Starts::Impossible,
+            Alone::No => Starts::Possible,
+        });
+        let gone = gone.await;
         let postgres = if gone { Postgres::Stopped } else { Postgres::Stopping };
         self.memory().silent_since = None;
         Probe { data: self.data_state(ServerState::Stopped).await, postgres, facts: ServerFacts::default() }

@@ -15,7 +15,7 @@ use super::conf::settings::PendingRestarts;
 use super::control::Freshness;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
-use super::postmaster::wait_ready;
+use super::postmaster::{Starts, wait_ready};
 use super::process::{self, Process};
 use super::{PostgresError, files, history};
 use crate::core::local::{ClusterState, LastRole, StartAs, StopMode, Upstream};
@@ -180,7 +180,7 @@ impl LocalPostgres {
     ) -> Result<Option<Lsn>, PostgresError> {
         let was_primary = self.last_role() == LastRole::Primary;
         let Some(process) = self.postmaster() else {
-            self.processes.kill_orphans().await;
+            self.processes.kill_orphans(Starts::Impossible).await;
             let wants_position = was_primary && mode != StopMode::Immediate;
             // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
             return Ok(if wants_position { self.shutdown_position().await.unwrap_or(None) } else { None });
@@ -230,7 +230,7 @@ impl LocalPostgres {
     }
 
     async fn nothing_left(&self) -> Result<(), PostgresError> {
-        match self.processes.kill_orphans().await {
+        match self.processes.kill_orphans(Starts::Impossible).await {
             true => Ok(()),
             false => Err(PostgresError::failed("stop PostgreSQL", "a process of its does not end even when killed")),
         }

@@ -64,10 +64,21 @@ pub fn processes_in(data_dir: &Path) -> Vec<i32> {
     pids.filter(|pid| std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == data_dir)).collect()
 }
 
-/// A port that nothing listens on. Those of one test binary don't repeat.
+/// A port that nothing listens on and nobody else is given while this process lives. Below the range from which the
+/// kernel takes the ports of outgoing connections: one of those could have it a moment later.
 pub fn free_port() -> u16 {
-    let listener = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
-    listener.local_addr().expect("bound").port()
+    use std::os::linux::net::SocketAddrExt;
+    use std::os::unix::net::{SocketAddr, UnixListener};
+    let first = std::process::id() as u16;
+    let ports = (0..10_000).map(|n| 20_000 + first.wrapping_mul(31).wrapping_add(n) % 10_000);
+    let is_free = |port: &u16| {
+        let name = SocketAddr::from_abstract_name(format!("tamada-test-port-{port}")).expect("short enough");
+        let Ok(claim) = UnixListener::bind_addr(&name) else { return false };
+        // Given up with the process.
+        let _ = std::os::fd::IntoRawFd::into_raw_fd(claim);
+        std::net::TcpListener::bind(("127.0.0.1", *port)).is_ok()
+    };
+    ports.into_iter().find(is_free).expect("a free port")
 }
 
 /// Every printable character of ASCII and one beyond: awkward for each place that a password passes through.
