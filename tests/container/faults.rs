@@ -1,6 +1,7 @@
 //! Faults of the primary: it is stopped, killed, restarted, frozen, or asked to hand over. A client writes through
 //! HAProxy all the while.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -59,11 +60,12 @@ fn inject(cluster: &Cluster, fault: &Fault) -> Result<Vec<Figure>> {
     let writer = settled_writer(cluster)?;
     let at = clock::now();
     (fault.strike)(cluster, &primary)?;
+    let struck = clock::now();
     writer.steady(STEADY, WRITABLE)?;
     (fault.mend)(cluster, &primary)?;
     let healed = rejoined(cluster, at)?;
     let mut figures = vec![gap(&writer, at, fault.bound)?.aiming_at(fault.aim), healed];
-    figures.push(losses(cluster, writer, at, fault.losses)?);
+    figures.push(losses(cluster, writer, at..struck, fault.losses)?);
     Ok(figures)
 }
 
@@ -86,13 +88,16 @@ pub fn rejoined(cluster: &Cluster, since: Moment) -> Result<Figure> {
 }
 
 /// Ends the client and looks for what it was promised on the cluster's primary.
-pub fn losses(cluster: &Cluster, writer: Writer, at: Moment, allowed: Losses) -> Result<Figure> {
+/// The fault took effect at some moment of `fault`.
+pub fn losses(cluster: &Cluster, writer: Writer, fault: Range<Moment>, allowed: Losses) -> Result<Figure> {
     let key = writer.key().to_owned();
     let acks = writer.stop();
     let lost: Vec<Ack> = writer::lost(&cluster.through_haproxy(), &key, &acks)?;
     let beyond = match allowed {
         Losses::None => lost.len(),
-        Losses::OfTheLastSecond => lost.iter().filter(|ack| ack.at > at || clock::seconds(ack.at, at) > 1.0).count(),
+        Losses::OfTheLastSecond => {
+            lost.iter().filter(|ack| ack.at > fault.end || clock::seconds(ack.at, fault.start) > 1.0).count()
+        }
     };
     if lost.len() > beyond {
         eprintln!("  {} acknowledged in the last second before the fault are gone", lost.len() - beyond);
@@ -111,7 +116,7 @@ fn start(cluster: &Cluster, member: &str) -> Result<()> {
 fn switchover(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike =
         |cluster: &Cluster, primary: &str| cluster.exec(primary, &["tamada", "switchover", "--force"]).map(drop);
-    inject(cluster, &Fault { aim: 1.0, bound: 4.0, losses: Losses::None, strike, mend: nothing })
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: nothing })
 }
 
 fn stop(cluster: &Cluster) -> Result<Vec<Figure>> {
@@ -121,25 +126,25 @@ fn stop(cluster: &Cluster) -> Result<Vec<Figure>> {
         anyhow::ensure!(status == "0", "the stopped primary's exit status is {status}");
         Ok(())
     };
-    inject(cluster, &Fault { aim: 1.0, bound: 4.0, losses: Losses::None, strike, mend: start })
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: start })
 }
 
 fn restart(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike =
         |cluster: &Cluster, primary: &str| docker(&["restart", "--time", "30", &cluster.container(primary)]).map(drop);
-    inject(cluster, &Fault { aim: 1.0, bound: 4.0, losses: Losses::None, strike, mend: nothing })
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: nothing })
 }
 
 fn kill(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike = |cluster: &Cluster, primary: &str| docker(&["kill", &cluster.container(primary)]).map(drop);
-    inject(cluster, &Fault { aim: 8.0, bound: 12.0, losses: Losses::OfTheLastSecond, strike, mend: start })
+    inject(cluster, &Fault { aim: 8.0, bound: 15.0, losses: Losses::OfTheLastSecond, strike, mend: start })
 }
 
 fn postmaster(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike = |cluster: &Cluster, primary: &str| {
         cluster.exec(primary, &["sh", "-c", "kill -KILL $(head -n 1 \"$PGDATA/postmaster.pid\")"]).map(drop)
     };
-    inject(cluster, &Fault { aim: 1.2, bound: 5.0, losses: Losses::OfTheLastSecond, strike, mend: nothing })
+    inject(cluster, &Fault { aim: 1.2, bound: 6.0, losses: Losses::OfTheLastSecond, strike, mend: nothing })
 }
 
 fn first(cluster: &Cluster) -> Result<Vec<Figure>> {
@@ -159,7 +164,7 @@ fn rolling(cluster: &Cluster) -> Result<Vec<Figure>> {
         cluster.whole(HEALED)?;
     }
     writer.steady(STEADY, WRITABLE)?;
-    Ok(vec![gap(&writer, at, 4.0)?.aiming_at(1.0), losses(cluster, writer, at, Losses::None)?])
+    Ok(vec![gap(&writer, at, 6.0)?.aiming_at(1.0), losses(cluster, writer, at..at, Losses::None)?])
 }
 
 /// Everything in the container stands still, PID 1 too. Clients of the old primary hang meanwhile and are looked at
@@ -172,6 +177,7 @@ fn pause(cluster: &Cluster) -> Result<Vec<Figure>> {
     hanging.last().context("eight were started")?.steady(Duration::from_secs(1), WRITABLE)?;
     let at = clock::now();
     frozen(cluster, &primary)?;
+    let struck = clock::now();
     let first = cluster.eventually(WRITABLE, "write again", || {
         writer.first_after(at + Duration::from_secs(2)).context("no write is acknowledged")
     })?;
@@ -180,8 +186,8 @@ fn pause(cluster: &Cluster) -> Result<Vec<Figure>> {
     let healed = rejoined(cluster, at)?;
     let strays: usize = hanging.into_iter().map(|one| one.stop().iter().filter(|ack| ack.at > first.at).count()).sum();
     let strays = Figure::told("old_acks_after_promotion", count(strays));
-    let gap = gap(&writer, at, 12.0)?;
-    Ok(vec![gap, healed, strays, losses(cluster, writer, at, Losses::OfTheLastSecond)?])
+    let gap = gap(&writer, at, 15.0)?;
+    Ok(vec![gap, healed, strays, losses(cluster, writer, at..struck, Losses::OfTheLastSecond)?])
 }
 
 /// `docker pause`, which can fail once under the first version of cgroups.

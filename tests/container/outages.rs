@@ -37,20 +37,21 @@ fn cut_off(cluster: &Cluster) -> Result<Vec<Figure>> {
     let (network, container) = (cluster.network(), cluster.container(&primary));
     let at = clock::now();
     docker(&["network", "disconnect", "--force", &network, &container])?;
+    let struck = clock::now();
     let went_on = writer.steady(Duration::from_secs(2), WRITABLE);
     // Whatever happened, the old primary had time to see its lease run out more than once.
     sleep((at + Duration::from_secs(20)).saturating_sub(clock::now()));
     docker(&["network", "connect", "--alias", &primary, &network, &container])?;
     went_on?;
     let healed = rejoined(cluster, at)?;
-    let gap = gap(&writer, at, 12.0)?.aiming_at(8.0);
+    let gap = gap(&writer, at, 15.0)?.aiming_at(8.0);
     let promoted = candidates.iter().filter_map(|one| one.first_after(at)).map(|ack| ack.at).min();
     let promoted = promoted.context("no other member took a write")?;
     let old = inside.stop()?;
     drop(candidates);
     let mut figures = vec![gap, healed];
     figures.extend(two_primaries(&old, promoted)?);
-    figures.push(losses(cluster, writer, at, Losses::OfTheLastSecond)?);
+    figures.push(losses(cluster, writer, at..struck, Losses::OfTheLastSecond)?);
     Ok(figures)
 }
 
@@ -77,7 +78,7 @@ fn all_stopped(cluster: &Cluster) -> Result<Vec<Figure>> {
         .eventually(WRITABLE, "write again", || writer.first_after(started).context("no write is acknowledged"))?;
     let healed = rejoined(cluster, started)?;
     let first = Figure::at_most("first_write_s", clock::seconds(started, first.at), 15.0).aiming_at(5.0);
-    Ok(vec![first, healed, losses(cluster, writer, at, Losses::None)?])
+    Ok(vec![first, healed, losses(cluster, writer, at..at, Losses::None)?])
 }
 
 /// Without a majority of etcd nobody may be primary for longer than a lease; afterwards all is there and goes on.
@@ -101,7 +102,7 @@ fn etcd(cluster: &Cluster) -> Result<Vec<Figure>> {
     let crashed = self::processes(cluster)?.iter().zip(&processes).filter(|(now, before)| now != before).count();
     let crashed = Figure::at_most("members_restarted", count(crashed), 0.0);
     let first = Figure::at_most("writable_after_etcd_s", clock::seconds(back, first.at), 6.0).aiming_at(2.0);
-    Ok(vec![first, healed, crashed, losses(cluster, writer, at, Losses::None)?])
+    Ok(vec![first, healed, crashed, losses(cluster, writer, at..at, Losses::None)?])
 }
 
 fn processes(cluster: &Cluster) -> Result<Vec<String>> {

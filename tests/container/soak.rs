@@ -23,7 +23,7 @@ pub fn run(cluster: &Cluster, minutes: u64) -> Result<Vec<Figure>> {
     let changes = Figure::at_most("changes_of_timeline", count(usize::try_from(after.1 - before.1)?), 0.0);
     let moved = Figure::at_most("leader_moved", f64::from(u8::from(before.0 != after.0)), 0.0);
     let pause = gap(&writer, at, LONGEST_PAUSE)?;
-    Ok(vec![changes, moved, pause, losses(cluster, writer, at, Losses::None)?])
+    Ok(vec![changes, moved, pause, losses(cluster, writer, at..at, Losses::None)?])
 }
 
 /// One endless loop for each core, in this process, beside all that the cluster itself does.
