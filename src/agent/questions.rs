@@ -60,6 +60,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// What a leader does beside its decisions: slots for the members, once for each set of them, and the roles that an
     /// adopted cluster may lack, once.
     pub(super) fn keep_house(&mut self, seen: &Observation) {
+        let Postgres::Running(Running::Primary(_)) = &seen.local.postgres else {
+            // Whoever was demoted has dropped them, and may lead again without having lost the lock in between.
+            self.slots_synced = None;
+            return;
+        };
         let leads = self.memory.lease_valid_until.is_some_and(|until| until > seen.now);
         if self.settings.mode() == Mode::Single || !leads || self.jobs.running().is_some() {
             return;
