@@ -14,15 +14,15 @@ use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
 
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// The bin folders of every PostgreSQL that can be had here: those named in TAMADA_TEST_PG_BINS (separated by colons),
-/// and Debian's.
+/// Where each major version of PostgreSQL has a folder: Debian's packages, and what `tests/postgresql-versions` installs.
+const VERSIONS: [&str; 2] = ["/usr/lib/postgresql", "/usr/local/lib/tamada-tests/postgresql"];
+
+/// The bin folders of every PostgreSQL that can be had here.
 pub fn installations() -> Vec<PathBuf> {
-    let named = std::env::var_os("TAMADA_TEST_PG_BINS").unwrap_or_default();
-    let debian = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let all = std::env::split_paths(&named).chain(debian.map(|entry| entry.path().join("bin")));
-    let mut found: Vec<PathBuf> = all.filter(|dir| dir.join("initdb").exists()).collect();
+    let entries = VERSIONS.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
+    let mut found: Vec<PathBuf> =
+        entries.map(|entry| entry.path().join("bin")).filter(|dir| dir.join("initdb").exists()).collect();
     found.sort();
-    found.dedup();
     assert!(!found.is_empty(), "no PostgreSQL is installed");
     found
 }
