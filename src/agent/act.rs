@@ -11,6 +11,7 @@ use super::authority::Authority;
 use super::cycle::Agent;
 use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
+use super::mailbox::RestartResult;
 use super::work::{Work, perform};
 use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep};
 use crate::core::local::{Job, StartAs};
@@ -22,6 +23,8 @@ use crate::postgres::Instance;
 
 /// A stop before a new clone: the data are given up anyhow.
 const CLONE_STOP_LIMIT: Duration = Duration::from_secs(10);
+/// The stop of a restart: nothing hurries it. `primary_stop_timeout` would be for synchronous mode alone.
+const RESTART_STOP_LIMIT: Duration = Duration::from_secs(3600);
 
 /// What a PostgreSQL step does to this node's authority.
 enum Kind {
@@ -114,6 +117,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if let Some(cancelled) = cancelled {
             self.job_ended(cancelled);
         }
+        // A restart that this stop has ended did not come about, however the stop ends.
+        if let Some(restart) = self.restart.take() {
+            restart.answer(RestartResult::Failed);
+        }
         self.begin(job.clone(), decision, seen);
         Some(job.clone())
     }
@@ -149,7 +156,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | PostgresStep::Clone(_)
             | PostgresStep::Rewind { .. }
             | PostgresStep::Recover
-            | PostgresStep::ResumeReplay => self.settings.stop_limit(),
+            | PostgresStep::ResumeReplay => RESTART_STOP_LIMIT,
         };
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));

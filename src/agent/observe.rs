@@ -195,7 +195,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             return;
         }
         let Some(restart) = self.restart.take() else { return };
-        let result = match self.memory.finished.as_ref().map(|finished| &finished.result) {
+        let starts = |finished: &&FinishedJob| matches!(finished.job, Job::Start(_) | Job::Restart(_));
+        let result = match self.memory.finished.as_ref().filter(starts).map(|finished| &finished.result) {
             Some(JobResult::Done(_)) => RestartResult::Restarted,
             Some(JobResult::Failed(_)) if matches!(self.probe.postgres, Postgres::Starting { .. }) => {
                 RestartResult::StillStarting

@@ -217,6 +217,9 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
             RestartResult::Busy("restart".to_owned())
         } else if filters(&body, &status) == Filters::DoNot {
             RestartResult::ConditionsNotSatisfied
+        } else if status.system_id.is_none() {
+            // There are no data that could be served.
+            RestartResult::Failed
         } else {
             let request = RestartRequest { timeout: body.timeout };
             let until = self.now() + BEGIN_WITHIN;

@@ -167,14 +167,6 @@ impl Settings {
         DesiredServer { server, use_slots: self.dynamic.use_slots }
     }
 
-    /// How long the stop of a restart may take before it kills: nothing hurries it.
-    pub(super) fn stop_limit(&self) -> Duration {
-        match self.dynamic.primary_stop_timeout {
-            Duration::ZERO => Duration::from_secs(3600),
-            limit => limit,
-        }
-    }
-
     /// How long a start may take before it counts as failed; a failover "at once" is no reason to cut a start short.
     /// Only a primary's start in place has the operator's limit: while a job is waited for, the member takes no part in
     /// an election, so a standby that needs longer goes on starting without one, and a promotion that hangs gives way.

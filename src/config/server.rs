@@ -96,7 +96,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
 }
 
 fn seconds(reader: &mut Reader<'_>, path: &str, default: i64) -> Duration {
-    let number = reader.whole_or(path, 0..=i64::from(i32::MAX), default);
+    let number = reader.whole_or(path, 1..=i64::from(i32::MAX), default);
     Duration::from_secs(number.unsigned_abs())
 }
 

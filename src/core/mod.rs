@@ -32,7 +32,7 @@ use context::Ctx;
 use decision::{Decision, Exit};
 use lease::Hold;
 use local::{DataDir, LastRole, Postgres, Running};
-use observation::{FirstCycle, Observation, RestartRequest};
+use observation::{FirstCycle, Observation};
 use policy::{Mode, Pause, Policy};
 use reason::Reason;
 use view::Initialize;
@@ -67,8 +67,8 @@ fn connected(ctx: &Ctx) -> Decision {
     if let Some(refusal) = wrong_cluster(ctx) {
         return refusal;
     }
-    if let Some(restart) = ctx.seen.requests.restart {
-        return restart_requested(ctx, restart);
+    if let Some(decision) = restart_requested(ctx) {
+        return decision;
     }
     if let Some(wanted) = ctx.seen.requests.reinitialize
         && let Some(decision) = bootstrap::reinitialize(ctx, wanted)
@@ -143,11 +143,16 @@ fn unusable(ctx: &Ctx, why: &str) -> Decision {
     }
 }
 
-/// A restart keeps the role, and a leader keeps the lock.
-fn restart_requested(ctx: &Ctx, _request: RestartRequest) -> Decision {
+/// A restart keeps the role, and a leader keeps the lock. `None`: nobody asked, or there is nothing that could start.
+fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     use decision::PostgresStep::{Restart, Start};
     use local::StartAs;
-    match &ctx.seen.local.postgres {
+    ctx.seen.requests.restart?;
+    match &ctx.seen.local.data {
+        DataDir::Present(_) => {}
+        DataDir::Empty | DataDir::Unusable(_) => return None,
+    }
+    Some(match &ctx.seen.local.postgres {
         Postgres::Running(Running::Primary(_)) => match ctx.hold() {
             Hold::Held { .. } => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
             Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
@@ -160,5 +165,5 @@ fn restart_requested(ctx: &Ctx, _request: RestartRequest) -> Decision {
         Postgres::Unresponsive { role: LastRole::Primary, .. } | Postgres::Starting { .. } | Postgres::Stopping => {
             ctx.idle(Reason::Starting)
         }
-    }
+    })
 }

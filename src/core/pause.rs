@@ -14,8 +14,8 @@ pub fn decide(ctx: &Ctx) -> Decision {
     {
         return decision;
     }
-    if let Some(restart) = ctx.seen.requests.restart {
-        return super::restart_requested(ctx, restart);
+    if let Some(decision) = super::restart_requested(ctx) {
+        return decision;
     }
     let data = match &ctx.seen.local.data {
         DataDir::Empty => return without_primary(ctx, Reason::PausedEmpty),

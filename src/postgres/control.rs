@@ -102,7 +102,7 @@ impl LocalPostgres {
     }
 
     /// Why what is there may not be served by our PostgreSQL, if so.
-    fn unsuitable(&self) -> Option<String> {
+    pub(super) fn unsuitable(&self) -> Option<String> {
         let dir = self.data_dir.display();
         let program = self.programs.version.major();
         match self.data_version().map(Version::major) {

@@ -59,6 +59,10 @@ impl LocalPostgres {
                 running.pid()
             )));
         }
+        // Before anything is written into the directory.
+        if let Some(why) = self.unsuitable() {
+            return Err(PostgresError::Refused(format!("cannot start PostgreSQL: {why}")));
+        }
         if !self.processes.kill_everything().await {
             return Err(PostgresError::Refused(
                 "cannot start PostgreSQL: processes that its last run left behind cannot be ended".to_owned(),
@@ -270,28 +274,33 @@ impl LocalPostgres {
         history::WalRecord::parse(&String::from_utf8_lossy(&ended.stdout))
     }
 
-    /// As `pg_ctl promote` does it: a file, a signal, and waiting until recovery has ended.
+    /// As `pg_ctl promote` does it: a file, a signal, and waiting until recovery has ended. What was received and not
+    /// replayed yet is replayed first, however long that takes: `limit` is for a promotion that does not get on.
     pub(super) async fn promote_server(&self, limit: Duration) -> Result<(), PostgresError> {
         let attempted = "promote PostgreSQL";
         let process = self.postmaster().ok_or_else(|| PostgresError::failed(attempted, "it does not run"))?;
         let trigger = self.data_dir.join("promote");
         files::replace(&trigger, b"", 0o600).map_err(|cause| PostgresError::failed(attempted, cause))?;
         process.signal(Signal::SIGUSR1).map_err(|cause| PostgresError::failed(attempted, cause))?;
-        let promoted = async {
-            let session = self.session("promote", Duration::from_secs(2)).await?;
-            loop {
-                match session.value("SELECT pg_is_in_recovery()").await {
-                    Ok(answer) if answer.as_deref() == Some("f") => return Ok(()),
-                    Ok(_) => (),
-                    Err(cause) => return Err(PostgresError::sql(attempted, &cause)),
-                }
-                if process.ended_within(POLL).await {
-                    return Err(PostgresError::failed(attempted, "it ended; its log says why"));
-                }
+        let session = tokio::time::timeout(limit, self.session("promote", Duration::from_secs(2))).await;
+        let session = session.unwrap_or(Err(PostgresError::too_long(attempted, limit)))?;
+        let mut replayed = None;
+        let mut since = self.now();
+        loop {
+            // Nothing once recovery has ended.
+            let asked = session.value("SELECT pg_last_wal_replay_lsn()::text WHERE pg_is_in_recovery()");
+            let answer = tokio::time::timeout(limit, asked).await;
+            let Ok(answer) = answer else { return Err(PostgresError::too_long(attempted, limit)) };
+            match answer.map_err(|cause| PostgresError::sql(attempted, &cause))? {
+                None => break,
+                position if position != replayed => (replayed, since) = (position, self.now()),
+                Some(_) if self.now().since(since) < limit => (),
+                Some(_) => return Err(PostgresError::too_long(attempted, limit)),
             }
-        };
-        let promoted = tokio::time::timeout(limit, promoted).await;
-        promoted.unwrap_or(Err(PostgresError::too_long(attempted, limit)))?;
+            if process.ended_within(POLL).await {
+                return Err(PostgresError::failed(attempted, "it ended; its log says why"));
+            }
+        }
         {
             let mut memory = self.memory();
             memory.role = Some(LastRole::Primary);

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use etcd_client::Client;
+use serde_json::json;
 
 use crate::adoption::foreign_data;
 use crate::etcd::{Etcd, own_address};
@@ -41,6 +42,9 @@ fn waits_for_help(member: &mut Member, words: &[&str]) {
     member.start();
     member.wait_log(SOON, " ERROR: ");
     always(seconds(3), "it waits", || member.runs());
+    // Not even on request is anything done to such data.
+    let answered = member.send("POST", "/restart", &json!({})).expect("an answer");
+    assert_eq!((answered.code, answered.body.trim()), (503, "restart failed"));
     assert_eq!(member.stop(), 0, "{}", member.log());
     let log = member.log();
     let [complaint] = complaints(&log)[..] else { panic!("not one complaint: {log}") };

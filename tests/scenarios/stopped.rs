@@ -7,9 +7,9 @@ use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Questi
 use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, Reinit, StartAs, Upstream};
 use tamada::core::note;
 use tamada::core::observation::{
-    Divergence, DivergenceReport, Event, FinishedJob, JobResult, Memory, Observation, Recovered,
+    Divergence, DivergenceReport, Event, FinishedJob, JobResult, Memory, Observation, Recovered, RestartRequest,
 };
-use tamada::core::policy::Mode;
+use tamada::core::policy::{Mode, Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::view::{AfterPromote, Holder, Initialize};
 
@@ -183,4 +183,19 @@ fn a_failed_promotion_is_stopped_before_the_lock_is_given_up() {
     observation.local.postgres = Postgres::Stopped;
     observation.local.data = data(ClusterState::InArchiveRecovery, RecoverySignal::Present);
     assert_eq!(decided(&observation).lease, LeaseStep::Release { last_position: None });
+}
+
+#[test]
+fn a_requested_restart_starts_nothing_where_there_is_nothing_to_start() {
+    let policies = [Pause::Running, Pause::Paused].map(|pause| Policy { pause, ..policy() });
+    for policy in policies {
+        for unusable in [DataDir::Empty, DataDir::Unusable("made by another version".to_owned())] {
+            let mut asked = stopped(THEIRS, ClusterState::ShutDown, RecoverySignal::None);
+            asked.requests.restart = Some(RestartRequest { timeout: None });
+            assert!(matches!(decide(&policy, &asked).postgres, PostgresStep::Start(_)));
+            asked.local.data = unusable;
+            let decision = decide(&policy, &asked);
+            assert!(!matches!(decision.postgres, PostgresStep::Start(_)), "{decision:?}");
+        }
+    }
 }

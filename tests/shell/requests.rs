@@ -54,6 +54,20 @@ async fn a_restart_is_answered_when_it_is_over_and_keeps_the_lock() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_that_a_stop_ends_is_answered_as_failed() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let replica = &nodes[(leader_of(&world, &nodes) + 1) % 3];
+    let terminates = async {
+        world.until("the restart has begun", SECOND, || world.when(replica.name, "stop").is_some()).await;
+        replica.terminate();
+    };
+    let asked = replica.ask(|answer| Request::Restart(RestartBody::default(), answer), SECOND * 10);
+    let (answer, ()) = tokio::join!(asked, terminates);
+    assert_eq!(answer, RestartResult::Failed);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scheduled_restart_happens_at_its_time() {
     let world = World::new();
     let nodes = three(&world).await;

@@ -77,7 +77,7 @@ variables! {
         patroni_postgresql_use_unix_socket: Switch, "postgresql.use_unix_socket", "off", Restart;
         /// Whether local replication connections go through the socket.
         patroni_postgresql_use_unix_socket_repl: Switch, "postgresql.use_unix_socket_repl", "off", Restart;
-        /// Seconds that a start may take before it is reported as slow.
+        /// Seconds that a standby's start may take, and a promotion without getting on with its replay, before it failed.
         patroni_postgresql_pg_ctl_timeout: Whole, "postgresql.pg_ctl_timeout", "60", Restart;
         /// Kerberos service name.
         patroni_postgresql_krbsrvname: Text, "postgresql.krbsrvname", "", Restart;
