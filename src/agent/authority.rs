@@ -175,9 +175,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 Mode::Cluster,
                 Pause::Running,
                 LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
-            ) => match self.is_harmless(outcome, seen) {
-                true => Guard::NoDeadline,
-                false => return,
+            ) => match (self.is_harmless(outcome, seen), self.guard, self.memory.lease_valid_until) {
+                (true, _, _) => Guard::NoDeadline,
+                // The deadline was lifted while the lock was ours, by a pause or an outage: it holds again at once, not
+                // from the next renewal on.
+                (false, Guard::NoDeadline, Some(until)) => Guard::Until(lease::guard_deadline(until, timing)),
+                (false, _, _) => return,
             },
         };
         self.tell_guard(wanted);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tamada::agent::mailbox::{Request, SwitchoverDocument};
+use tamada::core::local::Guard;
 use tokio::time::sleep;
 
 use crate::failover::leader_of;
@@ -87,4 +88,22 @@ async fn a_paused_cluster_keeps_a_primary_whatever_the_store_does() {
     nodes[leader].terminate();
     assert_eq!(nodes[leader].ended(SECOND * 5).await, 0);
     assert_eq!(world.primary(), Some(nodes[leader].name), "its server is left running");
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_a_pause_the_deadline_holds_at_once() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    let guard = |nodes: &[crate::node::Node; 3]| nodes[leader].init.guard_now();
+    world.store.put_raw("config", r#"{"pause":true}"#);
+    world.until("the deadline is lifted", SECOND * 15, || guard(&nodes) == Guard::NoDeadline).await;
+    sleep(SECOND * 12).await;
+    world.store.put_raw("config", r#"{"ttl":30}"#);
+    world.until("the deadline holds", SECOND, || guard(&nodes) != Guard::NoDeadline).await;
+    // Nobody renews from now on: PID 1 ends it before another member leads.
+    nodes[leader].freeze();
+    let old = nodes[leader].name;
+    world.until("another leads", SECOND * 40, || world.leader().is_some_and(|name| name != old)).await;
+    assert!(world.when(old, "fenced").is_some());
 }
