@@ -8,6 +8,8 @@ mod follower;
 mod leader;
 #[path = "scenarios/planned.rs"]
 mod planned;
+#[path = "scenarios/stale.rs"]
+mod stale;
 #[path = "scenarios/stopped.rs"]
 mod stopped;
 #[path = "scenarios/unlocked.rs"]

@@ -54,7 +54,7 @@ fn kind(step: &PostgresStep) -> Kind {
 
 /// Whether the job makes PostgreSQL a primary of a cluster that may have another. A bootstrap does not: it has just won
 /// the right to make a new cluster, and takes the lock before anybody can follow it.
-fn needs_authority(job: &Job) -> bool {
+pub(super) fn needs_authority(job: &Job) -> bool {
     match job {
         Job::Promote | Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary) => true,
         Job::Start(StartAs::Standby(_))

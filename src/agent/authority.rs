@@ -7,12 +7,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::act::needs_authority;
 use super::cycle::Agent;
 use super::publish::leader_of;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
-use crate::core::local::{Guard, Postgres, Running};
+use crate::core::local::{Guard, LastRole, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::{Mode, Pause, Timing};
 use crate::core::units::{Instant, Lsn};
@@ -175,12 +176,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 Mode::Cluster,
                 Pause::Running,
                 LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
-            ) => match (self.is_harmless(outcome, seen), self.guard, self.memory.lease_valid_until) {
-                (true, _, _) => Guard::NoDeadline,
+            ) if self.is_harmless(outcome, seen) => Guard::NoDeadline,
+            (
+                Mode::Cluster,
+                Pause::Running,
+                LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
+            ) => match (self.guard, self.memory.lease_valid_until) {
                 // The deadline was lifted while the lock was ours, by a pause or an outage: it holds again at once, not
                 // from the next renewal on.
-                (false, Guard::NoDeadline, Some(until)) => Guard::Until(lease::guard_deadline(until, timing)),
-                (false, _, _) => return,
+                (Guard::NoDeadline, Some(until)) if self.may_lead(outcome, seen) => {
+                    Guard::Until(lease::guard_deadline(until, timing))
+                }
+                (Guard::NoDeadline | Guard::Until(_), _) => return,
             },
         };
         self.tell_guard(wanted);
@@ -203,16 +210,31 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// Whether PostgreSQL cannot be a primary, now or by anything under way: without the lock, in recovery or stopped.
-    fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
-        let locked = match outcome {
+    /// Whether the lock is known to be ours.
+    fn is_locked(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
+        match outcome {
             LeaseOutcome::Released | LeaseOutcome::Lost => false,
             // Without an answer from the store nothing is promoted, and after one a renewal comes first.
             LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
                 let valid = self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now());
                 valid && seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
             }
+        }
+    }
+
+    /// Whether PostgreSQL is a primary as far as is known, or may become one by the lock or by what is under way.
+    fn may_lead(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
+        let is_primary = match &seen.local.postgres {
+            Postgres::Running(Running::Primary(_)) | Postgres::Stopping => true,
+            Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
+            Postgres::Running(Running::Standby(_)) | Postgres::Stopped => false,
         };
+        let becomes_one = self.jobs.running().is_some_and(|running| needs_authority(&running.job));
+        is_primary || becomes_one || self.is_locked(outcome, seen)
+    }
+
+    /// Whether PostgreSQL cannot be a primary, now or by anything under way: without the lock, in recovery or stopped.
+    fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
         let quiet = match &seen.local.postgres {
             Postgres::Stopped | Postgres::Running(Running::Standby(_)) => true,
             Postgres::Running(Running::Primary(_))
@@ -220,7 +242,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | Postgres::Unresponsive { .. }
             | Postgres::Stopping => false,
         };
-        quiet && !locked && self.jobs.running().is_none()
+        quiet && !self.is_locked(outcome, seen) && self.jobs.running().is_none()
     }
 
     /// Whether the lock is ours beyond the margin and PID 1 knows; asked right before PostgreSQL is made a primary.

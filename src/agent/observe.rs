@@ -84,7 +84,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     fn take_report(&mut self, report: Report) {
         match report {
-            Report::Peers(reports) => self.peers = reports,
+            // Those that were not asked this time keep their last answer, whose age decides whether it still counts.
+            Report::Peers(reports) => self.peers.extend(reports),
             Report::Divergence(report) => self.divergence = Some(report),
             Report::Checkpointed => {
                 let memory = std::mem::take(&mut self.memory);

@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use super::decision::{Decision, LeaseStep, PostgresStep, Question, Wake};
 use super::lease::{self, Hold};
-use super::local::{StopMode, StopWhy};
-use super::observation::{Observation, PeerAnswer, PeerReport, PeerStatus};
+use super::local::{DataDir, Postgres, Running, StopMode, StopWhy};
+use super::observation::{Observation, PeerAnswer, PeerReport, PeerRole, PeerStatus};
 use super::policy::{Policy, Timing};
 use super::reason::{Reason, Seconds};
-use super::units::{Instant, MemberName};
+use super::units::{Instant, MemberName, Timeline};
 use super::view::{ClusterView, Member};
 
 /// How long a stop that nothing hurries may take before it escalates.
@@ -114,6 +114,25 @@ impl<'a> Ctx<'a> {
     pub fn ask(&self, peers: BTreeMap<MemberName, Duration>, reason: Reason) -> Decision {
         let decision = self.again_after(PEER_LIMIT + Duration::from_millis(100), reason);
         Decision { ask: Some(Question::Peers(peers)), ..decision }
+    }
+
+    /// The newest timeline that is known to be the cluster's: by its history, or because we are on it.
+    fn timeline(&self) -> Option<Timeline> {
+        let own = match (&self.seen.local.postgres, &self.seen.local.data) {
+            (Postgres::Running(Running::Primary(facts)), _) => Some(facts.timeline),
+            (Postgres::Running(Running::Standby(facts)), _) => facts.timeline,
+            (_, DataDir::Present(data)) => data.control.as_ref().map(|control| control.timeline),
+            (_, DataDir::Empty | DataDir::Unusable(_)) => None,
+        };
+        own.max(self.view.history.timeline())
+    }
+
+    /// What a standby that could take over has answered since then. One on an older timeline could not: whatever its
+    /// position, it lacks what was written since.
+    pub fn candidate(&self, peer: &MemberName, since: Instant) -> Option<&'a PeerStatus> {
+        let status = self.answer(peer, since).and_then(Ctx::eligible)?;
+        let behind = status.timeline.is_some_and(|theirs| Some(theirs) < self.timeline());
+        (status.role == PeerRole::Standby && !behind).then_some(status)
     }
 
     /// A peer that answered and may become leader.

@@ -47,14 +47,14 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     if let Some(wait) = switchover::before_race(ctx, facts) {
         return wait;
     }
-    if let Some(decision) = ctx.backing_off() {
+    if let Some(decision) = backing_off(ctx) {
         return decision;
     }
-    let asked = switchover::without_former_leader(ctx, ctx.electorate());
+    let asked = switchover::without_former_leader(ctx, ctx.electorate(), facts);
     if let Some(reason) = timeline_behind(ctx, facts) {
         // A standby that has not streamed since its start tells the timeline of its last restartpoint, which may be
         // older than the one it has replayed; a new one says how it is.
-        return Decision { ask: Some(Question::Checkpoint), ..ctx.again_after(PEER_LIMIT, reason) };
+        return Decision { ask: Some(Question::Checkpoint), ..ctx.again_after(LOOK_AGAIN, reason) };
     }
     if let Some(reason) = should_wait(ctx, facts) {
         return ctx.again_after(LOOK_AGAIN, reason);
@@ -102,7 +102,16 @@ fn should_wait(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     (lag > ctx.policy.maximum_lag_on_failover).then_some(Reason::LagTooLarge { lag })
 }
 
-fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
+/// Failures to become a primary hold this member back; what else has failed says nothing about whether it can.
+fn backing_off(ctx: &Ctx) -> Option<Decision> {
+    let counts = ctx.seen.memory.finished.as_ref().is_none_or(|last| match last.job {
+        Job::Follow(_) | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } | Job::Recover => false,
+        Job::Bootstrap | Job::Start(_) | Job::Stop { .. } | Job::Restart(_) | Job::Promote => true,
+    });
+    ctx.backing_off().filter(|_| counts)
+}
+
+pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     let (own, cluster) = (facts.timeline?, ctx.view.history.timeline()?);
     (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
 }
@@ -137,8 +146,20 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
 fn better(ctx: &Ctx, asked: &BTreeMap<MemberName, Duration>, since: Instant, facts: &StandbyFacts) -> Option<Reason> {
     asked.keys().find_map(|peer| {
         let status = Ctx::eligible(ctx.answer(peer, since)?)?;
-        better_than_us(ctx, peer, status, facts)
+        better_than_us(ctx, peer, status, facts).filter(|_| !is_given_up(ctx, peer, status, facts))
     })
+}
+
+/// A standby whose record has expired cannot take the lock, however alive it is: after ttl it is waited for no longer,
+/// unless more than the cluster may lose is there alone (ADR 8).
+fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> bool {
+    let since = ctx.seen.memory.unlocked_since.unwrap_or(ctx.now());
+    let newer = status.timeline.is_some_and(|theirs| Some(theirs) > facts.timeline);
+    status.role == PeerRole::Standby
+        && !newer
+        && !ctx.view.members.contains_key(peer)
+        && since + ctx.timing().ttl <= ctx.now()
+        && facts.position().behind(status.position) <= ctx.policy.maximum_lag_on_failover
 }
 
 /// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position.

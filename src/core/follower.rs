@@ -46,6 +46,11 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         // Its slot for us comes with its promotion; without one the WAL receiver would fail and rest for seconds.
         return ctx.again_after(RECHECK, Reason::LeaderNotReady { leader: leader.name.clone() });
     }
+    if facts.upstream != wanted
+        && let Some(wait) = ctx.backing_off()
+    {
+        return wait;
+    }
     if facts.upstream != wanted {
         return ctx.step(PostgresStep::Follow(wanted), Reason::NewUpstream { leader: leader.name.clone() });
     }

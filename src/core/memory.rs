@@ -93,7 +93,10 @@ fn learn_local(memory: &mut Memory, seen: &Observation) {
 
 fn learn_started(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
     match &outcome.started {
-        Some(Job::Promote) => memory.checkpoint = AfterPromote::Pending,
+        Some(Job::Promote) => {
+            memory.checkpoint = AfterPromote::Pending;
+            memory.handover = None;
+        }
         Some(Job::Start(StartAs::Primary)) => {
             memory.primary_starts += 1;
             memory.handover = None;

@@ -54,7 +54,7 @@ pub fn decide(policy: &Policy, seen: &Observation) -> Decision {
 /// The DCS answers and nobody asked us to end.
 fn connected(ctx: &Ctx) -> Decision {
     if let Some(running) = &ctx.seen.local.job {
-        return busy::decide(ctx, &running.job, running.since);
+        return busy::decide(ctx, &running.job);
     }
     match ctx.policy.mode {
         Mode::Single => return single::decide(ctx),
@@ -131,6 +131,9 @@ fn without_answer(ctx: &Ctx, role: LastRole, reason: Reason) -> Decision {
         (LastRole::Primary, Hold::NotOurs) => leader::not_ours(ctx),
         (LastRole::Primary, Hold::Held { until }) if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => {
             leader::cannot_renew(ctx, until)
+        }
+        (LastRole::Primary, Hold::Held { .. }) => {
+            busy::start_takes_too_long(ctx).unwrap_or_else(|| ctx.again_after(lease::RETRY * 2, reason))
         }
         (LastRole::Primary | LastRole::Standby, _) => ctx.again_after(lease::RETRY * 2, reason),
     }

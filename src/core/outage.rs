@@ -5,7 +5,7 @@ use super::context::UNHURRIED;
 use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use super::lease;
 use super::local::{DataDir, Guard, LastRole, Postgres, Running, StartAs, StopMode, StopWhy, Upstream};
-use super::observation::{DcsOutage, Observation};
+use super::observation::{DcsOutage, Handover, HandoverStage, Observation};
 use super::policy::{Pause, Policy};
 use super::reason::{Reason, Seconds};
 
@@ -17,6 +17,9 @@ pub fn decide(policy: &Policy, seen: &Observation, outage: &DcsOutage) -> Decisi
     }
     if may_be_primary(seen) {
         return as_primary(policy, seen);
+    }
+    if handing_over(seen) {
+        return wait;
     }
     let backing_off = seen.memory.backoff.is_some_and(|backoff| backoff.until > seen.now);
     match (&seen.local.data, &seen.local.postgres, &seen.local.job) {
@@ -37,6 +40,13 @@ fn may_be_primary(seen: &Observation) -> bool {
         Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
         Postgres::Running(Running::Standby(_)) | Postgres::Stopped | Postgres::Stopping => false,
     }
+}
+
+/// PostgreSQL was stopped for a hand-over and the lock is still ours to give up.
+pub fn handing_over(seen: &Observation) -> bool {
+    let confirming = |handover: &Handover| matches!(handover.stage, HandoverStage::Confirming { .. });
+    seen.memory.handover.as_ref().is_some_and(confirming)
+        && seen.memory.lease_valid_until.is_some_and(|until| until > seen.now)
 }
 
 /// As long as the lock is ours nobody else can be a primary; before that ends we stop.

@@ -72,7 +72,7 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         Hold::Held { .. } if switchover::names_me(ctx) => ctx.step(PostgresStep::Promote, Reason::PausedPromoting),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
-        Hold::NotOurs if ctx.view.leader.is_none() && switchover::names_me(ctx) => election::acquire(),
+        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => election::acquire(),
         Hold::NotOurs => {
             let wanted = follower::upstream(ctx);
             match &wanted {

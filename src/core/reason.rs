@@ -75,6 +75,7 @@ reasons! {
     NoHealthyCandidate, "no_healthy_candidate", "switchover: no healthy members found, switchover is not possible";
     RequestFulfilled, "request_fulfilled", "Cleaning up failover key after acquiring leader lock...";
     RequestMismatch, "request_mismatch", "switchover: the request does not name the leader, or names it as the candidate; cleaning up failover key";
+    PausedNeedsCandidate, "paused_needs_candidate", "Switchover is possible only to a specific candidate in a paused state";
     RequestStale, "request_stale", "Found a stale switchover value, cleaning up";
     RequestInvalid { given: String }, "request_invalid", "Found a switchover schedule without a valid time zone, cleaning up: {given}";
     CheckingCandidates, "checking_candidates", "switchover: asking the candidates";

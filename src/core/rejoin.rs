@@ -7,7 +7,7 @@ use super::decision::{Decision, PostgresStep, Question};
 use super::follower::{self, upstream};
 use super::lease::Hold;
 use super::local::{ClusterState, Data, RecoverySignal, Reinit, StartAs, Upstream};
-use super::observation::{Divergence, PeerRole, Recovered, ReinitRequest};
+use super::observation::{Divergence, Recovered, ReinitRequest};
 use super::policy::RewindPolicy;
 use super::reason::Reason;
 use super::units::Instant;
@@ -92,10 +92,8 @@ pub fn somebody_can_take_over(
 ) -> bool {
     let last = ctx.view.status.optime.unwrap_or_default();
     asked.keys().any(|name| {
-        let status = ctx.answer(name, ctx.answers_count_from()).and_then(Ctx::eligible);
-        status.is_some_and(|status| {
-            status.role == PeerRole::Standby && status.position.behind(last) <= ctx.policy.maximum_lag_on_failover
-        })
+        let status = ctx.candidate(name, ctx.answers_count_from());
+        status.is_some_and(|status| status.position.behind(last) <= ctx.policy.maximum_lag_on_failover)
     })
 }
 

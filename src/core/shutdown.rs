@@ -1,10 +1,12 @@
 //! The agent was asked to end: hand over, stop, release, exit.
 
+use super::busy;
 use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, DocumentStep, Exit, PostgresStep, Wake};
 use super::lease::{self, Hold};
 use super::local::{Job, Postgres, Running, StopMode, StopWhy};
 use super::observation::{HandoverStage, Observation, ShutdownRequest};
+use super::outage;
 use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::switchover;
@@ -16,6 +18,14 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
         return Decision { exit: Some(Exit::Stopped), ..Decision::idle(Reason::LeftRunning, Wake::Now) };
     }
     if let Some(running) = &seen.local.job {
+        let ends = match (&ctx, &seen.cluster) {
+            (Some(ctx), _) => busy::authority_ends(ctx, &running.job),
+            (None, Err(why)) if busy::gives_authority(&running.job) => Some(outage::decide(policy, seen, why)),
+            (None, _) => None,
+        };
+        if let Some(decision) = ends {
+            return decision;
+        }
         return match &running.job {
             Job::Stop { mode, .. } if strength(*mode) >= strength(stop_mode(how, seen)) => keep_lock(&ctx, seen),
             Job::Stop { .. } | Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => {
@@ -25,7 +35,12 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
         };
     }
     match &seen.local.postgres {
-        Postgres::Stopped => ctx.map_or_else(|| exit(Vec::new()), |ctx| stopped(&ctx, how)),
+        Postgres::Stopped => match ctx {
+            Some(ctx) => stopped(&ctx, how),
+            // Whoever ends now leaves the others to wait for the end of the lease.
+            None if how == ShutdownRequest::Graceful && outage::handing_over(seen) => keep_lock(&None, seen),
+            None => exit(Vec::new()),
+        },
         Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } | Postgres::Stopping => {
             stop(&ctx, seen, how)
         }

@@ -11,10 +11,11 @@ use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
 use super::election;
 use super::lease::Hold;
 use super::local::{PrimaryFacts, StandbyFacts, StartAs, StopMode, StopWhy};
-use super::observation::{Handover, HandoverPurpose, HandoverStage, PeerRole};
+use super::observation::{Handover, HandoverPurpose, HandoverStage};
+use super::policy::Pause;
 use super::reason::Reason;
 use super::units::{Instant, Lsn, MemberName};
-use super::view::{Schedule, SwitchoverRequest};
+use super::view::{MemberKind, Schedule, SwitchoverRequest};
 
 /// How long a candidate may take to receive the last WAL of a leader that has shut down.
 const CONFIRM: Duration = Duration::from_secs(3);
@@ -31,8 +32,12 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
         Some(Decision { documents, ..ctx.idle(reason) })
     };
     match &request.scheduled_at {
+        Schedule::Now if ctx.policy.pause == Pause::Paused && request.candidate.is_none() => {
+            return clear(Reason::PausedNeedsCandidate);
+        }
         Schedule::Now => {}
         Schedule::Invalid(given) => return clear(Reason::RequestInvalid { given: given.clone() }),
+        Schedule::At(_) if ctx.policy.pause == Pause::Paused => return None,
         Schedule::At(at) => {
             let late = ctx.seen.wall.0 - at.0;
             if late < 0 {
@@ -85,12 +90,9 @@ fn candidates(ctx: &Ctx, named: Option<&MemberName>) -> BTreeMap<MemberName, Dur
     candidates
 }
 
-/// Whether one of these, eligible and a standby, answered with such a position.
+/// Whether one of these could take over and answered with such a position.
 fn anyone(ctx: &Ctx, of: &BTreeMap<MemberName, Duration>, since: Instant, fits: impl Fn(Lsn) -> bool) -> bool {
-    of.keys().any(|name| {
-        let status = ctx.answer(name, since).and_then(Ctx::eligible);
-        status.is_some_and(|status| status.role == PeerRole::Standby && fits(status.position))
-    })
+    of.keys().any(|name| ctx.candidate(name, since).is_some_and(|status| fits(status.position)))
 }
 
 /// PostgreSQL has been stopped for a hand-over. `None`: that is over, and the ordinary rules hold.
@@ -141,18 +143,47 @@ fn take_back(ctx: &Ctx) -> Decision {
     Decision { documents, ..ctx.step(PostgresStep::Start(StartAs::Primary), Reason::HandoverAborted) }
 }
 
-/// Whether an unscheduled request names this member as the new leader.
+/// The request that is to be carried out by now. A leader that handed over had found it due by its own clock.
+fn in_force<'a>(ctx: &Ctx<'a>) -> Option<&'a SwitchoverRequest> {
+    let request = ctx.view.switchover.as_ref()?;
+    let due = match &request.scheduled_at {
+        Schedule::Now => true,
+        Schedule::At(at) => ctx.seen.wall.0 >= at.0 || handed_over(ctx, request),
+        Schedule::Invalid(_) => false,
+    };
+    due.then_some(request)
+}
+
+/// Whether the leader that a switchover relieves stopped in order and then gave the lock up. The reference's leaders do
+/// so too but leave no word of it.
+fn handed_over(ctx: &Ctx, request: &SwitchoverRequest) -> bool {
+    let Some(leader) = &request.leader else { return false };
+    let record = ctx.view.members.get(leader).or_else(|| ctx.seen.memory.last_members.get(leader));
+    ctx.view.status.released_by.as_ref() == Some(leader)
+        || record.is_some_and(|record| record.kind == MemberKind::Reference)
+}
+
+/// Whether a request that is in force names this member as the new leader.
 pub fn names_me(ctx: &Ctx) -> bool {
-    let request = ctx.view.switchover.as_ref().filter(|request| request.scheduled_at == Schedule::Now);
-    request.and_then(|request| request.candidate.as_ref()) == Some(&ctx.policy.name)
+    in_force(ctx).and_then(|request| request.candidate.as_ref()) == Some(&ctx.policy.name)
+}
+
+/// Whether this member is to take the lock without comparing itself with the others: its predecessor has seen that
+/// somebody has everything, or a person wants it so (a manual failover).
+pub fn takes_over(ctx: &Ctx) -> bool {
+    names_me(ctx) && in_force(ctx).is_some_and(|request| request.leader.is_none() || handed_over(ctx, request))
 }
 
 /// While nobody holds the lock: what a request means for this standby. `None`: the ordinary race.
 pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
-    let request = ctx.view.switchover.as_ref().filter(|request| request.scheduled_at == Schedule::Now)?;
+    let request = in_force(ctx)?;
     if names_me(ctx) {
-        let wait = election::behind_released(ctx, facts);
-        return Some(wait.map_or_else(election::acquire, |reason| ctx.again_after(CONFIRM_EVERY * 10, reason)));
+        let may = takes_over(ctx) && (request.leader.is_none() || election::timeline_behind(ctx, facts).is_none());
+        let take = || {
+            let wait = election::behind_released(ctx, facts);
+            wait.map_or_else(election::acquire, |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
+        };
+        return may.then(take);
     }
     let freed = ctx.seen.memory.unlocked_since.unwrap_or(ctx.now());
     if freed + ctx.timing().ttl <= ctx.now() {
@@ -169,13 +200,25 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
     if !missing.is_empty() {
         return Some(ctx.ask(missing, Reason::CandidateGoesFirst { candidate: candidate.clone() }));
     }
-    let able = anyone(ctx, &asked, since, |_| true);
+    // One that has to compare itself with the others will not take the lock while it is behind us.
+    let goes_first = request.leader.is_none() || handed_over(ctx, request);
+    let able = anyone(ctx, &asked, since, |position| goes_first || position >= facts.position());
     able.then(|| ctx.again_after(PEER_LIMIT, Reason::CandidateGoesFirst { candidate: candidate.clone() }))
 }
 
-/// In a switchover the leader that steps down is not asked whether it is better.
-pub fn without_former_leader(ctx: &Ctx, mut asked: BTreeMap<MemberName, Duration>) -> BTreeMap<MemberName, Duration> {
-    if let Some(SwitchoverRequest { leader: Some(leader), scheduled_at: Schedule::Now, .. }) = &ctx.view.switchover {
+/// A leader that handed over is not asked whether it is better than a member that has its last position.
+pub fn without_former_leader(
+    ctx: &Ctx,
+    mut asked: BTreeMap<MemberName, Duration>,
+    facts: &StandbyFacts,
+) -> BTreeMap<MemberName, Duration> {
+    let released = ctx.view.status.released_by.as_ref();
+    if let Some(leader) = released.filter(|_| ctx.view.status.optime <= Some(facts.position())) {
+        asked.remove(leader);
+    }
+    if let Some(leader) =
+        in_force(ctx).filter(|request| handed_over(ctx, request)).and_then(|request| request.leader.as_ref())
+    {
         asked.remove(leader);
     }
     asked

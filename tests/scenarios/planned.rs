@@ -130,6 +130,7 @@ fn a_second_signal_does_not_wait_for_a_hand_over() {
 fn the_candidate_takes_the_lock_and_the_others_let_it() {
     let mut cluster = view(None);
     request(&mut cluster, Some("b"), Some("a"));
+    cluster.status.released_by = Some("b".into());
     let observation = answers(seen(cluster.clone(), standby_at(500, "b")), &[]);
     assert_eq!(decided(&observation).lease, LeaseStep::Acquire);
     request(&mut cluster, Some("b"), Some("c"));
