@@ -1,5 +1,5 @@
 //! Carries a decision out, in one fixed order: (1) what takes authority away, (2) the lease and the guard, (3) the
-//! synchronous set (none yet), (4) what gives authority, (5) documents, our record, questions.
+//! synchronous set (none yet), (4) what gives authority, (5) questions, documents, our record.
 //!
 //! **Invariant:** jobs are begun here and never waited for. Whatever makes PostgreSQL a primary is begun only after this
 //! cycle's lease step, and only if the lock is ours and PID 1 knows the deadline at that moment.
@@ -13,7 +13,7 @@ use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
 use super::mailbox::RestartResult;
 use super::work::{Work, perform};
-use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep};
+use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Question};
 use crate::core::local::{Job, StartAs};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
@@ -97,13 +97,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Kind::Gives(job) => outcome.started = self.give(job, decision, seen, &outcome.lease).await,
             Kind::ResumesReplay => self.resume_replay(),
         }
+        // Before anything is written, since the answers are what is waited for.
+        outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
         self.write_documents(&decision.documents, seen).await;
+        // The next cycle, which follows at once, has more to tell: a promotion, or what the answers lead to.
+        let won = decision.lease == LeaseStep::Acquire && matches!(outcome.lease, LeaseOutcome::Held { .. });
+        let asked = matches!(outcome.asked, Some(Question::Peers(_)));
         match decision.exit {
+            None if won || asked => {}
             None | Some(Exit::Stopped) => self.publish(&outcome.lease, seen).await,
             // This member has no business in the cluster.
             Some(Exit::Fatal(_) | Exit::FatalLeaveRunning(_)) => return outcome,
         }
-        outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
         outcome.now = self.shared.now();
         outcome
     }
@@ -163,11 +168,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
         self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
-        let stops = matches!(job, Job::Stop { .. });
+        self.shared.steps_up();
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
-        if stops {
-            self.show_leader(None);
-        }
     }
 
     /// A request that this job answers counts as begun; its own limit for the start, if it gave one.

@@ -4,7 +4,6 @@
 //! deadline of a running primary is lifted by a pause or in single mode only. Validity counts from the instant before
 //! the request that renewed the lease was sent.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::act::needs_authority;
@@ -62,13 +61,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire => self.acquire(seen).await,
             LeaseStep::Renew => self.renew(seen).await,
-            LeaseStep::Release { last_position } => {
-                // Without a last position only our record tells the others that we did not lose the key by accident.
-                if last_position.is_none() {
-                    self.publish(&LeaseOutcome::Released, seen).await;
-                }
-                self.release(*last_position).await
-            }
+            LeaseStep::Release { last_position } => self.release(*last_position, seen).await,
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
@@ -125,24 +118,26 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    async fn release(&mut self, last_position: Option<Lsn>) -> LeaseOutcome {
+    /// Our record goes with it: without a last position it alone tells the others that the key was not lost by accident.
+    async fn release(&mut self, last_position: Option<Lsn>, seen: &Observation) -> LeaseOutcome {
         let status = last_position.map(|position| {
             let last = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
             let released_by = Some(self.settings.config.name.clone());
             ClusterStatus { optime: Some(position), released_by, ..last }
         });
+        let record = self.record_due(&LeaseOutcome::Released, seen);
         let limit = self.patience();
-        match self.shared.bounded(limit, self.shared.dcs.release(status.as_ref(), limit)).await {
-            Some(Ok(())) => LeaseOutcome::Released,
-            Some(Err(error)) => {
-                tracing::warn!("cannot release the leader lock: {error}");
-                LeaseOutcome::Unknown
+        let release = self.shared.dcs.release(status.as_ref(), Some(&record), limit);
+        match self.shared.bounded(limit, release).await {
+            Some(Ok(())) => {
+                self.record_pace.wrote(record, self.shared.now(), leader_of(seen));
+                return LeaseOutcome::Released;
             }
-            None => {
-                tracing::warn!("cannot release the leader lock: no answer in time");
-                LeaseOutcome::Unknown
-            }
+            Some(Err(error)) => tracing::warn!("cannot release the leader lock: {error}"),
+            None => tracing::warn!("cannot release the leader lock: no answer in time"),
         }
+        self.record_pace.forget();
+        LeaseOutcome::Unknown
     }
 
     /// A leader's status; nothing while a job runs or PostgreSQL is no primary (`dcs.md` D-26).
@@ -276,14 +271,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     pub(super) fn show_leader(&self, until: Option<Instant>) {
-        let until = until.filter(|_| !self.is_stepping_down());
-        self.shared.status.send_if_modified(|status| {
-            let flips = status.leader_until.is_some() != until.is_some();
-            if flips {
-                Arc::make_mut(status).leader_until = until;
-            }
-            flips
-        });
+        self.shared.show_leader(until.filter(|_| !self.is_stepping_down()));
     }
 }
 

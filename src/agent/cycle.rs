@@ -343,7 +343,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.memory.lease_valid_until.is_some() {
             let limit = self.short_patience();
             // It expires by itself if this fails.
-            let released = self.shared.bounded(limit, self.shared.dcs.release(None, limit)).await;
+            let released = self.shared.bounded(limit, self.shared.dcs.release(None, None, limit)).await;
             tracing::debug!(?released, "leader lock given up");
         }
     }

@@ -75,9 +75,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     pub(super) fn job_ended(&mut self, ended: FinishedJob) {
         self.shown.ended(&ended);
-        // The files beside the data may be another member's now.
-        self.settings.saved = 0;
-        self.lease_saved = None;
+        if replaces_data(&ended.job) {
+            // The files beside the data may be another member's now.
+            self.settings.saved = 0;
+            self.lease_saved = None;
+        }
         let memory = std::mem::take(&mut self.memory);
         self.memory = core::note(memory, &Event::JobEnded(ended));
     }
@@ -281,6 +283,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
+    }
+}
+
+fn replaces_data(job: &Job) -> bool {
+    match job {
+        Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => true,
+        Job::Recover | Job::Start(_) | Job::Stop { .. } | Job::Restart(_) | Job::Promote | Job::Follow(_) => false,
     }
 }
 

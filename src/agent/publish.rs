@@ -11,7 +11,7 @@ use super::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use crate::config::{Config, HostPort};
 use crate::core::decision::Wake;
 use crate::core::local::{Job, Postgres, Replay, Running};
-use crate::core::observation::{LeaseOutcome, Observation};
+use crate::core::observation::{Handover, HandoverStage, LeaseOutcome, Observation};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, MemberName};
 use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
@@ -97,10 +97,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.memory.lease_valid_until.filter(|until| *until > self.shared.now())
     }
 
-    /// A leader that stops keeps the lock to the end, but load balancers should go elsewhere from its beginning on.
+    /// A leader that stops keeps the lock to the end, but load balancers should go elsewhere from the stop's beginning on.
     pub(super) fn is_stepping_down(&self) -> bool {
         let stops = self.jobs.running().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
-        stops || self.memory.handover.is_some()
+        let has_stopped = |handover: &Handover| handover.stage != HandoverStage::Stopping;
+        (stops && self.shared.is_stepping_down()) || self.memory.handover.as_ref().is_some_and(has_stopped)
     }
 
     /// As in the record: the request's fields, when, and for which server.

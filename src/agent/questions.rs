@@ -33,7 +33,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Question::Checkpoint => {
                 let shared = self.shared.clone();
                 let work = async move { Report::of(shared.instance.checkpoint().await, |()| Report::Checkpointed) };
-                self.errands.begin(Errand::Checkpoint, AtEnd::Wake, &self.shared.wake.clone(), work)
+                // A leader owes it to others. A standby that waits for its effect looks again by itself: woken by each end
+                // it would ask for the next one without a rest.
+                let at_end = match &seen.local.postgres {
+                    Postgres::Running(Running::Standby(_)) => AtEnd::Wait,
+                    _ => AtEnd::Wake,
+                };
+                self.errands.begin(Errand::Checkpoint, at_end, &self.shared.wake.clone(), work)
             }
         };
         begun == Begun::Yes

@@ -1,6 +1,7 @@
 //! What the loop and the tasks beside it (jobs, errands, services) have in common. All of them run on the one thread
 //! of the loop's runtime, so the locks here are never waited for.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -27,6 +28,8 @@ pub(crate) struct Shared<D, I> {
     /// The strongest shutdown that was asked for; waited on by whatever a shutdown must not wait for.
     shutdown: watch::Sender<Option<ShutdownRequest>>,
     pub(crate) status: watch::Sender<Arc<Status>>,
+    /// PostgreSQL is being stopped, so that load balancers should go elsewhere although the lock is kept to the end.
+    stepping_down: AtomicBool,
     /// Held while the server's files are being written; a start waits for it.
     pub(crate) configuring: tokio::sync::Mutex<()>,
 }
@@ -50,6 +53,7 @@ impl<D, I> Shared<D, I> {
             wake: Arc::default(),
             shutdown: watch::Sender::new(None),
             status: watch::Sender::new(Arc::new(status)),
+            stepping_down: AtomicBool::new(false),
             configuring: tokio::sync::Mutex::default(),
         }
     }
@@ -66,6 +70,32 @@ impl<D, I> Shared<D, I> {
     /// The last cycle's picture.
     pub(crate) fn status(&self) -> Arc<Status> {
         self.status.borrow().clone()
+    }
+
+    /// Health checks flip at once, not at the end of a cycle.
+    pub(crate) fn show_leader(&self, until: Option<Instant>) {
+        self.status.send_if_modified(|status| {
+            let flips = status.leader_until.is_some() != until.is_some();
+            if flips {
+                Arc::make_mut(status).leader_until = until;
+            }
+            flips
+        });
+    }
+
+    /// PostgreSQL is about to be stopped.
+    pub(crate) fn steps_down(&self) {
+        self.stepping_down.store(true, Ordering::Relaxed);
+        self.show_leader(None);
+    }
+
+    /// Another job begins.
+    pub(crate) fn steps_up(&self) {
+        self.stepping_down.store(false, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stepping_down(&self) -> bool {
+        self.stepping_down.load(Ordering::Relaxed)
     }
 
     /// A signal that PID 1 passed on.

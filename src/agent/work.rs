@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::timeout;
+
 use super::shared::Shared;
 use crate::core::local::{Job, StopMode};
 use crate::core::observation::{JobProduct, JobResult};
@@ -27,6 +29,12 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
         drop(shared.configuring.lock().await);
     }
     let job = work.job.clone();
+    let work = match work.job {
+        Job::Stop { mode, why } => {
+            Work { job: Job::Stop { mode: prepare_stop(&shared, mode, work.stop_limit).await, why }, ..work }
+        }
+        _ => work,
+    };
     match carry_out(&shared.instance, work).await {
         Ok(product) => {
             tracing::info!("{job}: done");
@@ -37,6 +45,24 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
             JobResult::Failed(error.to_string())
         }
     }
+}
+
+/// What is dirty goes to disk while clients still work, so that the stop itself is short. Load balancers are told at its
+/// end, when the stop begins: not earlier, since a checkpoint may take long.
+async fn prepare_stop<D: Dcs, I: Instance>(shared: &Shared<D, I>, mode: StopMode, limit: Duration) -> StopMode {
+    let after = match mode {
+        StopMode::CheckpointThenFast => {
+            match timeout(limit, shared.instance.checkpoint()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => tracing::warn!("cannot checkpoint before the stop: {error}"),
+                Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
+            }
+            StopMode::Fast
+        }
+        StopMode::Fast | StopMode::Immediate => mode,
+    };
+    shared.steps_down();
+    after
 }
 
 /// A stop, above all, waits for nothing.

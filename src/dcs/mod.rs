@@ -121,10 +121,12 @@ pub trait Dcs: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<Lock, DcsError>> + Send;
 
-    /// Give the lock up, if it hangs on our lease, writing `status` in the same request. The lease lives on.
+    /// Give the lock up, if it hangs on our lease, writing `status` and our member `record` in the same request. The
+    /// lease lives on.
     fn release(
         &self,
         status: Option<&ClusterStatus>,
+        record: Option<&Value>,
         deadline: Duration,
     ) -> impl Future<Output = Result<(), DcsError>> + Send;
 

@@ -21,7 +21,7 @@ pub(super) async fn exactly_one_of_many_racers_gets_the_lock<W: World>() {
         let expected = Leader { name: name.as_str().into(), holder: Holder::Us };
         assert_eq!(snapshot.view.leader, Some(expected));
         assert_eq!(racers[winner].acquire(SOON).await.expect("the store answers"), Lock::Held);
-        racers[winner].release(None, SOON).await.expect("the store answers");
+        racers[winner].release(None, None, SOON).await.expect("the store answers");
     }
 }
 
@@ -50,6 +50,7 @@ pub(super) async fn renewal_notices_that_the_key_was_deleted<W: World>() {
     world.delete("leader").await;
     assert_eq!(member.renew(Some(&status(7)), None, SOON).await.expect("the store answers"), Lock::NotHeld);
     assert_eq!(world.get("status").await, None);
+    assert_eq!(world.get("members/n2").await, Some(record("running").to_string()));
 }
 
 pub(super) async fn renewal_notices_that_the_key_was_overwritten<W: World>() {
@@ -69,7 +70,7 @@ pub(super) async fn our_name_on_another_lease_is_anothers_lock<W: World>() {
     assert_eq!(double.acquire(SOON).await.expect("the store answers"), Lock::Held);
     assert_eq!(ours.acquire(SOON).await.expect("the store answers"), Lock::NotHeld);
     assert_eq!(ours.renew(Some(&status(7)), None, SOON).await.expect("the store answers"), Lock::NotHeld);
-    ours.release(Some(&status(7)), SOON).await.expect("the store answers");
+    ours.release(Some(&status(7)), None, SOON).await.expect("the store answers");
     let leader = ours.read(SOON).await.expect("the store answers").view.leader.clone();
     assert_eq!(leader, Some(Leader { name: "n1".into(), holder: Holder::Other }));
     assert_eq!(world.get("leader").await.as_deref(), Some("n1"));
@@ -140,8 +141,9 @@ pub(super) async fn release_gives_up_the_lock_and_leaves_the_last_status<W: Worl
     member.publish(&record("running"), SOON).await.expect("the store answers");
     let mut last = status(67_108_960);
     last.released_by = Some("n1".into());
-    member.release(Some(&last), SOON).await.expect("the store answers");
+    member.release(Some(&last), Some(&record("stopped")), SOON).await.expect("the store answers");
     assert_eq!(world.get("leader").await, None);
+    assert_eq!(world.get("members/n1").await, Some(record("stopped").to_string()));
     let snapshot = member.snapshot(SOON).await.expect("the store answers");
     assert_eq!(snapshot.view.leader, None);
     assert_eq!(snapshot.view.status, last);
@@ -154,7 +156,7 @@ pub(super) async fn releasing_what_is_not_ours_changes_nothing<W: World>() {
     let (holder, other) = (world.member("n1"), world.member("n2"));
     assert_eq!(holder.acquire(SOON).await.expect("the store answers"), Lock::Held);
     other.publish(&record("running"), SOON).await.expect("the store answers");
-    other.release(Some(&status(5)), SOON).await.expect("the store answers");
+    other.release(Some(&status(5)), Some(&record("stopped")), SOON).await.expect("the store answers");
     assert_eq!(world.get("leader").await.as_deref(), Some("n1"));
     assert_eq!(world.get("status").await, None);
 }

@@ -46,7 +46,7 @@ pub(super) async fn others_changes_wake_and_own_ones_do_not<W: World>() {
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
     member.replace(Key::Config, config(), Expect::Absent, SOON).await.expect("the store answers");
     member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
-    member.release(Some(&status(8)), SOON).await.expect("the store answers");
+    member.release(Some(&status(8)), None, SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "a").await;
     assert!(!sleeper.is_finished());
 
@@ -71,7 +71,7 @@ pub(super) async fn others_changes_wake_and_own_ones_do_not<W: World>() {
     world.put("initialize", "").await;
     ends(sleeper, "a bootstrap").await;
     let sleeper = waiter(&member).await;
-    other.release(None, SOON).await.expect("the store answers");
+    other.release(None, None, SOON).await.expect("the store answers");
     ends(sleeper, "a released lock").await;
     let sleeper = waiter(&member).await;
     world.delete("members/n2").await;

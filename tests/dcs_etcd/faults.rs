@@ -67,7 +67,7 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
     for round in 0..6 {
         // The connection goes from one node to the next when its node is frozen, so most rounds hit it.
         etcd.freeze(round % 3);
-        let released = dcs.release(None, one_try).await;
+        let released = dcs.release(None, None, one_try).await;
         let renewed = dcs.renew(None, None, some_tries).await;
         etcd.thaw(round % 3);
         let is_held = match (released, renewed) {

@@ -52,9 +52,10 @@ impl Dcs for Handle {
     fn release(
         &self,
         status: Option<&ClusterStatus>,
+        record: Option<&Value>,
         deadline: Duration,
     ) -> impl Future<Output = Result<(), DcsError>> + Send {
-        self.0.release(status, deadline)
+        self.0.release(status, record, deadline)
     }
     fn publish(&self, record: &Value, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send {
         self.0.publish(record, deadline)

@@ -128,8 +128,14 @@ impl Dcs for EtcdDcs {
         self.session.renew(status_text(status).as_deref(), record.as_deref(), deadline).await
     }
 
-    async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<(), DcsError> {
-        self.session.release(status_text(status).as_deref(), deadline).await
+    async fn release(
+        &self,
+        status: Option<&ClusterStatus>,
+        record: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<(), DcsError> {
+        let record = record.map(|record| record.to_string().into_bytes());
+        self.session.release(status_text(status).as_deref(), record.as_deref(), deadline).await
     }
 
     async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {

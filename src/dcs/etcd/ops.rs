@@ -105,17 +105,29 @@ impl Session {
         self.pool.call(deadline, renew).await.map_err(|failure| failure.into_error(deadline))
     }
 
-    pub(super) async fn release(&self, status: Option<&str>, deadline: Duration) -> Result<(), DcsError> {
+    pub(super) async fn release(
+        &self,
+        status: Option<&str>,
+        record: Option<&[u8]>,
+        deadline: Duration,
+    ) -> Result<(), DcsError> {
         let release = |attempt: Try| async move {
             let Some(lease) = self.leases().id() else { return Ok(()) };
             if !self.cache().is_filled() {
                 self.range(&attempt.link).await?;
             }
             self.leases().release = Release::Pending;
-            match self.release_once(&attempt.link, lease, status).await {
-                Err(Failure::Full(detail)) if status.is_some() => {
+            let path = codec::member_key(&self.name);
+            let record = record.filter(|record| !self.is_published(&path, record, lease));
+            match self.release_once(&attempt.link, lease, Along { status, record }).await {
+                Err(Failure::Full(detail)) if status.is_some() || record.is_some() => {
                     warn!("the lock is released without a last status: etcd answered {detail}");
-                    self.release_once(&attempt.link, lease, None).await
+                    self.release_once(&attempt.link, lease, Along::default()).await
+                }
+                // The record could not be put on it, and the lock went with it.
+                Err(Failure::LeaseGone) => {
+                    self.forget_lease(lease);
+                    Ok(())
                 }
                 answer => answer,
             }
@@ -124,8 +136,7 @@ impl Session {
     }
 
     /// Once more if the key is ours although it is not as we knew it.
-    async fn release_once(&self, link: &Link, lease: i64, status: Option<&str>) -> Result<(), Failure> {
-        let along = Along { status, record: None };
+    async fn release_once(&self, link: &Link, lease: i64, along: Along<'_>) -> Result<(), Failure> {
         if self.with_lock(link, lease, along, Keep::Nothing).await? == Lock::NotHeld {
             let is_ours = self.cache().entry(codec::LEADER).is_some_and(|entry| self.is_lock(entry, lease));
             if is_ours {

@@ -182,10 +182,16 @@ impl Dcs for MemoryDcs {
         self.ask(deadline, request).await
     }
 
-    async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<(), DcsError> {
+    async fn release(
+        &self,
+        status: Option<&ClusterStatus>,
+        record: Option<&Value>,
+        deadline: Duration,
+    ) -> Result<(), DcsError> {
         let request = |store: &mut Store, state: &mut State| {
-            if state.lease.is_some_and(|lease| self.holds(store, lease)) {
+            if let Some(lease) = state.lease.filter(|lease| self.holds(store, *lease)) {
                 self.put_status(store, status);
+                record.into_iter().for_each(|record| self.put_record(store, record, lease));
                 store.delete(self.handle, codec::LEADER);
             }
             Ok(())
