@@ -3,7 +3,8 @@
 use std::thread::sleep;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 
 use crate::Scenario;
 use crate::clock::{self, Moment};
@@ -18,6 +19,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "cut-off", what: "the primary is cut off the network, a writer inside it", run: cut_off },
         Scenario { name: "all-stopped", what: "all three stopped, the former primary started last", run: all_stopped },
+        Scenario { name: "project", what: "docker compose stop of everything, then start", run: project },
         Scenario { name: "etcd", what: "two of three etcd frozen for 60 s", run: etcd },
     ]
 }
@@ -79,6 +81,38 @@ fn all_stopped(cluster: &Cluster) -> Result<Vec<Figure>> {
     let healed = rejoined(cluster, started)?;
     let first = Figure::at_most("first_write_s", clock::seconds(started, first.at), 15.0).aiming_at(5.0);
     Ok(vec![first, healed, losses(cluster, writer, at..at, Losses::None)?])
+}
+
+/// Members go first and etcd last, so that a primary can take its time over its last checkpoint. The client writes to the
+/// primary itself, since HAProxy goes first of all.
+fn project(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let primary = cluster.whole(HEALED)?;
+    let writer = Writer::start(cluster.direct(&primary)?, Habit::Roams);
+    writer.steady(Duration::from_secs(1), WRITABLE)?;
+    let at = clock::now();
+    cluster.compose(&["stop"])?;
+    let mut stopped = Vec::new();
+    for member in MEMBERS {
+        let (status, moment) = end(cluster, member)?;
+        ensure!(status == "0", "the exit status of {member} is {status}");
+        stopped.push(moment);
+    }
+    for node in ["etcd1", "etcd2", "etcd3"] {
+        let (_, moment) = end(cluster, node)?;
+        ensure!(stopped.iter().all(|member| *member < moment), "{node} was gone before the members were");
+    }
+    let started = clock::now();
+    cluster.compose(&["start"])?;
+    settled_writer(cluster)?;
+    Ok(vec![rejoined(cluster, started)?, losses(cluster, writer, at..at, Losses::None)?])
+}
+
+/// How and when a stopped service's container ended.
+fn end(cluster: &Cluster, service: &str) -> Result<(String, Timestamp)> {
+    let format = "{{.State.ExitCode}} {{.State.FinishedAt}}";
+    let state = docker(&["inspect", "--format", format, &cluster.container(service)])?;
+    let (status, moment) = state.split_once(' ').context("not an exit status and a moment")?;
+    Ok((status.to_owned(), moment.parse()?))
 }
 
 /// Without a majority of etcd nobody may be primary for longer than a lease; afterwards all is there and goes on.
