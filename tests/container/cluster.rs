@@ -93,7 +93,8 @@ impl Cluster {
         let folder = self.root.join("compose");
         let file = folder.join("compose.yaml");
         let mut all = vec!["compose", "--project-name", project, "--project-directory", path(&folder)?];
-        all.extend(["--file", path(&file)?, "--progress", "plain"]);
+        // The cluster of a person who has changed compose/.env is another one.
+        all.extend(["--file", path(&file)?, "--env-file", "/dev/null", "--progress", "plain"]);
         all.extend(args);
         run(Duration::from_secs(180), "docker", &all, &self.env)
     }
@@ -214,6 +215,12 @@ impl Cluster {
         let members = self.members()?;
         let leader = members.iter().find(|member| text(member, "role") == "leader").context("there is no leader")?;
         leader["timeline"].as_u64().context("the leader publishes no timeline")
+    }
+
+    /// The lease's time to live, as the cluster's configuration has it.
+    pub fn ttl(&self) -> Result<Duration> {
+        let configuration = self.get(MEMBERS[0], "/config")?;
+        configuration["ttl"].as_u64().map(Duration::from_secs).context("/config has no ttl")
     }
 
     fn get(&self, member: &str, path: &str) -> Result<Value> {

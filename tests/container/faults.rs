@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::Scenario;
 use crate::clock::{self, Moment};
@@ -116,14 +116,20 @@ fn start(cluster: &Cluster, member: &str) -> Result<()> {
 fn switchover(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike =
         |cluster: &Cluster, primary: &str| cluster.exec(primary, &["tamada", "switchover", "--force"]).map(drop);
-    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: nothing })
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: moved })
+}
+
+/// Another member is the primary now.
+fn moved(cluster: &Cluster, former: &str) -> Result<()> {
+    ensure!(cluster.whole(HEALED)? != former, "{former} is still the primary");
+    Ok(())
 }
 
 fn stop(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike = |cluster: &Cluster, primary: &str| {
         docker(&["stop", "--time", "30", &cluster.container(primary)])?;
         let status = docker(&["inspect", "--format", "{{.State.ExitCode}}", &cluster.container(primary)])?;
-        anyhow::ensure!(status == "0", "the stopped primary's exit status is {status}");
+        ensure!(status == "0", "the stopped primary's exit status is {status}");
         Ok(())
     };
     inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: start })
@@ -204,7 +210,7 @@ fn reads(cluster: &Cluster) -> Result<Vec<Figure>> {
     cluster.eventually(Duration::from_secs(5), "lead reads to a replica", || {
         let read = writer::ask(&cluster.through_haproxy_to_read(), standby)?;
         let write = writer::ask(&cluster.through_haproxy(), standby)?;
-        anyhow::ensure!(read == "true" && write == "false", "read port: standby {read}; write port: standby {write}");
+        ensure!(read == "true" && write == "false", "read port: standby {read}; write port: standby {write}");
         Ok(())
     })?;
     Ok(Vec::new())

@@ -1,6 +1,6 @@
 //! Faults of more than the primary: the network, etcd, all members at once.
 
-use std::thread::sleep;
+use std::thread::{scope, sleep};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
@@ -36,6 +36,7 @@ fn cut_off(cluster: &Cluster) -> Result<Vec<Figure>> {
         .map(|other| Ok(Writer::start(cluster.direct(other)?, Habit::Stays)))
         .collect::<Result<Vec<_>>>()?;
     let inside = InsideWriter::start(cluster, &primary)?;
+    ensure!(inside.is_on_a_primary()?, "{primary} does not say of itself that it is the primary");
     let (network, container) = (cluster.network(), cluster.container(&primary));
     let at = clock::now();
     docker(&["network", "disconnect", "--force", &network, &container])?;
@@ -43,8 +44,10 @@ fn cut_off(cluster: &Cluster) -> Result<Vec<Figure>> {
     let went_on = writer.steady(Duration::from_secs(2), WRITABLE);
     // Whatever happened, the old primary had time to see its lease run out more than once.
     sleep((at + Duration::from_secs(20)).saturating_sub(clock::now()));
+    let still_primary = inside.is_on_a_primary();
     docker(&["network", "connect", "--alias", &primary, &network, &container])?;
     went_on?;
+    ensure!(!still_primary?, "{primary} was still a primary after its lease");
     let healed = rejoined(cluster, at)?;
     let gap = gap(&writer, at, 15.0)?.aiming_at(8.0);
     let promoted = candidates.iter().filter_map(|one| one.first_after(at)).map(|ack| ack.at).min();
@@ -119,24 +122,42 @@ fn end(cluster: &Cluster, service: &str) -> Result<(String, Timestamp)> {
 fn etcd(cluster: &Cluster) -> Result<Vec<Figure>> {
     let outage = Duration::from_secs(60);
     cluster.whole(HEALED)?;
+    let lease = cluster.ttl()?;
     let processes = processes(cluster)?;
     let writer = settled_writer(cluster)?;
     let at = clock::now();
     frozen(cluster, "etcd1")?;
     frozen(cluster, "etcd2")?;
-    sleep((at + outage).saturating_sub(clock::now()));
-    docker(&["unpause", &cluster.container("etcd1"), &cluster.container("etcd2")])?;
-    cluster.eventually(WRITABLE, "write to etcd again", || {
-        cluster.exec("etcd3", &["etcdctl", "put", "--command-timeout=1s", "/container-test", "x"])
-    })?;
-    let back = clock::now();
-    let first =
-        cluster.eventually(WRITABLE, "write again", || writer.first_after(back).context("no write is acknowledged"))?;
+    let struck = clock::now();
+    let back = scope(|threads| {
+        // Begun before the thaw, so that the start of a process in a container is not taken for etcd's time.
+        sleep((at + outage).saturating_sub(clock::now() + Duration::from_secs(3)));
+        let back = threads.spawn(|| first_write_of_etcd(cluster));
+        sleep((at + outage).saturating_sub(clock::now()));
+        let thawed = clock::now();
+        docker(&["unpause", &cluster.container("etcd1"), &cluster.container("etcd2")])?;
+        let back = back.join().expect("it returns its errors")?;
+        anyhow::Ok((thawed, back))
+    });
+    let (thawed, back) = back?;
+    let first = cluster
+        .eventually(WRITABLE, "write again", || writer.first_after(thawed).context("no write is acknowledged"))?;
     let healed = rejoined(cluster, back)?;
     let crashed = self::processes(cluster)?.iter().zip(&processes).filter(|(now, before)| now != before).count();
     let crashed = Figure::at_most("members_restarted", count(crashed), 0.0);
+    let without = struck + lease + Duration::from_secs(1)..thawed;
+    let without = writer.acks().iter().filter(|ack| without.contains(&ack.at)).count();
+    let without = Figure::at_most("acks_without_a_lease", count(without), 0.0);
     let first = Figure::at_most("writable_after_etcd_s", clock::seconds(back, first.at), 6.0).aiming_at(2.0);
-    Ok(vec![first, healed, crashed, losses(cluster, writer, at..at, Losses::None)?])
+    Ok(vec![first, healed, crashed, without, losses(cluster, writer, at..at, Losses::None)?])
+}
+
+/// Writes to etcd until that succeeds, from inside one of its nodes, and returns when it did.
+fn first_write_of_etcd(cluster: &Cluster) -> Result<Moment> {
+    let script = "until etcdctl put --command-timeout=1s /container-test x; do :; done >/dev/null 2>&1
+        echo $EPOCHREALTIME";
+    let limit = WRITABLE.as_secs().to_string();
+    clock::from_shell(&cluster.exec("etcd3", &["timeout", &limit, "bash", "-c", script])?)
 }
 
 fn processes(cluster: &Cluster) -> Result<Vec<String>> {
