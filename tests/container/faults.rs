@@ -24,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "reads", what: "the read port leads to replicas, the write port to the primary", run: reads },
         Scenario { name: "switchover", what: "`tamada switchover`", run: switchover },
+        Scenario { name: "failover", what: "`tamada failover` to a replica", run: failover },
         Scenario { name: "stop", what: "docker stop of the primary, started again", run: stop },
         Scenario { name: "restart", what: "docker restart of the primary", run: restart },
         Scenario { name: "kill", what: "docker kill of the primary, started again", run: kill },
@@ -116,6 +117,14 @@ fn start(cluster: &Cluster, member: &str) -> Result<()> {
 fn switchover(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike =
         |cluster: &Cluster, primary: &str| cluster.exec(primary, &["tamada", "switchover", "--force"]).map(drop);
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: moved })
+}
+
+fn failover(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let strike = |cluster: &Cluster, primary: &str| {
+        let candidate = MEMBERS.into_iter().find(|member| *member != primary).context("there are three")?;
+        cluster.exec(primary, &["tamada", "failover", "--candidate", candidate, "--force"]).map(drop)
+    };
     inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: moved })
 }
 
