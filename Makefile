@@ -25,8 +25,8 @@ logs: ## follow the cluster's logs; OF=tamada1 for one service
 psql: ## psql on the write port, READ=1 for the read port
 	@docker/psql $(or $(call flag,READ,read),write)
 
-image: ## build the images; TAMADA_BINARY=PATH takes a compiled tamada instead of compiling
-	@docker/image
+image: ## build the images; TAMADA_BINARY=PATH takes a compiled tamada, REFRESH=1 a new Debian with its updates
+	@docker/image $(call flag,REFRESH,refresh)
 
 test: ## everything: installs what it needs, checks, tests, images, the container test
 	@tests/run
