@@ -5,6 +5,11 @@ SHELL := /bin/bash
 
 COMPOSE := docker compose --project-directory compose --file compose/compose.yaml
 
+# $(call flag,NAME,WORD): WORD where `NAME=1` stands on the command line, nothing where NAME is not set. Whatever else there
+# is, another program's exported variable for one, was not meant for this.
+flag = $(if $(strip $($1)),$(if $(subst command line 1,,$(origin $1) $($1)),$(error $1=$($1) \
+    ($(origin $1)): only $1=1, on the command line of make, is accepted),$2))
+
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
@@ -12,16 +17,16 @@ up: image ## start three members, etcd and HAProxy in Docker; builds what is mis
 	@docker/up
 
 down: ## stop and remove the cluster's containers; VOLUMES=1 removes its data and secrets too
-	@$(COMPOSE) down $(if $(VOLUMES),--volumes)
+	@$(COMPOSE) down $(call flag,VOLUMES,--volumes)
 
 logs: ## follow the cluster's logs; OF=tamada1 for one service
 	@$(COMPOSE) logs --follow --tail 100 $(OF)
 
 psql: ## psql on the write port, READ=1 for the read port
-	@docker/psql $(if $(READ),read,write)
+	@docker/psql $(or $(call flag,READ,read),write)
 
-image: ## build the images; TAMADA_BINARY=PATH takes a compiled tamada instead of compiling
-	@docker/image
+image: ## build the images; TAMADA_BINARY=PATH takes a compiled tamada, REFRESH=1 a new Debian with its updates
+	@docker/image $(call flag,REFRESH,refresh)
 
 test: ## everything: installs what it needs, checks, tests, images, the container test
 	@tests/run

@@ -22,4 +22,8 @@ is_debian() { (. /etc/os-release && [ "$ID" = debian ]) 2>/dev/null; }
 # compose ARGUMENT…: docker compose on our project, wherever it is called from.
 compose() { docker compose --project-directory "$ROOT/compose" --file "$ROOT/compose/compose.yaml" "$@"; }
 
+# configured KEY: what Compose makes of the environment, compose/.env and its defaults for a key of compose.yaml that has
+# the same value everywhere.
+configured() { compose config | sed -n "s/^ *$1: //p" | sort -u; }
+
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

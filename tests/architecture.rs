@@ -18,31 +18,14 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("http", &["core", "config"]),
     ("dcs", &["core", "config"]),
     ("postgres", &["core", "config"]),
-    ("agent", &["core", "config", "dcs", "postgres", "http", "wire"]),
-    ("api", &["core", "config", "agent", "http"]),
+    ("agent", &["core", "config", "dcs", "postgres", "wire"]),
+    ("api", &["core", "config", "agent"]),
     ("ctl", &["core", "config", "dcs", "api", "http"]),
     ("init", &["wire"]),
     // Where the parts are put together for the agent's process.
     ("run", &["agent", "api", "config", "core", "dcs", "http", "postgres", "process", "telemetry", "wire"]),
     ("lib", &[]),
-    (
-        "main",
-        &[
-            "agent",
-            "api",
-            "config",
-            "core",
-            "ctl",
-            "dcs",
-            "http",
-            "init",
-            "postgres",
-            "process",
-            "run",
-            "telemetry",
-            "wire",
-        ],
-    ),
+    ("main", &["ctl", "init", "process", "run", "wire"]),
 ];
 
 /// Where a room may name only a part of another: (who, room, parts).

@@ -1,4 +1,24 @@
-# Sourced by the scripts here: runs a test run's parts one after the other and says at the end what each took.
+# Sourced by the scripts here: says which tests are of what kind, runs a test run's parts one after the other and says at the
+# end what each took.
+
+# Test programs that are pure: no PostgreSQL, no etcd, no Docker.
+PURE='architecture dcs_memory scenarios shell sim'
+# Those that drive containers, and are named when they are wanted.
+CONTAINERS='container'
+
+# pure, with_servers: what chooses a kind of tests for `cargo test`. Whatever is not pure has servers, so that none is left
+# out; a name in PURE that no file has is cargo's error.
+pure() { printf '%s ' --lib --bins $(printf -- '--test %s ' $PURE); }
+with_servers() {
+    local file name
+    for file in tests/*.rs tests/*/main.rs; do
+        name=${file#tests/} name=${name%/main.rs} name=${name%.rs}
+        case " $PURE $CONTAINERS " in
+        *" $name "*) ;;
+        *) printf -- '--test %s ' "$name" ;;
+        esac
+    done
+}
 
 parts=()
 

@@ -3,6 +3,9 @@
 #[path = "support/unprivileged.rs"]
 mod unprivileged;
 
+#[path = "support/installations.rs"]
+mod installations;
+
 #[path = "postgres/support.rs"]
 mod support;
 

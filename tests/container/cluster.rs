@@ -44,7 +44,7 @@ impl Cluster {
             read_port,
             password: String::new(),
         };
-        cluster.remove_leftovers()?;
+        Self::remove_leftovers()?;
         let brought_up = cluster.start();
         if brought_up.is_err() {
             cluster.keep_logs();
@@ -63,19 +63,34 @@ impl Cluster {
         )
     }
 
+    /// Removes the cluster; a volume that is left is an error.
     pub fn down(&self) -> Result<()> {
-        self.compose(&["down", "--volumes", "--timeout", "5"]).map(drop)
+        let label = format!("label=com.docker.compose.project={}", self.project);
+        let containers = docker(&["ps", "--all", "--quiet", "--filter", &label])?;
+        let mounts = "{{range .Mounts}}{{println .Name}}{{end}}";
+        let volumes = match containers.is_empty() {
+            true => String::new(),
+            false => docker(&[&["inspect", "--format", mounts], &*containers.lines().collect::<Vec<_>>()].concat())?,
+        };
+        self.compose(&["down", "--volumes", "--timeout", "5"])?;
+        let there = docker(&["volume", "ls", "--quiet"])?;
+        let volumes: BTreeSet<&str> = volumes.lines().filter(|name| !name.is_empty()).collect();
+        let left: Vec<&str> = there.lines().filter(|name| volumes.contains(name)).collect();
+        ensure!(left.is_empty(), "docker compose down --volumes left {}", left.join(", "));
+        Ok(())
     }
 
-    /// Removes the clusters of earlier runs that were interrupted.
-    fn remove_leftovers(&self) -> Result<()> {
-        let projects = docker(&["ps", "--all", "--format", "{{.Label \"com.docker.compose.project\"}}"])?;
-        let projects: BTreeSet<&str> = projects.lines().collect();
-        for project in projects {
-            let Some(owner) = project.strip_prefix(PROJECTS) else { continue };
-            if !Path::new("/proc").join(owner).exists() {
-                eprintln!("removing {project}, which an interrupted run left");
-                self.compose_project(project, &["down", "--volumes", "--timeout", "5"])?;
+    /// Removes what earlier runs that were interrupted have left.
+    fn remove_leftovers() -> Result<()> {
+        let kinds: [(&[&str], &[&str]); 3] = [
+            (&["ps", "--all", "--format={{.Names}}"], &["rm", "--force", "--volumes"]),
+            (&["volume", "ls", "--format={{.Name}}"], &["volume", "rm"]),
+            (&["network", "ls", "--format={{.Name}}"], &["network", "rm"]),
+        ];
+        for (list, remove) in kinds {
+            for name in docker(list)?.lines().filter(|name| is_leftover(name)) {
+                eprintln!("removing {name}, which an interrupted run left");
+                docker(&[remove, &[name]].concat())?;
             }
         }
         Ok(())
@@ -86,14 +101,11 @@ impl Cluster {
     }
 
     pub fn compose(&self, args: &[&str]) -> Result<String> {
-        self.compose_project(&self.project, args)
-    }
-
-    fn compose_project(&self, project: &str, args: &[&str]) -> Result<String> {
         let folder = self.root.join("compose");
         let file = folder.join("compose.yaml");
-        let mut all = vec!["compose", "--project-name", project, "--project-directory", path(&folder)?];
-        all.extend(["--file", path(&file)?, "--progress", "plain"]);
+        let mut all = vec!["compose", "--project-name", &self.project, "--project-directory", path(&folder)?];
+        // The cluster of a person who has changed compose/.env is another one.
+        all.extend(["--file", path(&file)?, "--env-file", "/dev/null", "--progress", "plain"]);
         all.extend(args);
         run(Duration::from_secs(180), "docker", &all, &self.env)
     }
@@ -115,6 +127,11 @@ impl Cluster {
 
     pub fn network(&self) -> String {
         format!("{}_default", self.project)
+    }
+
+    /// What a service was started from.
+    pub fn image(&self, service: &str) -> Result<String> {
+        docker(&["inspect", "--format", "{{.Config.Image}}", &self.container(service)])
     }
 
     /// `docker exec` as root.
@@ -216,7 +233,13 @@ impl Cluster {
         leader["timeline"].as_u64().context("the leader publishes no timeline")
     }
 
-    fn get(&self, member: &str, path: &str) -> Result<Value> {
+    /// The lease's time to live, as the cluster's configuration has it.
+    pub fn ttl(&self) -> Result<Duration> {
+        let configuration = self.get(MEMBERS[0], "/config")?;
+        configuration["ttl"].as_u64().map(Duration::from_secs).context("/config has no ttl")
+    }
+
+    pub fn get(&self, member: &str, path: &str) -> Result<Value> {
         let address: SocketAddr = format!("{}:8008", self.address(member)?).parse().context("not an address")?;
         let mut stream = TcpStream::connect_timeout(&address, PATIENCE)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -227,6 +250,12 @@ impl Cluster {
         let (_, body) = answer.split_once("\r\n\r\n").context("an answer without a body")?;
         Ok(serde_json::from_str(body)?)
     }
+}
+
+/// Whether the process that a container, a volume or a network belongs to is gone.
+fn is_leftover(name: &str) -> bool {
+    let owner = name.strip_prefix(PROJECTS).and_then(|rest| rest.split(['-', '_']).next());
+    owner.is_some_and(|owner| !Path::new("/proc").join(owner).exists())
 }
 
 fn text<'a>(member: &'a Value, field: &str) -> &'a str {

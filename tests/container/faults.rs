@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 use crate::Scenario;
 use crate::clock::{self, Moment};
@@ -24,6 +24,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "reads", what: "the read port leads to replicas, the write port to the primary", run: reads },
         Scenario { name: "switchover", what: "`tamada switchover`", run: switchover },
+        Scenario { name: "failover", what: "`tamada failover` to a replica", run: failover },
         Scenario { name: "stop", what: "docker stop of the primary, started again", run: stop },
         Scenario { name: "restart", what: "docker restart of the primary", run: restart },
         Scenario { name: "kill", what: "docker kill of the primary, started again", run: kill },
@@ -116,14 +117,28 @@ fn start(cluster: &Cluster, member: &str) -> Result<()> {
 fn switchover(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike =
         |cluster: &Cluster, primary: &str| cluster.exec(primary, &["tamada", "switchover", "--force"]).map(drop);
-    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: nothing })
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: moved })
+}
+
+fn failover(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let strike = |cluster: &Cluster, primary: &str| {
+        let candidate = MEMBERS.into_iter().find(|member| *member != primary).context("there are three")?;
+        cluster.exec(primary, &["tamada", "failover", "--candidate", candidate, "--force"]).map(drop)
+    };
+    inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: moved })
+}
+
+/// Another member is the primary now.
+fn moved(cluster: &Cluster, former: &str) -> Result<()> {
+    ensure!(cluster.whole(HEALED)? != former, "{former} is still the primary");
+    Ok(())
 }
 
 fn stop(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strike = |cluster: &Cluster, primary: &str| {
         docker(&["stop", "--time", "30", &cluster.container(primary)])?;
         let status = docker(&["inspect", "--format", "{{.State.ExitCode}}", &cluster.container(primary)])?;
-        anyhow::ensure!(status == "0", "the stopped primary's exit status is {status}");
+        ensure!(status == "0", "the stopped primary's exit status is {status}");
         Ok(())
     };
     inject(cluster, &Fault { aim: 1.0, bound: 6.0, losses: Losses::None, strike, mend: start })
@@ -204,7 +219,7 @@ fn reads(cluster: &Cluster) -> Result<Vec<Figure>> {
     cluster.eventually(Duration::from_secs(5), "lead reads to a replica", || {
         let read = writer::ask(&cluster.through_haproxy_to_read(), standby)?;
         let write = writer::ask(&cluster.through_haproxy(), standby)?;
-        anyhow::ensure!(read == "true" && write == "false", "read port: standby {read}; write port: standby {write}");
+        ensure!(read == "true" && write == "false", "read port: standby {read}; write port: standby {write}");
         Ok(())
     })?;
     Ok(Vec::new())

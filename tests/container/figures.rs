@@ -42,10 +42,6 @@ pub fn count(number: usize) -> f64 {
     u32::try_from(number).map_or(f64::INFINITY, f64::from)
 }
 
-pub fn line(figures: &[Figure]) -> String {
-    figures.iter().map(Figure::to_string).collect::<Vec<_>>().join(", ")
-}
-
 /// Prints the figures beside their bounds and returns how many are out of bounds.
 pub fn report(scenario: &str, figures: &[Figure]) -> usize {
     for figure in figures {

@@ -1,17 +1,19 @@
 //! A writer inside a member's own container, on PostgreSQL's socket: what is still acknowledged there when the network
-//! is gone. It leaves its acknowledgements in a file of the container and ends by itself after two minutes.
+//! is gone. It leaves its acknowledgements in a file of the container and ends by itself after four minutes,
+//! more than its scenario may take.
 
 use std::time::Duration;
 
 use anyhow::{Context, Result};
 
-use crate::clock::{self, Moment};
+use crate::clock;
 use crate::cluster::Cluster;
 use crate::docker::docker;
 use crate::writer::Ack;
 
 const LOOP: &str = r#"
-for ((seq = 1; SECONDS < 120; seq++)); do
+echo $$ >"/tmp/$0.pid"
+for ((seq = 1; SECONDS < 240; seq++)); do
     [ ! -e "/tmp/$0.halt" ] || exit 0
     if timeout 5 psql -XAtq -d postgres -c "INSERT INTO writes (writer, seq) VALUES ('$0', $seq)" 2>/dev/null; then
         echo "$seq $EPOCHREALTIME" >>"/tmp/$0.acks"
@@ -41,7 +43,17 @@ impl<'a> InsideWriter<'a> {
         lines.lines().map(parse).collect()
     }
 
+    /// Whether the server inside takes writes, by its own word on its socket; one that is not there does not.
+    pub fn is_on_a_primary(&self) -> Result<bool> {
+        let ask = "timeout 5 psql -XAtq -d postgres -c 'SELECT pg_is_in_recovery()' || echo no answer";
+        let container = self.cluster.container(&self.member);
+        Ok(docker(&["exec", "-u", "postgres", &container, "sh", "-c", ask])? == "f")
+    }
+
+    /// Ends it and returns what was acknowledged. One that ended earlier has seen nothing since, which is an error.
     pub fn stop(self) -> Result<Vec<Ack>> {
+        let alive = format!("kill -0 $(cat /tmp/{}.pid)", self.key);
+        self.cluster.exec(&self.member, &["sh", "-c", &alive]).context("the writer inside did not live until now")?;
         self.cluster.exec(&self.member, &["touch", &format!("/tmp/{}.halt", self.key)])?;
         self.acks()
     }
@@ -49,6 +61,5 @@ impl<'a> InsideWriter<'a> {
 
 fn parse(line: &str) -> Result<Ack> {
     let (seq, at) = line.split_once(' ').context("not an acknowledgement")?;
-    let at: Moment = Duration::try_from_secs_f64(at.replace(',', ".").parse()?)?;
-    Ok(Ack { seq: seq.parse()?, at })
+    Ok(Ack { seq: seq.parse()?, at: clock::from_shell(at)? })
 }

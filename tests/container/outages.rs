@@ -1,9 +1,10 @@
 //! Faults of more than the primary: the network, etcd, all members at once.
 
-use std::thread::sleep;
+use std::thread::{scope, sleep};
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
+use jiff::Timestamp;
 
 use crate::Scenario;
 use crate::clock::{self, Moment};
@@ -18,6 +19,7 @@ pub fn scenarios() -> Vec<Scenario> {
     vec![
         Scenario { name: "cut-off", what: "the primary is cut off the network, a writer inside it", run: cut_off },
         Scenario { name: "all-stopped", what: "all three stopped, the former primary started last", run: all_stopped },
+        Scenario { name: "project", what: "docker compose stop of everything, then start", run: project },
         Scenario { name: "etcd", what: "two of three etcd frozen for 60 s", run: etcd },
     ]
 }
@@ -34,6 +36,7 @@ fn cut_off(cluster: &Cluster) -> Result<Vec<Figure>> {
         .map(|other| Ok(Writer::start(cluster.direct(other)?, Habit::Stays)))
         .collect::<Result<Vec<_>>>()?;
     let inside = InsideWriter::start(cluster, &primary)?;
+    ensure!(inside.is_on_a_primary()?, "{primary} does not say of itself that it is the primary");
     let (network, container) = (cluster.network(), cluster.container(&primary));
     let at = clock::now();
     docker(&["network", "disconnect", "--force", &network, &container])?;
@@ -41,8 +44,10 @@ fn cut_off(cluster: &Cluster) -> Result<Vec<Figure>> {
     let went_on = writer.steady(Duration::from_secs(2), WRITABLE);
     // Whatever happened, the old primary had time to see its lease run out more than once.
     sleep((at + Duration::from_secs(20)).saturating_sub(clock::now()));
+    let still_primary = inside.is_on_a_primary();
     docker(&["network", "connect", "--alias", &primary, &network, &container])?;
     went_on?;
+    ensure!(!still_primary?, "{primary} was still a primary after its lease");
     let healed = rejoined(cluster, at)?;
     let gap = gap(&writer, at, 15.0)?.aiming_at(8.0);
     let promoted = candidates.iter().filter_map(|one| one.first_after(at)).map(|ack| ack.at).min();
@@ -81,28 +86,78 @@ fn all_stopped(cluster: &Cluster) -> Result<Vec<Figure>> {
     Ok(vec![first, healed, losses(cluster, writer, at..at, Losses::None)?])
 }
 
+/// Members go first and etcd last, so that a primary can take its time over its last checkpoint. The client writes to the
+/// primary itself, since HAProxy goes first of all.
+fn project(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let primary = cluster.whole(HEALED)?;
+    let writer = Writer::start(cluster.direct(&primary)?, Habit::Roams);
+    writer.steady(Duration::from_secs(1), WRITABLE)?;
+    let at = clock::now();
+    cluster.compose(&["stop"])?;
+    let mut stopped = Vec::new();
+    for member in MEMBERS {
+        let (status, moment) = end(cluster, member)?;
+        ensure!(status == "0", "the exit status of {member} is {status}");
+        stopped.push(moment);
+    }
+    for node in ["etcd1", "etcd2", "etcd3"] {
+        let (_, moment) = end(cluster, node)?;
+        ensure!(stopped.iter().all(|member| *member < moment), "{node} was gone before the members were");
+    }
+    let started = clock::now();
+    cluster.compose(&["start"])?;
+    settled_writer(cluster)?;
+    Ok(vec![rejoined(cluster, started)?, losses(cluster, writer, at..at, Losses::None)?])
+}
+
+/// How and when a stopped service's container ended.
+fn end(cluster: &Cluster, service: &str) -> Result<(String, Timestamp)> {
+    let format = "{{.State.ExitCode}} {{.State.FinishedAt}}";
+    let state = docker(&["inspect", "--format", format, &cluster.container(service)])?;
+    let (status, moment) = state.split_once(' ').context("not an exit status and a moment")?;
+    Ok((status.to_owned(), moment.parse()?))
+}
+
 /// Without a majority of etcd nobody may be primary for longer than a lease; afterwards all is there and goes on.
 fn etcd(cluster: &Cluster) -> Result<Vec<Figure>> {
     let outage = Duration::from_secs(60);
     cluster.whole(HEALED)?;
+    let lease = cluster.ttl()?;
     let processes = processes(cluster)?;
     let writer = settled_writer(cluster)?;
     let at = clock::now();
     frozen(cluster, "etcd1")?;
     frozen(cluster, "etcd2")?;
-    sleep((at + outage).saturating_sub(clock::now()));
-    docker(&["unpause", &cluster.container("etcd1"), &cluster.container("etcd2")])?;
-    cluster.eventually(WRITABLE, "write to etcd again", || {
-        cluster.exec("etcd3", &["etcdctl", "put", "--command-timeout=1s", "/container-test", "x"])
-    })?;
-    let back = clock::now();
-    let first =
-        cluster.eventually(WRITABLE, "write again", || writer.first_after(back).context("no write is acknowledged"))?;
+    let struck = clock::now();
+    let back = scope(|threads| {
+        // Begun before the thaw, so that the start of a process in a container is not taken for etcd's time.
+        sleep((at + outage).saturating_sub(clock::now() + Duration::from_secs(3)));
+        let back = threads.spawn(|| first_write_of_etcd(cluster));
+        sleep((at + outage).saturating_sub(clock::now()));
+        let thawed = clock::now();
+        docker(&["unpause", &cluster.container("etcd1"), &cluster.container("etcd2")])?;
+        let back = back.join().expect("it returns its errors")?;
+        anyhow::Ok((thawed, back))
+    });
+    let (thawed, back) = back?;
+    let first = cluster
+        .eventually(WRITABLE, "write again", || writer.first_after(thawed).context("no write is acknowledged"))?;
     let healed = rejoined(cluster, back)?;
     let crashed = self::processes(cluster)?.iter().zip(&processes).filter(|(now, before)| now != before).count();
     let crashed = Figure::at_most("members_restarted", count(crashed), 0.0);
+    let without = struck + lease + Duration::from_secs(1)..thawed;
+    let without = writer.acks().iter().filter(|ack| without.contains(&ack.at)).count();
+    let without = Figure::at_most("acks_without_a_lease", count(without), 0.0);
     let first = Figure::at_most("writable_after_etcd_s", clock::seconds(back, first.at), 6.0).aiming_at(2.0);
-    Ok(vec![first, healed, crashed, losses(cluster, writer, at..at, Losses::None)?])
+    Ok(vec![first, healed, crashed, without, losses(cluster, writer, at..at, Losses::None)?])
+}
+
+/// Writes to etcd until that succeeds, from inside one of its nodes, and returns when it did.
+fn first_write_of_etcd(cluster: &Cluster) -> Result<Moment> {
+    let script = "until etcdctl put --command-timeout=1s /container-test x; do :; done >/dev/null 2>&1
+        echo $EPOCHREALTIME";
+    let limit = WRITABLE.as_secs().to_string();
+    clock::from_shell(&cluster.exec("etcd3", &["timeout", &limit, "bash", "-c", script])?)
 }
 
 fn processes(cluster: &Cluster) -> Result<Vec<String>> {

@@ -155,7 +155,11 @@ pub fn ask(target: &Target, query: &str) -> Result<String> {
 }
 
 pub fn execute(target: &Target, statement: &str) -> Result<()> {
-    runtime().block_on(async { Ok(connect(target).await?.batch_execute(statement).await?) })
+    runtime().block_on(async {
+        let bounded =
+            tokio::time::timeout(PATIENCE, async { Ok(connect(target).await?.batch_execute(statement).await?) });
+        bounded.await.context("no answer in time")?
+    })
 }
 
 fn runtime() -> tokio::runtime::Runtime {

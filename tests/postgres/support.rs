@@ -12,22 +12,11 @@ use tamada::core::policy::Switch;
 use tamada::core::view::Address;
 use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
 
+use crate::installations::installations;
+
 pub const LIMIT: Duration = Duration::from_secs(60);
 
-/// Where each major version of PostgreSQL has a folder: Debian's packages, and what `tests/postgresql-versions` installs.
-const VERSIONS: [&str; 2] = ["/usr/lib/postgresql", "/usr/local/lib/tamada-tests/postgresql"];
-
-/// The bin folders of every PostgreSQL that can be had here.
-pub fn installations() -> Vec<PathBuf> {
-    let entries = VERSIONS.iter().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten().flatten());
-    let mut found: Vec<PathBuf> =
-        entries.map(|entry| entry.path().join("bin")).filter(|dir| dir.join("initdb").exists()).collect();
-    found.sort();
-    assert!(!found.is_empty(), "no PostgreSQL is installed");
-    found
-}
-
-/// Runs a test on each of them, in a runtime of its own.
+/// Runs a test on every PostgreSQL that can be had here, in a runtime of its own.
 pub fn on_every_version<F: Future<Output = ()>>(test: impl Fn(PathBuf) -> F) {
     // The agent's log; what a passing test logs is not shown.
     let _ = tracing_subscriber::fmt().with_test_writer().try_init();

@@ -8,7 +8,8 @@ use tamada::config::Secret;
 use tamada::core::local::{DataDir, Postgres, StartAs};
 use tamada::postgres::Instance;
 
-use crate::support::{LIMIT, Node, PASSWORD, from_vars, installations, on_every_version, progress};
+use crate::installations::installations;
+use crate::support::{LIMIT, Node, PASSWORD, from_vars, on_every_version, progress};
 
 fn initdb(bin: &Path, data: &Path) {
     let done = Command::new(bin.join("initdb"))

@@ -8,7 +8,8 @@ use tamada::config::Config;
 use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StartAs};
 use tamada::postgres::{DesiredServer, Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, installations, on_every_version, progress};
+use crate::installations::installations;
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
 
 /// A self-signed certificate for `localhost` and the loopback address.
 fn certificate(folder: &Path, name: &str) -> (String, String) {

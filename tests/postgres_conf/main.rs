@@ -1,6 +1,8 @@
 //! The configuration text against a real server: it starts with what was written, compares equal with what was wanted,
 //! and its programs' output is read as meant.
 
+#[path = "../support/installations.rs"]
+mod installations;
 mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -24,7 +26,8 @@ use tamada::postgres::controldata::ControlData;
 use tamada::postgres::history::{self, LocalPosition};
 use tamada::postgres::version::Version;
 
-use server::{Server, bin_dirs, program, program_in, run};
+use installations::installations;
+use server::{Server, program, program_in, run};
 
 /// Everything that a file, a shell, a connection string or SQL could trip over.
 const ODD: &str = "a:b\\c'd\"e$f g%h#i&j?k=l;m*nö🐘";
@@ -83,7 +86,7 @@ fn setting_rows(server: &Server) -> Vec<SettingRow> {
 
 #[test]
 fn limits_agree_with_the_servers_own() {
-    for bin_dir in bin_dirs() {
+    for bin_dir in installations() {
         let version = run(program_in(&bin_dir, "postgres").arg("--version"));
         let version = Version::from_program(&version).expect("says its version");
         let described = run(program_in(&bin_dir, "postgres").arg("--describe-config"));

@@ -11,6 +11,8 @@ use std::time::{Duration, Instant};
 
 use tamada::config::Secret;
 
+use crate::installations::installations;
+
 const LIMIT: Duration = Duration::from_secs(30);
 const PAUSE: Duration = Duration::from_millis(20);
 /// Bytes that no value in these tests contains.
@@ -25,18 +27,9 @@ fn user() -> Option<(u32, u32)> {
     })
 }
 
-/// The folders of the programs of every version installed below /usr/lib/postgresql, newest last.
-pub fn bin_dirs() -> Vec<PathBuf> {
-    let versions = std::fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
-    let mut versions: Vec<u32> =
-        versions.filter_map(|entry| entry.file_name().to_str().and_then(|name| name.parse().ok())).collect();
-    versions.sort_unstable();
-    versions.iter().map(|version| PathBuf::from(format!("/usr/lib/postgresql/{version}/bin"))).collect()
-}
-
 /// A program of the newest version installed.
 pub fn program(name: &str) -> Command {
-    program_in(&bin_dirs().pop().expect("PostgreSQL is installed below /usr/lib/postgresql"), name)
+    program_in(&installations().pop().expect("there is one"), name)
 }
 
 pub fn program_in(bin_dir: &Path, name: &str) -> Command {
