@@ -138,15 +138,25 @@ fn switch(value: Option<&Value>) -> Switch {
 /// A flag that the reference only tests for being something. Words are read as words all the same: its text `off`
 /// means on only by accident.
 fn truthy(value: &Value) -> Switch {
-    let is_something = match value {
+    as_switch(value).unwrap_or(Switch::from(is_something(value)))
+}
+
+fn is_something(value: &Value) -> bool {
+    match value {
         Value::Null => false,
         Value::Bool(value) => *value,
         Value::Number(number) => number.as_f64() != Some(0.0),
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(map) => !map.is_empty(),
-    };
-    as_switch(value).unwrap_or(Switch::from(is_something))
+    }
+}
+
+/// Whether this section of the cluster's configuration makes it a standby cluster: it names something to follow.
+pub fn is_standby_cluster(section: Option<&Value>) -> bool {
+    let section = section.and_then(Value::as_object);
+    let is_set = |key: &&str| section.is_some_and(|section| section.get(*key).is_some_and(is_something));
+    ["host", "port", "restore_command"].iter().any(is_set)
 }
 
 fn server(postgresql: &Map<String, Value>, problems: &mut Vec<String>) -> ServerSettings {
@@ -184,11 +194,8 @@ fn refused(map: &Map<String, Value>) -> Vec<String> {
             refuse(key, value);
         }
     }
-    if let Some(Value::Object(standby)) = map.get("standby_cluster") {
-        let is_set = |key: &str| standby.get(key).is_some_and(|value| truthy(value).is_on() || value.is_number());
-        if ["host", "port", "restore_command"].iter().any(|key| is_set(key)) {
-            refuse("standby_cluster", &Value::from("a map"));
-        }
+    if is_standby_cluster(map.get("standby_cluster")) {
+        refuse("standby_cluster", &Value::from("a map"));
     }
     for key in MAPS {
         let names = match map.get(key) {
@@ -286,7 +293,8 @@ mod tests {
             assert_eq!(Dynamic::problems_of_patch(&document).len(), 1, "{document}");
         }
         let off = json!({"synchronous_mode": "off", "synchronous_mode_strict": false, "failsafe_mode": null,
-                         "standby_cluster": {}, "slots": {"a": null}, "ignore_slots": []});
+                         "standby_cluster": {"host": null, "port": 0, "restore_command": ""}, "slots": {"a": null},
+                         "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
         assert!(Dynamic::problems_of_patch(&off).is_empty());
     }

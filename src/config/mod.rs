@@ -31,6 +31,7 @@ mod yaml;
 
 pub use client::ClientConfig;
 pub use document::{ClusterVariable, Origin};
+pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use hidden::is_hidden_from_children;
