@@ -39,6 +39,7 @@ impl Dynamic {
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
+            remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
             refused: refused(map),
         })
@@ -59,7 +60,7 @@ impl Dynamic {
     /// Warnings about settings in this document that this version reads from a node's own configuration only, although
     /// the reference takes them from both.
     pub fn without_effect(document: &Value) -> Vec<String> {
-        const NODE_ONLY: [&str; 17] = [
+        const NODE_ONLY: [&str; 16] = [
             "callbacks",
             "create_replica_methods",
             "create_replica_method",
@@ -76,7 +77,6 @@ impl Dynamic {
             "bin_dir",
             "bin_name",
             "database",
-            "remove_data_directory_on_rewind_failure",
         ];
         let postgresql = document.get("postgresql").and_then(Value::as_object);
         let keys = postgresql.into_iter().flat_map(Map::keys).filter(|key| NODE_ONLY.contains(&key.as_str()));

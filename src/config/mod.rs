@@ -152,8 +152,9 @@ pub struct PostgresConfig {
     /// Options of pg_basebackup and pg_rewind, already as arguments (`--max-rate=100M`).
     pub basebackup: Vec<String>,
     pub rewind_options: Vec<String>,
-    pub remove_data_directory_on_rewind_failure: Switch,
-    /// `None`: as the cluster says; where that says nothing either, a member that cannot be rewound is cloned anew.
+    /// `None`: as the cluster says; where that says nothing either, as for diverged timelines.
+    pub remove_data_directory_on_rewind_failure: Option<Switch>,
+    /// `None`: as the cluster says; where that says nothing either, a member that may not be rewound is cloned anew.
     pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
@@ -292,6 +293,8 @@ pub struct Dynamic {
     pub server: ServerSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
     pub remove_diverged_data: Option<Switch>,
+    /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.
+    pub remove_data_after_failed_rewind: Option<Switch>,
     /// Settings that data or availability hang on and that this version does not carry out yet, as `name: value`.
     pub refused: Vec<String>,
 }

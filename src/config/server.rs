@@ -86,8 +86,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         callbacks: callbacks(reader),
         basebackup: tool_options(reader, "postgresql.basebackup", Tool::Basebackup),
         rewind_options: tool_options(reader, "postgresql.rewind", Tool::Rewind),
-        remove_data_directory_on_rewind_failure: reader
-            .switch_or("postgresql.remove_data_directory_on_rewind_failure", Switch::Off),
+        remove_data_directory_on_rewind_failure: reader.switch("postgresql.remove_data_directory_on_rewind_failure"),
         remove_data_directory_on_diverged_timelines: reader
             .switch("postgresql.remove_data_directory_on_diverged_timelines"),
         local: local_settings(reader),

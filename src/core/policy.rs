@@ -18,8 +18,10 @@ pub struct Policy {
     /// How long a crashed primary may take to start in place; zero: fail over at once.
     pub primary_start_timeout: Duration,
     pub rewind: RewindPolicy,
-    /// Remove a diverged data directory and clone anew when pg_rewind may not be used or cannot repair it.
+    /// Remove a diverged data directory and clone anew when pg_rewind may not be used.
     pub remove_diverged_data: Switch,
+    /// The same when pg_rewind has failed.
+    pub remove_data_after_failed_rewind: Switch,
     pub tags: Tags,
     /// May this member initialise a new cluster?
     pub bootstrap: Switch,

@@ -209,6 +209,7 @@ impl World {
             primary_start_timeout: Duration::from_secs(300),
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
+            remove_data_after_failed_rewind: Switch::On,
             tags: Tags::default(),
             bootstrap: Switch::On,
             refused_settings: Vec::new(),

@@ -215,8 +215,17 @@ fn a_policy_is_made_of_both_configurations() {
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
     assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
     let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "off")]).unwrap();
-    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::Off);
-    assert_eq!(policy(&config, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
+    let removal = |config: &Config, document: Value| {
+        let made = policy(config, &parsed(&document), Floor::Ours);
+        (made.remove_diverged_data, made.remove_data_after_failed_rewind)
+    };
+    assert_eq!(removal(&config, json!({})), (Switch::On, Switch::On));
+    // Who will not lose diverged data will not lose them after a failed rewind either.
+    assert_eq!(removal(&own, json!({})), (Switch::Off, Switch::Off));
+    let failure = json!({"postgresql": {"remove_data_directory_on_rewind_failure": false}});
+    assert_eq!(removal(&config, failure.clone()), (Switch::On, Switch::Off));
+    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_REWIND_FAILURE", "on")]).unwrap();
+    assert_eq!(removal(&own, failure), (Switch::On, Switch::On));
 }
 
 #[test]
