@@ -27,7 +27,7 @@ use crate::core::policy::{Floor, Mode, Timing};
 use crate::dcs::etcd::EtcdDcs;
 use crate::dcs::memory::{MemoryDcs, MemoryStore};
 use crate::dcs::{Dcs, codec};
-use crate::http::{Caller, Client, HttpError};
+use crate::http::{Caller, Client, HttpError, beside};
 use crate::postgres::LocalPostgres;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
@@ -223,7 +223,7 @@ async fn serve<D: Dcs>(
     let hearing = tokio::spawn(init.listen(signals));
     let code = match agent.prepare().await {
         Some(code) => code,
-        None => match api::start(api::Options { rest, mode, status, mailbox }) {
+        None => match api::start(api::Options { rest, mode, status, mailbox, announce: Some(beside::FILE.into()) }) {
             Ok(api) => {
                 let code = agent.run().await;
                 drop(api);

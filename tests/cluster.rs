@@ -16,6 +16,8 @@ mod bootstrap;
 mod etcd;
 #[path = "cluster/failover.rs"]
 mod failover;
+#[path = "cluster/file.rs"]
+mod file;
 #[path = "cluster/fingerprint.rs"]
 mod fingerprint;
 #[path = "cluster/http.rs"]

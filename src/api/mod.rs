@@ -33,7 +33,7 @@ use crate::config::HostPort;
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("cannot listen on {} for the REST API: {cause}", address(.listen))]
+    #[error("cannot listen on {listen} for the REST API: {cause}")]
     Listen { listen: HostPort, cause: std::io::Error },
     #[error("cannot load the REST API's certificate {certfile}: {cause}")]
     Tls { certfile: String, cause: tls::TlsCause },
@@ -41,14 +41,6 @@ pub enum ApiError {
     Header { setting: &'static str, name: String },
     #[error("cannot start the REST API's thread: {0}")]
     Thread(std::io::Error),
-}
-
-/// `host:port`, an IPv6 address in brackets.
-fn address(listen: &HostPort) -> String {
-    match listen.host.contains(':') {
-        true => format!("[{}]:{}", listen.host, listen.port),
-        false => format!("{}:{}", listen.host, listen.port),
-    }
 }
 
 #[cfg(test)]
