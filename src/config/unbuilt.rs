@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::error::ConfigError;
 use super::reader::Reader;
+use crate::core::policy::Mode;
 
 /// Sections of DCSs that are not built, with what to use instead.
 const STORES: [(&str, &str); 6] = [
@@ -75,6 +76,9 @@ const CLUSTER_ONLY: [&str; 17] = [
     "postgresql.use_slots",
 ];
 
+/// Settings of `postgresql` that a single server does not have: its files are the user's.
+const NOT_OF_A_SINGLE_SERVER: [&str; 5] = ["pg_hba", "pg_ident", "recovery_conf", "use_slots", "use_pg_rewind"];
+
 /// Whether a variable belongs to a section that is not built; then an error has been reported.
 pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
@@ -104,7 +108,7 @@ pub(super) fn refuse_stores(reader: &mut Reader<'_>) -> bool {
     is_any
 }
 
-pub(super) fn check(reader: &mut Reader<'_>) {
+pub(super) fn check(reader: &mut Reader<'_>, mode: Mode) {
     for path in ACCEPTED {
         let _asked = reader.value(path);
     }
@@ -121,6 +125,9 @@ pub(super) fn check(reader: &mut Reader<'_>) {
                 "has no effect in a node's own configuration; its place is bootstrap.dcs, or the cluster's /config";
             reader.report.warn(format!("{path} of {place} {text}"));
         }
+    }
+    if mode == Mode::Single {
+        single(reader);
     }
     replica_methods(reader);
     watchdog(reader);
@@ -140,6 +147,17 @@ pub(super) fn check(reader: &mut Reader<'_>) {
 fn warn(reader: &mut Reader<'_>, path: &str) {
     let place = reader.document.place(path);
     reader.report.warn(format!("{place}: this setting is not carried out yet and has no effect"));
+}
+
+fn single(reader: &mut Reader<'_>) {
+    let paths = NOT_OF_A_SINGLE_SERVER
+        .iter()
+        .flat_map(|key| ["", "bootstrap.dcs."].map(|above| format!("{above}postgresql.{key}")));
+    for path in paths.filter(|path| reader.document.get(path).is_some_and(|value| !value.is_null())) {
+        let place = reader.document.place(&path);
+        let text = "has no effect on a single server, whose pg_hba.conf, pg_ident.conf and postgresql.conf are yours";
+        reader.report.warn(format!("{place} {text}"));
+    }
 }
 
 fn replica_methods(reader: &mut Reader<'_>) {
