@@ -137,21 +137,9 @@ impl Settings {
     /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case. What the process
     /// was built on stays as it was until the next start.
     pub(super) fn reload(&mut self, mut config: Config) {
-        let old = &self.config;
-        let built_on = [
-            ("name", config.name != old.name),
-            ("scope", config.scope != old.scope),
-            ("namespace", config.namespace != old.namespace),
-            ("postgresql.data_dir", config.postgres.data_dir != old.postgres.data_dir),
-        ];
-        for (setting, _) in built_on.iter().filter(|(_, differs)| *differs) {
+        for setting in config.keep_until_next_start(&self.config) {
             tracing::warn!("{setting} has changed; that takes effect with the next start");
         }
-        config.name = old.name.clone();
-        config.scope.clone_from(&old.scope);
-        config.namespace.clone_from(&old.namespace);
-        config.dcs = old.dcs.clone();
-        config.postgres.data_dir.clone_from(&old.postgres.data_dir);
         self.config = Arc::new(config);
         self.generation += 1;
         self.force = Force::Yes;

@@ -20,6 +20,7 @@ mod policy;
 mod raw;
 mod reader;
 mod redact;
+mod reload;
 mod secret;
 mod server;
 mod sources;
@@ -88,9 +89,8 @@ pub enum DcsConfig {
 
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
-    /// `host:port`; at least one, unless `srv` is set.
+    /// `host:port`; at least one.
     pub endpoints: Vec<HostPort>,
-    pub srv: Option<SrvDiscovery>,
     pub scheme: Scheme,
     /// Stick to the endpoints given; do not learn others from the cluster.
     pub use_proxies: Switch,
@@ -101,12 +101,6 @@ pub struct EtcdConfig {
     pub cert: Option<PathBuf>,
     /// `None` with a certificate: the key is in the same file.
     pub key: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SrvDiscovery {
-    pub domain: String,
-    pub suffix: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

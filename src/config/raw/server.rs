@@ -17,9 +17,9 @@ variables! {
         patroni_etcd3_use_proxies: Switch, "etcd3.use_proxies", "off", Restart;
         /// `http` or `https`.
         patroni_etcd3_protocol: Text, "etcd3.protocol", "http", Restart;
-        /// Domain whose SRV records name the endpoints.
+        /// Domain whose SRV records name the endpoints. Not built yet: refused.
         patroni_etcd3_srv: Text, "etcd3.srv", "", Restart;
-        /// Suffix of the SRV records' service name.
+        /// Suffix of the SRV records' service name. Not built yet.
         patroni_etcd3_srv_suffix: Text, "etcd3.srv_suffix", "", Restart;
         /// Port of endpoints without one.
         patroni_etcd3_port: Whole, "etcd3.port", "2379", Restart;

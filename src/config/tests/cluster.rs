@@ -202,6 +202,47 @@ fn tags_are_interpreted_and_published() {
 }
 
 #[test]
+fn a_reload_takes_over_what_needs_no_start_and_names_the_rest() {
+    let old = cluster(&[("PATRONI_ETCD3_USERNAME", "u"), ("PATRONI_ETCD3_PASSWORD", "old")]).unwrap();
+    let mut same = old.clone();
+    assert!(same.keep_until_next_start(&old).is_empty());
+    let mut new = cluster(&[
+        ("PATRONI_NAME", "n2"),
+        ("PATRONI_SCOPE", "other"),
+        ("PATRONI_NAMESPACE", "other"),
+        ("PGDATA", "/other"),
+        ("PATRONI_POSTGRESQL_CONFIG_DIR", "/other"),
+        ("PATRONI_POSTGRESQL_BIN_DIR", "/other"),
+        ("PATRONI_POSTGRESQL_DATABASE", "other"),
+        ("PATRONI_ETCD3_HOSTS", "e3:2379"),
+        ("PATRONI_ETCD3_PROTOCOL", "https"),
+        ("PATRONI_ETCD3_CACERT", "/other"),
+        ("PATRONI_ETCD3_USERNAME", "u"),
+        ("PATRONI_ETCD3_PASSWORD", "new"),
+        ("PATRONI_TAGS", "zone: north"),
+    ])
+    .unwrap();
+    let told = [
+        "name",
+        "scope",
+        "namespace",
+        "postgresql.data_dir",
+        "postgresql.config_dir",
+        "postgresql.bin_dir",
+        "postgresql.database",
+        "etcd3.hosts",
+        "etcd3.protocol",
+        "etcd3.cacert",
+    ];
+    assert_eq!(new.keep_until_next_start(&old), told);
+    let DcsConfig::Etcd3(etcd) = &new.dcs else { panic!("{:?}", new.dcs) };
+    assert_eq!((etcd.endpoints.len(), etcd.cacert.as_ref()), (2, None));
+    assert_eq!(etcd.password.as_ref().map(Secret::expose), Some("new"));
+    assert_eq!((new.name.as_str(), new.postgres.bin_dir.as_ref()), ("n1", None));
+    assert_eq!(new.published_tags["zone"], "north");
+}
+
+#[test]
 fn a_policy_is_made_of_both_configurations() {
     let config = cluster(&[]).unwrap();
     let parsed = |document: &Value| Dynamic::parse(document).unwrap();
@@ -249,7 +290,7 @@ fn commands_and_options_are_split_into_words() {
 #[test]
 fn etcd_is_reached_as_it_is_told() {
     type Case = (&'static [(&'static str, &'static str)], &'static str, Scheme, Option<&'static str>, Switch);
-    let cases: [Case; 5] = [
+    let cases: [Case; 4] = [
         (&[("PATRONI_ETCD3_HOST", "e"), ("PATRONI_ETCD3_PORT", "99")], "e:99", Scheme::Http, None, Switch::Off),
         (
             &[("PATRONI_ETCD3_HOSTS", "[::1]:1,[::2]:2"), ("PATRONI_ETCD3_PROTOCOL", "https")],
@@ -272,7 +313,6 @@ fn etcd_is_reached_as_it_is_told() {
             None,
             Switch::On,
         ),
-        (&[("PATRONI_ETCD3_SRV", "example.org")], "", Scheme::Http, None, Switch::Off),
     ];
     for (changes, endpoints, scheme, user, use_proxies) in cases {
         let mut changes = changes.to_vec();
