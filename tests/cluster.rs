@@ -12,6 +12,8 @@ mod agent;
 mod bad_input;
 #[path = "cluster/bootstrap.rs"]
 mod bootstrap;
+#[path = "support/certs.rs"]
+mod certs;
 #[path = "support/etcd.rs"]
 mod etcd;
 #[path = "cluster/failover.rs"]
@@ -24,6 +26,8 @@ mod fingerprint;
 mod http;
 #[path = "cluster/load.rs"]
 mod load;
+#[path = "cluster/logs.rs"]
+mod logs;
 #[path = "cluster/member.rs"]
 mod member;
 #[path = "cluster/outage.rs"]

@@ -28,7 +28,8 @@ pub mod types;
 
 pub use server::{Options, Running, Server, start};
 
-use crate::config::HostPort;
+use crate::config::{Config, HostPort};
+use crate::http::{Caller, Client};
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -41,6 +42,14 @@ pub enum ApiError {
     Header { setting: &'static str, name: String },
     #[error("cannot start the REST API's thread: {0}")]
     Thread(std::io::Error),
+}
+
+/// What of the configuration cannot be used: certificates, keys, authorities, ciphers and headers, both of the API and
+/// of requests to other members, where a person's need the most.
+pub fn problems(config: &Config) -> Vec<String> {
+    let api = settings::check(&config.rest).err().map(|error| error.to_string());
+    let requests = Client::new(Caller::Operator, &config.ctl, &config.rest).err().map(|error| error.to_string());
+    api.into_iter().chain(requests).collect()
 }
 
 #[cfg(test)]

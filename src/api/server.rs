@@ -41,7 +41,7 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the API is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Each value sent is a reload: certificates are read anew even when nothing else differs.
     pub rest: watch::Receiver<Arc<RestConfig>>,

@@ -12,6 +12,7 @@ mod error;
 mod etcd;
 mod hidden;
 mod load;
+mod machine;
 mod manual;
 mod merge;
 mod node;

@@ -1,6 +1,7 @@
 //! The node itself: name, scope, REST API, requests to others, log, tags.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use serde_json::{Map, Value};
 
@@ -198,15 +199,30 @@ pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlC
     config
 }
 
-pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
-    let format = match reader.text_or("log.type", "plain").to_ascii_lowercase().as_str() {
-        "plain" => LogFormat::Plain,
-        "json" => LogFormat::Json,
-        _ => {
-            reader.wrong("log.type", "plain or json");
-            LogFormat::Plain
+impl LogFormat {
+    fn from_word(word: &str) -> Option<LogFormat> {
+        match word.to_ascii_lowercase().as_str() {
+            "plain" => Some(LogFormat::Plain),
+            "json" => Some(LogFormat::Json),
+            _ => None,
         }
-    };
+    }
+}
+
+impl LogConfig {
+    /// For what is to be told of a configuration that cannot be read: what the environment alone says.
+    pub fn of_environment(environment: &[(OsString, OsString)]) -> Self {
+        let word = environment.iter().find(|(name, _)| name == "PATRONI_LOG_TYPE").and_then(|(_, word)| word.to_str());
+        let format = word.and_then(LogFormat::from_word).unwrap_or(LogFormat::Plain);
+        LogConfig { format, level: LogLevel::Info, static_fields: Map::new() }
+    }
+}
+
+pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
+    let format = LogFormat::from_word(&reader.text_or("log.type", "plain")).unwrap_or_else(|| {
+        reader.wrong("log.type", "plain or json");
+        LogFormat::Plain
+    });
     let level = match reader.text_or("log.level", "INFO").to_ascii_uppercase().as_str() {
         "DEBUG" => LogLevel::Debug,
         "INFO" => LogLevel::Info,

@@ -43,6 +43,9 @@ pub enum CtlError {
     Unreachable(String),
     #[error("the configuration is wrong:\n{0}")]
     Configuration(ConfigErrors),
+    /// The configuration is well-formed, but what it names cannot be used.
+    #[error("the configuration is wrong:\n{0}")]
+    Unusable(String),
     #[error("{0}")]
     Http(#[from] HttpError),
     #[error("cannot start: {0}")]
@@ -54,7 +57,7 @@ impl CtlError {
         match self {
             CtlError::Refused(_) | CtlError::Runtime(_) => 1,
             CtlError::Unknown(_) => 3,
-            CtlError::Configuration(_) => 64,
+            CtlError::Configuration(_) | CtlError::Unusable(_) => 64,
             CtlError::Unreachable(_) => 69,
             CtlError::Http(HttpError::Setting { .. } | HttpError::File { .. } | HttpError::Url(_)) => 64,
             CtlError::Http(HttpError::Connect { .. } | HttpError::Tls { .. }) => 69,

@@ -93,6 +93,14 @@ async fn usage_configuration_and_reachability_have_their_own_codes() {
     let check = vec!["config".into(), "check".into()];
     let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, wrong)).await;
     assert_eq!(code.expect("joined"), 64);
+    let unusable = ["PATRONI_POSTGRESQL_BIN_DIR", "PATRONI_RESTAPI_CERTFILE", "PATRONI_CTL_CACERT"];
+    for name in unusable {
+        let mut environment = environment(address, "127.0.0.1:1");
+        environment.push((name.into(), "/nonexistent".into()));
+        let check = vec!["config".into(), "check".into()];
+        let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, environment)).await;
+        assert_eq!(code.expect("joined"), 64, "{name}");
+    }
 }
 
 #[tokio::test]
