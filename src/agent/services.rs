@@ -212,9 +212,9 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
                 }
             }
         } else if let Some(job) = &status.job {
-            RestartResult::Busy(job.clone())
+            RestartResult::Busy(format!("{job} already in progress"))
         } else if inbox.restart.is_some() {
-            RestartResult::Busy("restart".to_owned())
+            RestartResult::Busy("restart already in progress".to_owned())
         } else if filters(&body, &status) == Filters::DoNot {
             RestartResult::ConditionsNotSatisfied
         } else {
