@@ -153,9 +153,8 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
 
     async fn change_config(&self, change: ConfigChange) -> ConfigResult {
         let refused = match &change {
-            ConfigChange::Merge(body) | ConfigChange::Replace(body) => {
-                Dynamic::problems_of_patch(&Value::Object(body.clone()))
-            }
+            ConfigChange::Merge(body) => Dynamic::problems_of_patch(body),
+            ConfigChange::Replace(body) => Dynamic::problems_of(body),
         };
         if !refused.is_empty() {
             return ConfigResult::Refused(refused);

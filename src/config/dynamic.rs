@@ -45,20 +45,24 @@ impl Dynamic {
         })
     }
 
-    /// Why a PATCH or a PUT with this body must be refused; each entry is `key: what is wrong`. Keys that a PATCH
-    /// removes (`null`) are never a problem.
-    pub fn problems_of_patch(body: &Value) -> Vec<String> {
-        let Value::Object(map) = body else { return vec![NOT_AN_OBJECT.to_owned()] };
-        let mut given = map.clone();
+    /// Why a PATCH with these keys must be refused; each entry is `key: what is wrong`. Keys that it removes (`null`)
+    /// are never a problem.
+    pub fn problems_of_patch(body: &Map<String, Value>) -> Vec<String> {
+        let mut given = body.clone();
         given.retain(|_, value| !value.is_null());
-        let parsed = Dynamic::parse(&Value::Object(given.clone()));
+        Dynamic::problems_of(&given)
+    }
+
+    /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
+    pub fn problems_of(document: &Map<String, Value>) -> Vec<String> {
+        let parsed = Dynamic::parse(&Value::Object(document.clone()));
         let unbuilt =
-            refused(&given).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
+            refused(document).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
         parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
     }
 
-    /// Warnings about settings in this document that this version reads from a node's own configuration only, although
-    /// the reference takes them from both.
+    /// Warnings about settings in this document that have no effect: what this version reads from a node's own
+    /// configuration only, although the reference takes it from both; and what is always done.
     pub fn without_effect(document: &Value) -> Vec<String> {
         const NODE_ONLY: [&str; 16] = [
             "callbacks",
@@ -219,6 +223,10 @@ mod tests {
 
     use super::*;
 
+    fn map(document: Value) -> Map<String, Value> {
+        document.as_object().cloned().expect("a map")
+    }
+
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -290,13 +298,13 @@ mod tests {
         ];
         for (document, expected) in cases {
             assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
-            assert_eq!(Dynamic::problems_of_patch(&document).len(), 1, "{document}");
+            assert_eq!(Dynamic::problems_of_patch(&map(document.clone())).len(), 1, "{document}");
         }
         let off = json!({"synchronous_mode": "off", "synchronous_mode_strict": false, "failsafe_mode": null,
                          "standby_cluster": {"host": null, "port": 0, "restore_command": ""}, "slots": {"a": null},
                          "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
-        assert!(Dynamic::problems_of_patch(&off).is_empty());
+        assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
     }
 
     #[test]
@@ -307,10 +315,11 @@ mod tests {
     }
 
     #[test]
-    fn a_patch_may_remove_anything_and_must_be_an_object() {
-        assert!(Dynamic::problems_of_patch(&json!({"ttl": null, "slots": null})).is_empty());
-        assert_eq!(Dynamic::problems_of_patch(&json!("x")).len(), 1);
-        let both = json!({"ttl": "x", "failsafe_mode": true});
+    fn a_patch_may_remove_anything_and_a_whole_document_stands_as_it_is() {
+        let removed = map(json!({"ttl": null, "slots": null}));
+        assert!(Dynamic::problems_of_patch(&removed).is_empty());
+        assert_eq!(Dynamic::problems_of(&removed), ["ttl: nothing given, not a whole number of seconds"]);
+        let both = map(json!({"ttl": "x", "failsafe_mode": true}));
         assert_eq!(Dynamic::problems_of_patch(&both).len(), 2);
     }
 }
