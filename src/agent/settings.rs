@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub(super) force: Force,
     /// Settings of the cluster's that were said not to be carried out.
     told_refused: Vec<String>,
+    /// The timers that were told last, as configured and as in force.
+    told_timing: Option<(Timing, Timing)>,
 }
 
 /// What a cycle's reading changed.
@@ -72,6 +74,7 @@ impl Settings {
             saved: 0,
             force,
             told_refused: Vec::new(),
+            told_timing: None,
         }
     }
 
@@ -95,12 +98,18 @@ impl Settings {
             self.take_in_document(&document.value);
         }
         self.floor = Floor::of(&snapshot.view);
-        let timing = self.dynamic.timing.effective(self.floor);
+        let (given, timing) = (self.dynamic.timing, self.dynamic.timing.effective(self.floor));
+        if self.told_timing != Some((given, timing)) {
+            if given != timing {
+                tracing::warn!("timers in force: {timing}; configured are {given}, which cannot be kept");
+            } else if timing != self.timing {
+                tracing::info!("timers in force: {timing}");
+            }
+            self.told_timing = Some((given, timing));
+        }
         if timing == self.timing {
             return TimingChange::Same;
         }
-        let (ttl, loop_wait, retry_timeout) = (timing.ttl, timing.loop_wait, timing.retry_timeout);
-        tracing::info!("timers in force: ttl {ttl:?}, loop_wait {loop_wait:?}, retry_timeout {retry_timeout:?}");
         self.timing = timing;
         TimingChange::Changed
     }

@@ -78,6 +78,13 @@ pub struct Timing {
     pub retry_timeout: Duration,
 }
 
+impl std::fmt::Display for Timing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Timing { ttl, loop_wait, retry_timeout } = self;
+        write!(f, "ttl {ttl:?}, loop_wait {loop_wait:?}, retry_timeout {retry_timeout:?}")
+    }
+}
+
 impl Default for Timing {
     fn default() -> Self {
         let seconds = Duration::from_secs;
