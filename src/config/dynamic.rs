@@ -33,7 +33,6 @@ impl Dynamic {
             maximum_lag_on_failover: number("maximum_lag_on_failover", 1_048_576),
             primary_start_timeout: seconds("primary_start_timeout", "master_start_timeout", 300),
             primary_stop_timeout: seconds("primary_stop_timeout", "master_stop_timeout", 0),
-            check_timeline: switch(map.get("check_timeline")),
             pause: if switch(map.get("pause")).is_on() { Pause::Paused } else { Pause::Running },
             max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
@@ -85,7 +84,10 @@ impl Dynamic {
         let postgresql = document.get("postgresql").and_then(Value::as_object);
         let keys = postgresql.into_iter().flat_map(Map::keys).filter(|key| NODE_ONLY.contains(&key.as_str()));
         let text = "has no effect in the cluster's configuration; set it in each node's own";
-        keys.map(|key| format!("postgresql.{key} {text}")).collect()
+        let node_only = keys.map(|key| format!("postgresql.{key} {text}"));
+        let unchecked = document.get("check_timeline").and_then(as_switch) == Some(Switch::Off);
+        let always = "check_timeline: off has no effect: a member of an older timeline never becomes the leader";
+        node_only.chain(unchecked.then(|| always.to_owned())).collect()
     }
 }
 
@@ -247,7 +249,7 @@ mod tests {
     fn spellings_are_taken_as_the_reference_takes_them() {
         let dynamic = Dynamic::parse(&json!({
             "ttl": "25", "loop_wait": 5.9, "retry_timeout": -1, "maximum_lag_on_failover": "1MB",
-            "master_start_timeout": "7", "member_slots_ttl": "30min", "pause": "Yes", "check_timeline": "nonsense",
+            "master_start_timeout": "7", "member_slots_ttl": "30min", "pause": "Yes",
             "max_timelines_history": "0x10", "unknown": [1],
             "postgresql": {"use_slots": "off", "use_pg_rewind": "on", "pg_hba": "a\nb", "parameters": null,
                            "remove_data_directory_on_diverged_timelines": 1},
@@ -258,7 +260,7 @@ mod tests {
         assert_eq!(dynamic.maximum_lag_on_failover, 1_048_576);
         assert_eq!(dynamic.primary_start_timeout, seconds(7));
         assert_eq!(dynamic.member_slots_ttl, seconds(1800));
-        assert_eq!((dynamic.pause, dynamic.check_timeline), (Pause::Paused, Switch::Off));
+        assert_eq!(dynamic.pause, Pause::Paused);
         assert_eq!(dynamic.max_timelines_history, 16);
         assert_eq!(dynamic.use_slots, Switch::Off);
         assert_eq!(dynamic.server.use_pg_rewind, Some(Switch::On));
@@ -312,6 +314,8 @@ mod tests {
         let document = json!({"postgresql": {"callbacks": {"on_start": "x"}, "use_slots": true, "unknown": 1}});
         let expected = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
         assert_eq!(Dynamic::without_effect(&document), [expected]);
+        assert_eq!(Dynamic::without_effect(&json!({"check_timeline": "off"})).len(), 1);
+        assert!(Dynamic::without_effect(&json!({"check_timeline": true})).is_empty());
     }
 
     #[test]

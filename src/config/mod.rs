@@ -140,7 +140,6 @@ pub struct PostgresConfig {
     /// `None`: the superuser rewinds.
     pub rewind: Option<Credentials>,
     pub use_unix_socket: Switch,
-    pub use_unix_socket_repl: Switch,
     pub pg_ctl_timeout: Duration,
     pub krbsrvname: Option<String>,
     pub callbacks: Callbacks,
@@ -266,8 +265,6 @@ pub struct BootstrapConfig {
     pub post_bootstrap: Vec<String>,
     /// May this member initialise a cluster? Not where a document names the DCS and has no `bootstrap` section.
     pub may_initialise: Switch,
-    /// A single server only: how clients from other hosts authenticate (POSTGRES_HOST_AUTH_METHOD).
-    pub host_auth_method: String,
     /// A database to be made with a new cluster; `None`: none besides PostgreSQL's own.
     pub database: Option<String>,
 }
@@ -280,7 +277,6 @@ pub struct Dynamic {
     pub maximum_lag_on_failover: u64,
     pub primary_start_timeout: Duration,
     pub primary_stop_timeout: Duration,
-    pub check_timeline: Switch,
     pub pause: Pause,
     pub max_timelines_history: usize,
     pub member_slots_ttl: Duration,

@@ -108,7 +108,8 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
         allowlist_include_members: reader.switch_or("restapi.allowlist_include_members", Switch::Off),
         http_extra_headers: headers(reader, "restapi.http_extra_headers"),
         https_extra_headers: headers(reader, "restapi.https_extra_headers"),
-        request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 5)).unwrap_or(5),
+        request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 1024))
+            .unwrap_or(1024),
         listen,
     }
 }

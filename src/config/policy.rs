@@ -22,7 +22,6 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         timing: dynamic.timing.effective(floor),
         pause: dynamic.pause,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
-        check_timeline: dynamic.check_timeline,
         primary_start_timeout: dynamic.primary_start_timeout,
         rewind: match server.use_pg_rewind {
             Some(Switch::On) => RewindPolicy::Allowed,
@@ -56,7 +55,7 @@ impl Config {
                 let held = held.map_or("nothing".to_owned(), |held| redact::shown(&full, held));
                 let shown = redact::shown(&full, &value);
                 let command = match redact::given(&full, &value).contains("not shown") {
-                    true => "patronictl edit-config".to_owned(),
+                    true => format!("tamada config set {path}=VALUE"),
                     false => self.patch_command(path, value),
                 };
                 warnings.push(format!(

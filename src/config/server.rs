@@ -80,7 +80,6 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         replication: roles.replication,
         rewind: roles.rewind,
         use_unix_socket: reader.switch_or("postgresql.use_unix_socket", Switch::Off),
-        use_unix_socket_repl: reader.switch_or("postgresql.use_unix_socket_repl", Switch::Off),
         pg_ctl_timeout: seconds(reader, "postgresql.pg_ctl_timeout", 60),
         krbsrvname: reader.text("postgresql.krbsrvname"),
         callbacks: callbacks(reader),

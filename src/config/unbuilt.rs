@@ -21,7 +21,9 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 20] = [
+const WARNED: [&str; 22] = [
+    "restapi.server_tokens",
+    "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
     "tags.nostream",
     "postgresql.pre_promote",
@@ -45,12 +47,11 @@ const WARNED: [&str; 20] = [
 ];
 
 /// Known, and without any effect here.
-const ACCEPTED: [&str; 7] = [
+const ACCEPTED: [&str; 6] = [
     "thread_pool_size",
     "thread_stack_size",
     "log.max_queue_size",
     "log.deduplicate_heartbeat_logs",
-    "restapi.server_tokens",
     "restapi.thread_pool_size",
     "environment.configuration",
 ];

@@ -14,7 +14,6 @@ pub struct Policy {
     pub pause: Pause,
     /// In bytes.
     pub maximum_lag_on_failover: u64,
-    pub check_timeline: Switch,
     /// How long a crashed primary may take to start in place; zero: fail over at once.
     pub primary_start_timeout: Duration,
     pub rewind: RewindPolicy,

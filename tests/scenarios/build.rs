@@ -35,7 +35,6 @@ pub fn policy() -> Policy {
         timing: Timing::default(),
         pause: Pause::Running,
         maximum_lag_on_failover: 1 << 20,
-        check_timeline: Switch::Off,
         primary_start_timeout: Duration::from_secs(300),
         rewind: RewindPolicy::Allowed,
         remove_diverged_data: Switch::On,

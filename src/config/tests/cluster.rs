@@ -243,6 +243,22 @@ fn a_reload_takes_over_what_needs_no_start_and_names_the_rest() {
 }
 
 #[test]
+fn settings_without_effect_are_told_by_name() {
+    for (name, value) in [
+        ("POSTGRES_HOST_AUTH_METHOD", "md5"),
+        ("PATRONI_POSTGRESQL_USE_UNIX_SOCKET_REPL", "on"),
+        ("PATRONI_RESTAPI_SERVER_TOKENS", "Minimal"),
+        ("PATRONI_CHECK_TIMELINE", "off"),
+    ] {
+        let config = cluster(&[(name, value)]).unwrap();
+        let named = name.trim_start_matches("PATRONI_").to_lowercase();
+        let [warning] = &config.warnings[..] else { panic!("{name}: {:?}", config.warnings) };
+        assert!(warning.to_lowercase().contains(&named) && warning.contains("no effect"), "{warning}");
+    }
+    assert!(cluster(&[("PATRONI_CHECK_TIMELINE", "on")]).unwrap().warnings.is_empty());
+}
+
+#[test]
 fn a_policy_is_made_of_both_configurations() {
     let config = cluster(&[]).unwrap();
     let parsed = |document: &Value| Dynamic::parse(document).unwrap();
