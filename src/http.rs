@@ -4,6 +4,7 @@
 //! and proxies: peers are few and asked rarely. **Invariant:** credentials go into a header of the request and nowhere
 //! else; no error shows them.
 
+pub mod beside;
 mod tls;
 
 use std::path::PathBuf;
@@ -22,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
+use self::beside::OwnApi;
 use self::tls::Tls;
 use crate::config::{CtlConfig, RestConfig};
 use crate::core::REFERENCE_VERSION;
@@ -114,7 +116,13 @@ impl Client {
             header.set_sensitive(true);
             header
         });
-        Ok(Client { tls: Tls::new(caller, ctl, rest)?, authorization })
+        Ok(Client { tls: Tls::new(caller, ctl, rest.tls.as_ref())?, authorization })
+    }
+
+    /// For questions to our own member that need no credentials.
+    pub fn beside(own: &OwnApi) -> Result<Self, HttpError> {
+        let shown = CtlConfig { certfile: own.certfile.clone(), keyfile: own.keyfile.clone(), ..CtlConfig::default() };
+        Ok(Client { tls: Tls::new(Caller::Itself, &shown, None)?, authorization: None })
     }
 
     /// One request with the whole exchange, resolving the name included, inside `limit`.

@@ -22,12 +22,12 @@ use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
 use crate::agent::{Agent, Doors, Incarnation, Parts};
 use crate::api;
-use crate::config::{Account, Config, ConfigErrors, DcsConfig, Dynamic, HostFacts, RestConfig, inspect_data_dir};
+use crate::config::{Account, Config, ConfigErrors, DcsConfig, Dynamic, HostFacts, LogConfig, inspect_data_dir};
 use crate::core::policy::{Floor, Mode, Timing};
 use crate::dcs::etcd::EtcdDcs;
 use crate::dcs::memory::{MemoryDcs, MemoryStore};
 use crate::dcs::{Dcs, codec};
-use crate::http::{Caller, Client, HttpError};
+use crate::http::{Caller, Client, HttpError, beside};
 use crate::postgres::LocalPostgres;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
@@ -39,6 +39,9 @@ const CONFIGURATION: u8 = 64;
 
 /// How long the last lines of the log may take.
 const FLUSH_LIMIT: Duration = Duration::from_secs(1);
+
+/// How long after a failed start the API is tried again.
+const API_RETRY: Duration = Duration::from_secs(2);
 
 /// Blocking calls (names, files) run in at most so many threads.
 const BLOCKING_THREADS: usize = 8;
@@ -57,34 +60,53 @@ pub struct Given {
 
 /// Runs the agent until it is to end; the exit code, which PID 1 has been told.
 pub fn agent(given: Given) -> u8 {
+    let log = LogConfig::of_environment(&given.environment);
     match Beginning::of(given) {
         Ok(beginning) => beginning.run(),
-        Err(Failure { why, code, init }) => {
-            // The log may not have begun.
-            eprintln!("{why}");
-            if let Some(init) = init {
-                init.tell(ToInit::Bye(code));
-            }
-            code
-        }
+        Err(failure) => failure.tell(log),
     }
 }
 
 /// Why there is no agent.
 struct Failure {
+    /// One line for each thing that is wrong.
     why: String,
     code: u8,
     init: Option<InitSocket>,
+    /// Where the configuration could be read.
+    log: Option<LogConfig>,
+}
+
+impl Failure {
+    fn tell(self, log: LogConfig) -> u8 {
+        match Telemetry::start(self.log.unwrap_or(log)) {
+            Ok(telemetry) => {
+                self.why.lines().for_each(|line| tracing::error!("{line}"));
+                telemetry.flush(FLUSH_LIMIT);
+            }
+            Err(error) => eprintln!("cannot begin to log: {error}\n{}", self.why),
+        }
+        if let Some(init) = self.init {
+            init.tell(ToInit::Bye(self.code));
+        }
+        self.code
+    }
 }
 
 /// Everything that does not need a runtime.
 struct Beginning {
     config: Config,
+    instance: LocalPostgres,
+    peers: HttpPeers,
     source: Source,
     telemetry: Telemetry,
     init: InitSocket,
     handover: Handover,
-    inherited: Environment,
+}
+
+/// A later agent has a server to keep: what is broken on disk by now is told, and is no reason to stop a primary.
+fn incarnation(handover: &Handover) -> Incarnation {
+    if handover.starts > 1 { Incarnation::Later } else { Incarnation::First }
 }
 
 /// Where the configuration is read from, again and again.
@@ -110,19 +132,31 @@ impl Source {
 impl Beginning {
     fn of(given: Given) -> Result<Beginning, Failure> {
         let Given { socket, environment, inherited, mut arguments } = given;
-        let failed = |why: String| Failure { why, code: FAILED, init: None };
+        let failed = |why: String| Failure { why, code: FAILED, init: None, log: None };
         let handover = receive_handover(&socket);
         let handover = handover.map_err(|error| failed(format!("cannot hear what PID 1 knows: {error}")))?;
         let init = InitSocket::new(socket).map_err(|error| failed(format!("cannot speak with PID 1: {error}")))?;
-        let refuse = |why: String, code| Failure { why, code, init: Some(init.clone()) };
+        let refuse = |why: String, log| Failure { why, code: CONFIGURATION, init: Some(init.clone()), log };
         if arguments.len() > 1 {
-            return Err(refuse("expected at most one argument, a YAML file".to_owned(), CONFIGURATION));
+            return Err(refuse("expected at most one argument, a YAML file".to_owned(), None));
         }
         let source = Source { environment, file: arguments.pop().map(PathBuf::from) };
-        let config = source.read().map_err(|errors| refuse(errors.to_string(), CONFIGURATION))?;
+        let config = source.read().map_err(|errors| refuse(errors.to_string(), None))?;
+        let unusable = |why: String| refuse(why, Some(config.log.clone()));
+        let mut problems: Vec<String> = config.missing_programs().into_iter().collect();
+        if incarnation(&handover) == Incarnation::First {
+            problems.extend(api::problems(&config));
+        }
+        if !problems.is_empty() {
+            return Err(unusable(problems.join("\n")));
+        }
+        let instance = LocalPostgres::new(Arc::new(config.clone()), inherited);
+        let instance = instance.map_err(|error| unusable(error.to_string()))?;
         let telemetry = Telemetry::start(config.log.clone());
-        let telemetry = telemetry.map_err(|error| refuse(format!("cannot begin to log: {error}"), FAILED))?;
-        Ok(Beginning { config, source, telemetry, init, handover, inherited })
+        let telemetry =
+            telemetry.map_err(|error| Failure { code: FAILED, ..unusable(format!("cannot begin to log: {error}")) })?;
+        let peers = HttpPeers::new(&config);
+        Ok(Beginning { config, instance, peers, source, telemetry, init, handover })
     }
 
     fn run(self) -> u8 {
@@ -172,15 +206,8 @@ impl Beginning {
     }
 
     async fn with_store<D: Dcs>(self, dcs: D, lease_file: Option<LeaseFile>) -> u8 {
-        let Beginning { config, source, telemetry, init, handover, inherited } = self;
-        let instance = match LocalPostgres::new(Arc::new(config.clone()), inherited) {
-            Ok(instance) => instance,
-            Err(error) => return fail(&error),
-        };
-        let peers = match HttpPeers::new(&config) {
-            Ok(peers) => Arc::new(peers),
-            Err(error) => return fail(&error),
-        };
+        let Beginning { config, instance, peers, source, telemetry, init, handover } = self;
+        let (peers, incarnation) = (Arc::new(peers), incarnation(&handover));
         let rest = watch::Sender::new(Arc::new(config.rest.clone()));
         let listening = rest.subscribe();
         let mode = match config.dcs {
@@ -203,37 +230,51 @@ impl Beginning {
             peers,
             init: Arc::new(init.clone()),
             guard: from_wire(handover.guard),
-            incarnation: if handover.starts > 1 { Incarnation::Later } else { Incarnation::First },
+            incarnation,
             lease_file,
             reread: Box::new(reread),
         });
-        serve(agent, doors, init, mode, listening).await
+        let Doors { mailbox, status, signals } = doors;
+        let hearing = tokio::spawn(init.listen(signals));
+        let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(beside::FILE.into()) };
+        let code = serve(agent, incarnation, api).await;
+        hearing.abort();
+        code
     }
 }
 
 /// The API listens only after the check for a namesake, which it would answer itself.
-async fn serve<D: Dcs>(
-    mut agent: Agent<D, LocalPostgres>,
-    doors: Doors,
-    init: InitSocket,
-    mode: Mode,
-    rest: watch::Receiver<Arc<RestConfig>>,
-) -> u8 {
-    let Doors { mailbox, status, signals } = doors;
-    let hearing = tokio::spawn(init.listen(signals));
-    let code = match agent.prepare().await {
-        Some(code) => code,
-        None => match api::start(api::Options { rest, mode, status, mailbox }) {
-            Ok(api) => {
-                let code = agent.run().await;
-                drop(api);
-                code
-            }
-            Err(error) => fail(&error),
-        },
+async fn serve<D: Dcs>(mut agent: Agent<D, LocalPostgres>, incarnation: Incarnation, options: api::Options) -> u8 {
+    if let Some(code) = agent.prepare().await {
+        return code;
+    }
+    let api = match (api::start(options.clone()), incarnation) {
+        (Ok(api), _) => tokio::spawn(std::future::ready(api)),
+        (Err(error), Incarnation::First) => return fail(&error),
+        (Err(error), Incarnation::Later) => {
+            tracing::error!("there is no REST API until this is repaired: {error}");
+            tokio::spawn(start_when_possible(options))
+        }
     };
-    hearing.abort();
+    let code = agent.run().await;
+    api.abort();
     code
+}
+
+async fn start_when_possible(options: api::Options) -> api::Running {
+    loop {
+        tokio::time::sleep(API_RETRY).await;
+        let options = options.clone();
+        // The loop's thread does not wait for it.
+        match tokio::task::spawn_blocking(move || api::start(options)).await {
+            Ok(Ok(api)) => {
+                tracing::info!("the REST API listens on {}", api.address);
+                return api;
+            }
+            Ok(Err(error)) => tracing::debug!("the REST API cannot begin yet: {error}"),
+            Err(error) => tracing::debug!("the REST API cannot begin yet: {error}"),
+        }
+    }
 }
 
 fn fail(error: &dyn std::error::Error) -> u8 {
@@ -241,17 +282,20 @@ fn fail(error: &dyn std::error::Error) -> u8 {
     FAILED
 }
 
-/// The other members over HTTP, with what the configuration says of certificates and credentials.
-struct HttpPeers(RwLock<Client>);
+/// The other members over HTTP, with what the configuration says of certificates and credentials. Without a client,
+/// which only a later agent may be, nobody is asked until a reload brings one.
+struct HttpPeers(RwLock<Option<Client>>);
 
 impl HttpPeers {
-    fn new(config: &Config) -> Result<Self, HttpError> {
-        Ok(HttpPeers(RwLock::new(Client::new(Caller::Member, &config.ctl, &config.rest)?)))
+    fn new(config: &Config) -> Self {
+        let client = Client::new(Caller::Member, &config.ctl, &config.rest);
+        let client = client.inspect_err(|error| tracing::error!("no other member can be asked: {error}"));
+        HttpPeers(RwLock::new(client.ok()))
     }
 
     fn replace(&self, config: &Config) -> Result<(), HttpError> {
         let client = Client::new(Caller::Member, &config.ctl, &config.rest)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = client;
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(client);
         Ok(())
     }
 }
@@ -260,7 +304,7 @@ impl PeerClient for HttpPeers {
     fn get<'a>(&'a self, url: &'a str, limit: Duration) -> BoxFuture<'a, Option<PeerReply>> {
         let client = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         async move {
-            match client.send(Method::GET, url, None, limit).await {
+            match client?.send(Method::GET, url, None, limit).await {
                 Ok(answer) => Some(PeerReply { status: answer.code, body: answer.json().unwrap_or(Value::Null) }),
                 Err(error) => {
                     tracing::debug!("{error}");

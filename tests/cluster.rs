@@ -12,16 +12,22 @@ mod agent;
 mod bad_input;
 #[path = "cluster/bootstrap.rs"]
 mod bootstrap;
+#[path = "support/certs.rs"]
+mod certs;
 #[path = "support/etcd.rs"]
 mod etcd;
 #[path = "cluster/failover.rs"]
 mod failover;
+#[path = "cluster/file.rs"]
+mod file;
 #[path = "cluster/fingerprint.rs"]
 mod fingerprint;
 #[path = "cluster/http.rs"]
 mod http;
 #[path = "cluster/load.rs"]
 mod load;
+#[path = "cluster/logs.rs"]
+mod logs;
 #[path = "cluster/member.rs"]
 mod member;
 #[path = "cluster/outage.rs"]

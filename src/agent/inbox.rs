@@ -103,7 +103,7 @@ fn text(result: &RestartResult) -> String {
         RestartResult::Scheduled => "Restart scheduled".to_owned(),
         RestartResult::AlreadyScheduled => "Another restart is already scheduled".to_owned(),
         RestartResult::ConditionsNotSatisfied => "restart conditions are not satisfied".to_owned(),
-        RestartResult::Busy(action) => format!("{action} already in progress"),
+        RestartResult::Busy(text) => text.clone(),
         RestartResult::StillStarting => "postgres is still starting".to_owned(),
         RestartResult::Failed => "restart failed".to_owned(),
     }

@@ -67,6 +67,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 self.settings.reload(config);
                 self.shared.instance.set_config(self.settings.config.clone());
+                self.shared.dcs.set_credentials(&self.settings.config.dcs);
                 tracing::info!("configuration read again");
             }
             Err(error) => tracing::error!("the configuration is not usable, the old one stays in force: {error}"),

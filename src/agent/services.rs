@@ -153,9 +153,8 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
 
     async fn change_config(&self, change: ConfigChange) -> ConfigResult {
         let refused = match &change {
-            ConfigChange::Merge(body) | ConfigChange::Replace(body) => {
-                Dynamic::problems_of_patch(&Value::Object(body.clone()))
-            }
+            ConfigChange::Merge(body) => Dynamic::problems_of_patch(body),
+            ConfigChange::Replace(body) => Dynamic::problems_of(body),
         };
         if !refused.is_empty() {
             return ConfigResult::Refused(refused);
@@ -212,9 +211,9 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
                 }
             }
         } else if let Some(job) = &status.job {
-            RestartResult::Busy(job.clone())
+            RestartResult::Busy(format!("{job} already in progress"))
         } else if inbox.restart.is_some() {
-            RestartResult::Busy("restart".to_owned())
+            RestartResult::Busy("restart already in progress".to_owned())
         } else if filters(&body, &status) == Filters::DoNot {
             RestartResult::ConditionsNotSatisfied
         } else if status.system_id.is_none() {

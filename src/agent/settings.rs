@@ -35,6 +35,8 @@ pub(super) struct Settings {
     pub(super) force: Force,
     /// Settings of the cluster's that were said not to be carried out.
     told_refused: Vec<String>,
+    /// The timers that were told last, as configured and as in force.
+    told_timing: Option<(Timing, Timing)>,
 }
 
 /// What a cycle's reading changed.
@@ -72,6 +74,7 @@ impl Settings {
             saved: 0,
             force,
             told_refused: Vec::new(),
+            told_timing: None,
         }
     }
 
@@ -95,12 +98,18 @@ impl Settings {
             self.take_in_document(&document.value);
         }
         self.floor = Floor::of(&snapshot.view);
-        let timing = self.dynamic.timing.effective(self.floor);
+        let (given, timing) = (self.dynamic.timing, self.dynamic.timing.effective(self.floor));
+        if self.told_timing != Some((given, timing)) {
+            if given != timing {
+                tracing::warn!("timers in force: {timing}; configured are {given}, which cannot be kept");
+            } else if timing != self.timing {
+                tracing::info!("timers in force: {timing}");
+            }
+            self.told_timing = Some((given, timing));
+        }
         if timing == self.timing {
             return TimingChange::Same;
         }
-        let (ttl, loop_wait, retry_timeout) = (timing.ttl, timing.loop_wait, timing.retry_timeout);
-        tracing::info!("timers in force: ttl {ttl:?}, loop_wait {loop_wait:?}, retry_timeout {retry_timeout:?}");
         self.timing = timing;
         TimingChange::Changed
     }
@@ -137,21 +146,9 @@ impl Settings {
     /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case. What the process
     /// was built on stays as it was until the next start.
     pub(super) fn reload(&mut self, mut config: Config) {
-        let old = &self.config;
-        let built_on = [
-            ("name", config.name != old.name),
-            ("scope", config.scope != old.scope),
-            ("namespace", config.namespace != old.namespace),
-            ("postgresql.data_dir", config.postgres.data_dir != old.postgres.data_dir),
-        ];
-        for (setting, _) in built_on.iter().filter(|(_, differs)| *differs) {
+        for setting in config.keep_until_next_start(&self.config) {
             tracing::warn!("{setting} has changed; that takes effect with the next start");
         }
-        config.name = old.name.clone();
-        config.scope.clone_from(&old.scope);
-        config.namespace.clone_from(&old.namespace);
-        config.dcs = old.dcs.clone();
-        config.postgres.data_dir.clone_from(&old.postgres.data_dir);
         self.config = Arc::new(config);
         self.generation += 1;
         self.force = Force::Yes;

@@ -9,6 +9,7 @@ use super::amounts;
 use super::document::{shown_role, shown_state};
 use super::query::Query;
 use crate::agent::status::Status;
+use crate::config;
 use crate::core::policy::Pause;
 use crate::core::units::Instant;
 use crate::core::view::{MemberRole, MemberState, ReplicationState};
@@ -106,10 +107,8 @@ pub(super) fn sync_mode(config: Option<&Value>) -> SyncMode {
     }
 }
 
-/// `standby_cluster` of the cluster's configuration names something to follow.
 pub(super) fn is_standby_cluster(config: Option<&Value>) -> bool {
-    let section = config.and_then(|config| config.get("standby_cluster")).and_then(Value::as_object);
-    section.is_some_and(|section| ["host", "port", "restore_command"].iter().any(|key| section.contains_key(*key)))
+    config::is_standby_cluster(config.and_then(|config| config.get("standby_cluster")))
 }
 
 /// A boolean, or one of the words for it.

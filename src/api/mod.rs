@@ -28,12 +28,13 @@ pub mod types;
 
 pub use server::{Options, Running, Server, start};
 
-use crate::config::HostPort;
+use crate::config::{Config, HostPort};
+use crate::http::{Caller, Client};
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
-    #[error("cannot listen on {} for the REST API: {cause}", address(.listen))]
+    #[error("cannot listen on {listen} for the REST API: {cause}")]
     Listen { listen: HostPort, cause: std::io::Error },
     #[error("cannot load the REST API's certificate {certfile}: {cause}")]
     Tls { certfile: String, cause: tls::TlsCause },
@@ -43,12 +44,12 @@ pub enum ApiError {
     Thread(std::io::Error),
 }
 
-/// `host:port`, an IPv6 address in brackets.
-fn address(listen: &HostPort) -> String {
-    match listen.host.contains(':') {
-        true => format!("[{}]:{}", listen.host, listen.port),
-        false => format!("{}:{}", listen.host, listen.port),
-    }
+/// What of the configuration cannot be used: certificates, keys, authorities, ciphers and headers, both of the API and
+/// of requests to other members, where a person's need the most.
+pub fn problems(config: &Config) -> Vec<String> {
+    let api = settings::check(&config.rest).err().map(|error| error.to_string());
+    let requests = Client::new(Caller::Operator, &config.ctl, &config.rest).err().map(|error| error.to_string());
+    api.into_iter().chain(requests).collect()
 }
 
 #[cfg(test)]

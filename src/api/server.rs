@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
@@ -19,11 +20,12 @@ use super::access::{ClientCertificate, Peer};
 use super::service::Service;
 use super::settings::Settings;
 use super::state::State;
-use super::{ApiError, address, routes, tls};
+use super::{ApiError, routes, tls};
 use crate::agent::mailbox::Mailbox;
 use crate::agent::status::Status;
 use crate::config::{HostPort, RestConfig};
 use crate::core::policy::Mode;
+use crate::http::beside::OwnApi;
 
 /// Connections served at a time; more wait in the kernel's queue. Half of the usual 1,024 descriptors of a process: a
 /// flood must not take those that the loop needs for the DCS and for PostgreSQL.
@@ -39,13 +41,15 @@ const CLIENT_LIMIT: Duration = Duration::from_secs(10);
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
 
 /// What the API is made of.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Options {
     /// Each value sent is a reload: certificates are read anew even when nothing else differs.
     pub rest: watch::Receiver<Arc<RestConfig>>,
     pub mode: Mode,
     pub status: watch::Receiver<Arc<Status>>,
     pub mailbox: Mailbox,
+    /// Where those beside us find out how we are reached.
+    pub announce: Option<PathBuf>,
 }
 
 /// The API on its thread. Dropping it stops the API without waiting.
@@ -99,6 +103,7 @@ pub struct Server {
     listener: TcpListener,
     rest: watch::Receiver<Arc<RestConfig>>,
     listen: HostPort,
+    announce: Option<PathBuf>,
     state: Arc<State>,
     router: Router,
     connections: Arc<Semaphore>,
@@ -113,14 +118,17 @@ impl Server {
         }
         let listener = listen(&config).await?;
         let state = Arc::new(State::new(options.mode, options.mailbox, options.status, Arc::new(settings)));
-        Ok(Server {
+        let server = Server {
             listener,
             rest: options.rest,
             listen: config.listen.clone(),
+            announce: options.announce,
             router: routes::router(state.clone()),
             state,
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
-        })
+        };
+        server.announce(&config);
+        Ok(server)
     }
 
     /// Where it listens; the port is the one given by the kernel when 0 was asked for.
@@ -179,16 +187,23 @@ impl Server {
             Ok(settings) => self.state.replace_settings(Arc::new(settings)),
             Err(error) => return warn!("the REST API keeps its settings: {error}"),
         }
-        if config.listen == self.listen {
-            return;
-        }
-        match listen(&config).await {
-            Ok(listener) => {
-                info!("the REST API listens on {} from now on", address(&config.listen));
-                self.listener = listener;
-                self.listen = config.listen.clone();
+        if config.listen != self.listen {
+            match listen(&config).await {
+                Ok(listener) => {
+                    info!("the REST API listens on {} from now on", config.listen);
+                    self.listener = listener;
+                    self.listen = config.listen.clone();
+                }
+                Err(error) => warn!("the REST API stays at {}: {error}", self.listen),
             }
-            Err(error) => warn!("the REST API stays at {}: {error}", address(&self.listen)),
+        }
+        self.announce(&config);
+    }
+
+    fn announce(&self, config: &RestConfig) {
+        let Some(file) = &self.announce else { return };
+        if let Err(cause) = OwnApi::new(&self.listen, config.tls.as_ref()).write(file) {
+            warn!("cannot write {}, so `tamada health` goes by the configuration: {cause}", file.display());
         }
     }
 }

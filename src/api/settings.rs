@@ -21,15 +21,29 @@ pub struct Settings {
 
 impl Settings {
     pub async fn load(config: &RestConfig) -> Result<Self, ApiError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
-        add(&mut headers, "restapi.http_extra_headers", &config.http_extra_headers)?;
-        if config.tls.is_some() {
-            add(&mut headers, "restapi.https_extra_headers", &config.https_extra_headers)?;
-        }
-        let tls = config.tls.as_ref().map(tls::load).transpose()?;
+        let (headers, tls) = (headers(config)?, context(config)?);
         Ok(Settings { access: Access::load(config).await, headers, tls })
     }
+}
+
+/// Whether `load` will succeed with these files.
+pub fn check(config: &RestConfig) -> Result<(), ApiError> {
+    headers(config)?;
+    context(config).map(drop)
+}
+
+fn headers(config: &RestConfig) -> Result<HeaderMap, ApiError> {
+    let mut headers = HeaderMap::new();
+    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    add(&mut headers, "restapi.http_extra_headers", &config.http_extra_headers)?;
+    if config.tls.is_some() {
+        add(&mut headers, "restapi.https_extra_headers", &config.https_extra_headers)?;
+    }
+    Ok(headers)
+}
+
+fn context(config: &RestConfig) -> Result<Option<SslContext>, ApiError> {
+    config.tls.as_ref().map(tls::load).transpose()
 }
 
 fn add(

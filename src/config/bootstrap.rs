@@ -22,10 +22,16 @@ pub(super) fn read(reader: &mut Reader<'_>, account: &Account, mode: Mode) -> Bo
             command
         }
     };
-    let host_auth_method = reader.text_or("environment.host_auth_method", "scram-sha-256");
     let mut pg_hba = reader.lines("bootstrap.pg_hba").unwrap_or_default();
-    if mode == Mode::Single {
-        pg_hba.push(single_server_line(reader, &host_auth_method));
+    match mode {
+        Mode::Single => pg_hba.push(single_server_line(reader)),
+        Mode::Cluster => {
+            if reader.text("environment.host_auth_method").is_some() {
+                reader.report.warn(
+                    "POSTGRES_HOST_AUTH_METHOD has no effect with a DCS; PATRONI_POSTGRESQL_PG_HBA says who may connect",
+                );
+            }
+        }
     }
     BootstrapConfig {
         dcs: dcs(reader),
@@ -33,7 +39,6 @@ pub(super) fn read(reader: &mut Reader<'_>, account: &Account, mode: Mode) -> Bo
         pg_hba,
         post_bootstrap,
         may_initialise: may_initialise(reader, mode),
-        host_auth_method,
         database: database(reader),
     }
 }
@@ -48,9 +53,10 @@ fn database(reader: &mut Reader<'_>) -> Option<String> {
 }
 
 /// What the official image appends to the pg_hba.conf that initdb made.
-fn single_server_line(reader: &mut Reader<'_>, method: &str) -> String {
+fn single_server_line(reader: &mut Reader<'_>) -> String {
     const METHODS: [&str; 10] =
         ["scram-sha-256", "md5", "password", "trust", "reject", "cert", "ldap", "radius", "pam", "gss"];
+    let method = reader.text_or("environment.host_auth_method", "scram-sha-256");
     if !METHODS.contains(&method.split(' ').next().unwrap_or_default()) || method.contains(['\n', '\0']) {
         reader.wrong("environment.host_auth_method", "a method of pg_hba.conf, such as scram-sha-256");
     }

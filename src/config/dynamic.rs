@@ -33,33 +33,37 @@ impl Dynamic {
             maximum_lag_on_failover: number("maximum_lag_on_failover", 1_048_576),
             primary_start_timeout: seconds("primary_start_timeout", "master_start_timeout", 300),
             primary_stop_timeout: seconds("primary_stop_timeout", "master_stop_timeout", 0),
-            check_timeline: switch(map.get("check_timeline")),
             pause: if switch(map.get("pause")).is_on() { Pause::Paused } else { Pause::Running },
             max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
+            remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
             refused: refused(map),
         })
     }
 
-    /// Why a PATCH or a PUT with this body must be refused; each entry is `key: what is wrong`. Keys that a PATCH
-    /// removes (`null`) are never a problem.
-    pub fn problems_of_patch(body: &Value) -> Vec<String> {
-        let Value::Object(map) = body else { return vec![NOT_AN_OBJECT.to_owned()] };
-        let mut given = map.clone();
+    /// Why a PATCH with these keys must be refused; each entry is `key: what is wrong`. Keys that it removes (`null`)
+    /// are never a problem.
+    pub fn problems_of_patch(body: &Map<String, Value>) -> Vec<String> {
+        let mut given = body.clone();
         given.retain(|_, value| !value.is_null());
-        let parsed = Dynamic::parse(&Value::Object(given.clone()));
+        Dynamic::problems_of(&given)
+    }
+
+    /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
+    pub fn problems_of(document: &Map<String, Value>) -> Vec<String> {
+        let parsed = Dynamic::parse(&Value::Object(document.clone()));
         let unbuilt =
-            refused(&given).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
+            refused(document).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
         parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
     }
 
-    /// Warnings about settings in this document that this version reads from a node's own configuration only, although
-    /// the reference takes them from both.
+    /// Warnings about settings in this document that have no effect: what this version reads from a node's own
+    /// configuration only, although the reference takes it from both; and what is always done.
     pub fn without_effect(document: &Value) -> Vec<String> {
-        const NODE_ONLY: [&str; 17] = [
+        const NODE_ONLY: [&str; 16] = [
             "callbacks",
             "create_replica_methods",
             "create_replica_method",
@@ -76,12 +80,14 @@ impl Dynamic {
             "bin_dir",
             "bin_name",
             "database",
-            "remove_data_directory_on_rewind_failure",
         ];
         let postgresql = document.get("postgresql").and_then(Value::as_object);
         let keys = postgresql.into_iter().flat_map(Map::keys).filter(|key| NODE_ONLY.contains(&key.as_str()));
         let text = "has no effect in the cluster's configuration; set it in each node's own";
-        keys.map(|key| format!("postgresql.{key} {text}")).collect()
+        let node_only = keys.map(|key| format!("postgresql.{key} {text}"));
+        let unchecked = document.get("check_timeline").and_then(as_switch) == Some(Switch::Off);
+        let always = "check_timeline: off has no effect: a member of an older timeline never becomes the leader";
+        node_only.chain(unchecked.then(|| always.to_owned())).collect()
     }
 }
 
@@ -138,15 +144,25 @@ fn switch(value: Option<&Value>) -> Switch {
 /// A flag that the reference only tests for being something. Words are read as words all the same: its text `off`
 /// means on only by accident.
 fn truthy(value: &Value) -> Switch {
-    let is_something = match value {
+    as_switch(value).unwrap_or(Switch::from(is_something(value)))
+}
+
+fn is_something(value: &Value) -> bool {
+    match value {
         Value::Null => false,
         Value::Bool(value) => *value,
         Value::Number(number) => number.as_f64() != Some(0.0),
         Value::String(text) => !text.is_empty(),
         Value::Array(items) => !items.is_empty(),
         Value::Object(map) => !map.is_empty(),
-    };
-    as_switch(value).unwrap_or(Switch::from(is_something))
+    }
+}
+
+/// Whether this section of the cluster's configuration makes it a standby cluster: it names something to follow.
+pub fn is_standby_cluster(section: Option<&Value>) -> bool {
+    let section = section.and_then(Value::as_object);
+    let is_set = |key: &&str| section.is_some_and(|section| section.get(*key).is_some_and(is_something));
+    ["host", "port", "restore_command"].iter().any(is_set)
 }
 
 fn server(postgresql: &Map<String, Value>, problems: &mut Vec<String>) -> ServerSettings {
@@ -184,11 +200,8 @@ fn refused(map: &Map<String, Value>) -> Vec<String> {
             refuse(key, value);
         }
     }
-    if let Some(Value::Object(standby)) = map.get("standby_cluster") {
-        let is_set = |key: &str| standby.get(key).is_some_and(|value| truthy(value).is_on() || value.is_number());
-        if ["host", "port", "restore_command"].iter().any(|key| is_set(key)) {
-            refuse("standby_cluster", &Value::from("a map"));
-        }
+    if is_standby_cluster(map.get("standby_cluster")) {
+        refuse("standby_cluster", &Value::from("a map"));
     }
     for key in MAPS {
         let names = match map.get(key) {
@@ -212,6 +225,10 @@ mod tests {
 
     use super::*;
 
+    fn map(document: Value) -> Map<String, Value> {
+        document.as_object().cloned().expect("a map")
+    }
+
     fn seconds(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
     }
@@ -232,7 +249,7 @@ mod tests {
     fn spellings_are_taken_as_the_reference_takes_them() {
         let dynamic = Dynamic::parse(&json!({
             "ttl": "25", "loop_wait": 5.9, "retry_timeout": -1, "maximum_lag_on_failover": "1MB",
-            "master_start_timeout": "7", "member_slots_ttl": "30min", "pause": "Yes", "check_timeline": "nonsense",
+            "master_start_timeout": "7", "member_slots_ttl": "30min", "pause": "Yes",
             "max_timelines_history": "0x10", "unknown": [1],
             "postgresql": {"use_slots": "off", "use_pg_rewind": "on", "pg_hba": "a\nb", "parameters": null,
                            "remove_data_directory_on_diverged_timelines": 1},
@@ -243,7 +260,7 @@ mod tests {
         assert_eq!(dynamic.maximum_lag_on_failover, 1_048_576);
         assert_eq!(dynamic.primary_start_timeout, seconds(7));
         assert_eq!(dynamic.member_slots_ttl, seconds(1800));
-        assert_eq!((dynamic.pause, dynamic.check_timeline), (Pause::Paused, Switch::Off));
+        assert_eq!(dynamic.pause, Pause::Paused);
         assert_eq!(dynamic.max_timelines_history, 16);
         assert_eq!(dynamic.use_slots, Switch::Off);
         assert_eq!(dynamic.server.use_pg_rewind, Some(Switch::On));
@@ -283,12 +300,13 @@ mod tests {
         ];
         for (document, expected) in cases {
             assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
-            assert_eq!(Dynamic::problems_of_patch(&document).len(), 1, "{document}");
+            assert_eq!(Dynamic::problems_of_patch(&map(document.clone())).len(), 1, "{document}");
         }
         let off = json!({"synchronous_mode": "off", "synchronous_mode_strict": false, "failsafe_mode": null,
-                         "standby_cluster": {}, "slots": {"a": null}, "ignore_slots": []});
+                         "standby_cluster": {"host": null, "port": 0, "restore_command": ""}, "slots": {"a": null},
+                         "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
-        assert!(Dynamic::problems_of_patch(&off).is_empty());
+        assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
     }
 
     #[test]
@@ -296,13 +314,16 @@ mod tests {
         let document = json!({"postgresql": {"callbacks": {"on_start": "x"}, "use_slots": true, "unknown": 1}});
         let expected = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
         assert_eq!(Dynamic::without_effect(&document), [expected]);
+        assert_eq!(Dynamic::without_effect(&json!({"check_timeline": "off"})).len(), 1);
+        assert!(Dynamic::without_effect(&json!({"check_timeline": true})).is_empty());
     }
 
     #[test]
-    fn a_patch_may_remove_anything_and_must_be_an_object() {
-        assert!(Dynamic::problems_of_patch(&json!({"ttl": null, "slots": null})).is_empty());
-        assert_eq!(Dynamic::problems_of_patch(&json!("x")).len(), 1);
-        let both = json!({"ttl": "x", "failsafe_mode": true});
+    fn a_patch_may_remove_anything_and_a_whole_document_stands_as_it_is() {
+        let removed = map(json!({"ttl": null, "slots": null}));
+        assert!(Dynamic::problems_of_patch(&removed).is_empty());
+        assert_eq!(Dynamic::problems_of(&removed), ["ttl: nothing given, not a whole number of seconds"]);
+        let both = map(json!({"ttl": "x", "failsafe_mode": true}));
         assert_eq!(Dynamic::problems_of_patch(&both).len(), 2);
     }
 }

@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 use serde_json::Value;
 
 use super::reader::{Reader, parse_host_port};
-use super::{EtcdConfig, HostPort, Scheme, Secret, SrvDiscovery};
+use super::{EtcdConfig, HostPort, Scheme, Secret};
 use crate::core::policy::Switch;
 
 const ENDPOINTS: &str = "endpoints as host:port, for example PATRONI_ETCD3_HOSTS=etcd1:2379,etcd2:2379";
@@ -30,7 +30,6 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<EtcdConfig> {
     };
     let mut config = EtcdConfig {
         endpoints: Vec::new(),
-        srv: srv(reader),
         scheme,
         use_proxies: reader.switch_or("etcd3.use_proxies", Switch::Off),
         username: reader.text("etcd3.username"),
@@ -39,14 +38,15 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<EtcdConfig> {
         cert: reader.path("etcd3.cert"),
         key: reader.path("etcd3.key"),
     };
-    if let ControlFlow::Break(()) = endpoints(reader, &mut config, default_port) {
+    let (srv, endpoints) = (refuse_srv(reader), endpoints(reader, &mut config, default_port));
+    if srv.is_break() || endpoints.is_break() {
         return None;
     }
     check(reader, &config)
 }
 
 fn check(reader: &mut Reader<'_>, config: &EtcdConfig) -> Option<EtcdConfig> {
-    if config.endpoints.is_empty() && config.srv.is_none() {
+    if config.endpoints.is_empty() {
         if !reader.report.is_section_broken("PATRONI_ETCD3_") {
             reader.missing("PATRONI_ETCD3_HOSTS", ENDPOINTS);
         }
@@ -67,11 +67,15 @@ fn check(reader: &mut Reader<'_>, config: &EtcdConfig) -> Option<EtcdConfig> {
     Some(config.clone())
 }
 
-fn srv(reader: &mut Reader<'_>) -> Option<SrvDiscovery> {
+/// `Break` after an error: somebody who has only the domain gives no endpoints.
+fn refuse_srv(reader: &mut Reader<'_>) -> ControlFlow<()> {
     let names = ["etcd3.srv", "etcd3.discovery_srv", "etcd3.srv_domain"];
-    let found: Vec<String> = names.iter().filter_map(|name| reader.text(name)).collect();
-    let suffix = reader.text("etcd3.srv_suffix");
-    Some(SrvDiscovery { domain: found.into_iter().next()?, suffix })
+    let found: Vec<&str> = names.into_iter().filter(|name| reader.value(name).is_some()).collect();
+    let _asked = reader.value("etcd3.srv_suffix");
+    for name in &found {
+        reader.wrong(name, "PATRONI_ETCD3_HOSTS: endpoints are not discovered by SRV records yet");
+    }
+    if found.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
 /// The proxy wins over the URL, that over `hosts`, that over `host`. `Break` after an error.

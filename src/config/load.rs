@@ -99,7 +99,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Option<Confi
     let rest = node::rest(reader, host, mode);
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());
-    unbuilt::check(reader);
+    unbuilt::check(reader, mode);
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
     let config = Config {
         name: node::name(reader, host, mode),

@@ -17,7 +17,7 @@ where they differ. The column *key* is the path in that document.
 - **secret**: never shown in a log, an error or the effective configuration. `NAME_FILE` may hold the path of a file with
   the value of `NAME`; newlines at the file's end are cut. Both set is an error.
 - **cluster**: the value is written into the cluster's configuration once, when the cluster is initialised. From then on
-  that configuration holds, and a start with another value warns. Change it with `PATCH /config` or `edit-config`.
+  that configuration holds, and a start with another value warns. Change it with `PATCH /config` or `tamada config set`.
 - **once**: used when the first data directory is made.
 - The others are read when the container starts.
 - Whatever cannot be read as what it is ends the start with exit code 64 and one line for each error. An unknown

@@ -12,6 +12,7 @@ mod error;
 mod etcd;
 mod hidden;
 mod load;
+mod machine;
 mod manual;
 mod merge;
 mod node;
@@ -20,6 +21,7 @@ mod policy;
 mod raw;
 mod reader;
 mod redact;
+mod reload;
 mod secret;
 mod server;
 mod sources;
@@ -31,6 +33,7 @@ mod yaml;
 
 pub use client::ClientConfig;
 pub use document::{ClusterVariable, Origin};
+pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use hidden::is_hidden_from_children;
@@ -87,9 +90,8 @@ pub enum DcsConfig {
 
 #[derive(Clone, Debug)]
 pub struct EtcdConfig {
-    /// `host:port`; at least one, unless `srv` is set.
+    /// `host:port`; at least one.
     pub endpoints: Vec<HostPort>,
-    pub srv: Option<SrvDiscovery>,
     pub scheme: Scheme,
     /// Stick to the endpoints given; do not learn others from the cluster.
     pub use_proxies: Switch,
@@ -100,12 +102,6 @@ pub struct EtcdConfig {
     pub cert: Option<PathBuf>,
     /// `None` with a certificate: the key is in the same file.
     pub key: Option<PathBuf>,
-}
-
-#[derive(Clone, Debug)]
-pub struct SrvDiscovery {
-    pub domain: String,
-    pub suffix: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,15 +140,15 @@ pub struct PostgresConfig {
     /// `None`: the superuser rewinds.
     pub rewind: Option<Credentials>,
     pub use_unix_socket: Switch,
-    pub use_unix_socket_repl: Switch,
     pub pg_ctl_timeout: Duration,
     pub krbsrvname: Option<String>,
     pub callbacks: Callbacks,
     /// Options of pg_basebackup and pg_rewind, already as arguments (`--max-rate=100M`).
     pub basebackup: Vec<String>,
     pub rewind_options: Vec<String>,
-    pub remove_data_directory_on_rewind_failure: Switch,
-    /// `None`: as the cluster says; where that says nothing either, a member that cannot be rewound is cloned anew.
+    /// `None`: as the cluster says; where that says nothing either, as for diverged timelines.
+    pub remove_data_directory_on_rewind_failure: Option<Switch>,
+    /// `None`: as the cluster says; where that says nothing either, a member that may not be rewound is cloned anew.
     pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
@@ -269,8 +265,6 @@ pub struct BootstrapConfig {
     pub post_bootstrap: Vec<String>,
     /// May this member initialise a cluster? Not where a document names the DCS and has no `bootstrap` section.
     pub may_initialise: Switch,
-    /// A single server only: how clients from other hosts authenticate (POSTGRES_HOST_AUTH_METHOD).
-    pub host_auth_method: String,
     /// A database to be made with a new cluster; `None`: none besides PostgreSQL's own.
     pub database: Option<String>,
 }
@@ -283,7 +277,6 @@ pub struct Dynamic {
     pub maximum_lag_on_failover: u64,
     pub primary_start_timeout: Duration,
     pub primary_stop_timeout: Duration,
-    pub check_timeline: Switch,
     pub pause: Pause,
     pub max_timelines_history: usize,
     pub member_slots_ttl: Duration,
@@ -291,6 +284,8 @@ pub struct Dynamic {
     pub server: ServerSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
     pub remove_diverged_data: Option<Switch>,
+    /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.
+    pub remove_data_after_failed_rewind: Option<Switch>,
     /// Settings that data or availability hang on and that this version does not carry out yet, as `name: value`.
     pub refused: Vec<String>,
 }

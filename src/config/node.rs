@@ -1,6 +1,7 @@
 //! The node itself: name, scope, REST API, requests to others, log, tags.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 
 use serde_json::{Map, Value};
 
@@ -107,7 +108,8 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
         allowlist_include_members: reader.switch_or("restapi.allowlist_include_members", Switch::Off),
         http_extra_headers: headers(reader, "restapi.http_extra_headers"),
         https_extra_headers: headers(reader, "restapi.https_extra_headers"),
-        request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 5)).unwrap_or(5),
+        request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 1024))
+            .unwrap_or(1024),
         listen,
     }
 }
@@ -198,15 +200,30 @@ pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlC
     config
 }
 
-pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
-    let format = match reader.text_or("log.type", "plain").to_ascii_lowercase().as_str() {
-        "plain" => LogFormat::Plain,
-        "json" => LogFormat::Json,
-        _ => {
-            reader.wrong("log.type", "plain or json");
-            LogFormat::Plain
+impl LogFormat {
+    fn from_word(word: &str) -> Option<LogFormat> {
+        match word.to_ascii_lowercase().as_str() {
+            "plain" => Some(LogFormat::Plain),
+            "json" => Some(LogFormat::Json),
+            _ => None,
         }
-    };
+    }
+}
+
+impl LogConfig {
+    /// For what is to be told of a configuration that cannot be read: what the environment alone says.
+    pub fn of_environment(environment: &[(OsString, OsString)]) -> Self {
+        let word = environment.iter().find(|(name, _)| name == "PATRONI_LOG_TYPE").and_then(|(_, word)| word.to_str());
+        let format = word.and_then(LogFormat::from_word).unwrap_or(LogFormat::Plain);
+        LogConfig { format, level: LogLevel::Info, static_fields: Map::new() }
+    }
+}
+
+pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
+    let format = LogFormat::from_word(&reader.text_or("log.type", "plain")).unwrap_or_else(|| {
+        reader.wrong("log.type", "plain or json");
+        LogFormat::Plain
+    });
     let level = match reader.text_or("log.level", "INFO").to_ascii_uppercase().as_str() {
         "DEBUG" => LogLevel::Debug,
         "INFO" => LogLevel::Info,

@@ -10,7 +10,9 @@ use crate::core::policy::{Floor, Mode, Policy, RewindPolicy, Switch};
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
     let server = server_settings(&dynamic.server, &config.postgres.local);
-    let own = config.postgres.remove_data_directory_on_diverged_timelines;
+    let own = &config.postgres;
+    let diverged = own.remove_data_directory_on_diverged_timelines.or(dynamic.remove_diverged_data);
+    let failed_rewind = own.remove_data_directory_on_rewind_failure.or(dynamic.remove_data_after_failed_rewind);
     Policy {
         name: config.name.clone(),
         mode: match config.dcs {
@@ -20,13 +22,13 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         timing: dynamic.timing.effective(floor),
         pause: dynamic.pause,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
-        check_timeline: dynamic.check_timeline,
         primary_start_timeout: dynamic.primary_start_timeout,
         rewind: match server.use_pg_rewind {
             Some(Switch::On) => RewindPolicy::Allowed,
             Some(Switch::Off) | None => RewindPolicy::Forbidden,
         },
-        remove_diverged_data: own.or(dynamic.remove_diverged_data).unwrap_or(Switch::On),
+        remove_diverged_data: diverged.unwrap_or(Switch::On),
+        remove_data_after_failed_rewind: failed_rewind.or(diverged).unwrap_or(Switch::On),
         tags: config.tags,
         bootstrap: config.bootstrap.may_initialise,
         refused_settings: dynamic.refused.clone(),
@@ -53,7 +55,7 @@ impl Config {
                 let held = held.map_or("nothing".to_owned(), |held| redact::shown(&full, held));
                 let shown = redact::shown(&full, &value);
                 let command = match redact::given(&full, &value).contains("not shown") {
-                    true => "patronictl edit-config".to_owned(),
+                    true => format!("tamada config set {path}=VALUE"),
                     false => self.patch_command(path, value),
                 };
                 warnings.push(format!(

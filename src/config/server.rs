@@ -80,14 +80,12 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         replication: roles.replication,
         rewind: roles.rewind,
         use_unix_socket: reader.switch_or("postgresql.use_unix_socket", Switch::Off),
-        use_unix_socket_repl: reader.switch_or("postgresql.use_unix_socket_repl", Switch::Off),
         pg_ctl_timeout: seconds(reader, "postgresql.pg_ctl_timeout", 60),
         krbsrvname: reader.text("postgresql.krbsrvname"),
         callbacks: callbacks(reader),
         basebackup: tool_options(reader, "postgresql.basebackup", Tool::Basebackup),
         rewind_options: tool_options(reader, "postgresql.rewind", Tool::Rewind),
-        remove_data_directory_on_rewind_failure: reader
-            .switch_or("postgresql.remove_data_directory_on_rewind_failure", Switch::Off),
+        remove_data_directory_on_rewind_failure: reader.switch("postgresql.remove_data_directory_on_rewind_failure"),
         remove_data_directory_on_diverged_timelines: reader
             .switch("postgresql.remove_data_directory_on_diverged_timelines"),
         local: local_settings(reader),

@@ -5,6 +5,7 @@ use serde_json::Value;
 
 use super::error::ConfigError;
 use super::reader::Reader;
+use crate::core::policy::Mode;
 
 /// Sections of DCSs that are not built, with what to use instead.
 const STORES: [(&str, &str); 6] = [
@@ -20,7 +21,9 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 20] = [
+const WARNED: [&str; 22] = [
+    "restapi.server_tokens",
+    "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
     "tags.nostream",
     "postgresql.pre_promote",
@@ -44,12 +47,11 @@ const WARNED: [&str; 20] = [
 ];
 
 /// Known, and without any effect here.
-const ACCEPTED: [&str; 7] = [
+const ACCEPTED: [&str; 6] = [
     "thread_pool_size",
     "thread_stack_size",
     "log.max_queue_size",
     "log.deduplicate_heartbeat_logs",
-    "restapi.server_tokens",
     "restapi.thread_pool_size",
     "environment.configuration",
 ];
@@ -74,6 +76,9 @@ const CLUSTER_ONLY: [&str; 17] = [
     "standby_cluster",
     "postgresql.use_slots",
 ];
+
+/// Settings of `postgresql` that a single server does not have: its files are the user's.
+const NOT_OF_A_SINGLE_SERVER: [&str; 5] = ["pg_hba", "pg_ident", "recovery_conf", "use_slots", "use_pg_rewind"];
 
 /// Whether a variable belongs to a section that is not built; then an error has been reported.
 pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> bool {
@@ -104,7 +109,7 @@ pub(super) fn refuse_stores(reader: &mut Reader<'_>) -> bool {
     is_any
 }
 
-pub(super) fn check(reader: &mut Reader<'_>) {
+pub(super) fn check(reader: &mut Reader<'_>, mode: Mode) {
     for path in ACCEPTED {
         let _asked = reader.value(path);
     }
@@ -121,6 +126,9 @@ pub(super) fn check(reader: &mut Reader<'_>) {
                 "has no effect in a node's own configuration; its place is bootstrap.dcs, or the cluster's /config";
             reader.report.warn(format!("{path} of {place} {text}"));
         }
+    }
+    if mode == Mode::Single {
+        single(reader);
     }
     replica_methods(reader);
     watchdog(reader);
@@ -140,6 +148,17 @@ pub(super) fn check(reader: &mut Reader<'_>) {
 fn warn(reader: &mut Reader<'_>, path: &str) {
     let place = reader.document.place(path);
     reader.report.warn(format!("{place}: this setting is not carried out yet and has no effect"));
+}
+
+fn single(reader: &mut Reader<'_>) {
+    let paths = NOT_OF_A_SINGLE_SERVER
+        .iter()
+        .flat_map(|key| ["", "bootstrap.dcs."].map(|above| format!("{above}postgresql.{key}")));
+    for path in paths.filter(|path| reader.document.get(path).is_some_and(|value| !value.is_null())) {
+        let place = reader.document.place(&path);
+        let text = "has no effect on a single server, whose pg_hba.conf, pg_ident.conf and postgresql.conf are yours";
+        reader.report.warn(format!("{place} {text}"));
+    }
 }
 
 fn replica_methods(reader: &mut Reader<'_>) {

@@ -14,12 +14,13 @@ pub struct Policy {
     pub pause: Pause,
     /// In bytes.
     pub maximum_lag_on_failover: u64,
-    pub check_timeline: Switch,
     /// How long a crashed primary may take to start in place; zero: fail over at once.
     pub primary_start_timeout: Duration,
     pub rewind: RewindPolicy,
-    /// Remove a diverged data directory and clone anew when pg_rewind may not be used or cannot repair it.
+    /// Remove a diverged data directory and clone anew when pg_rewind may not be used.
     pub remove_diverged_data: Switch,
+    /// The same when pg_rewind has failed.
+    pub remove_data_after_failed_rewind: Switch,
     pub tags: Tags,
     /// May this member initialise a new cluster?
     pub bootstrap: Switch,
@@ -74,6 +75,13 @@ pub struct Timing {
     pub ttl: Duration,
     pub loop_wait: Duration,
     pub retry_timeout: Duration,
+}
+
+impl std::fmt::Display for Timing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Timing { ttl, loop_wait, retry_timeout } = self;
+        write!(f, "ttl {ttl:?}, loop_wait {loop_wait:?}, retry_timeout {retry_timeout:?}")
+    }
 }
 
 impl Default for Timing {

@@ -157,12 +157,15 @@ fn repair(ctx: &Ctx, leader: &Member) -> Decision {
     if leader.role != MemberRole::Primary || leader.checkpoint == AfterPromote::Pending {
         return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
     }
-    let may_rewind = ctx.policy.rewind == RewindPolicy::Allowed && ctx.seen.memory.failed_rewinds < REWIND_TRIES;
-    if may_rewind {
-        let reason = Reason::Rewinding { leader: leader.name.clone() };
-        return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);
-    }
-    let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| ctx.policy.remove_diverged_data.is_on());
+    let may_remove = match ctx.policy.rewind {
+        RewindPolicy::Allowed if ctx.seen.memory.failed_rewinds < REWIND_TRIES => {
+            let reason = Reason::Rewinding { leader: leader.name.clone() };
+            return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);
+        }
+        RewindPolicy::Allowed => ctx.policy.remove_data_after_failed_rewind,
+        RewindPolicy::Forbidden => ctx.policy.remove_diverged_data,
+    };
+    let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| may_remove.is_on());
     match source {
         Some(source) => {
             let step = PostgresStep::Reinitialize { from: source.clone(), why: Reinit::Diverged };

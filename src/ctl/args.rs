@@ -8,7 +8,8 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "tamada", bin_name = "tamada", no_binary_name = true, disable_version_flag = true)]
 pub struct Arguments {
-    /// A YAML file (or a folder of them) with settings; variables win over it.
+    /// A YAML file (or a folder of them) with settings; variables win over it. Without the option the one that
+    /// PATRONICTL_CONFIG_FILE names.
     #[arg(short = 'c', long = "config-file", global = true, value_name = "FILE")]
     pub file: Option<PathBuf>,
     /// Do not verify the members' certificates.

@@ -10,6 +10,7 @@ use super::members::Members;
 use super::prompt::print;
 use super::settings::Settings;
 use super::{CtlError, yaml};
+use crate::api;
 use crate::http::Answer;
 
 const WRITE_LIMIT: Duration = Duration::from_secs(40);
@@ -36,7 +37,9 @@ pub async fn run(settings: &Settings, command: ConfigCommand) -> Result<(), CtlE
         ConfigCommand::Check => {
             print(&settings.config.effective().to_string());
             settings.config.warnings.iter().for_each(|warning| print(&format!("warning: {warning}")));
-            Ok(())
+            let problems: Vec<String> =
+                settings.config.missing_programs().into_iter().chain(api::problems(&settings.config)).collect();
+            if problems.is_empty() { Ok(()) } else { Err(CtlError::Unusable(problems.join("\n"))) }
         }
         ConfigCommand::Show => {
             let answer = Members::find(settings).await?.ask_own("/config").await?;

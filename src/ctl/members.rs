@@ -8,7 +8,6 @@ use serde_json::Value;
 use super::settings::Settings;
 use super::{CtlError, store};
 use crate::api::types::{ClusterDocument, MemberDocument};
-use crate::config::HostPort;
 use crate::http::{Answer, Caller, Client, endpoint};
 
 /// Answers that need no work; the store may take its deadlines.
@@ -109,33 +108,4 @@ async fn read_cluster(itself: &Client, own_url: &str) -> Result<ClusterDocument,
 async fn read_system_id(itself: &Client, own_url: &str) -> Option<String> {
     let answer = itself.send(Method::GET, &endpoint(own_url, "/health"), None, READ_LIMIT).await.ok()?;
     answer.json()?.get("database_system_identifier")?.as_str().map(str::to_owned)
-}
-
-/// Where a process listens, as it is reached from beside it.
-pub fn loopback(listen: &HostPort) -> String {
-    match listen.host.as_str() {
-        "" | "*" | "0.0.0.0" => format!("127.0.0.1:{}", listen.port),
-        "::" => format!("[::1]:{}", listen.port),
-        host if host.contains(':') => format!("[{host}]:{}", listen.port),
-        host => format!("{host}:{}", listen.port),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn all_addresses_are_reached_over_loopback() {
-        for (host, expected) in [
-            ("", "127.0.0.1:8008"),
-            ("*", "127.0.0.1:8008"),
-            ("0.0.0.0", "127.0.0.1:8008"),
-            ("::", "[::1]:8008"),
-            ("2001:db8::1", "[2001:db8::1]:8008"),
-            ("n1", "n1:8008"),
-        ] {
-            assert_eq!(loopback(&HostPort { host: host.into(), port: 8008 }), expected);
-        }
-    }
 }

@@ -18,6 +18,7 @@ mod table;
 mod yaml;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::Parser;
 
@@ -25,6 +26,9 @@ use self::args::{Arguments, Command, ConfigCommand};
 use crate::config::ConfigErrors;
 use crate::core::REFERENCE_VERSION;
 use crate::http::HttpError;
+
+/// Names the YAML file where no option does.
+const CONFIG_FILE: &str = "PATRONICTL_CONFIG_FILE";
 
 /// Why a command did not do what it was asked to.
 #[derive(Debug, thiserror::Error)]
@@ -39,6 +43,9 @@ pub enum CtlError {
     Unreachable(String),
     #[error("the configuration is wrong:\n{0}")]
     Configuration(ConfigErrors),
+    /// The configuration is well-formed, but what it names cannot be used.
+    #[error("the configuration is wrong:\n{0}")]
+    Unusable(String),
     #[error("{0}")]
     Http(#[from] HttpError),
     #[error("cannot start: {0}")]
@@ -50,7 +57,7 @@ impl CtlError {
         match self {
             CtlError::Refused(_) | CtlError::Runtime(_) => 1,
             CtlError::Unknown(_) => 3,
-            CtlError::Configuration(_) => 64,
+            CtlError::Configuration(_) | CtlError::Unusable(_) => 64,
             CtlError::Unreachable(_) => 69,
             CtlError::Http(HttpError::Setting { .. } | HttpError::File { .. } | HttpError::Url(_)) => 64,
             CtlError::Http(HttpError::Connect { .. } | HttpError::Tls { .. }) => 69,
@@ -80,14 +87,16 @@ pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> u8 {
 }
 
 async fn carry_out(arguments: Arguments, environment: Vec<(OsString, OsString)>) -> Result<(), CtlError> {
-    let load = || settings::load(environment, arguments.file.as_deref(), arguments.insecure.into());
+    let named = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
+    let file = arguments.file.or_else(|| named().map(|(_, value)| PathBuf::from(value)));
+    let load = || settings::load(environment, file.as_deref(), arguments.insecure.into());
     match arguments.command {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
             prompt::print(&format!("tamada {version} (as Patroni {REFERENCE_VERSION})"));
             Ok(())
         }
-        Command::Health => health::run(&load()?).await,
+        Command::Health => health::run(load).await,
         Command::List(options) => list::run(&load()?, &options).await,
         Command::Switchover(options) => actions::switchover(&load()?, &options).await,
         Command::Failover(options) => actions::failover(&load()?, &options).await,

@@ -9,8 +9,8 @@ use jiff::fmt::temporal::DateTimeParser;
 use nix::unistd::{User, geteuid, gethostname};
 
 use super::CtlError;
-use super::members::loopback;
 use crate::config::{Account, Config, HostFacts, inspect_data_dir};
+use crate::http::beside::OwnApi;
 use crate::http::{Caller, Client};
 
 /// Whether `-k` was given.
@@ -38,8 +38,7 @@ impl Settings {
 
     /// Our own member's API, seen from beside it.
     pub fn own_url(&self) -> String {
-        let scheme = if self.config.rest.tls.is_some() { "https" } else { "http" };
-        format!("{scheme}://{}/patroni", loopback(&self.config.rest.listen))
+        OwnApi::new(&self.config.rest.listen, self.config.rest.tls.as_ref()).url
     }
 }
 

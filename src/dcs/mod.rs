@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use crate::config::DcsConfig;
 use crate::core::policy::Timing;
 use crate::core::units::{MemberName, Revision};
 use crate::core::view::{ClusterStatus, ClusterView};
@@ -150,6 +151,10 @@ pub trait Dcs: Send + Sync + 'static {
 
     /// New timers. A changed ttl moves the lock and our record to a lease of that ttl without ever giving them up.
     fn set_timing(&self, timing: Timing);
+
+    /// The user and password of a configuration that was read anew: they are used from the next login on, so that a
+    /// mistake in them breaks no connection that works.
+    fn set_credentials(&self, config: &DcsConfig);
 
     /// The lease that our keys hang on, to be kept across restarts of the agent. `None` before the first.
     fn lease_id(&self) -> Option<i64>;

@@ -9,7 +9,7 @@ use openssl::pkey::PKey;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVerifyMode};
 
 use super::{Caller, HttpError};
-use crate::config::{CtlConfig, RestConfig, Secret};
+use crate::config::{CtlConfig, Secret, ServerTls};
 
 #[derive(Clone, Debug)]
 pub struct Tls {
@@ -36,21 +36,21 @@ struct Certificate {
 }
 
 impl Tls {
-    pub fn new(caller: Caller, ctl: &CtlConfig, rest: &RestConfig) -> Result<Self, HttpError> {
+    pub fn new(caller: Caller, ctl: &CtlConfig, rest: Option<&ServerTls>) -> Result<Self, HttpError> {
         let verification = match (caller, ctl.insecure, ctl.certfile.is_some()) {
             (Caller::Itself, _, _) | (Caller::Member, _, false) | (Caller::Operator, true, false) => Verification::None,
             (Caller::Member, _, true) | (Caller::Operator, true, true) => Verification::Authority,
             (Caller::Operator, false, _) => Verification::AuthorityAndName,
         };
         let own = ctl.certfile.as_ref().map(|file| (file, &ctl.keyfile, &ctl.keyfile_password));
-        let server = rest.tls.as_ref().filter(|_| caller == Caller::Itself);
+        let server = rest.filter(|_| caller == Caller::Itself);
         let server = server.map(|tls| (&tls.certfile, &tls.keyfile, &tls.keyfile_password));
         let certificate = own.or(server).map(|(file, key, password)| Certificate {
             file: file.clone(),
             key: key.as_ref().unwrap_or(file).clone(),
             password: password.clone(),
         });
-        let cafile = ctl.cacert.clone().or(rest.tls.as_ref().and_then(|tls| tls.cafile.clone()));
+        let cafile = ctl.cacert.clone().or(rest.and_then(|tls| tls.cafile.clone()));
         let tls = Tls { verification, cafile, certificate, context: OnceLock::new() };
         if tls.certificate.is_some() || ctl.cacert.is_some() {
             tls.context()?;

@@ -63,7 +63,7 @@ pub(super) fn program() -> PathBuf {
 fn style(environment: &Environment) -> Style {
     let word = |name| environment::value(environment, name).and_then(|value| value.to_str());
     let format = match word("PATRONI_LOG_TYPE") {
-        Some("json") => Format::Json,
+        Some(word) if word.eq_ignore_ascii_case("json") => Format::Json,
         Some(_) | None => Format::Plain,
     };
     let level = word("PATRONI_LOG_LEVEL").or_else(|| word("PATRONI_LOGLEVEL")).map_or(Level::Info, Level::from_word);

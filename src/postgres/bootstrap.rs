@@ -158,11 +158,12 @@ impl LocalPostgres {
     /// Who may connect until somebody configures it: initdb's file knows no other host, hence no replica either.
     fn give_access(&self, new_dir: &Path, config: &Config) -> std::io::Result<()> {
         let file = new_dir.join("pg_hba.conf");
-        if self.memory().desired.server.pg_hba.as_ref().is_some_and(|lines| !lines.is_empty()) {
-            return Ok(());
-        }
+        // A single server's file is its user's from here on: nothing that is configured is ever written to it.
         if self.is_single() {
             return append_hba(&file, &config.bootstrap.pg_hba);
+        }
+        if self.memory().desired.server.pg_hba.as_ref().is_some_and(|lines| !lines.is_empty()) {
+            return Ok(());
         }
         let text = postgresql_conf::lines_file(&default_pg_hba(config));
         files::replace(&file, text.as_bytes(), files::file_mode(new_dir))

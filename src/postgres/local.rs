@@ -156,7 +156,12 @@ impl LocalPostgres {
 
     /// A run of one of PostgreSQL's programs with the children's environment.
     pub(super) fn program(&self, name: &str) -> Run {
-        Run::new(name, &self.programs.path(name), &self.env)
+        let service = self.config().postgres.krbsrvname.clone();
+        let run = Run::new(name, &self.programs.path(name), &self.env);
+        match service {
+            Some(service) => run.env("PGKRBSRVNAME", service),
+            None => run,
+        }
     }
 
     pub(super) fn data_version(&self) -> Option<Version> {

@@ -10,6 +10,7 @@ use tamada::agent::status::PostgresStatus;
 use tamada::api::{Options, start};
 use tamada::core::policy::Mode;
 use tamada::core::units::Lsn;
+use tamada::http::beside::OwnApi;
 use tokio::sync::{mpsc, watch};
 
 use super::fixture;
@@ -200,7 +201,8 @@ async fn a_port_in_use_is_named() {
     let (_rest, rest) = watch::channel(Arc::new(settings.clone()));
     let (_status, status) = watch::channel(Arc::new(fixture::primary()));
     let (mailbox, _requests) = mpsc::channel(1);
-    let error = start(Options { rest, mode: Mode::Cluster, status, mailbox }).expect_err("taken").to_string();
+    let error =
+        start(Options { rest, mode: Mode::Cluster, status, mailbox, announce: None }).expect_err("taken").to_string();
     assert!(error.contains(&format!("127.0.0.1:{}", settings.listen.port)), "{error}");
 }
 
@@ -221,7 +223,9 @@ async fn stopping_finishes_what_was_asked_and_refuses_what_is_new() {
 
 #[tokio::test]
 async fn a_reload_may_move_the_listener() {
-    let harness = Harness::open(fixture::primary());
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("run/tamada.api");
+    let harness = Harness::announced(&file, fixture::primary());
     let free = std::net::TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("an address");
     let mut settings = open_settings();
     settings.listen.port = free.port();
@@ -230,6 +234,7 @@ async fn a_reload_may_move_the_listener() {
         tokio::task::yield_now().await;
     }
     assert_eq!(send(format!("http://{free}/primary"), Method::GET, None).await.code, 200);
+    assert_eq!(OwnApi::read(&file).expect("announced").url, format!("http://{free}"));
 }
 
 #[tokio::test]

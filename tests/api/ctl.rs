@@ -93,6 +93,33 @@ async fn usage_configuration_and_reachability_have_their_own_codes() {
     let check = vec!["config".into(), "check".into()];
     let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, wrong)).await;
     assert_eq!(code.expect("joined"), 64);
+    let unusable = ["PATRONI_POSTGRESQL_BIN_DIR", "PATRONI_RESTAPI_CERTFILE", "PATRONI_CTL_CACERT"];
+    for name in unusable {
+        let mut environment = environment(address, "127.0.0.1:1");
+        environment.push((name.into(), "/nonexistent".into()));
+        let check = vec!["config".into(), "check".into()];
+        let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, environment)).await;
+        assert_eq!(code.expect("joined"), 64, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_file_is_named_by_the_option_or_by_the_variable() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let (good, bad) = (folder.path().join("good.yml"), folder.path().join("bad.yml"));
+    std::fs::write(&good, "tags: {zone: north}").expect("writable");
+    std::fs::write(&bad, "tags: [").expect("writable");
+    for (option, variable, code) in
+        [(None, &good, 0), (None, &bad, 64), (Some(&good), &bad, 0), (Some(&bad), &good, 64)]
+    {
+        let mut environment = environment(nowhere(), "127.0.0.1:1");
+        environment.push(("PATRONICTL_CONFIG_FILE".into(), variable.into()));
+        let option = option.map(|file| [OsString::from("-c"), file.into()]);
+        let arguments =
+            ["config", "check"].map(OsString::from).into_iter().chain(option.into_iter().flatten()).collect();
+        let ended = tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment)).await;
+        assert_eq!(ended.expect("joined"), code);
+    }
 }
 
 #[tokio::test]

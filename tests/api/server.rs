@@ -1,6 +1,7 @@
 //! A server on a free port of its own; the test holds the loop's end of the mailbox.
 
 use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -33,10 +34,19 @@ pub struct Harness {
 
 impl Harness {
     pub fn start(rest: RestConfig, mode: Mode, status: Status) -> Self {
+        Self::with(rest, mode, status, None)
+    }
+
+    /// Its address stands in this file.
+    pub fn announced(file: &Path, status: Status) -> Self {
+        Self::with(open_settings(), Mode::Cluster, status, Some(file.to_owned()))
+    }
+
+    fn with(rest: RestConfig, mode: Mode, status: Status, announce: Option<PathBuf>) -> Self {
         let (status, seen) = watch::channel(Arc::new(status));
         let (mailbox, requests) = mpsc::channel(16);
         let (rest, settings) = watch::channel(Arc::new(rest));
-        let running = start(Options { rest: settings, mode, status: seen, mailbox }).expect("a server");
+        let running = start(Options { rest: settings, mode, status: seen, mailbox, announce }).expect("a server");
         Harness { address: running.address, status, rest, requests, running }
     }
 

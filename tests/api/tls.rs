@@ -16,6 +16,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use tamada::api::{Options, start};
 use tamada::config::{CtlConfig, RestConfig, Secret, ServerTls, VerifyClient};
 use tamada::core::policy::Mode;
+use tamada::http::beside::OwnApi;
 use tamada::http::{Caller, Client, HttpError};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -129,6 +130,9 @@ async fn whoever_stands_beside_the_server_shows_its_certificate() {
     let harness = serve(settings.clone());
     let itself = Client::new(Caller::Itself, &CtlConfig::default(), &settings).expect("a client");
     assert_eq!(ask(&itself, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
+    // The same without the configuration, by what the server says of itself.
+    let beside = Client::beside(&OwnApi::new(&settings.listen, settings.tls.as_ref())).expect("a client");
+    assert_eq!(ask(&beside, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
 }
 
 #[tokio::test]
@@ -197,7 +201,9 @@ async fn encrypted_keys_and_cipher_strings_are_used() {
         let (_rest, rest) = watch::channel(Arc::new(settings.clone()));
         let (_status, status) = watch::channel(Arc::new(fixture::primary()));
         let (mailbox, _requests) = mpsc::channel(1);
-        let error = start(Options { rest, mode: Mode::Cluster, status, mailbox }).expect_err("refused").to_string();
+        let error = start(Options { rest, mode: Mode::Cluster, status, mailbox, announce: None })
+            .expect_err("refused")
+            .to_string();
         assert!(error.contains("cert.pem"), "{error}");
         assert!(!error.contains("wr0ng") && !error.contains("s3cr3t"), "{error}");
     }

@@ -1,12 +1,16 @@
 //! The agent's process ends or freezes while PostgreSQL goes on: clients must not notice.
 
+use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
 
+use crate::certs::Authority;
 use crate::load::{Readers, TABLE};
+use crate::member::give;
 use crate::processes;
-use crate::wait::{eventually, seconds, until};
+use crate::wait::{always, eventually, seconds, until};
 use crate::world::{Cluster, SOON};
 
 const KILLS: u32 = 20;
@@ -52,6 +56,32 @@ fn killed_agents_disturb_no_query() {
     assert!(reading.queries > 500, "{} queries", reading.queries);
     assert_eq!(cluster.members[leader].postmaster(), Some(postmaster));
     assert_eq!(cluster.seen(leader, &cluster.members[leader].name)["timeline"], 1);
+}
+
+#[test]
+fn an_agent_that_finds_its_certificate_broken_keeps_the_primary() {
+    let mut cluster = Cluster::prepare(1);
+    let folder = cluster.folder.path().to_owned();
+    let leaf = Authority::new("authority").issue(&folder, "node", crate::etcd::own_host());
+    let file = |name: &str| folder.join(name).display().to_string();
+    let both = [&leaf.cert, &leaf.key].map(|file| fs::read_to_string(file).expect("just written")).concat();
+    fs::write(file("both.pem"), &both).expect("writable");
+    give(Path::new(&file("both.pem")));
+    cluster.set("PATRONI_RESTAPI_CERTFILE", &file("both.pem")).start_all();
+    cluster.members[0].wait_log(seconds(30), "the leader with the lock");
+    let postmaster = cluster.members[0].postmaster();
+
+    fs::write(file("both.pem"), "broken").expect("writable");
+    kill_agent(&mut cluster, 0);
+    let member = &mut cluster.members[0];
+    member.wait_log(SOON, "there is no REST API until this is repaired: cannot load the REST API's certificate");
+    // Longer than the lease would last.
+    always(seconds(7), "it stays the primary", || member.value("SELECT pg_is_in_recovery()").is_ok_and(|is| is == "f"));
+    assert_eq!(member.postmaster(), postmaster);
+    assert!(!member.exec(&["health"]).status.success(), "nobody answers");
+    fs::write(file("both.pem"), &both).expect("writable");
+    until(SOON, "the API is back", || member.exec(&["health"]).status.success());
+    assert_eq!(member.stop(), 0);
 }
 
 /// Kills the agent and waits for its successor's process.

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use etcd_client::Client;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::adoption::foreign_data;
 use crate::etcd::{Etcd, own_address};
@@ -85,11 +85,50 @@ fn wrong_variables_end_the_start() {
         ("PATRONI_ETCD3_HOSTS", "etcd:port", "PATRONI_ETCD3_HOSTS"),
         ("PATRONI_SCOPE", "", "PATRONI_SCOPE: not set"),
         ("PATRONI_SYNCHRONOUS_MODE", "on", "PATRONI_SYNCHRONOUS_MODE"),
+        ("PATRONI_ETCD3_SRV", "example.org", "PATRONI_ETCD3_SRV"),
+        ("PATRONI_POSTGRESQL_BIN_DIR", "/nowhere", "PATRONI_POSTGRESQL_BIN_DIR"),
+        ("PATRONI_RESTAPI_CERTFILE", "/nowhere", "the REST API's certificate /nowhere"),
+        ("PATRONI_CTL_CACERT", "/nowhere", "ctl.cacert"),
     ];
     for (at, (name, value, told)) in cases.into_iter().enumerate() {
         let mut member = join(Member::new(folder.path(), &format!("m{at}")), &etcd);
         empty_data(&member);
         refused(member.set(name, value), CONFIGURATION, &[told]);
+    }
+}
+
+#[test]
+fn everything_that_is_wrong_is_told_at_once_in_the_logs_format() {
+    let folder = folder();
+    let mut member = join(Member::new(folder.path(), "m1"), &Etcd::start());
+    let wrong = [("PATRONI_SUPERUSER_PASSWORD", ""), ("PATRONI_TTL", "soon"), ("PATRONI_LOG_TYPE", "Json")];
+    for (name, value) in wrong {
+        member.set(name, value);
+    }
+    member.start();
+    assert_eq!(member.wait_end(SOON), CONFIGURATION);
+    let log = member.log();
+    let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
+    let errors = lines.iter().filter(|line| line["level"] == "ERROR");
+    let told: Vec<&str> = errors.filter_map(|line| line["message"].as_str()?.split(": ").next()).collect();
+    assert_eq!(told, ["PATRONI_TTL", "POSTGRES_PASSWORD"], "{log}");
+
+    // What is well-formed and cannot be used; the command says the same.
+    for (name, _) in wrong {
+        member.unset(name);
+    }
+    member.set("PATRONI_SUPERUSER_PASSWORD", "secret");
+    member.set("PATRONI_POSTGRESQL_BIN_DIR", "/nowhere").set("PATRONI_RESTAPI_CERTFILE", "/nowhere");
+    let said = member.log().len();
+    member.start();
+    assert_eq!(member.wait_end(SOON), CONFIGURATION);
+    let log = member.said_since(said);
+    assert_eq!(complaints(&log).len(), 2, "{log}");
+    let check = member.ctl(&["config", "check"]);
+    assert_eq!(check.status.code(), Some(CONFIGURATION));
+    for complaint in complaints(&log) {
+        let (_, text) = complaint.split_once(" ERROR: ").expect("in the log's format");
+        assert!(String::from_utf8_lossy(&check.stderr).contains(text), "{text} in {check:?}");
     }
 }
 

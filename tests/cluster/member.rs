@@ -38,6 +38,8 @@ pub struct Member {
     /// Belongs to the user postgres; the data directory, the log and what a test puts there are in it.
     pub folder: PathBuf,
     pub env: BTreeMap<String, String>,
+    /// Of the program: none, or a YAML file.
+    pub arguments: Vec<String>,
     /// A command of the shell before the program begins, as root in the member's namespaces.
     pub before: String,
     process: Option<Child>,
@@ -58,6 +60,7 @@ impl Member {
             rest,
             folder,
             env: BTreeMap::new(),
+            arguments: Vec::new(),
             before: "true".to_owned(),
             process: None,
             init: None,
@@ -105,7 +108,7 @@ impl Member {
         let mut command = Command::new("unshare");
         command.args(["--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
         let script = format!("{CONTAINER} && {} && exec \"$@\"", self.before);
-        command.args(["sh", "-c", &script, "sh"]).arg(program());
+        command.args(["sh", "-c", &script, "sh"]).arg(program()).args(&self.arguments);
         command.env_clear().envs(&self.env).current_dir(&self.folder).stdin(Stdio::null());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         self.process = Some(command.spawn().expect("unshare is there"));
@@ -229,6 +232,14 @@ impl Member {
         let mut command = Command::new(program());
         command.args(words).env_clear().envs(&self.env).stdin(Stdio::null());
         command.output().expect("the program can be executed")
+    }
+
+    /// The same in the member's container, as `docker exec` and a health check have it.
+    pub fn exec(&mut self, words: &[&str]) -> Output {
+        let mut command = Command::new("nsenter");
+        command.args(["--mount", "--pid", "--target", &self.init().to_string()]).arg(program()).args(words);
+        command.env_clear().envs(&self.env).stdin(Stdio::null());
+        command.output().expect("nsenter is there")
     }
 }
 

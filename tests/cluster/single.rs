@@ -22,8 +22,12 @@ fn plain(folder: &std::path::Path) -> Member {
 fn a_single_server_becomes_the_first_member_of_a_cluster() {
     let folder = folder();
     let mut member = plain(folder.path());
-    member.start();
+    member.set("PATRONI_POSTGRESQL_PG_HBA", "local all all peer").start();
     member.wait_writable(SOON);
+    assert!(member.log().contains("PATRONI_POSTGRESQL_PG_HBA has no effect on a single server"));
+    let hba = std::fs::read_to_string(member.data().join("pg_hba.conf")).expect("initdb made it");
+    assert!(hba.lines().any(|line| line == "host all all all scram-sha-256"), "{hba}");
+    member.unset("PATRONI_POSTGRESQL_PG_HBA");
     assert!(member.log().contains("no DCS is configured: this is a single server"));
     member.must("CREATE TABLE kept AS SELECT 42 AS answer");
     assert_eq!(member.must("SELECT count(*) FROM pg_replication_slots"), "0");

@@ -2,7 +2,6 @@
 
 use etcd_client::{AlarmAction, AlarmType};
 use serde_json::json;
-use tamada::config::{EtcdConfig, SrvDiscovery};
 use tamada::core::policy::Timing;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
@@ -41,12 +40,4 @@ async fn an_observer_reads_and_writes_without_a_lease() {
     assert_eq!(observer.lease_id(), None);
     let granted = etcd.client().await.leases().await.expect("etcd answers");
     assert_eq!(granted.leases().len(), 1);
-}
-
-#[tokio::test]
-async fn discovery_by_srv_records_is_refused_by_name() {
-    let srv = Some(SrvDiscovery { domain: "example.org".to_owned(), suffix: None });
-    let config = EtcdConfig { srv, ..Etcd::start().config() };
-    let refused = EtcdDcs::observer(&config, "/service/demo", Timing::default()).err().expect("it is not built");
-    assert!(refused.to_string().contains("etcd3.srv"), "{refused}");
 }

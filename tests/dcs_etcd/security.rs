@@ -1,7 +1,7 @@
 //! Passwords and certificates.
 
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
-use tamada::config::{EtcdConfig, Secret};
+use tamada::config::{DcsConfig, EtcdConfig, Secret};
 use tamada::dcs::{Dcs, DcsError, Lock};
 
 use super::certs::Authority;
@@ -60,6 +60,25 @@ async fn a_token_that_became_invalid_is_replaced() {
     client.auth_enable().await.expect("etcd answers");
     assert_eq!(dcs.renew(None, None, SOON).await.expect("a new token is had"), Lock::Held);
     dcs.publish(&record(), SOON).await.expect("a new token is had");
+}
+
+#[tokio::test]
+async fn a_login_that_was_changed_is_used_without_a_start() {
+    let etcd = Etcd::start();
+    let mut client = etcd.client().await;
+    lock_up(&mut client).await;
+    let dcs = member(&with_password(&etcd, (USER.0, "wrong")), "n1");
+    assert!(matches!(dcs.acquire(SOON).await.expect_err("etcd refuses"), DcsError::Denied { .. }));
+    dcs.set_credentials(&DcsConfig::Etcd3(with_password(&etcd, USER)));
+    assert_eq!(dcs.acquire(SOON).await.expect("the password is right now"), Lock::Held);
+
+    // A connection that is in use goes on with the new password once etcd has it.
+    let options = ConnectOptions::new().with_user(ROOT.0, ROOT.1);
+    let urls: Vec<_> = etcd.endpoints().iter().map(|at| format!("http://{}:{}", at.host, at.port)).collect();
+    let mut root = Client::connect(urls, Some(options)).await.expect("the password is right");
+    root.user_change_password(USER.0, "another secret").await.expect("etcd answers");
+    dcs.set_credentials(&DcsConfig::Etcd3(with_password(&etcd, (USER.0, "another secret"))));
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("the new password is right"), Lock::Held);
 }
 
 #[tokio::test]

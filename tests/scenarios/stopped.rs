@@ -9,7 +9,7 @@ use tamada::core::note;
 use tamada::core::observation::{
     Divergence, DivergenceReport, Event, FinishedJob, JobResult, Memory, Observation, Recovered, RestartRequest,
 };
-use tamada::core::policy::{Mode, Pause, Policy};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::view::{AfterPromote, Holder, Initialize};
 
@@ -88,6 +88,23 @@ fn a_diverged_primary_is_rewound_and_cloned_when_that_fails() {
     assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
     observation.memory.failed_rewinds = 2;
     assert!(matches!(decided(&observation).postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }));
+}
+
+#[test]
+fn data_that_may_not_be_removed_after_failed_rewinds_are_kept() {
+    let mut observation = stopped(THEIRS, ClusterState::ShutDown, RecoverySignal::None);
+    let report = DivergenceReport { leader: "b".into(), asked_at: now(), divergence: Divergence::Diverged };
+    observation.divergence = Some(report);
+    observation.memory.failed_rewinds = 2;
+    let keep = Policy { remove_data_after_failed_rewind: Switch::Off, ..policy() };
+    let decision = decide(&keep, &observation);
+    assert_eq!(decision.postgres, PostgresStep::Leave);
+    assert_eq!(decision.reason, Reason::DivergedNoRemedy { leader: "b".into() });
+    // The two settings say different things: this one is about members that may not use pg_rewind.
+    let no_rewind = Policy { rewind: RewindPolicy::Forbidden, ..keep };
+    assert!(matches!(decide(&no_rewind, &observation).postgres, PostgresStep::Reinitialize { .. }));
+    let keep = Policy { remove_diverged_data: Switch::Off, rewind: RewindPolicy::Forbidden, ..policy() };
+    assert_eq!(decide(&keep, &observation).postgres, PostgresStep::Leave);
 }
 
 #[test]

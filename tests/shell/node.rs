@@ -11,7 +11,7 @@ use tamada::agent::mailbox::Request;
 use tamada::agent::peers::{PeerClient, PeerReply};
 use tamada::agent::status::Status;
 use tamada::agent::{Agent, Doors, Incarnation, Parts};
-use tamada::config::Config;
+use tamada::config::{Config, DcsConfig};
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
 use tamada::core::units::{Instant, MemberName};
@@ -74,6 +74,9 @@ impl Dcs for Handle {
     }
     fn set_timing(&self, timing: Timing) {
         self.0.set_timing(timing);
+    }
+    fn set_credentials(&self, config: &DcsConfig) {
+        self.0.set_credentials(config);
     }
     fn lease_id(&self) -> Option<i64> {
         self.0.lease_id()

@@ -68,6 +68,27 @@ async fn a_restart_that_a_stop_ends_is_answered_as_failed() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_restart_beside_another_one_is_told_which_work_it_would_disturb() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let node = &nodes[leader_of(&world, &nodes)];
+    let restart = || node.ask(|answer| Request::Restart(RestartBody::default(), answer), SECOND * 10);
+    let (first, second) = tokio::join!(restart(), restart());
+    assert_eq!(first, RestartResult::Restarted);
+    assert_eq!(second, RestartResult::Busy("restart already in progress".to_owned()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_document_that_members_would_reject_is_not_written() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let change = |change| nodes[0].ask(|answer| Request::Config(change, answer), SECOND * 10);
+    let nothing = || fields(json!({"ttl": null}));
+    assert!(matches!(change(ConfigChange::Replace(nothing())).await, ConfigResult::Refused(_)));
+    assert!(matches!(change(ConfigChange::Merge(nothing())).await, ConfigResult::Done(_)));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_scheduled_restart_happens_at_its_time() {
     let world = World::new();
     let nodes = three(&world).await;

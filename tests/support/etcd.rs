@@ -91,7 +91,6 @@ impl Etcd {
     pub fn config(&self) -> EtcdConfig {
         EtcdConfig {
             endpoints: self.endpoints(),
-            srv: None,
             scheme: if self.tls.is_some() { Scheme::Https } else { Scheme::Http },
             use_proxies: Switch::Off,
             username: None,

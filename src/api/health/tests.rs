@@ -97,6 +97,15 @@ fn a_standby_leader_is_neither_primary_nor_replica() {
 }
 
 #[test]
+fn a_section_that_names_nothing_to_follow_makes_no_standby_leader() {
+    for section in [json!({"host": null, "port": 0, "restore_command": ""}), json!({"host": null}), json!(null)] {
+        let mut leader = fixture::with_config(fixture::primary(), "standby_cluster", section);
+        leader.leader_until = Some(LATER);
+        assert_all("primary", &leader, &["/primary", "/standby-leader"], "yn");
+    }
+}
+
+#[test]
 fn paths_match_by_substring_up_to_health_and_exactly_after() {
     let paths = [
         "/xstandby_leaderx",

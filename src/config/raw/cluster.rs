@@ -32,8 +32,8 @@ variables! {
         patroni_synchronous_node_count: Whole, "bootstrap.dcs.synchronous_node_count", "1", Cluster;
         /// Keep the primary while all members agree although the DCS is gone. Not carried out yet; `on` is refused.
         patroni_failsafe_mode: Switch, "bootstrap.dcs.failsafe_mode", "off", Cluster;
-        /// Whether a member of an older timeline is kept out of elections.
-        patroni_check_timeline: Switch, "bootstrap.dcs.check_timeline", "off", Cluster;
+        /// Accepted for compatibility: a member of an older timeline is always kept out of elections.
+        patroni_check_timeline: Switch, "bootstrap.dcs.check_timeline", "on (the reference: off)", Cluster;
         /// How long the slot of a member that is gone is kept; 0: not at all.
         patroni_member_slots_ttl: Seconds, "bootstrap.dcs.member_slots_ttl", "1800", Cluster;
         /// Permanent slots. Not carried out yet; any entry is refused.
@@ -89,7 +89,7 @@ variables! {
         postgres_initdb_args: FileText, "environment.initdb_args", "", Initialisation;
         /// Where initdb puts the WAL.
         postgres_initdb_waldir: Text, "environment.initdb_waldir", "", Initialisation;
-        /// How clients from other hosts authenticate, without a DCS. `trust` lets everybody in.
+        /// How clients from other hosts authenticate, without a DCS; with one it has no effect. `trust` lets everybody in.
         postgres_host_auth_method: Text, "environment.host_auth_method", "scram-sha-256", Initialisation;
         /// `MALLOC_ARENA_MAX` of PostgreSQL's processes.
         pg_malloc_arena_max: Whole, "environment.malloc_arena_max", "", Restart;

@@ -67,9 +67,9 @@ variables! {
         patroni_restapi_http_extra_headers: Map, "restapi.http_extra_headers", "{}", Restart;
         /// Headers added to every answer over HTTPS; they win over the former.
         patroni_restapi_https_extra_headers: Map, "restapi.https_extra_headers", "{}", Restart;
-        /// Connections that may wait to be accepted, 0 to 4096.
-        patroni_restapi_request_queue_size: Whole, "restapi.request_queue_size", "5", Restart;
-        /// Accepted for compatibility; the `Server` header is not configurable here.
+        /// Connections that may wait to be accepted, 0 to 4096; fewer than 1024 count as 1024.
+        patroni_restapi_request_queue_size: Whole, "restapi.request_queue_size", "1024 (the reference: 5)", Restart;
+        /// What the `Server` header tells. Not carried out yet.
         patroni_restapi_server_tokens: Text, "restapi.server_tokens", "Original", Restart;
         /// Accepted for compatibility; there is no such pool here.
         patroni_restapi_thread_pool_size: Whole, "restapi.thread_pool_size", "5", Restart;

@@ -17,9 +17,9 @@ variables! {
         patroni_etcd3_use_proxies: Switch, "etcd3.use_proxies", "off", Restart;
         /// `http` or `https`.
         patroni_etcd3_protocol: Text, "etcd3.protocol", "http", Restart;
-        /// Domain whose SRV records name the endpoints.
+        /// Domain whose SRV records name the endpoints. Not built yet: refused.
         patroni_etcd3_srv: Text, "etcd3.srv", "", Restart;
-        /// Suffix of the SRV records' service name.
+        /// Suffix of the SRV records' service name. Not built yet.
         patroni_etcd3_srv_suffix: Text, "etcd3.srv_suffix", "", Restart;
         /// Port of endpoints without one.
         patroni_etcd3_port: Whole, "etcd3.port", "2379", Restart;
@@ -87,10 +87,12 @@ variables! {
         patroni_postgresql_basebackup: Options, "postgresql.basebackup", "", Restart;
         /// Options of pg_rewind.
         patroni_postgresql_rewind: Options, "postgresql.rewind", "", Restart;
-        /// Remove the data directory and clone anew when pg_rewind fails.
+        /// Remove the data directory and clone anew when pg_rewind fails twice; off: keep it and wait for a person.
         patroni_postgresql_remove_data_directory_on_rewind_failure: Switch,
-            "postgresql.remove_data_directory_on_rewind_failure", "off", Restart;
-        /// Remove the data directory and clone anew when timelines diverged and pg_rewind may not be used.
+            "postgresql.remove_data_directory_on_rewind_failure",
+            "as for diverged timelines: on (the reference: off)", Restart;
+        /// Remove the data directory and clone anew when timelines diverged and pg_rewind may not be used; off: keep it
+        /// and wait for a person.
         patroni_postgresql_remove_data_directory_on_diverged_timelines: Switch,
             "postgresql.remove_data_directory_on_diverged_timelines", "on (the reference: off)", Restart;
         /// Ways to make a replica. Only `basebackup` is carried out.

@@ -202,6 +202,63 @@ fn tags_are_interpreted_and_published() {
 }
 
 #[test]
+fn a_reload_takes_over_what_needs_no_start_and_names_the_rest() {
+    let old = cluster(&[("PATRONI_ETCD3_USERNAME", "u"), ("PATRONI_ETCD3_PASSWORD", "old")]).unwrap();
+    let mut same = old.clone();
+    assert!(same.keep_until_next_start(&old).is_empty());
+    let mut new = cluster(&[
+        ("PATRONI_NAME", "n2"),
+        ("PATRONI_SCOPE", "other"),
+        ("PATRONI_NAMESPACE", "other"),
+        ("PGDATA", "/other"),
+        ("PATRONI_POSTGRESQL_CONFIG_DIR", "/other"),
+        ("PATRONI_POSTGRESQL_BIN_DIR", "/other"),
+        ("PATRONI_POSTGRESQL_DATABASE", "other"),
+        ("PATRONI_ETCD3_HOSTS", "e3:2379"),
+        ("PATRONI_ETCD3_PROTOCOL", "https"),
+        ("PATRONI_ETCD3_CACERT", "/other"),
+        ("PATRONI_ETCD3_USERNAME", "u"),
+        ("PATRONI_ETCD3_PASSWORD", "new"),
+        ("PATRONI_TAGS", "zone: north"),
+    ])
+    .unwrap();
+    let told = [
+        "name",
+        "scope",
+        "namespace",
+        "postgresql.data_dir",
+        "postgresql.config_dir",
+        "postgresql.bin_dir",
+        "postgresql.database",
+        "etcd3.hosts",
+        "etcd3.protocol",
+        "etcd3.cacert",
+    ];
+    assert_eq!(new.keep_until_next_start(&old), told);
+    let DcsConfig::Etcd3(etcd) = &new.dcs else { panic!("{:?}", new.dcs) };
+    assert_eq!((etcd.endpoints.len(), etcd.cacert.as_ref()), (2, None));
+    assert_eq!(etcd.password.as_ref().map(Secret::expose), Some("new"));
+    assert_eq!((new.name.as_str(), new.postgres.bin_dir.as_ref()), ("n1", None));
+    assert_eq!(new.published_tags["zone"], "north");
+}
+
+#[test]
+fn settings_without_effect_are_told_by_name() {
+    for (name, value) in [
+        ("POSTGRES_HOST_AUTH_METHOD", "md5"),
+        ("PATRONI_POSTGRESQL_USE_UNIX_SOCKET_REPL", "on"),
+        ("PATRONI_RESTAPI_SERVER_TOKENS", "Minimal"),
+        ("PATRONI_CHECK_TIMELINE", "off"),
+    ] {
+        let config = cluster(&[(name, value)]).unwrap();
+        let named = name.trim_start_matches("PATRONI_").to_lowercase();
+        let [warning] = &config.warnings[..] else { panic!("{name}: {:?}", config.warnings) };
+        assert!(warning.to_lowercase().contains(&named) && warning.contains("no effect"), "{warning}");
+    }
+    assert!(cluster(&[("PATRONI_CHECK_TIMELINE", "on")]).unwrap().warnings.is_empty());
+}
+
+#[test]
 fn a_policy_is_made_of_both_configurations() {
     let config = cluster(&[]).unwrap();
     let parsed = |document: &Value| Dynamic::parse(document).unwrap();
@@ -215,8 +272,17 @@ fn a_policy_is_made_of_both_configurations() {
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
     assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
     let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "off")]).unwrap();
-    assert_eq!(policy(&own, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::Off);
-    assert_eq!(policy(&config, &Dynamic::default(), Floor::Ours).remove_diverged_data, Switch::On);
+    let removal = |config: &Config, document: Value| {
+        let made = policy(config, &parsed(&document), Floor::Ours);
+        (made.remove_diverged_data, made.remove_data_after_failed_rewind)
+    };
+    assert_eq!(removal(&config, json!({})), (Switch::On, Switch::On));
+    // Who will not lose diverged data will not lose them after a failed rewind either.
+    assert_eq!(removal(&own, json!({})), (Switch::Off, Switch::Off));
+    let failure = json!({"postgresql": {"remove_data_directory_on_rewind_failure": false}});
+    assert_eq!(removal(&config, failure.clone()), (Switch::On, Switch::Off));
+    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_REWIND_FAILURE", "on")]).unwrap();
+    assert_eq!(removal(&own, failure), (Switch::On, Switch::On));
 }
 
 #[test]
@@ -240,7 +306,7 @@ fn commands_and_options_are_split_into_words() {
 #[test]
 fn etcd_is_reached_as_it_is_told() {
     type Case = (&'static [(&'static str, &'static str)], &'static str, Scheme, Option<&'static str>, Switch);
-    let cases: [Case; 5] = [
+    let cases: [Case; 4] = [
         (&[("PATRONI_ETCD3_HOST", "e"), ("PATRONI_ETCD3_PORT", "99")], "e:99", Scheme::Http, None, Switch::Off),
         (
             &[("PATRONI_ETCD3_HOSTS", "[::1]:1,[::2]:2"), ("PATRONI_ETCD3_PROTOCOL", "https")],
@@ -263,7 +329,6 @@ fn etcd_is_reached_as_it_is_told() {
             None,
             Switch::On,
         ),
-        (&[("PATRONI_ETCD3_SRV", "example.org")], "", Scheme::Http, None, Switch::Off),
     ];
     for (changes, endpoints, scheme, user, use_proxies) in cases {
         let mut changes = changes.to_vec();

@@ -74,6 +74,24 @@ fn settings_of_the_server_make_sense_for_a_single_one() {
 }
 
 #[test]
+fn settings_that_only_members_of_a_cluster_have_are_told() {
+    let told = |name: &'static str, value: &'static str| single(&[(name, value)], FoundData::None).unwrap().warnings;
+    for (name, value) in [
+        ("PATRONI_POSTGRESQL_PG_HBA", "local all all peer"),
+        ("PATRONI_POSTGRESQL_PG_IDENT", "a b c"),
+        ("PATRONI_POSTGRESQL_RECOVERY_CONF", "restore_command: x"),
+        ("PATRONI_POSTGRESQL_USE_SLOTS", "off"),
+        ("PATRONI_POSTGRESQL_USE_PG_REWIND", "on"),
+    ] {
+        let [warning] = &told(name, value)[..] else { panic!("{name}") };
+        assert!(warning.starts_with(&format!("{name} has no effect on a single server")), "{warning}");
+    }
+    let document = "{postgresql: {pg_hba: [local all all peer], use_pg_rewind: null}}";
+    let [warning] = &told("PATRONI_CONFIGURATION", document)[..] else { panic!("not one warning") };
+    assert!(warning.contains("postgresql.pg_hba") && warning.contains("no effect on a single server"), "{warning}");
+}
+
+#[test]
 fn data_of_a_clusters_member_are_not_started_alone() {
     for found in [FoundData::ClusterMember, FoundData::Unreadable] {
         let lines = error_lines(single(&[], found));

@@ -2,7 +2,7 @@
 //!
 //! A link is never mended: whoever finds it of no use retires it, everything on it ends, and the pool makes another.
 
-use std::sync::{Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use etcd_client::{
@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use super::dial::{Dialer, Endpoint, Stream};
 use super::failure::{Failure, with_causes};
-use crate::config::Secret;
+use crate::config::{EtcdConfig, Secret};
 use crate::core::policy::Timing;
 
 /// etcd ends connections of clients that ping more often than every 5 s.
@@ -22,8 +22,37 @@ const PING_INTERVAL_MIN: Duration = Duration::from_secs(10);
 
 #[derive(Clone, Debug)]
 pub(super) struct Login {
-    pub(super) username: String,
-    pub(super) password: Secret,
+    username: String,
+    password: Secret,
+}
+
+impl Login {
+    pub(super) fn of(config: &EtcdConfig) -> Option<Self> {
+        let (username, password) = config.username.clone().zip(config.password.clone())?;
+        Some(Login { username, password })
+    }
+}
+
+/// The login that is in force, for all links alike.
+#[derive(Clone)]
+pub(super) struct Logins(Arc<Mutex<Option<Login>>>);
+
+impl Logins {
+    pub(super) fn new(login: Option<Login>) -> Self {
+        Logins(Arc::new(Mutex::new(login)))
+    }
+
+    pub(super) fn set(&self, login: Option<Login>) {
+        *self.lock() = login;
+    }
+
+    fn get(&self) -> Option<Login> {
+        self.lock().clone()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Option<Login>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
 }
 
 /// Whether a lease still lived when it was to be renewed.
@@ -36,7 +65,7 @@ pub(super) enum Alive {
 pub(super) struct Link {
     pub(super) endpoint: Endpoint,
     client: Client,
-    login: Option<Login>,
+    login: Logins,
     keepalive: tokio::sync::Mutex<Option<Keepalive>>,
     answered: Mutex<Instant>,
     retired: watch::Sender<bool>,
@@ -51,13 +80,13 @@ impl Link {
     pub(super) async fn open(
         dialer: &Dialer,
         endpoint: Endpoint,
-        login: Option<Login>,
+        login: Logins,
         timing: Timing,
         limit: Duration,
     ) -> Result<Link, Failure> {
         let stream = dialer.dial(&endpoint, timing, limit).await.map_err(Failure::Gone)?;
         let channel = channel_on(stream, &endpoint, timing).await?;
-        let client = match log_in(channel.clone(), login.as_ref()).await {
+        let client = match log_in(channel.clone(), login.get().as_ref()).await {
             Err(Failure::AuthIsOff) => log_in(channel, None).await?,
             done => done?,
         };
@@ -91,10 +120,10 @@ impl Link {
 
     /// Get a new token; without credentials there is nothing to get.
     pub(super) async fn log_in_again(&self) -> Result<(), Failure> {
-        let Some(Login { username, password }) = &self.login else {
+        let Some(Login { username, password }) = self.login.get() else {
             return Err(Failure::Denied("no user name and password are configured".to_owned()));
         };
-        let user = (username.clone(), password.expose().to_owned());
+        let user = (username, password.expose().to_owned());
         match self.client.clone().update_user(Some(user)).await.map_err(Failure::from) {
             Ok(()) | Err(Failure::AuthIsOff) => Ok(()),
             Err(failure) => Err(failure),

@@ -36,7 +36,7 @@ use self::session::Session;
 use self::tls::Tls;
 use self::watch::Discovery;
 use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot, codec};
-use crate::config::{EtcdConfig, Scheme};
+use crate::config::{DcsConfig, EtcdConfig, Scheme};
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
 use crate::core::view::ClusterStatus;
@@ -73,9 +73,6 @@ impl EtcdDcs {
 
 fn pool(config: &EtcdConfig, timing: Timing) -> Result<Pool, DcsError> {
     let refused = |detail: &str| Err(DcsError::Failed { store: STORE, detail: detail.to_owned() });
-    if config.srv.is_some() {
-        return refused("discovery by SRV records (etcd3.srv) is not built; name the endpoints in etcd3.hosts");
-    }
     if config.endpoints.is_empty() {
         return refused("no endpoint is configured");
     }
@@ -83,10 +80,8 @@ fn pool(config: &EtcdConfig, timing: Timing) -> Result<Pool, DcsError> {
         Scheme::Http => None,
         Scheme::Https => Some(Tls::new(config)),
     };
-    let login = config.username.clone().zip(config.password.clone());
-    let login = login.map(|(username, password)| Login { username, password });
     let endpoints = config.endpoints.iter().cloned().map(Endpoint).collect();
-    Ok(Pool::new(endpoints, Dialer::new(tls), login, timing))
+    Ok(Pool::new(endpoints, Dialer::new(tls), Login::of(config), timing))
 }
 
 impl Drop for EtcdDcs {
@@ -160,6 +155,13 @@ impl Dcs for EtcdDcs {
 
     fn set_timing(&self, timing: Timing) {
         self.session.pool.set_timing(timing);
+    }
+
+    fn set_credentials(&self, config: &DcsConfig) {
+        match config {
+            DcsConfig::Single => {}
+            DcsConfig::Etcd3(config) => self.session.pool.login.set(Login::of(config)),
+        }
     }
 
     fn lease_id(&self) -> Option<i64> {

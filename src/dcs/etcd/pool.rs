@@ -14,7 +14,7 @@ use tracing::warn;
 
 use super::dial::{Dialer, Endpoint};
 use super::failure::Failure;
-use super::link::{Link, Login};
+use super::link::{Link, Login, Logins};
 use crate::core::policy::Timing;
 
 /// The least time for one try, where the deadline allows it.
@@ -26,7 +26,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(1000);
 
 pub(super) struct Pool {
     dialer: Dialer,
-    login: Option<Login>,
+    pub(super) login: Logins,
     rotation: Mutex<Rotation>,
     link: tokio::sync::Mutex<Option<Arc<Link>>>,
     terms: Mutex<Terms>,
@@ -79,7 +79,7 @@ impl Pool {
     pub(super) fn new(endpoints: Vec<Endpoint>, dialer: Dialer, login: Option<Login>, timing: Timing) -> Self {
         Pool {
             dialer,
-            login,
+            login: Logins::new(login),
             rotation: Mutex::new(Rotation { configured: endpoints.len(), endpoints, next: 0 }),
             link: tokio::sync::Mutex::default(),
             terms: Mutex::default(),

@@ -20,6 +20,7 @@ use tokio::time::Instant;
 use self::store::{Condition, HandleId, Store, Written};
 use super::codec::{self, Own};
 use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
+use crate::config::DcsConfig;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
 use crate::core::view::ClusterStatus;
@@ -255,6 +256,8 @@ impl Dcs for MemoryDcs {
     fn set_timing(&self, timing: Timing) {
         self.state().timing = timing;
     }
+
+    fn set_credentials(&self, _config: &DcsConfig) {}
 
     fn lease_id(&self) -> Option<i64> {
         self.state().lease
