@@ -68,7 +68,7 @@ impl World {
                 return (LeaseOutcome::Released, latency);
             }
         };
-        if !held {
+        if !held && self.layers.lease {
             return (LeaseOutcome::Lost, latency);
         }
         let until = at(begun) + self.timing.ttl;

@@ -61,6 +61,9 @@ impl World {
                 done
             }
             Job::Start(role) | Job::Restart(role) => {
+                if *role == StartAs::Primary {
+                    self.becomes_writable(index, "start");
+                }
                 let node = &mut self.nodes[index];
                 match role {
                     StartAs::Primary => (node.server, node.signal) = (Server::Primary, false),
@@ -72,10 +75,11 @@ impl World {
             }
             Job::Stop { mode, .. } => self.stop_effect(index, *mode),
             Job::Promote => {
-                let node = &mut self.nodes[index];
-                if node.server != Server::Standby {
+                if self.nodes[index].server != Server::Standby {
                     return failed("no standby runs");
                 }
+                self.becomes_writable(index, "promotion");
+                let node = &mut self.nodes[index];
                 node.wal.left.push((node.wal.timeline, node.wal.end));
                 node.wal.timeline += 1;
                 (node.server, node.signal, node.streaming) = (Server::Primary, false, false);

@@ -6,7 +6,7 @@ use tamada::core::local::Upstream;
 use tamada::core::observation::{DcsOutage, Event, Observation, Requests};
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
 use tamada::core::units::{MemberName, WallTime};
-use tamada::core::view::{Initialize, Schedule, SwitchoverRequest, Tags};
+use tamada::core::view::{ClusterView, Holder, Initialize, Schedule, SwitchoverRequest, Tags};
 use tamada::core::{decide, note};
 
 use super::node::{Node, Phase, Server, at};
@@ -23,6 +23,13 @@ pub struct Layers {
     pub guard: bool,
     /// The agent stops a primary that lost its lock. Without it such stops are not carried out.
     pub demotion: bool,
+    /// The lock is ours only if the leader key hangs on our lease. Without it any leader key counts as a
+    /// standby's own (one without data would never get any).
+    pub lease: bool,
+}
+
+impl Layers {
+    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true };
 }
 
 pub struct World {
@@ -35,6 +42,8 @@ pub struct World {
     pub(super) cut_until: BTreeMap<MemberName, u64>,
     pub(super) timing: Timing,
     pub reached: BTreeSet<&'static str>,
+    /// What an effect broke, for the next look of the oracle.
+    pub(super) broken: Option<String>,
     pub(super) log: Vec<String>,
 }
 
@@ -51,6 +60,7 @@ impl World {
             cut_until: BTreeMap::new(),
             timing: Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
             reached: BTreeSet::new(),
+            broken: None,
             log: Vec::new(),
         }
     }
@@ -71,6 +81,9 @@ impl World {
                 self.write_and_stream(index);
                 self.agent(index);
                 self.one_primary()?;
+                if let Some(what) = self.broken.take() {
+                    return Err(self.with_log(&what));
+                }
             }
             if self.now - begun > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
                 return Ok(());
@@ -96,6 +109,22 @@ impl World {
             return Err(self.with_log(&format!("two writable primaries {names:?} at {}", self.now)));
         }
         Ok(())
+    }
+
+    /// A server becomes writable by a promotion or a start: then the leader key must hang on this node's living lease.
+    ///
+    /// Two ways to be writable are no business of this oracle. A bootstrap makes a primary before there is a lock: its
+    /// cluster has no other member yet, and the claim on `initialize` keeps a second one from being made. And a primary
+    /// may outlive its lock for a while, as long as nobody else is one: that is for `one_primary` to judge.
+    pub(super) fn becomes_writable(&mut self, index: usize, how: &str) {
+        let node = &self.nodes[index];
+        if !self.store.holds(node.lease) {
+            let holder = self.store.leader.as_ref().map(|(name, _)| name.as_str());
+            self.broken = Some(format!(
+                "{} became a primary without the lock by a {how} at {}, the holder is {holder:?}",
+                node.name, self.now
+            ));
+        }
     }
 
     /// Everybody streams from the holder of the lock.
@@ -244,12 +273,20 @@ impl World {
         self.rng.below(longest)
     }
 
+    fn read(&self, index: usize) -> Result<ClusterView, DcsOutage> {
+        if !self.connected(index) {
+            return Err(DcsOutage { error: "cut".to_owned() });
+        }
+        let mut view = self.store.view(self.nodes[index].lease);
+        let is_misread = !self.layers.lease && self.nodes[index].server == Server::Standby;
+        if let Some(leader) = view.leader.as_mut().filter(|_| is_misread) {
+            leader.holder = Holder::Us;
+        }
+        Ok(view)
+    }
+
     fn cycle(&mut self, index: usize) {
-        let cluster = if self.connected(index) {
-            Ok(self.store.view(self.nodes[index].lease))
-        } else {
-            Err(DcsOutage { error: "cut".to_owned() })
-        };
+        let cluster = self.read(index);
         let now = self.now;
         let node = &mut self.nodes[index];
         if node.checkpoint_done_at.is_some_and(|done| done <= now) {
