@@ -135,11 +135,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Some(Ok(())) => LeaseOutcome::Released,
             Some(Err(error)) => {
                 tracing::warn!("cannot release the leader lock: {error}");
-                LeaseOutcome::Unknown
+                LeaseOutcome::ReleaseUnknown
             }
             None => {
                 tracing::warn!("cannot release the leader lock: no answer in time");
-                LeaseOutcome::Unknown
+                LeaseOutcome::ReleaseUnknown
             }
         }
     }
@@ -174,7 +174,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             (
                 Mode::Cluster,
                 Pause::Running,
-                LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
+                LeaseOutcome::None
+                | LeaseOutcome::Lost
+                | LeaseOutcome::Unknown
+                | LeaseOutcome::Released
+                | LeaseOutcome::ReleaseUnknown,
             ) => match self.is_harmless(outcome, seen) {
                 true => Guard::NoDeadline,
                 false => return,
@@ -203,7 +207,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Whether PostgreSQL cannot be a primary, now or by anything under way: without the lock, in recovery or stopped.
     fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
         let locked = match outcome {
-            LeaseOutcome::Released | LeaseOutcome::Lost => false,
+            LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
             // Without an answer from the store nothing is promoted, and after one a renewal comes first.
             LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
                 let valid = self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now());
@@ -226,7 +230,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let valid_until = match outcome {
             LeaseOutcome::Held { until } => Some(*until),
             LeaseOutcome::None | LeaseOutcome::Unknown => self.memory.lease_valid_until,
-            LeaseOutcome::Lost | LeaseOutcome::Released => None,
+            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
         };
         match (self.settings.mode(), self.settings.dynamic.pause) {
             (Mode::Single, _) | (Mode::Cluster, Pause::Paused) => Authority::Given,
@@ -238,7 +242,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn show_authority(&self, outcome: &LeaseOutcome) {
         match outcome {
             LeaseOutcome::Held { until } => self.show_leader(Some(*until)),
-            LeaseOutcome::Lost | LeaseOutcome::Released => self.show_leader(None),
+            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => self.show_leader(None),
             LeaseOutcome::None | LeaseOutcome::Unknown => {}
         }
     }
