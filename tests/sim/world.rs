@@ -9,12 +9,14 @@ use tamada::core::units::{MemberName, WallTime};
 use tamada::core::view::{ClusterView, Holder, Initialize, Schedule, SwitchoverRequest, Tags};
 use tamada::core::{decide, note};
 
+use super::calls::Call;
 use super::node::{Node, Phase, Server, at};
 use super::rng::Rng;
 use super::store::Store;
 
 pub const TICK: u64 = 20;
-const FAULTS_UNTIL: u64 = 60_000;
+const BEGIN: u64 = 1_000_000;
+const FAULTS_UNTIL: u64 = BEGIN + 60_000;
 const END: u64 = FAULTS_UNTIL + 90_000;
 
 #[derive(Clone, Copy)]
@@ -35,10 +37,16 @@ impl Layers {
 pub struct World {
     pub(super) now: u64,
     pub(super) rng: Rng,
+    /// Of so many calls to the store one comes late, one twice, and one is not answered.
+    pub(super) calls_per_fault: u64,
+    /// A crashed primary gives the lock up rather than to start in place.
+    fails_over_at_once: bool,
     pub(super) layers: Layers,
     pub(super) nodes: Vec<Node>,
     pub(super) store: Store,
     pub(super) store_down_until: u64,
+    /// Calls that arrive when nobody waits for their answers any more: when, and what.
+    pub(super) late: Vec<(u64, Call)>,
     pub(super) cut_until: BTreeMap<MemberName, u64>,
     pub(super) timing: Timing,
     pub reached: BTreeSet<&'static str>,
@@ -51,12 +59,15 @@ impl World {
     pub fn new(seed: u64, layers: Layers) -> Self {
         let seconds = Duration::from_secs;
         World {
-            now: 1_000_000,
+            now: BEGIN,
             rng: Rng::new(seed),
+            fails_over_at_once: seed % 2 == 1,
+            calls_per_fault: [240, 80, 20][(seed % 3) as usize],
             layers,
             nodes: (1..=3).map(Node::new).collect(),
             store: Store::default(),
             store_down_until: 0,
+            late: Vec::new(),
             cut_until: BTreeMap::new(),
             timing: Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
             reached: BTreeSet::new(),
@@ -66,17 +77,18 @@ impl World {
     }
 
     pub fn run(&mut self) -> Result<(), String> {
-        let begun = self.now;
-        while self.now - begun < END {
+        while self.now < END {
             self.now += TICK;
             self.store.expire(self.now);
+            self.late_arrivals();
             // A member that dies between its initdb and the cluster's `initialize` key needs a person; that is another
             // story than the ones told here.
-            if self.now - begun < FAULTS_UNTIL && matches!(self.store.initialize, Initialize::Done(_)) {
+            if self.is_faulty() && matches!(self.store.initialize, Initialize::Done(_)) {
                 self.fault();
             }
             for index in 0..self.nodes.len() {
                 self.guard(index);
+                self.finish_promotion(index);
                 self.finish_job(index);
                 self.write_and_stream(index);
                 self.agent(index);
@@ -85,11 +97,15 @@ impl World {
                     return Err(self.with_log(&what));
                 }
             }
-            if self.now - begun > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
+            if self.now > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
                 return Ok(());
             }
         }
         self.whole().map_err(|what| self.with_log(&what))
+    }
+
+    pub(super) fn is_faulty(&self) -> bool {
+        self.now < FAULTS_UNTIL
     }
 
     /// All that happened.
@@ -235,7 +251,7 @@ impl World {
             pause: Pause::Running,
             maximum_lag_on_failover: 1 << 20,
             check_timeline: Switch::Off,
-            primary_start_timeout: Duration::from_secs(300),
+            primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
             tags: Tags::default(),
