@@ -137,7 +137,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             None => tracing::warn!("cannot release the leader lock: no answer in time"),
         }
         self.record_pace.forget();
-        LeaseOutcome::Unknown
+        LeaseOutcome::ReleaseUnknown
     }
 
     /// A leader's status; nothing while a job runs or PostgreSQL is no primary (`dcs.md` D-26).
@@ -170,12 +170,20 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             (
                 Mode::Cluster,
                 Pause::Running,
-                LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
+                LeaseOutcome::None
+                | LeaseOutcome::Lost
+                | LeaseOutcome::Unknown
+                | LeaseOutcome::Released
+                | LeaseOutcome::ReleaseUnknown,
             ) if self.is_harmless(outcome, seen) => Guard::NoDeadline,
             (
                 Mode::Cluster,
                 Pause::Running,
-                LeaseOutcome::None | LeaseOutcome::Lost | LeaseOutcome::Unknown | LeaseOutcome::Released,
+                LeaseOutcome::None
+                | LeaseOutcome::Lost
+                | LeaseOutcome::Unknown
+                | LeaseOutcome::Released
+                | LeaseOutcome::ReleaseUnknown,
             ) => match (self.guard, self.memory.lease_valid_until) {
                 // The deadline was lifted while the lock was ours, by a pause or an outage: it holds again at once, not
                 // from the next renewal on.
@@ -208,7 +216,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Whether the lock is known to be ours.
     fn is_locked(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
         match outcome {
-            LeaseOutcome::Released | LeaseOutcome::Lost => false,
+            LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
             // Without an answer from the store nothing is promoted, and after one a renewal comes first.
             LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
                 let valid = self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now());
@@ -246,7 +254,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let valid_until = match outcome {
             LeaseOutcome::Held { until } => Some(*until),
             LeaseOutcome::None | LeaseOutcome::Unknown => self.memory.lease_valid_until,
-            LeaseOutcome::Lost | LeaseOutcome::Released => None,
+            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
         };
         match (self.settings.mode(), self.settings.dynamic.pause) {
             (Mode::Single, _) | (Mode::Cluster, Pause::Paused) => Authority::Given,
@@ -258,7 +266,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn show_authority(&self, outcome: &LeaseOutcome) {
         match outcome {
             LeaseOutcome::Held { until } => self.show_leader(Some(*until)),
-            LeaseOutcome::Lost | LeaseOutcome::Released => self.show_leader(None),
+            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => self.show_leader(None),
             LeaseOutcome::None | LeaseOutcome::Unknown => {}
         }
     }

@@ -58,7 +58,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let mut record = MemberRecord::new(own_address(config), api_url(config), state, role);
         let leads = match lease {
             LeaseOutcome::Held { .. } => true,
-            LeaseOutcome::Lost | LeaseOutcome::Released => false,
+            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => false,
             LeaseOutcome::None | LeaseOutcome::Unknown => self.leader_until().is_some(),
         };
         if leads {

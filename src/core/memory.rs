@@ -41,7 +41,7 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
 /// The wake-up after a cycle's actions: a renewal without an answer is tried again soon, an awaited one ends the wait.
 pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
     match (&outcome.lease, wake) {
-        (LeaseOutcome::Unknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
+        (LeaseOutcome::Unknown | LeaseOutcome::ReleaseUnknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
         (LeaseOutcome::Lost, Wake::At(_)) => Wake::Now,
         // What waited for the confirmation goes on at once.
         (LeaseOutcome::Held { .. }, Wake::At(_)) if outcome.reason == Reason::ConfirmingLock => Wake::Now,
@@ -147,6 +147,7 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
                 handover.stage = HandoverStage::Released { at: outcome.now };
             }
         }
+        LeaseOutcome::ReleaseUnknown => memory.lease_valid_until = None,
         LeaseOutcome::None | LeaseOutcome::Unknown => {
             let Ok(view) = &seen.cluster else { return };
             if view.is_ours() {

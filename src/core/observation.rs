@@ -276,7 +276,10 @@ pub enum LeaseOutcome {
     },
     /// The key is not, or no longer, ours: an answer, not an outage.
     Lost,
-    /// No answer in time: the old validity stands.
+    /// No answer to an acquisition or a renewal in time: the old validity stands.
     Unknown,
     Released,
+    /// A release without an answer: it may be carried out at any time, so the lock counts again only when a renewal has
+    /// confirmed it (which makes a release that is still on its way miss it).
+    ReleaseUnknown,
 }

@@ -11,7 +11,7 @@ use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
 use tokio::task::JoinHandle;
 
 use super::etcd::Etcd;
-use super::{SOON, assert_all_unreachable, eventually, in_time, member, record};
+use super::{SOON, assert_all_unreachable, base_path, eventually, in_time, member, record, timing};
 
 const SHORT: Duration = Duration::from_secs(1);
 
@@ -81,6 +81,29 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
         eventually("the lock is ours again", || async { dcs.acquire(SOON).await.is_ok_and(|lock| lock == Lock::Held) })
             .await;
     }
+}
+
+/// The process before may have sent a release that is still on its way. Such a one is bound to the revision that the leader
+/// key had then.
+#[tokio::test]
+async fn a_lock_taken_over_from_a_former_process_gets_a_new_revision_once() {
+    let etcd = Etcd::start();
+    let config = etcd.config();
+    let mut client = etcd.client().await;
+    let mut revision = async || {
+        let answer = client.get("/service/demo/leader", None).await.expect("etcd answers");
+        answer.kvs().first().expect("there is a leader").mod_revision()
+    };
+    let former = member(&config, "n1");
+    assert_eq!(former.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    let acquired = revision().await;
+    let base = base_path("service", "demo");
+    let dcs = EtcdDcs::member(&config, &base, "n1".into(), timing(30), former.lease_id()).expect("it is complete");
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
+    let confirmed = revision().await;
+    assert!(confirmed > acquired, "a release of revision {acquired} would still find the key");
+    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert_eq!(revision().await, confirmed);
 }
 
 #[tokio::test]

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tamada::core::decide;
 use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Question};
 use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, Reinit, StartAs, Upstream};
-use tamada::core::note;
 use tamada::core::observation::{
-    Divergence, DivergenceReport, Event, FinishedJob, JobResult, Memory, Observation, Recovered, RestartRequest,
+    Divergence, DivergenceReport, Event, FinishedJob, JobResult, LeaseOutcome, Memory, Observation, Outcome, Recovered,
+    RestartRequest,
 };
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::view::{AfterPromote, Holder, Initialize};
+use tamada::core::{learn, note};
 
 use super::build::*;
 
@@ -62,6 +63,23 @@ fn with_no_start_timeout_a_crashed_leader_gives_way_to_a_healthy_member() {
     assert_eq!(decide(&policy, &healthy).lease, LeaseStep::Release { last_position: None });
     let alone = unreachable(unreachable(crashed, "b"), "c");
     assert_eq!(decide(&policy, &alone).postgres, PostgresStep::Start(StartAs::Primary));
+}
+
+/// The release may be carried out after the next reading, when PostgreSQL would be a primary again and others free to be.
+#[test]
+fn after_a_release_without_an_answer_the_lock_does_not_count_before_it_is_confirmed() {
+    let mut policy = policy();
+    policy.primary_start_timeout = Duration::ZERO;
+    let crashed = renewed(stopped(OURS, ClusterState::InProduction, RecoverySignal::None), 3);
+    let crashed = answers(crashed, &[("b", 1_000), ("c", 1_000)]);
+    let decision = decide(&policy, &crashed);
+    assert_eq!(decision.lease, LeaseStep::Release { last_position: None });
+    let lease = LeaseOutcome::ReleaseUnknown;
+    let outcome = Outcome { now: now(), lease, started: None, asked: None, reason: decision.reason };
+    let memory = learn(crashed.memory.clone(), &crashed, &outcome);
+    let alone = unreachable(unreachable(Observation { memory, ..crashed }, "b"), "c");
+    let decision = decide(&policy, &alone);
+    assert_eq!((decision.lease, decision.postgres), (LeaseStep::Renew, PostgresStep::Leave));
 }
 
 #[test]

@@ -10,6 +10,7 @@ use tamada::core::units::{Lsn, Timeline};
 use tamada::core::view::{HistoryEntry, Initialize};
 use tamada::core::{learn, next_wake};
 
+use super::calls::Call;
 use super::node::{Phase, Server, at};
 use super::world::{TICK, World};
 
@@ -22,6 +23,7 @@ impl World {
         {
             let takes = self.rng.below(300).min(limit.as_millis() as u64).max(20);
             let job = Job::Stop { mode: *mode, why: *why };
+            self.nodes[index].abandon_job();
             self.nodes[index].job = Some((job.clone(), self.now, self.now + takes));
             started = Some(job);
         }
@@ -39,41 +41,51 @@ impl World {
     fn lease_step(&mut self, index: usize, step: &LeaseStep) -> (LeaseOutcome, u64) {
         let begun = self.now;
         let latency = self.rng.below(60);
-        let ttl = self.timing.ttl.as_millis() as u64;
-        let connected = self.connected(index);
-        let (name, lease) = (self.nodes[index].name.clone(), self.nodes[index].lease);
-        let held = match step {
-            LeaseStep::Keep => return (LeaseOutcome::None, 0),
-            LeaseStep::Acquire | LeaseStep::Renew | LeaseStep::Release { .. } if !connected => {
+        let Some(call) = self.lease_call(index, step) else { return (LeaseOutcome::None, 0) };
+        let arrives = begun + self.rng.below(latency + 1);
+        let answer = self.call(index, call, arrives);
+        let node = &mut self.nodes[index];
+        let held = match (answer, step) {
+            (None, _) => {
+                let releases = matches!(step, LeaseStep::Release { .. });
+                node.release_pending |= releases;
+                let outcome = if releases { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
                 // A new agent goes by what PID 1 knows, as the shell does.
-                let node = &self.nodes[index];
                 let told = node.guard.map(|deadline| at(deadline) + self.timing.guard_margin());
                 let until = node.memory.lease_valid_until.or(told);
-                return (LeaseOutcome::Unknown, call_limit(until, &self.timing, at(begun)).as_millis() as u64);
+                return (outcome, call_limit(until, &self.timing, at(begun)).as_millis() as u64);
             }
-            LeaseStep::Acquire => {
-                self.store.keep(lease, begun + self.rng.below(latency + 1), ttl);
-                self.store.acquire(&name, lease)
-            }
-            LeaseStep::Renew => {
-                self.store.keep(lease, begun + self.rng.below(latency + 1), ttl);
-                if self.store.holds(lease) && self.nodes[index].server == Server::Primary {
-                    self.store.status.optime = Some(Lsn(self.nodes[index].wal.end));
-                    self.store.status.released_by = None;
-                }
-                self.store.holds(lease)
-            }
-            LeaseStep::Release { last_position } => {
-                self.store.release(&name, lease, *last_position);
-                return (LeaseOutcome::Released, latency);
-            }
+            (Some(_), LeaseStep::Release { .. }) => return (LeaseOutcome::Released, latency),
+            (Some(held), _) => held,
         };
-        if !held {
+        if !held && self.layers.lease {
             return (LeaseOutcome::Lost, latency);
         }
+        node.release_pending = false;
         let until = at(begun) + self.timing.ttl;
-        self.nodes[index].guard = Some(guard_deadline(until, &self.timing).0.as_millis() as u64);
+        node.guard = Some(guard_deadline(until, &self.timing).0.as_millis() as u64);
         (LeaseOutcome::Held { until }, latency)
+    }
+
+    fn lease_call(&mut self, index: usize, step: &LeaseStep) -> Option<Call> {
+        let name = self.nodes[index].name.clone();
+        let rewrite = self.nodes[index].release_pending;
+        let call = match step {
+            LeaseStep::Keep => return None,
+            LeaseStep::Acquire => Call::Acquire { name, lease: self.living_lease(index), rewrite },
+            LeaseStep::Renew => {
+                let node = &self.nodes[index];
+                let optime = (node.server == Server::Primary).then_some(Lsn(node.wal.end));
+                Call::Renew { lease: node.lease, rewrite, optime }
+            }
+            LeaseStep::Release { last_position } => Call::Release {
+                name,
+                lease: self.nodes[index].lease,
+                revision: self.store.leader_revision,
+                position: *last_position,
+            },
+        };
+        Some(call)
     }
 
     /// (3) what gives authority, documents, questions.
@@ -122,8 +134,6 @@ impl World {
     }
 
     pub(super) fn end_cycle(&mut self, index: usize, decision: &Decision, seen: &Observation, outcome: Outcome) {
-        let connected = self.connected(index);
-        let ttl = self.timing.ttl.as_millis() as u64;
         let now = self.now;
         let node = &mut self.nodes[index];
         let mut memory = std::mem::take(&mut node.memory);
@@ -135,37 +145,26 @@ impl World {
         if (standby || matches!(node.server, Server::Down { .. })) && node.job.is_none() && seen.cluster.is_ok() {
             node.guard = if node.memory.lease_valid_until.is_some() { node.guard } else { None };
         }
-        if connected {
-            let (name, lease, record) = (node.name.clone(), node.lease, node.record());
-            self.store.keep(lease, now, ttl);
-            self.store.members.insert(name, (record, lease));
-        }
+        let record = Box::new(node.record());
+        let lease = self.living_lease(index);
+        self.call(index, Call::Publish { lease, record }, now);
         self.nodes[index].wake = match decision.wake {
             Wake::Now => now,
             Wake::At(instant) => (instant.0.as_millis() as u64).max(now + TICK),
         };
     }
 
+    /// Whether what it waits for is known to be done.
     fn document(&mut self, index: usize, step: &DocumentStep, seen: &Observation) -> bool {
-        if !self.connected(index) {
-            return false;
-        }
-        match step {
-            DocumentStep::ClaimInitialize => {
-                let free = self.store.initialize == Initialize::Absent && self.store.claim.is_none();
-                if free {
-                    let lease = self.nodes[index].lease;
-                    self.store.keep(lease, self.now, self.timing.ttl.as_millis() as u64);
-                    self.store.claim = Some(lease);
-                }
-                return free;
+        let call = match step {
+            DocumentStep::ClaimInitialize => Call::Claim { lease: self.living_lease(index) },
+            DocumentStep::UnclaimInitialize => Call::Unclaim,
+            DocumentStep::SetInitialize(id) => {
+                let only_if_absent = seen.cluster.as_ref().is_ok_and(|view| view.initialize == Initialize::Absent);
+                Call::SetInitialize { id: *id, only_if_absent }
             }
-            DocumentStep::UnclaimInitialize => self.store.claim = None,
-            DocumentStep::SetInitialize(id) => self.store.set_initialize(*id),
-            DocumentStep::RestoreConfig => {}
-            DocumentStep::ClearSwitchover { seen } => {
-                self.store.switchover = self.store.switchover.take().filter(|request| request.revision != *seen);
-            }
+            DocumentStep::RestoreConfig => return true,
+            DocumentStep::ClearSwitchover { seen } => Call::ClearSwitchover { seen: *seen },
             DocumentStep::UpdateHistory => {
                 let me = seen.cluster.as_ref().ok().and_then(|view| view.leader.clone()).map(|leader| leader.name);
                 let entry = |&(left, end): &(u32, u64)| HistoryEntry {
@@ -175,10 +174,10 @@ impl World {
                     time: None,
                     new_leader: me.clone(),
                 };
-                self.store.set_history(self.nodes[index].wal.left.iter().map(entry).collect());
+                Call::SetHistory { entries: self.nodes[index].wal.left.iter().map(entry).collect() }
             }
-        }
-        true
+        };
+        self.call(index, call, self.now) == Some(true)
     }
 
     fn ask(&mut self, index: usize, question: &Question) {

@@ -23,6 +23,31 @@ impl World {
         node.wake = self.now;
     }
 
+    /// A promotion that its job no longer waits for.
+    pub(super) fn finish_promotion(&mut self, index: usize) {
+        if self.nodes[index].promotes_at.is_none_or(|at| at > self.now) {
+            return;
+        }
+        let result = self.promote_effect(index);
+        if let JobResult::Done(_) = result {
+            self.reached.insert("late promotion");
+        }
+        self.log.push(format!("{} {} promoted late: {result:?}", self.now, self.nodes[index].name));
+    }
+
+    fn promote_effect(&mut self, index: usize) -> JobResult {
+        self.nodes[index].promotes_at = None;
+        if self.nodes[index].server != Server::Standby {
+            return JobResult::Failed("no standby runs".to_owned());
+        }
+        self.becomes_writable(index, "promotion");
+        let node = &mut self.nodes[index];
+        node.wal.left.push((node.wal.timeline, node.wal.end));
+        node.wal.timeline += 1;
+        (node.server, node.signal, node.streaming) = (Server::Primary, false, false);
+        JobResult::Done(JobProduct::Nothing)
+    }
+
     fn job_effect(&mut self, index: usize, job: &Job) -> JobResult {
         let done = JobResult::Done(JobProduct::Nothing);
         let failed = |why: &str| JobResult::Failed(why.to_owned());
@@ -61,6 +86,9 @@ impl World {
                 done
             }
             Job::Start(role) | Job::Restart(role) => {
+                if *role == StartAs::Primary {
+                    self.becomes_writable(index, "start");
+                }
                 let node = &mut self.nodes[index];
                 match role {
                     StartAs::Primary => (node.server, node.signal) = (Server::Primary, false),
@@ -71,16 +99,12 @@ impl World {
                 done
             }
             Job::Stop { mode, .. } => self.stop_effect(index, *mode),
-            Job::Promote => {
-                let node = &mut self.nodes[index];
-                if node.server != Server::Standby {
-                    return failed("no standby runs");
-                }
-                node.wal.left.push((node.wal.timeline, node.wal.end));
-                node.wal.timeline += 1;
-                (node.server, node.signal, node.streaming) = (Server::Primary, false, false);
-                done
+            Job::Promote if self.nodes[index].server == Server::Standby && self.is_faulty() && self.rng.one_in(10) => {
+                // It has taken too long, and may still come about.
+                self.nodes[index].promotes_at = Some(self.now + self.rng.below(2_000));
+                failed("not promoted in time")
             }
+            Job::Promote => self.promote_effect(index),
             Job::Follow(upstream) => {
                 self.nodes[index].upstream = upstream.clone();
                 done
@@ -90,6 +114,7 @@ impl World {
 
     fn stop_effect(&mut self, index: usize, mode: StopMode) -> JobResult {
         let clean = mode != StopMode::Immediate;
+        self.nodes[index].promotes_at = None;
         let was = self.nodes[index].server;
         if clean && was == Server::Primary {
             // A fast shutdown sends everything to the standbys that stream.

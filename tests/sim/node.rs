@@ -40,6 +40,8 @@ pub enum Server {
 pub struct Node {
     pub name: MemberName,
     pub lease: u64,
+    /// A release was sent and not answered: the next confirmation makes it miss the key.
+    pub release_pending: bool,
     pub server: Server,
     pub wal: Wal,
     pub data: Option<SystemId>,
@@ -49,6 +51,8 @@ pub struct Node {
     pub memory: Memory,
     /// Job, begun at, ends at (ms).
     pub job: Option<(Job, u64, u64)>,
+    /// A promotion that nobody waits for any more comes about then.
+    pub promotes_at: Option<u64>,
     pub guard: Option<u64>,
     /// The agent does nothing before then: frozen, dead, or blocked in a call.
     pub away_until: u64,
@@ -75,7 +79,8 @@ impl Node {
     pub fn new(number: u64) -> Self {
         Node {
             name: MemberName::new(format!("n{number}")),
-            lease: number,
+            lease: 0,
+            release_pending: false,
             server: Server::Down { clean: true },
             wal: Wal::default(),
             data: None,
@@ -84,6 +89,7 @@ impl Node {
             streaming: false,
             memory: Memory::default(),
             job: None,
+            promotes_at: None,
             guard: None,
             away_until: 0,
             frozen: false,
@@ -102,7 +108,9 @@ impl Node {
     /// The agent's process is new: it knows nothing but its lease and what PID 1 keeps.
     pub fn restart_agent(&mut self, back_at: u64) {
         self.memory = Memory::default();
-        self.job = None;
+        self.abandon_job();
+        // The process before may have sent one.
+        self.release_pending = true;
         self.acting = None;
         self.frozen = false;
         self.peers.clear();
@@ -112,7 +120,18 @@ impl Node {
         self.wake = back_at;
     }
 
+    /// Nobody waits for the job any more. PostgreSQL goes on with a promotion that it was asked for.
+    pub fn abandon_job(&mut self) {
+        if let Some((Job::Promote, _, ends)) = self.job.take() {
+            self.promotes_at = Some(ends);
+        }
+    }
+
     pub fn crash_server(&mut self) {
+        self.promotes_at = None;
+        if matches!(self.job, Some((Job::Promote, ..))) {
+            self.job = None;
+        }
         if self.server != (Server::Down { clean: true }) {
             self.server = Server::Down { clean: false };
         }

@@ -12,6 +12,8 @@ pub struct Store {
     /// Lease number to the instant (ms) at which it ends.
     pub leases: BTreeMap<u64, u64>,
     pub leader: Option<(MemberName, u64)>,
+    /// The leader key's; it changes with each write of the key.
+    pub leader_revision: u64,
     pub members: BTreeMap<MemberName, (Member, u64)>,
     pub initialize: Initialize,
     /// The lease of whoever claims `initialize`.
@@ -35,36 +37,81 @@ impl Store {
         }
     }
 
-    /// Renews or grants.
-    pub fn keep(&mut self, lease: u64, now: u64, ttl: u64) {
-        self.leases.insert(lease, now + ttl);
+    /// Whether the lease was still there.
+    pub fn renew(&mut self, lease: u64, now: u64, ttl: u64) -> bool {
+        let end = self.leases.get_mut(&lease);
+        end.map(|end| *end = (*end).max(now + ttl)).is_some()
     }
 
-    pub fn acquire(&mut self, name: &MemberName, lease: u64) -> bool {
-        if self.leader.is_none() {
+    pub fn grant(&mut self, now: u64, ttl: u64) -> u64 {
+        let lease = self.next_revision();
+        self.leases.insert(lease, now + ttl);
+        lease
+    }
+
+    pub fn acquire(&mut self, name: &MemberName, lease: u64, rewrite: bool) -> bool {
+        if self.leader.is_none() && self.leases.contains_key(&lease) {
             self.leader = Some((name.clone(), lease));
+            self.leader_revision = self.next_revision();
         }
-        self.holds(lease)
+        self.confirm(lease, rewrite, None)
     }
 
     pub fn holds(&self, lease: u64) -> bool {
         self.leader.as_ref().is_some_and(|(_, holder)| *holder == lease)
     }
 
-    pub fn release(&mut self, name: &MemberName, lease: u64, position: Option<Lsn>) {
+    /// Whether the lock hangs on this lease; only then something is written.
+    pub fn confirm(&mut self, lease: u64, rewrite: bool, optime: Option<Lsn>) -> bool {
         if !self.holds(lease) {
-            return;
+            return false;
+        }
+        if rewrite {
+            self.leader_revision = self.next_revision();
+        }
+        if optime.is_some() {
+            self.status.optime = optime;
+            self.status.released_by = None;
+        }
+        true
+    }
+
+    pub fn release(&mut self, name: &MemberName, lease: u64, revision: u64, position: Option<Lsn>) -> bool {
+        if !self.holds(lease) || self.leader_revision != revision {
+            return false;
         }
         self.leader = None;
         self.status.released_by = position.map(|_| name.clone());
         if position.is_some() {
             self.status.optime = position;
         }
+        true
+    }
+
+    pub fn publish(&mut self, lease: u64, record: Member) -> bool {
+        let lives = self.leases.contains_key(&lease);
+        if lives {
+            self.members.insert(record.name.clone(), (record, lease));
+        }
+        lives
+    }
+
+    pub fn claim(&mut self, lease: u64) -> bool {
+        let free = self.initialize == Initialize::Absent && self.claim.is_none() && self.leases.contains_key(&lease);
+        if free {
+            self.claim = Some(lease);
+        }
+        free
     }
 
     pub fn request(&mut self, request: impl FnOnce(Revision) -> SwitchoverRequest) {
+        let revision = Revision(self.next_revision());
+        self.switchover = Some(request(revision));
+    }
+
+    fn next_revision(&mut self) -> u64 {
         self.revision += 1;
-        self.switchover = Some(request(Revision(self.revision)));
+        self.revision
     }
 
     pub fn set_initialize(&mut self, id: SystemId) {

@@ -6,15 +6,17 @@ use tamada::core::local::Upstream;
 use tamada::core::observation::{DcsOutage, Event, Observation, Requests};
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
 use tamada::core::units::{MemberName, WallTime};
-use tamada::core::view::{Initialize, Schedule, SwitchoverRequest, Tags};
+use tamada::core::view::{ClusterView, Holder, Initialize, Schedule, SwitchoverRequest, Tags};
 use tamada::core::{decide, note};
 
+use super::calls::Call;
 use super::node::{Node, Phase, Server, at};
 use super::rng::Rng;
 use super::store::Store;
 
 pub const TICK: u64 = 20;
-const FAULTS_UNTIL: u64 = 60_000;
+const BEGIN: u64 = 1_000_000;
+const FAULTS_UNTIL: u64 = BEGIN + 60_000;
 const END: u64 = FAULTS_UNTIL + 90_000;
 
 #[derive(Clone, Copy)]
@@ -23,18 +25,33 @@ pub struct Layers {
     pub guard: bool,
     /// The agent stops a primary that lost its lock. Without it such stops are not carried out.
     pub demotion: bool,
+    /// The lock is ours only if the leader key hangs on our lease. Without it any leader key counts as a
+    /// standby's own (one without data would never get any).
+    pub lease: bool,
+}
+
+impl Layers {
+    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true };
 }
 
 pub struct World {
     pub(super) now: u64,
     pub(super) rng: Rng,
+    /// Of so many calls to the store one comes late, one twice, and one is not answered.
+    pub(super) calls_per_fault: u64,
+    /// A crashed primary gives the lock up rather than to start in place.
+    fails_over_at_once: bool,
     pub(super) layers: Layers,
     pub(super) nodes: Vec<Node>,
     pub(super) store: Store,
     pub(super) store_down_until: u64,
+    /// Calls that arrive when nobody waits for their answers any more: when, and what.
+    pub(super) late: Vec<(u64, Call)>,
     pub(super) cut_until: BTreeMap<MemberName, u64>,
     pub(super) timing: Timing,
     pub reached: BTreeSet<&'static str>,
+    /// What an effect broke, for the next look of the oracle.
+    pub(super) broken: Option<String>,
     pub(super) log: Vec<String>,
 }
 
@@ -42,41 +59,53 @@ impl World {
     pub fn new(seed: u64, layers: Layers) -> Self {
         let seconds = Duration::from_secs;
         World {
-            now: 1_000_000,
+            now: BEGIN,
             rng: Rng::new(seed),
+            fails_over_at_once: seed % 2 == 1,
+            calls_per_fault: [240, 80, 20][(seed % 3) as usize],
             layers,
             nodes: (1..=3).map(Node::new).collect(),
             store: Store::default(),
             store_down_until: 0,
+            late: Vec::new(),
             cut_until: BTreeMap::new(),
             timing: Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
             reached: BTreeSet::new(),
+            broken: None,
             log: Vec::new(),
         }
     }
 
     pub fn run(&mut self) -> Result<(), String> {
-        let begun = self.now;
-        while self.now - begun < END {
+        while self.now < END {
             self.now += TICK;
             self.store.expire(self.now);
+            self.late_arrivals();
             // A member that dies between its initdb and the cluster's `initialize` key needs a person; that is another
             // story than the ones told here.
-            if self.now - begun < FAULTS_UNTIL && matches!(self.store.initialize, Initialize::Done(_)) {
+            if self.is_faulty() && matches!(self.store.initialize, Initialize::Done(_)) {
                 self.fault();
             }
             for index in 0..self.nodes.len() {
                 self.guard(index);
+                self.finish_promotion(index);
                 self.finish_job(index);
                 self.write_and_stream(index);
                 self.agent(index);
                 self.one_primary()?;
+                if let Some(what) = self.broken.take() {
+                    return Err(self.with_log(&what));
+                }
             }
-            if self.now - begun > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
+            if self.now > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
                 return Ok(());
             }
         }
         self.whole().map_err(|what| self.with_log(&what))
+    }
+
+    pub(super) fn is_faulty(&self) -> bool {
+        self.now < FAULTS_UNTIL
     }
 
     /// All that happened.
@@ -96,6 +125,22 @@ impl World {
             return Err(self.with_log(&format!("two writable primaries {names:?} at {}", self.now)));
         }
         Ok(())
+    }
+
+    /// A server becomes writable by a promotion or a start: then the leader key must hang on this node's living lease.
+    ///
+    /// Two ways to be writable are no business of this oracle. A bootstrap makes a primary before there is a lock: its
+    /// cluster has no other member yet, and the claim on `initialize` keeps a second one from being made. And a primary
+    /// may outlive its lock for a while, as long as nobody else is one: that is for `one_primary` to judge.
+    pub(super) fn becomes_writable(&mut self, index: usize, how: &str) {
+        let node = &self.nodes[index];
+        if !self.store.holds(node.lease) {
+            let holder = self.store.leader.as_ref().map(|(name, _)| name.as_str());
+            self.broken = Some(format!(
+                "{} became a primary without the lock by a {how} at {}, the holder is {holder:?}",
+                node.name, self.now
+            ));
+        }
     }
 
     /// Everybody streams from the holder of the lock.
@@ -205,7 +250,7 @@ impl World {
             timing: self.timing,
             pause: Pause::Running,
             maximum_lag_on_failover: 1 << 20,
-            primary_start_timeout: Duration::from_secs(300),
+            primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
             remove_data_after_failed_rewind: Switch::On,
@@ -244,12 +289,20 @@ impl World {
         self.rng.below(longest)
     }
 
+    fn read(&self, index: usize) -> Result<ClusterView, DcsOutage> {
+        if !self.connected(index) {
+            return Err(DcsOutage { error: "cut".to_owned() });
+        }
+        let mut view = self.store.view(self.nodes[index].lease);
+        let is_misread = !self.layers.lease && self.nodes[index].server == Server::Standby;
+        if let Some(leader) = view.leader.as_mut().filter(|_| is_misread) {
+            leader.holder = Holder::Us;
+        }
+        Ok(view)
+    }
+
     fn cycle(&mut self, index: usize) {
-        let cluster = if self.connected(index) {
-            Ok(self.store.view(self.nodes[index].lease))
-        } else {
-            Err(DcsOutage { error: "cut".to_owned() })
-        };
+        let cluster = self.read(index);
         let now = self.now;
         let node = &mut self.nodes[index];
         if node.checkpoint_done_at.is_some_and(|done| done <= now) {

@@ -42,7 +42,7 @@ pub(super) struct Leases {
 pub(super) enum Release {
     #[default]
     None,
-    /// It got no answer. A node that thaws would carry it out whenever that may be.
+    /// It got no answer, or none that we know of. A node that thaws would carry it out whenever that may be.
     Pending,
 }
 
@@ -68,9 +68,11 @@ pub(super) fn renewal_due_after(timing: &Timing) -> Duration {
 }
 
 impl Leases {
+    /// Going on with the lease of a former process, which may have sent a release that is still on its way.
     pub(super) fn resume(lease: Option<i64>) -> Self {
         let current = lease.map(|id| Lease { id, ttl: None, renewed: None });
-        Leases { current, ..Leases::default() }
+        let release = if current.is_some() { Release::Pending } else { Release::None };
+        Leases { current, release, ..Leases::default() }
     }
 
     pub(super) fn id(&self) -> Option<i64> {

@@ -1,0 +1,185 @@
+//! Calls to the store and what becomes of them on their way: they arrive and are answered, or the answer is lost, or they
+//! arrive long after the caller has given up, or twice, or never.
+
+use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
+use tamada::core::view::{HistoryEntry, Initialize, Member};
+
+use super::store::Store;
+use super::world::World;
+
+/// How late a call may arrive: more than a ttl.
+const LATEST: u64 = 8_000;
+
+/// One request, complete: whenever it arrives, it is carried out under its own conditions.
+#[derive(Clone, Debug)]
+pub enum Call {
+    /// Create the leader key on this lease if it is absent.
+    Acquire {
+        name: MemberName,
+        lease: u64,
+        rewrite: bool,
+    },
+    /// Renew the lease, prove that the leader key hangs on it, and write the status along.
+    Renew {
+        lease: u64,
+        rewrite: bool,
+        optime: Option<Lsn>,
+    },
+    /// Remove the leader key if it hangs on this lease and still has this revision.
+    Release {
+        name: MemberName,
+        lease: u64,
+        revision: u64,
+        position: Option<Lsn>,
+    },
+    Publish {
+        lease: u64,
+        record: Box<Member>,
+    },
+    Claim {
+        lease: u64,
+    },
+    Unclaim,
+    SetInitialize {
+        id: SystemId,
+        only_if_absent: bool,
+    },
+    ClearSwitchover {
+        seen: Revision,
+    },
+    SetHistory {
+        entries: Vec<HistoryEntry>,
+    },
+}
+
+/// What becomes of a call.
+enum Fate {
+    Answered,
+    /// Carried out; nobody hears of it.
+    AnswerLost,
+    /// Nobody hears of it, and it is carried out then.
+    Late(u64),
+    /// Answered, and carried out once more then.
+    Twice(u64),
+    /// It never arrives.
+    Lost,
+}
+
+impl Fate {
+    /// What the story calls it; `None` where nothing is to be told.
+    fn name(&self) -> Option<&'static str> {
+        match self {
+            Fate::Answered | Fate::Lost => None,
+            Fate::AnswerLost => Some("call without an answer"),
+            Fate::Late(_) => Some("call that comes late"),
+            Fate::Twice(_) => Some("call that comes twice"),
+        }
+    }
+}
+
+impl World {
+    /// `None`: no answer. What was asked may have happened, or may still happen.
+    pub(super) fn call(&mut self, index: usize, call: Call, at: u64) -> Option<bool> {
+        let fate = self.fate(index);
+        if let Some(named) = fate.name() {
+            self.reached.insert(named);
+            self.log.push(format!("{} {} {named}: {call:?}", self.now, self.nodes[index].name));
+        }
+        match fate {
+            Fate::Answered => Some(self.carry_out(call, at)),
+            Fate::AnswerLost => {
+                self.carry_out(call, at);
+                None
+            }
+            Fate::Late(then) => {
+                self.late.push((then, call));
+                None
+            }
+            Fate::Twice(then) => {
+                self.late.push((then, call.clone()));
+                Some(self.carry_out(call, at))
+            }
+            Fate::Lost => None,
+        }
+    }
+
+    fn fate(&mut self, index: usize) -> Fate {
+        let then = self.now + 1 + self.rng.below(LATEST);
+        match (self.connected(index), self.is_faulty()) {
+            (true, false) => Fate::Answered,
+            (false, false) => Fate::Lost,
+            (false, true) if self.rng.one_in(3) => Fate::Late(then),
+            (false, true) => Fate::Lost,
+            (true, true) => match self.rng.below(self.calls_per_fault) {
+                0 => Fate::AnswerLost,
+                1 => Fate::Late(then),
+                2 => Fate::Twice(then),
+                _ => Fate::Answered,
+            },
+        }
+    }
+
+    /// The calls that arrive now. A store that is down takes them up when it is back.
+    pub(super) fn late_arrivals(&mut self) {
+        if self.store_down_until > self.now {
+            return;
+        }
+        let now = self.now;
+        let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
+        self.late = later;
+        for (_, call) in due {
+            self.log.push(format!("{now} arrives late: {call:?}"));
+            self.carry_out(call, now);
+        }
+    }
+
+    /// A lease that lives, a new one if need be; without an answer the old one, whatever became of it.
+    pub(super) fn living_lease(&mut self, index: usize) -> u64 {
+        let (now, ttl) = (self.now, self.ttl());
+        if self.connected(index) && !self.store.renew(self.nodes[index].lease, now, ttl) {
+            self.nodes[index].lease = self.store.grant(now, ttl);
+        }
+        self.nodes[index].lease
+    }
+
+    pub(super) fn ttl(&self) -> u64 {
+        self.timing.ttl.as_millis() as u64
+    }
+
+    /// The answer to a lock's call says whether the lock is the caller's.
+    fn carry_out(&mut self, call: Call, at: u64) -> bool {
+        let ttl = self.ttl();
+        let store: &mut Store = &mut self.store;
+        match call {
+            Call::Acquire { name, lease, rewrite } => {
+                store.renew(lease, at, ttl);
+                store.acquire(&name, lease, rewrite)
+            }
+            Call::Renew { lease, rewrite, optime } => {
+                store.renew(lease, at, ttl) && store.confirm(lease, rewrite, optime)
+            }
+            Call::Release { name, lease, revision, position } => store.release(&name, lease, revision, position),
+            Call::Publish { lease, record } => store.publish(lease, *record),
+            Call::Claim { lease } => store.claim(lease),
+            Call::Unclaim => {
+                store.claim = None;
+                true
+            }
+            Call::SetInitialize { id, only_if_absent } => {
+                let absent = store.initialize == Initialize::Absent && store.claim.is_none();
+                if absent || !only_if_absent {
+                    store.set_initialize(id);
+                }
+                true
+            }
+            Call::ClearSwitchover { seen } => {
+                store.switchover = store.switchover.take().filter(|request| request.revision != seen);
+                true
+            }
+            Call::SetHistory { entries } => {
+                store.set_history(entries);
+                true
+            }
+        }
+    }
+}
