@@ -7,30 +7,23 @@
 //!
 //! **Invariant:** the old data are complete until the new ones are, unless `discard_old` was called.
 
+mod item;
+mod tree;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::control::is_ignored;
 use super::files;
 use super::process::real_path;
+use item::{Item, JOURNAL, Layout, is_staging_place};
+pub(super) use tree::outside_folders;
+use tree::{links_of, make_dir, remove_content_of};
 
-const INSIDE: &str = ".tamada-clone";
-const JOURNAL: &str = "journal";
-/// All that a staging place ever holds, in the order of removal.
-const OURS: [&str; 4] = ["new", "old", "journal.tmp", JOURNAL];
 /// In a data directory whose first start or roles are not done yet.
 pub(super) const BOOTSTRAP_MARK: &str = "tamada.bootstrap";
-
-/// Where a directory's replacement is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Layout {
-    Beside,
-    Inside,
-}
 
 /// How far a replacement has come; the order is that of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,78 +39,6 @@ enum Stage {
     MovingIn,
     /// In place; what is left over is being removed.
     Cleaning,
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
-struct Item {
-    target: PathBuf,
-    layout: Layout,
-}
-
-impl Item {
-    fn of(target: &Path) -> Self {
-        Item { target: target.to_owned(), layout: layout_of(target) }
-    }
-
-    fn work(&self) -> PathBuf {
-        match self.layout {
-            Layout::Beside => files::beside(&self.target, "clone"),
-            Layout::Inside => self.target.join(INSIDE),
-        }
-    }
-
-    fn new_dir(&self) -> PathBuf {
-        self.work().join("new")
-    }
-
-    fn old_dir(&self) -> PathBuf {
-        self.work().join("old")
-    }
-
-    /// The journal last: until then all of it can be done again. Anything that is not ours keeps the folder.
-    fn remove_work(&self) -> io::Result<()> {
-        let work = self.work();
-        OURS.iter().try_for_each(|name| remove_tree(&work.join(name)))?;
-        match fs::remove_dir(&work) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// May be done again after it was cut short.
-    fn move_out(&self) -> io::Result<()> {
-        match self.layout {
-            Layout::Beside if !self.target.exists() => Ok(()),
-            // Made anew by somebody since: only an empty one may go.
-            Layout::Beside if self.old_dir().exists() => fs::remove_dir(&self.target),
-            Layout::Beside => fs::rename(&self.target, self.old_dir()),
-            Layout::Inside => {
-                make_dir(&self.old_dir())?;
-                // A directory whose control file is gone is not taken for a whole one, whoever looks.
-                let mut names = content(&self.target)?;
-                names.sort_by_key(|name| name != "global");
-                names.iter().try_for_each(|name| fs::rename(self.target.join(name), self.old_dir().join(name)))
-            }
-        }
-    }
-
-    /// The same.
-    fn move_in(&self) -> io::Result<()> {
-        if !self.new_dir().exists() {
-            return Ok(());
-        }
-        match self.layout {
-            Layout::Beside => fs::rename(self.new_dir(), &self.target),
-            Layout::Inside => {
-                // PostgreSQL serves a directory of these permissions alone; a volume's own are others.
-                fs::set_permissions(&self.target, fs::metadata(self.new_dir())?.permissions())?;
-                let mut names = content(&self.new_dir())?;
-                names.sort_by_key(|name| name == "global");
-                names.iter().try_for_each(|name| fs::rename(self.new_dir().join(name), self.target.join(name)))?;
-                fs::remove_dir(self.new_dir())
-            }
-        }
-    }
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -310,89 +231,10 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
     }
 }
 
-/// Nothing but what a staging place holds: somebody's own folder of that name stays.
-fn is_staging_place(dir: &Path) -> bool {
-    content(dir).is_ok_and(|names| names.iter().all(|name| OURS.iter().any(|ours| name == ours)))
-}
-
 /// Empties a data directory and the folders outside that belong to it. The directory itself stays.
 pub(super) fn remove_data(data_dir: &Path) -> io::Result<()> {
     outside_folders(data_dir).iter().try_for_each(|folder| remove_content_of(folder))?;
     remove_content_of(data_dir)
-}
-
-/// Folders outside a data directory that its links lead to: WAL, tablespaces.
-pub(super) fn outside_folders(data_dir: &Path) -> Vec<PathBuf> {
-    links_of(data_dir).iter().filter_map(|link| fs::read_link(link).ok()).filter(|to| to.is_absolute()).collect()
-}
-
-/// The links that PostgreSQL makes in a data directory.
-fn links_of(data_dir: &Path) -> Vec<PathBuf> {
-    let tablespaces = content(&data_dir.join("pg_tblspc")).unwrap_or_default();
-    let tablespaces = tablespaces.iter().map(|name| data_dir.join("pg_tblspc").join(name));
-    std::iter::once(data_dir.join("pg_wal")).chain(tablespaces).filter(|path| path.is_symlink()).collect()
-}
-
-/// Beside it, unless it is a mount point, holds what is not to be moved, or its parent may not be written.
-fn layout_of(target: &Path) -> Layout {
-    let parent = target.parent().unwrap_or(Path::new("/"));
-    // Hidden files that somebody keeps there are not ours to move.
-    let holds_hidden = fs::read_dir(target).is_ok_and(|entries| {
-        entries.flatten().any(|entry| is_ignored(&entry.file_name()) && entry.file_name() != INSIDE)
-    });
-    let beside = Item { target: target.to_owned(), layout: Layout::Beside }.work();
-    let taken = beside.exists() && !is_staging_place(&beside);
-    match is_mount_point(target) || holds_hidden || taken || !files::is_writable(parent) {
-        true => Layout::Inside,
-        false => Layout::Beside,
-    }
-}
-
-/// A bind mount may have its parent's device number, so the kernel's table is asked.
-fn is_mount_point(path: &Path) -> bool {
-    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return true };
-    let real = real_path(path);
-    // The kernel writes space, tab, newline and backslash in octal.
-    let unescape = |field: &str| {
-        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-            .iter()
-            .fold(field.to_owned(), |text, (code, character)| text.replace(code, character))
-    };
-    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|field| Path::new(&unescape(field)) == real)
-}
-
-/// The names of what counts as content, as for an empty directory.
-fn content(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let names: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
-    Ok(names?.into_iter().filter(|name| !is_ignored(name)).collect())
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-fn remove_content_of(dir: &Path) -> io::Result<()> {
-    let names = match content(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        names => names?,
-    };
-    let mut names = names;
-    names.sort_by_key(|name| name != "global");
-    names.iter().try_for_each(|name| remove_tree(&dir.join(name)))
-}
-
-/// Removes a file, a link or a folder with all in it; what is not there, or goes meanwhile, is fine.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]
