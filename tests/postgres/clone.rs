@@ -25,6 +25,7 @@ fn a_copy_replaces_old_data_where_the_directory_itself_cannot_be_moved() {
         primary.bootstrap().await;
         primary.sql("CREATE TABLE t AS SELECT 7 AS a");
         std::fs::write(primary.data_dir().join("tamada.lease"), "1").expect("written");
+        std::fs::write(primary.data_dir().join(".hidden"), "").expect("written");
         replica.bootstrap().await;
         replica.sql("CREATE TABLE old ()");
         replica.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
@@ -34,6 +35,7 @@ fn a_copy_replaces_old_data_where_the_directory_itself_cannot_be_moved() {
         replica.postgres.clone_from(&source(&primary), progress()).await.expect("copied");
         assert!(hidden.exists());
         assert!(!replica.data_dir().join("tamada.lease").exists(), "a lease is its member's own");
+        assert!(!replica.data_dir().join(".hidden").exists(), "so is what does not count as data");
         assert!(!replica.data_dir().join(".tamada-clone").exists());
         follows(&replica, &primary).await;
         assert_eq!(replica.sql("SELECT a FROM t"), "7");

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::tree::{content, make_dir, remove_tree};
+use super::tree::{content, ignored, make_dir, remove_tree};
 use crate::postgres::control::is_ignored;
 use crate::postgres::files;
 use crate::postgres::process::real_path;
@@ -82,6 +82,9 @@ impl Item {
         if !self.new_dir().exists() {
             return Ok(());
         }
+        // Of such names nothing is brought along: they are the source's file system's or its keeper's. The target keeps
+        // its own.
+        ignored(&self.new_dir())?.iter().try_for_each(|name| remove_tree(&self.new_dir().join(name)))?;
         match self.layout {
             Layout::Beside => fs::rename(self.new_dir(), &self.target),
             Layout::Inside => {

@@ -37,6 +37,9 @@ impl Scene {
         assert_eq!(staging.data().layout, layout);
         let new = staging.new_dir();
         fill(&new, "new");
+        // As a copy of a file system's root has them.
+        fs::write(new.join(".hidden"), "the source's").expect("written");
+        fs::create_dir_all(new.join("lost+found/#7")).expect("made");
         for (outside, place) in [(&wal, "pg_wal"), (&space, "pg_tblspc/1")] {
             let place_of_new = staging.also(outside).expect("begun");
             fs::create_dir(&place_of_new).expect("made");
@@ -57,6 +60,9 @@ impl Scene {
 
     fn is_new_and_nothing_is_left(&self) {
         assert_eq!(self.age(), "new");
+        for name in [".hidden", "lost+found"] {
+            assert!(!self.data.join(name).exists(), "{name} is the source's own");
+        }
         assert_eq!(fs::read_link(self.data.join("pg_wal")).expect("a link"), self.wal);
         assert_eq!(fs::read_link(self.data.join("pg_tblspc/1")).expect("a link"), self.space);
         assert_eq!(content(&self.forsaken).expect("read"), Vec::<std::ffi::OsString>::new());

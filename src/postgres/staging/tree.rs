@@ -1,5 +1,6 @@
 //! What a data directory holds, what its links lead to, and the removal of either.
 
+use std::ffi::OsString;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,9 +20,17 @@ pub(super) fn links_of(data_dir: &Path) -> Vec<PathBuf> {
 }
 
 /// The names of what counts as content, as for an empty directory.
-pub(super) fn content(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let names: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
-    Ok(names?.into_iter().filter(|name| !is_ignored(name)).collect())
+pub(super) fn content(dir: &Path) -> io::Result<Vec<OsString>> {
+    Ok(names(dir)?.into_iter().filter(|name| !is_ignored(name)).collect())
+}
+
+/// The names of what does not.
+pub(super) fn ignored(dir: &Path) -> io::Result<Vec<OsString>> {
+    Ok(names(dir)?.into_iter().filter(|name| is_ignored(name)).collect())
+}
+
+fn names(dir: &Path) -> io::Result<Vec<OsString>> {
+    fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect()
 }
 
 pub(super) fn make_dir(dir: &Path) -> io::Result<()> {
