@@ -8,6 +8,8 @@ use super::*;
 struct Scene {
     _folder: tempfile::TempDir,
     data: PathBuf,
+    /// The path by which it is known.
+    path: PathBuf,
     wal: PathBuf,
     space: PathBuf,
     forsaken: PathBuf,
@@ -16,8 +18,19 @@ struct Scene {
 
 const NAMES: [&str; 3] = ["PG_VERSION", "base", "global"];
 
+/// Whether the data directory's path is a link.
+#[derive(Clone, Copy)]
+enum Link {
+    No,
+    Yes,
+}
+
 impl Scene {
     fn new(layout: Layout) -> (Self, Staging) {
+        Self::linked(layout, Link::No)
+    }
+
+    fn linked(layout: Layout, is_link: Link) -> (Self, Staging) {
         let folder = tempfile::tempdir().expect("a folder");
         let at = |name: &str| folder.path().join(name);
         let (data, wal, space, forsaken) = (at("data"), at("wal"), at("space"), at("forsaken"));
@@ -33,7 +46,14 @@ impl Scene {
         if let Some(kept) = &kept {
             fs::write(kept, "somebody's").expect("written");
         }
-        let mut staging = Staging::begin(&data).expect("begun");
+        let path = match is_link {
+            Link::No => data.clone(),
+            Link::Yes => at("link"),
+        };
+        if let Link::Yes = is_link {
+            link(Path::new("data"), &path);
+        }
+        let mut staging = Staging::begin(&path).expect("begun");
         assert_eq!(staging.data().layout, layout);
         let new = staging.new_dir();
         fill(&new, "new");
@@ -46,7 +66,7 @@ impl Scene {
             fs::write(place_of_new.join("file"), "new").expect("written");
             link(&place_of_new, &new.join(place));
         }
-        (Scene { _folder: folder, data, wal, space, forsaken, kept }, staging)
+        (Scene { _folder: folder, data, path, wal, space, forsaken, kept }, staging)
     }
 
     fn age(&self) -> String {
@@ -108,12 +128,12 @@ fn an_unfinished_copy_is_removed_and_the_old_data_stay() {
     for layout in LAYOUTS {
         let (scene, staging) = Scene::new(layout);
         drop(staging);
-        assert_eq!(unfinished(&scene.data), None);
-        assert_eq!(settle(&scene.data).expect("settled"), Settled::Undone);
+        assert_eq!(unfinished(&scene.path), None);
+        assert_eq!(settle(&scene.path).expect("settled"), Settled::Undone);
         assert_eq!(scene.age(), "old");
         assert!(scene.forsaken.join("file").exists());
         scene.no_staging_is_left();
-        assert_eq!(settle(&scene.data).expect("settled"), Settled::Nothing);
+        assert_eq!(settle(&scene.path).expect("settled"), Settled::Nothing);
     }
 }
 
@@ -124,8 +144,8 @@ fn old_data_that_were_being_given_up_are_removed_whole() {
         staging.enter(Stage::Discarding).expect("written");
         fs::remove_dir_all(scene.data.join("global")).expect("removed");
         drop(staging);
-        assert!(unfinished(&scene.data).is_some());
-        assert_eq!(settle(&scene.data).expect("settled"), Settled::Undone);
+        assert!(unfinished(&scene.path).is_some());
+        assert_eq!(settle(&scene.path).expect("settled"), Settled::Undone);
         assert!(matches!(super::super::control::contents(&scene.data), super::super::control::Contents::Empty));
         scene.no_staging_is_left();
     }
@@ -147,18 +167,18 @@ fn move_some(item: &Item, from: &Path, to: &Path, count: usize) {
 
 #[test]
 fn a_move_cut_short_at_any_rename_is_completed() {
-    for layout in LAYOUTS {
+    for (layout, is_link) in LAYOUTS.into_iter().flat_map(|layout| [(layout, Link::No), (layout, Link::Yes)]) {
         for items in 0..3 {
             for renames in 0..5 {
-                let (scene, mut staging) = Scene::new(layout);
+                let (scene, mut staging) = Scene::linked(layout, is_link);
                 staging.journal.dropped = staging.abandoned().expect("read");
                 staging.enter(Stage::MovingOut).expect("written");
                 for (index, item) in staging.journal.items.iter().enumerate().take(items + 1) {
                     let count = if index < items { usize::MAX } else { renames };
                     move_some(item, &item.target, &item.old_dir(), count);
                 }
-                assert!(unfinished(&scene.data).is_some());
-                assert_eq!(settle(&scene.data).expect("settled"), Settled::Completed);
+                assert!(unfinished(&scene.path).is_some());
+                assert_eq!(settle(&scene.path).expect("settled"), Settled::Completed);
                 scene.is_new_and_nothing_is_left();
             }
         }
@@ -167,10 +187,10 @@ fn a_move_cut_short_at_any_rename_is_completed() {
 
 #[test]
 fn a_move_in_cut_short_at_any_rename_is_completed() {
-    for layout in LAYOUTS {
+    for (layout, is_link) in LAYOUTS.into_iter().flat_map(|layout| [(layout, Link::No), (layout, Link::Yes)]) {
         for items in 0..3 {
             for renames in 0..5 {
-                let (scene, mut staging) = Scene::new(layout);
+                let (scene, mut staging) = Scene::linked(layout, is_link);
                 staging.journal.dropped = staging.abandoned().expect("read");
                 staging.journal.items.iter().try_for_each(Item::move_out).expect("moved");
                 staging.enter(Stage::MovingIn).expect("written");
@@ -178,7 +198,7 @@ fn a_move_in_cut_short_at_any_rename_is_completed() {
                     let count = if index < items { usize::MAX } else { renames };
                     move_some(item, &item.new_dir(), &item.target, count);
                 }
-                assert_eq!(settle(&scene.data).expect("settled"), Settled::Completed);
+                assert_eq!(settle(&scene.path).expect("settled"), Settled::Completed);
                 scene.is_new_and_nothing_is_left();
             }
         }
