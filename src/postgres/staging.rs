@@ -126,13 +126,14 @@ impl Staging {
         }
         if self.journal.stage == Stage::MovingOut {
             self.journal.items.iter().try_for_each(Item::move_out)?;
+            // The folders outside may be on other file systems, which the journal's own flush does not reach.
+            self.journal.items.iter().try_for_each(Item::sync)?;
             self.enter(Stage::MovingIn)?;
         }
         if self.journal.stage == Stage::MovingIn {
             self.journal.items.iter().try_for_each(Item::move_in)?;
             self.repoint_links()?;
-            files::sync_dir(&self.data().target)?;
-            files::sync_parent(&self.data().target)?;
+            self.journal.items.iter().try_for_each(Item::sync)?;
             self.enter(Stage::Cleaning)?;
         }
         Ok(())
@@ -169,26 +170,39 @@ impl Staging {
                 files::remove_if_there(&beside)?;
                 std::os::unix::fs::symlink(&item.target, &beside)?;
                 fs::rename(&beside, &link)?;
+                files::sync_parent(&link)?;
             }
         }
         Ok(())
     }
 }
 
-/// The journal of a replacement that was cut short, in either place.
-fn journal_of(data_dir: &Path) -> Option<Journal> {
+/// The journal of a replacement that was cut short, in either place. Only one that is not there is none: what cannot be
+/// read may be all that tells which of two directories is the whole one.
+fn journal_of(data_dir: &Path) -> io::Result<Option<Journal>> {
     let target = real_path(data_dir);
-    let places = [Layout::Beside, Layout::Inside].map(|layout| Item { target: target.clone(), layout });
-    places.iter().find_map(|item| serde_json::from_slice(&fs::read(item.work().join(JOURNAL)).ok()?).ok())
+    for layout in [Layout::Beside, Layout::Inside] {
+        let path = Item { target: target.clone(), layout }.work().join(JOURNAL);
+        let failed =
+            |cause: &dyn std::fmt::Display| io::Error::other(format!("cannot read {}: {cause}", path.display()));
+        match fs::read(&path) {
+            Ok(text) => return serde_json::from_slice(&text).map(Some).map_err(|cause| failed(&cause)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => (),
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Ok(None)
 }
 
 /// Why the directory may not be used as it stands: it is being replaced.
 pub(super) fn unfinished(data_dir: &Path) -> Option<String> {
-    let journal = journal_of(data_dir)?;
-    match journal.stage {
-        Stage::Staging | Stage::Cleaning => None,
-        Stage::Discarding | Stage::MovingOut | Stage::MovingIn => {
+    match journal_of(data_dir).map(|journal| journal.map(|journal| journal.stage)) {
+        Ok(None | Some(Stage::Staging | Stage::Cleaning)) => None,
+        Ok(Some(Stage::Discarding | Stage::MovingOut | Stage::MovingIn)) => {
             Some(format!("data directory {} is being replaced by a clone", data_dir.display()))
+        }
+        Err(error) => {
+            Some(format!("whether data directory {} is being replaced by a clone: {error}", data_dir.display()))
         }
     }
 }
@@ -205,7 +219,7 @@ pub(super) enum Settled {
 
 /// Completes or undoes a replacement that was cut short. Only while no server runs and no replacement is under way.
 pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
-    let Some(journal) = journal_of(data_dir) else {
+    let Some(journal) = journal_of(data_dir)? else {
         // Without a journal these hold nothing that anybody waits for.
         let target = real_path(data_dir);
         for layout in [Layout::Inside, Layout::Beside] {

@@ -60,6 +60,14 @@ impl Item {
         }
     }
 
+    /// Makes the moves durable.
+    pub(super) fn sync(&self) -> io::Result<()> {
+        match self.layout {
+            Layout::Beside => files::sync_parent(&self.target),
+            Layout::Inside => files::sync_dir(&self.target),
+        }
+    }
+
     /// May be done again after it was cut short.
     pub(super) fn move_out(&self) -> io::Result<()> {
         match self.layout {

@@ -206,6 +206,31 @@ fn a_move_in_cut_short_at_any_rename_is_completed() {
 }
 
 #[test]
+fn a_journal_that_cannot_be_read_keeps_everything_as_it_is() {
+    for layout in LAYOUTS {
+        let (scene, mut staging) = Scene::new(layout);
+        staging.enter(Stage::MovingOut).expect("written");
+        let journal = staging.data().work().join(item::JOURNAL);
+        let whole = fs::read(&journal).expect("read");
+        let unread = || {
+            assert!(unfinished(&scene.path).is_some_and(|why| why.contains("cannot read")));
+            assert!(settle(&scene.path).is_err());
+            assert!(staging.new_dir().exists() && scene.age() == "old");
+        };
+        fs::write(&journal, "another version's").expect("written");
+        unread();
+        // A folder in its place fails as a bad disk does.
+        fs::remove_file(&journal).expect("removed");
+        fs::create_dir(&journal).expect("made");
+        unread();
+        fs::remove_dir(&journal).expect("removed");
+        fs::write(&journal, whole).expect("written");
+        assert_eq!(settle(&scene.path).expect("settled"), Settled::Completed);
+        scene.is_new_and_nothing_is_left();
+    }
+}
+
+#[test]
 fn a_folder_of_somebody_elses_that_is_named_like_ours_stays() {
     let folder = tempfile::tempdir().expect("a folder");
     let theirs = folder.path().join("data.clone");
