@@ -60,6 +60,11 @@ impl LocalPostgres {
                 Settled::Completed => {
                     tracing::info!("put an interrupted clone in place in {}", self.data_dir.display())
                 }
+                Settled::CompletedBut(cause) => tracing::warn!(
+                    "cannot remove what a clone has replaced in {}: {cause}; its remains take up space until somebody \
+                     removes them",
+                    self.data_dir.display()
+                ),
                 Settled::Undone => tracing::info!("removed an unfinished copy for {}", self.data_dir.display()),
             }
         }

@@ -52,11 +52,11 @@ impl LocalPostgres {
         staging.place().map_err(|cause| PostgresError::failed(&attempted, cause))?;
         self.forget_server();
         self.restore_backups();
-        // The data are in place; removing the old ones may take long and is made up for at the next start.
-        match self.on_disk(move || staging.clean()).await {
-            Ok(()) => self.memory().settled = true,
-            Err(cause) => tracing::warn!("cannot remove what the copy for {dir} left over: {cause}"),
+        // The data are in place; removing the old ones may take long, and where it fails the next agent tries it again.
+        if let Err(cause) = self.on_disk(move || staging.clean()).await {
+            tracing::warn!("cannot remove what the copy for {dir} has replaced: {cause}");
         }
+        self.memory().settled = true;
         progress(format!("{dir} is a copy of {source} now"));
         Ok(())
     }

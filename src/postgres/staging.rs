@@ -20,7 +20,7 @@ use super::files;
 use super::process::real_path;
 use item::{Item, JOURNAL, Layout, is_staging_place};
 pub(super) use tree::outside_folders;
-use tree::{links_of, make_dir, remove_content_of};
+use tree::{links_of, remove_content_of};
 
 /// In a data directory whose first start or roles are not done yet.
 pub(super) const BOOTSTRAP_MARK: &str = "tamada.bootstrap";
@@ -57,7 +57,7 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Begins one. What an earlier one left must have been settled.
+    /// Begins one. What an earlier one left must have been settled; of its old data something may be left.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
         let staging = Staging {
             journal: Journal {
@@ -66,7 +66,7 @@ impl Staging {
                 dropped: Vec::new(),
             },
         };
-        make_dir(&staging.data().work())?;
+        staging.data().make_work()?;
         staging.write()?;
         Ok(staging)
     }
@@ -83,10 +83,9 @@ impl Staging {
     /// Replaces a folder outside too: returns where its new content is to be made.
     pub(super) fn also(&mut self, target: &Path) -> io::Result<PathBuf> {
         let item = Item::of(target);
-        item.remove_work()?;
         self.journal.items.push(item.clone());
         self.write()?;
-        make_dir(&item.work())?;
+        item.make_work()?;
         Ok(item.new_dir())
     }
 
@@ -139,10 +138,11 @@ impl Staging {
         Ok(())
     }
 
-    /// Removes the old data and the staging places.
+    /// Removes the old data and the staging places, as far as that can be done; the journal stays until all of it is.
     pub(super) fn clean(self) -> io::Result<()> {
-        self.journal.dropped.iter().try_for_each(|folder| remove_content_of(folder))?;
-        self.journal.items.iter().skip(1).try_for_each(Item::remove_work)?;
+        let dropped = self.journal.dropped.iter().map(|folder| remove_content_of(folder));
+        let others = self.journal.items.iter().skip(1).map(Item::remove_work);
+        dropped.chain(others).fold(Ok(()), io::Result::and)?;
         self.data().remove_work()
     }
 
@@ -208,11 +208,13 @@ pub(super) fn unfinished(data_dir: &Path) -> Option<String> {
 }
 
 /// What an interrupted replacement came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Settled {
     Nothing,
     /// The new data are in place.
     Completed,
+    /// The same, but not all of the old ones could be removed.
+    CompletedBut(io::Error),
     /// The new data were incomplete and are gone.
     Undone,
 }
@@ -237,11 +239,11 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
             staging.discard_old()?;
             staging.undo().map(|()| Settled::Undone)
         }
-        Stage::MovingOut | Stage::MovingIn => {
+        Stage::MovingOut | Stage::MovingIn | Stage::Cleaning => {
             staging.place()?;
-            staging.clean().map(|()| Settled::Completed)
+            // What is left of the old data is in nobody's way.
+            Ok(staging.clean().map_or_else(Settled::CompletedBut, |()| Settled::Completed))
         }
-        Stage::Cleaning => staging.clean().map(|()| Settled::Completed),
     }
 }
 

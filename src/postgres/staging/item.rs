@@ -1,5 +1,6 @@
 //! One directory that is replaced: where its new content is made, and the moves that put it in place.
 
+use std::ffi::OsStr;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -13,7 +14,9 @@ use crate::postgres::process::real_path;
 
 pub(super) const INSIDE: &str = ".tamada-clone";
 pub(super) const JOURNAL: &str = "journal";
-/// All that a staging place ever holds, in the order of removal.
+/// Before a number: what could not be removed.
+const LEFT: &str = "left-";
+/// All else that a staging place ever holds, in the order of removal.
 const OURS: [&str; 4] = ["new", "old", "journal.tmp", JOURNAL];
 
 /// Where a directory's replacement is made.
@@ -50,9 +53,24 @@ impl Item {
         self.work().join("old")
     }
 
+    /// The staging place, without new or old data. What of these cannot be removed (a folder of another user's, a file
+    /// that a network file system keeps) is set aside.
+    pub(super) fn make_work(&self) -> io::Result<()> {
+        make_dir(&self.work())?;
+        for former in [self.new_dir(), self.old_dir()] {
+            if remove_tree(&former).is_err() {
+                let free = (1..).map(|n| self.work().join(format!("{LEFT}{n}"))).find(|aside| !aside.exists());
+                fs::rename(&former, free.expect("a folder holds finitely many names"))?;
+            }
+        }
+        Ok(())
+    }
+
     /// The journal last: until then all of it can be done again. Anything that is not ours keeps the folder.
     pub(super) fn remove_work(&self) -> io::Result<()> {
         let work = self.work();
+        let left = content(&work).unwrap_or_default().into_iter().filter(|name| is_left(name));
+        left.map(|name| remove_tree(&work.join(name))).fold(Ok(()), io::Result::and)?;
         OURS.iter().try_for_each(|name| remove_tree(&work.join(name)))?;
         match fs::remove_dir(&work) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
@@ -109,7 +127,11 @@ impl Item {
 
 /// Nothing but what a staging place holds: somebody's own folder of that name stays.
 pub(super) fn is_staging_place(dir: &Path) -> bool {
-    content(dir).is_ok_and(|names| names.iter().all(|name| OURS.iter().any(|ours| name == ours)))
+    content(dir).is_ok_and(|names| names.iter().all(|name| is_left(name) || OURS.iter().any(|ours| name == ours)))
+}
+
+fn is_left(name: &OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(LEFT.as_bytes())
 }
 
 /// Beside it, unless it is a mount point, holds what is not to be moved, or its parent may not be written.

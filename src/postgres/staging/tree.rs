@@ -45,7 +45,7 @@ pub(super) fn remove_content_of(dir: &Path) -> io::Result<()> {
     };
     let mut names = names;
     names.sort_by_key(|name| name != "global");
-    names.iter().try_for_each(|name| remove_tree(&dir.join(name)))
+    names.iter().map(|name| remove_tree(&dir.join(name))).fold(Ok(()), io::Result::and)
 }
 
 /// Removes a file, a link or a folder with all in it; what is not there, or goes meanwhile, is fine.
