@@ -213,6 +213,8 @@ pub enum CloneFrom {
 pub enum Reinit {
     Requested,
     Diverged,
+    /// Crash recovery fails again and again.
+    Unrecovered,
 }
 
 /// The role a server is started in.
@@ -254,6 +256,9 @@ impl std::fmt::Display for Job {
             Job::Clone { from } => write!(f, "bootstrap from {from}"),
             Job::Reinitialize { why: Reinit::Requested, .. } => f.write_str("reinitialize"),
             Job::Reinitialize { why: Reinit::Diverged, .. } => f.write_str("reinitializing due to diverged timelines"),
+            Job::Reinitialize { why: Reinit::Unrecovered, .. } => {
+                f.write_str("reinitializing because crash recovery fails")
+            }
             Job::Rewind { from } => write!(f, "running pg_rewind from {from}"),
             Job::Recover => f.write_str("doing crash recovery in a single user mode"),
             Job::Start(StartAs::Primary) => f.write_str("starting primary after failure"),

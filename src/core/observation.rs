@@ -146,6 +146,8 @@ pub struct Memory {
     pub primary_starts: u32,
     /// Whether the data directory has been through crash recovery since PostgreSQL last ran.
     pub recovered: Recovered,
+    /// Tries of crash recovery that failed, in a row.
+    pub failed_recoveries: u32,
     /// Whether this node was promoted and has not made its checkpoint since.
     pub checkpoint: AfterPromote,
     /// Rewinds that ended without success since the last good start.

@@ -92,6 +92,7 @@ reasons! {
     CheckingDivergence { leader: MemberName }, "checking_divergence", "comparing our WAL with the history of {leader}";
     Rewinding { leader: MemberName }, "rewinding", "running pg_rewind from {leader}";
     Recloning { source: CloneSource }, "recloning", "reinitializing due to diverged timelines, from {source}";
+    RecloningUnrecovered { source: CloneSource }, "recloning_unrecovered", "crash recovery has failed again and again; reinitializing from {source}";
     DivergedNoRemedy { leader: MemberName }, "diverged_no_remedy", "our WAL has diverged from that of {leader}, pg_rewind is not possible and the data directory may not be replaced; run: tamada reinit";
     WaitingForCheckpoint { leader: MemberName }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
     StartingStandby, "starting_standby", "starting as a secondary";

@@ -16,6 +16,8 @@ use super::{bootstrap, switchover};
 
 /// Tries of pg_rewind before a clone takes its place.
 const REWIND_TRIES: u32 = 2;
+/// The same of crash recovery: what a full disk stops may succeed a little later.
+const RECOVERY_TRIES: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
@@ -115,7 +117,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
     match relation(ctx, data, record) {
         Relation::Fits => standby(wanted, Reason::StartingStandby),
         Relation::Diverged => repair(ctx, record),
-        Relation::RecoverFirst => ctx.step(PostgresStep::Recover, Reason::Recovering),
+        Relation::RecoverFirst => recover(ctx),
         Relation::Unknown => {
             let ask = Some(Question::Divergence { leader: record.name.clone() });
             Decision { ask, ..ctx.again_after(LOOK_AGAIN, Reason::CheckingDivergence { leader: record.name.clone() }) }
@@ -164,12 +166,24 @@ fn repair(ctx: &Ctx, leader: &Member) -> Decision {
         let reason = Reason::Rewinding { leader: leader.name.clone() };
         return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);
     }
+    reclone(ctx, Reinit::Diverged).unwrap_or_else(|| ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }))
+}
+
+/// Crash recovery. Where it fails again and again, a clone; where that may not be, it is tried for as long as it takes.
+fn recover(ctx: &Ctx) -> Decision {
+    let given_up = ctx.seen.memory.failed_recoveries >= RECOVERY_TRIES;
+    let replaced = given_up.then(|| reclone(ctx, Reinit::Unrecovered)).flatten();
+    replaced.unwrap_or_else(|| ctx.step(PostgresStep::Recover, Reason::Recovering))
+}
+
+/// A clone of the leader in place of our data. `None`: they may not be replaced, or there is no source.
+fn reclone(ctx: &Ctx, why: Reinit) -> Option<Decision> {
     let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| ctx.policy.remove_diverged_data.is_on());
-    match source {
-        Some(source) => {
-            let step = PostgresStep::Reinitialize { from: source.clone(), why: Reinit::Diverged };
-            ctx.step(step, Reason::Recloning { source })
-        }
-        None => ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }),
-    }
+    let source = source?;
+    let reason = match why {
+        Reinit::Requested => Reason::Reinitializing { source: source.clone() },
+        Reinit::Diverged => Reason::Recloning { source: source.clone() },
+        Reinit::Unrecovered => Reason::RecloningUnrecovered { source: source.clone() },
+    };
+    Some(ctx.step(PostgresStep::Reinitialize { from: source, why }, reason))
 }

@@ -9,7 +9,7 @@ use tamada::core::note;
 use tamada::core::observation::{
     Divergence, DivergenceReport, Event, FinishedJob, JobResult, Memory, Observation, Recovered, RestartRequest,
 };
-use tamada::core::policy::{Mode, Pause, Policy};
+use tamada::core::policy::{Mode, Pause, Policy, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::view::{AfterPromote, Holder, Initialize};
 
@@ -88,6 +88,23 @@ fn a_diverged_primary_is_rewound_and_cloned_when_that_fails() {
     assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
     observation.memory.failed_rewinds = 2;
     assert!(matches!(decided(&observation).postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }));
+}
+
+#[test]
+fn a_recovery_that_fails_is_tried_again_and_then_given_up_for_a_clone() {
+    let mut crashed = stopped(THEIRS, ClusterState::InProduction, RecoverySignal::None);
+    for failures in 1..=3 {
+        let result = JobResult::Failed("no space left on device".to_owned());
+        let ended = FinishedJob { job: Job::Recover, at: crashed.now, result };
+        crashed.memory = note(crashed.memory, &Event::JobEnded(ended));
+        assert!(matches!(decided(&crashed).reason, Reason::BackingOff { failures: told, .. } if told == failures));
+        crashed.now = crashed.now + Duration::from_secs(60);
+        assert!(failures == 3 || decided(&crashed).postgres == PostgresStep::Recover);
+    }
+    let decision = decided(&crashed);
+    assert!(matches!(decision.postgres, PostgresStep::Reinitialize { why: Reinit::Unrecovered, .. }), "{decision:?}");
+    let kept = Policy { remove_diverged_data: Switch::Off, ..policy() };
+    assert_eq!(decide(&kept, &crashed).postgres, PostgresStep::Recover, "there may be space again one day");
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! A replacement cut short at every point of it, in both places, with folders outside.
 
 use super::item::INSIDE;
-use super::tree::content;
+use super::tree::{content, make_dir};
 use super::*;
 
 /// An old data directory, a staged new one, and folders outside of both.
