@@ -103,14 +103,18 @@ impl Item {
         }
     }
 
-    /// The same.
+    /// Hidden names and `lost+found` of the new data are their source's file system's or its keeper's: nothing of them is
+    /// brought along. The target keeps its own.
+    pub(super) fn forget_ignored(&self) -> io::Result<()> {
+        ignored(&self.new_dir())?.iter().try_for_each(|name| remove_tree(&self.new_dir().join(name)))
+    }
+
+    /// May be done again as well.
     pub(super) fn move_in(&self) -> io::Result<()> {
         if !self.new_dir().exists() {
             return Ok(());
         }
-        // Of such names nothing is brought along: they are the source's file system's or its keeper's. The target keeps
-        // its own.
-        ignored(&self.new_dir())?.iter().try_for_each(|name| remove_tree(&self.new_dir().join(name)))?;
+        self.forget_ignored()?;
         match self.layout {
             Layout::Beside => fs::rename(self.new_dir(), &self.target),
             Layout::Inside => {
