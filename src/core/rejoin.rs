@@ -6,8 +6,8 @@ use super::context::Ctx;
 use super::decision::{Decision, PostgresStep, Question};
 use super::follower::{self, upstream};
 use super::lease::Hold;
-use super::local::{ClusterState, Data, RecoverySignal, Reinit, StartAs, Upstream};
-use super::observation::{Divergence, PeerRole, Recovered, ReinitRequest};
+use super::local::{ClusterState, Data, Job, RecoverySignal, Reinit, StartAs, Upstream};
+use super::observation::{Divergence, JobResult, PeerRole, Recovered, ReinitRequest};
 use super::policy::RewindPolicy;
 use super::reason::Reason;
 use super::units::Instant;
@@ -116,7 +116,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
     };
     match relation(ctx, data, record) {
         Relation::Fits => standby(wanted, Reason::StartingStandby),
-        Relation::Diverged => repair(ctx, record),
+        Relation::Diverged => repair(ctx, data, record),
         Relation::RecoverFirst => recover(ctx),
         Relation::Unknown => {
             let ask = Some(Question::Divergence { leader: record.name.clone() });
@@ -139,12 +139,16 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
     if follower::report_since(ctx, leader, Instant::default()) == Some(Divergence::Diverged) {
         return Relation::Diverged;
     }
-    // A standby's WAL came from a primary; whether it fits shows when it streams (`follower`).
+    // A standby's WAL came from a primary; whether it fits shows when it streams (`follower`), or when it does not start.
     if cleared.is_some() || !was_primary(data) {
-        return Relation::Fits;
+        let Some(failed_at) = standby_start_failed(ctx) else { return Relation::Fits };
+        return match follower::report_since(ctx, leader, failed_at) {
+            Some(Divergence::None | Divergence::Undecided) => Relation::Fits,
+            Some(Divergence::Diverged) => Relation::Diverged,
+            None => Relation::Unknown,
+        };
     }
-    let clean = data.control.as_ref().is_some_and(|control| control.state == ClusterState::ShutDown);
-    if !clean && ctx.seen.memory.recovered == Recovered::No {
+    if is_unclean(ctx, data) {
         return Relation::RecoverFirst;
     }
     // What was found out before this server stopped says nothing about what it wrote last.
@@ -156,12 +160,30 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
     }
 }
 
+/// When the last job was a start as a standby that failed: then.
+fn standby_start_failed(ctx: &Ctx) -> Option<Instant> {
+    let last = ctx.seen.memory.finished.as_ref()?;
+    let is_start = matches!(last.job, Job::Start(StartAs::Standby(_)) | Job::Restart(StartAs::Standby(_)));
+    (is_start && matches!(last.result, JobResult::Failed(_))).then_some(last.at)
+}
+
+/// Whether only crash recovery can tell where this server's WAL ends. pg_rewind takes no such directory, and cannot
+/// recover that of a standby by itself: a single-user server refuses its signal file.
+fn is_unclean(ctx: &Ctx, data: &Data) -> bool {
+    let state = data.control.as_ref().map(|control| control.state);
+    let is_clean = matches!(state, Some(ClusterState::ShutDown | ClusterState::ShutDownInRecovery));
+    !is_clean && ctx.seen.memory.recovered == Recovered::No
+}
+
 /// Our WAL holds what the leader's history does not: rewind, or a clone where that is impossible.
-fn repair(ctx: &Ctx, leader: &Member) -> Decision {
+fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
     if leader.role != MemberRole::Primary || leader.checkpoint == AfterPromote::Pending {
         return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
     }
     let may_rewind = ctx.policy.rewind == RewindPolicy::Allowed && ctx.seen.memory.failed_rewinds < REWIND_TRIES;
+    if may_rewind && is_unclean(ctx, data) {
+        return recover(ctx);
+    }
     if may_rewind {
         let reason = Reason::Rewinding { leader: leader.name.clone() };
         return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);

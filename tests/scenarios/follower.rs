@@ -1,7 +1,7 @@
 //! A standby behind another member's lock.
 
 use tamada::core::decision::{Decision, Exit, PostgresStep, Question, Wake};
-use tamada::core::local::{Postgres, Running, StopMode, StopWhy, Upstream};
+use tamada::core::local::{LastRole, Postgres, Running, StopMode, StopWhy, Upstream};
 use tamada::core::observation::{Clearance, Divergence, DivergenceReport, FirstCycle, Observation};
 use tamada::core::reason::Reason;
 use tamada::core::units::SystemId;
@@ -49,6 +49,18 @@ fn stops_to_be_repaired_when_it_has_diverged() {
         decided(&observation).postgres,
         PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, .. }
     ));
+}
+
+#[test]
+fn a_standby_that_lets_nobody_in_for_long_is_compared_and_stopped_to_be_repaired() {
+    let starting = |since| seen(view(THEIRS), Postgres::Starting { since: second(since), role: LastRole::Standby });
+    assert_eq!(decided(&starting(991)).ask, None, "it may be replaying");
+    let decision = decided(&starting(990));
+    assert_eq!((decision.reason, decision.postgres), (Reason::Starting, PostgresStep::Leave));
+    assert_eq!(decision.ask, Some(Question::Divergence { leader: "b".into() }));
+    let decision = decided(&compared(starting(990), Divergence::Diverged, 999));
+    assert!(matches!(decision.postgres, PostgresStep::Stop { why: StopWhy::Rejoin, .. }));
+    assert_eq!(decided(&compared(starting(990), Divergence::None, 999)).postgres, PostgresStep::Leave);
 }
 
 #[test]

@@ -125,6 +125,28 @@ fn a_stopped_replica_follows_without_ado() {
 }
 
 #[test]
+fn a_standby_that_does_not_start_is_compared_with_the_leader_and_repaired() {
+    let mut observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
+    let upstream = Upstream::Member { name: "b".into(), address: address("b") };
+    let start = StartAs::Standby(upstream);
+    observation.memory = failed(Job::Start(start.clone()));
+    observation.now = second(1_002);
+    assert_eq!(decided(&observation).ask, Some(Question::Divergence { leader: "b".into() }));
+    for fits in [Divergence::None, Divergence::Undecided] {
+        observation.divergence =
+            Some(DivergenceReport { leader: "b".into(), asked_at: second(1_001), divergence: fits });
+        assert_eq!(decided(&observation).postgres, PostgresStep::Start(start.clone()), "something else stopped it");
+    }
+    let report = DivergenceReport { leader: "b".into(), asked_at: second(1_001), divergence: Divergence::Diverged };
+    observation.divergence = Some(report);
+    assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
+    observation.local.data = data(ClusterState::InArchiveRecovery, RecoverySignal::Present);
+    assert_eq!(decided(&observation).postgres, PostgresStep::Recover, "pg_rewind wants a directory in order");
+    observation.memory.recovered = Recovered::Yes;
+    assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
+}
+
+#[test]
 fn the_first_of_an_empty_cluster_claims_it_and_bootstraps() {
     let decision = decided(&empty(None, Initialize::Absent));
     assert_eq!(decision.documents, [DocumentStep::ClaimInitialize]);
