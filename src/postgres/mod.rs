@@ -12,6 +12,7 @@ pub mod conf;
 mod connect;
 mod control;
 pub mod controldata;
+mod divergence;
 mod files;
 pub mod history;
 mod instance;
