@@ -181,7 +181,7 @@ pub trait Instance: Send + Sync + 'static {
     /// The timeline history of the running or stopped server, oldest first, as `history` wants it (without leaders).
     fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
 
-    /// On a primary: one physical slot for each of these members, others' member slots dropped unless retained.
+    /// On a primary: one physical slot for each of these members and names, others' member slots dropped.
     fn sync_slots(
         &self,
         members: &BTreeSet<MemberName>,
