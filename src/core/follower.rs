@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, PostgresStep, Question};
-use super::local::{LastRole, Replay, StandbyFacts, StopMode, StopWhy, Upstream};
+use super::local::{LastRole, Reinit, Replay, StandbyFacts, StopMode, StopWhy, Upstream};
 use super::observation::Divergence;
 use super::reason::Reason;
+use super::rejoin;
 use super::units::Instant;
 use super::view::{Member, MemberRole, ReplicationState};
 
@@ -74,14 +75,21 @@ fn stop_diverged(ctx: &Ctx, leader: &Member) -> Option<Decision> {
     has_diverged.then(|| ctx.step(stop, Reason::StoppingToRejoin { leader: leader.name.clone() }))
 }
 
-/// Nothing to do but to find out why it does not get on.
+/// It does not get on: find out why. Nothing else helps where the WAL that it waits for is gone but a clone.
 fn compare(ctx: &Ctx, leader: &Member, reason: Reason) -> Decision {
+    let ask = Some(Question::Divergence { leader: leader.name.clone() });
+    let never_again = report_since(ctx, leader, Instant::default()) == Some(Divergence::WalGone);
+    let reason = match never_again && !ctx.policy.remove_diverged_data.is_on() {
+        true => Reason::WalGoneNoRemedy { leader: leader.name.clone() },
+        false => reason,
+    };
     let decision = ctx.again_after(RECHECK, reason);
     match report(ctx, leader) {
-        None | Some(Divergence::Undecided) => {
-            Decision { ask: Some(Question::Divergence { leader: leader.name.clone() }), ..decision }
+        None | Some(Divergence::Undecided) => Decision { ask, ..decision },
+        Some(Divergence::WalGone) if ctx.backing_off().is_none() => {
+            rejoin::reclone(ctx, Reinit::WalGone).unwrap_or(decision)
         }
-        Some(Divergence::None | Divergence::Diverged) => decision,
+        Some(Divergence::None | Divergence::Diverged | Divergence::WalGone) => decision,
     }
 }
 

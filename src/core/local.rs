@@ -213,6 +213,8 @@ pub enum CloneFrom {
 pub enum Reinit {
     Requested,
     Diverged,
+    /// The leader no longer has the WAL that follows ours.
+    WalGone,
     /// Crash recovery fails again and again.
     Unrecovered,
 }
@@ -256,6 +258,7 @@ impl std::fmt::Display for Job {
             Job::Clone { from } => write!(f, "bootstrap from {from}"),
             Job::Reinitialize { why: Reinit::Requested, .. } => f.write_str("reinitialize"),
             Job::Reinitialize { why: Reinit::Diverged, .. } => f.write_str("reinitializing due to diverged timelines"),
+            Job::Reinitialize { why: Reinit::WalGone, .. } => f.write_str("reinitializing because WAL is gone"),
             Job::Reinitialize { why: Reinit::Unrecovered, .. } => {
                 f.write_str("reinitializing because crash recovery fails")
             }

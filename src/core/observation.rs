@@ -84,6 +84,8 @@ pub enum Divergence {
     None,
     /// Our WAL holds something that the leader's history does not: rewind or clone.
     Diverged,
+    /// The same, but the leader no longer has the WAL that follows ours, and there is no archive to have it: clone.
+    WalGone,
     /// Could not be told (the leader does not answer, is in recovery itself, still owes its checkpoint): ask again.
     Undecided,
 }

@@ -117,6 +117,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
     match relation(ctx, data, record) {
         Relation::Fits => standby(wanted, Reason::StartingStandby),
         Relation::Diverged => repair(ctx, data, record),
+        Relation::WalGone => reclone(ctx, Reinit::WalGone).unwrap_or_else(|| standby(wanted, Reason::StartingStandby)),
         Relation::RecoverFirst => recover(ctx),
         Relation::Unknown => {
             let ask = Some(Question::Divergence { leader: record.name.clone() });
@@ -129,6 +130,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
 enum Relation {
     Fits,
     Diverged,
+    WalGone,
     /// Where our WAL ends is known only after crash recovery.
     RecoverFirst,
     Unknown,
@@ -145,6 +147,7 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
         return match follower::report_since(ctx, leader, failed_at) {
             Some(Divergence::None | Divergence::Undecided) => Relation::Fits,
             Some(Divergence::Diverged) => Relation::Diverged,
+            Some(Divergence::WalGone) => Relation::WalGone,
             None => Relation::Unknown,
         };
     }
@@ -156,6 +159,7 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
     match follower::report_since(ctx, leader, stopped) {
         Some(Divergence::None) => Relation::Fits,
         Some(Divergence::Diverged) => Relation::Diverged,
+        Some(Divergence::WalGone) => Relation::WalGone,
         Some(Divergence::Undecided) | None => Relation::Unknown,
     }
 }
@@ -199,12 +203,13 @@ fn recover(ctx: &Ctx) -> Decision {
 }
 
 /// A clone of the leader in place of our data. `None`: they may not be replaced, or there is no source.
-fn reclone(ctx: &Ctx, why: Reinit) -> Option<Decision> {
+pub fn reclone(ctx: &Ctx, why: Reinit) -> Option<Decision> {
     let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| ctx.policy.remove_diverged_data.is_on());
     let source = source?;
     let reason = match why {
         Reinit::Requested => Reason::Reinitializing { source: source.clone() },
         Reinit::Diverged => Reason::Recloning { source: source.clone() },
+        Reinit::WalGone => Reason::RecloningWalGone { source: source.clone() },
         Reinit::Unrecovered => Reason::RecloningUnrecovered { source: source.clone() },
     };
     Some(ctx.step(PostgresStep::Reinitialize { from: source, why }, reason))

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::local::LocalPostgres;
 use super::programs::Run;
+use super::segments;
 
 /// For one file.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -49,8 +50,7 @@ fn ready_files(dir: &Path) -> Vec<String> {
 }
 
 fn is_wal(name: &str) -> bool {
-    let segment = name.strip_suffix(".partial").unwrap_or(name);
-    segment.len() == 24 && segment.chars().all(|c| c.is_ascii_digit() || ('A'..='F').contains(&c))
+    segments::number(name.strip_suffix(".partial").unwrap_or(name)).is_some()
 }
 
 /// As the archiver does it, with a path that holds wherever the command runs.

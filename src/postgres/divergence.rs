@@ -6,14 +6,20 @@
 use std::time::Duration;
 
 use super::PostgresError;
+use super::connect::{self, Session};
 use super::control::Freshness;
 use super::history::{self, LocalPosition};
 use super::local::LocalPostgres;
+use super::segments;
 use crate::core::local::{Postgres, Running};
 use crate::core::observation::Divergence;
 use crate::core::units::{Lsn, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
+const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
+/// How far a standby has come that has tried all that it has and waits for its upstream.
+const WAITS_AT: &str = "SELECT pg_last_wal_replay_lsn()::text FROM pg_stat_activity WHERE backend_type = 'startup' AND \
+    wait_event IN ('RecoveryWalStream', 'RecoveryRetrieveRetryInterval') AND current_setting('restore_command') = ''";
 const WALDUMP_LIMIT: Duration = Duration::from_secs(10);
 
 impl LocalPostgres {
@@ -29,16 +35,58 @@ impl LocalPostgres {
 
     async fn compare_with(&self, leader: &Address) -> Result<Divergence, PostgresError> {
         let Some(local) = self.local_position().await? else { return Ok(Divergence::Undecided) };
-        let Some((timeline, entries)) = self.leader_history(leader, local.timeline()).await? else {
-            return Ok(Divergence::Undecided);
-        };
+        let session = self.connect_to(leader, Self::rewind_credentials(&self.config())).await?;
+        let read = leader_history(&session, local.timeline()).await;
+        let read = read.map_err(|cause| {
+            PostgresError::failed(format!("read the history of {}:{}", leader.host, leader.port), cause)
+        });
+        let Some((timeline, entries)) = read? else { return Ok(Divergence::Undecided) };
         let local = match local {
             LocalPosition::ShutDown { timeline: ours, checkpoint, .. } if local.wants_checkpoint_end(timeline) => {
                 local.with_checkpoint_end(self.checkpoint_end(ours, checkpoint).await)
             }
             LocalPosition::ShutDown { .. } | LocalPosition::Recovering { .. } => local,
         };
-        Ok(history::divergence(local, timeline, &entries))
+        Ok(match history::divergence(local, timeline, &entries) {
+            Divergence::None if self.waits_for_removed_wal(&session).await => Divergence::WalGone,
+            divergence => divergence,
+        })
+    }
+
+    /// Whether we cannot go on without WAL that the leader has removed and no archive may have. Unknown counts as no.
+    async fn waits_for_removed_wal(&self, leader: &Session) -> bool {
+        let Some(wanted) = self.segment_waited_for().await else { return false };
+        // The oldest goes first, and what was removed never comes back.
+        let sql = "SELECT min(substr(name, 9)) FROM pg_ls_dir('pg_wal', true, false) AS name \
+                   WHERE name ~ '^[0-9A-F]{24}$'";
+        match leader.value(sql).await {
+            Ok(oldest) => oldest.is_some_and(|oldest| wanted < oldest),
+            Err(error) => {
+                tracing::debug!("cannot ask the leader for its oldest WAL: {}", connect::explain(&error));
+                false
+            }
+        }
+    }
+
+    /// The number of the segment that the server needs and does not have; `None`: it gets on, or there is an archive.
+    async fn segment_waited_for(&self) -> Option<String> {
+        if self.postmaster().is_some() {
+            match self.connect("comparison", STATEMENT_TIMEOUT).await {
+                Ok(session) => {
+                    let replayed = session.value(WAITS_AT).await.ok()??.parse().ok()?;
+                    let size = self.control_data(Freshness::IdentifierOnly).await.ok()?.wal_segment_size?;
+                    return Some(segments::number_at(replayed, size));
+                }
+                Err(error) if error.is_starting_up() => (),
+                Err(_) => return None,
+            }
+        }
+        let control = self.control_data(Freshness::Exact).await.ok()?;
+        let (redo, size) = control.redo.zip(control.wal_segment_size)?;
+        let restores = self.setting_on_disk("restore_command").await?;
+        let files = std::fs::read_dir(self.data_dir.join("pg_wal")).ok()?.flatten();
+        let files: Vec<String> = files.filter_map(|file| file.file_name().into_string().ok()).collect();
+        restores.is_empty().then(|| segments::first_missing(&files, redo, size))
     }
 
     /// Where our WAL ends; `None` while that cannot be said.
@@ -61,32 +109,6 @@ impl LocalPostgres {
             )
             | None => None,
         })
-    }
-
-    /// The leader's timeline and, where it is later than ours, its history.
-    async fn leader_history(
-        &self,
-        leader: &Address,
-        ours: Timeline,
-    ) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, PostgresError> {
-        let config = self.config();
-        let session = self.connect_to(leader, Self::rewind_credentials(&config)).await?;
-        let failed = |cause| PostgresError::sql(format!("read the history of {}:{}", leader.host, leader.port), &cause);
-        let sql =
-            "SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
-        let hex = session.value(sql).await.map_err(failed)?;
-        let Some(timeline) = hex.and_then(|hex| u32::from_str_radix(&hex, 16).ok()).map(Timeline) else {
-            return Ok(None);
-        };
-        if timeline <= ours || timeline.0 == 1 {
-            return Ok(Some((timeline, Vec::new())));
-        }
-        let sql = format!("SELECT encode(pg_read_binary_file('pg_wal/{:08X}.history'), 'escape')", timeline.0);
-        let text = session.value(&sql).await.map_err(failed)?.unwrap_or_default();
-        let entries = history::parse(&text).map_err(|cause| {
-            PostgresError::failed(format!("read the history of {}:{}", leader.host, leader.port), cause)
-        })?;
-        Ok(Some((timeline, entries)))
     }
 
     async fn checkpoint_end(&self, timeline: Timeline, checkpoint: Lsn) -> Option<Lsn> {
@@ -114,4 +136,21 @@ impl LocalPostgres {
         }
         Ok(entries)
     }
+}
+
+/// The leader's timeline and, where it is later than ours, its history; `None`: it is in recovery itself.
+async fn leader_history(session: &Session, ours: Timeline) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, String> {
+    let failed = |cause| connect::explain(&cause);
+    let sql = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
+    let hex = session.value(sql).await.map_err(failed)?;
+    let Some(timeline) = hex.and_then(|hex| u32::from_str_radix(&hex, 16).ok()).map(Timeline) else {
+        return Ok(None);
+    };
+    if timeline <= ours || timeline.0 == 1 {
+        return Ok(Some((timeline, Vec::new())));
+    }
+    let sql = format!("SELECT encode(pg_read_binary_file('pg_wal/{:08X}.history'), 'escape')", timeline.0);
+    let text = session.value(&sql).await.map_err(failed)?.unwrap_or_default();
+    let entries = history::parse(&text).map_err(|cause| cause.to_string())?;
+    Ok(Some((timeline, entries)))
 }

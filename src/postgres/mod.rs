@@ -27,6 +27,7 @@ mod probe;
 mod process;
 mod programs;
 mod rewind;
+mod segments;
 mod server;
 mod slots;
 mod staging;

@@ -5,9 +5,9 @@ use nix::unistd::Pid;
 use tamada::core::local::{CloneFrom, CloneSource, StartAs, StopMode, Upstream};
 use tamada::core::observation::Divergence;
 use tamada::core::units::Timeline;
-use tamada::postgres::Instance;
+use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
 
 /// A primary and a replica that streams from it.
 async fn pair(bin: &std::path::Path) -> (Node, Node) {
@@ -115,5 +115,31 @@ fn a_standby_ahead_of_the_switch_point_has_diverged() {
         assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
         let error = third.postgres.rewind(&primary.address(), progress()).await.expect_err("nobody is there");
         assert!(error.to_string().starts_with("connect to 127.0.0.1"), "{error}");
+    });
+}
+
+#[test]
+fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let mut thrifty = desired();
+        thrifty.server.parameters.insert("wal_keep_size".to_owned(), 0.into());
+        primary.postgres.configure(&thrifty, Force::No).await.expect("configured");
+        replica.stop().await;
+        assert_eq!(divergence(&replica, &primary).await, Divergence::None);
+        primary.postgres.sync_slots(&Default::default(), &Default::default()).await.expect("slots");
+        for _ in 0..3 {
+            primary.sql("INSERT INTO t VALUES (2); SELECT pg_switch_wal()");
+            primary.sql("CHECKPOINT");
+        }
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("it is told", async || divergence(&replica, &primary).await == Divergence::WalGone).await;
+        replica.stop().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        replica.postgres.clone_from(&source, progress()).await.expect("copied");
+        primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+        assert_eq!(divergence(&replica, &primary).await, Divergence::None);
     });
 }
