@@ -206,17 +206,14 @@ impl LocalPostgres {
             database: config.postgres.database.clone(),
         };
         let superuser = &config.postgres.superuser;
-        let passfile = self.job_passfile("bootstrap");
-        self.write_passfile_at(&passfile, &address, superuser)?;
+        let passfile = self.lend_passfile("bootstrap", &address, superuser)?;
         let conninfo = Conninfo::for_program(&address, superuser, self.programs.version).to_string();
         let mut run = Run::new("post_bootstrap", Path::new(program), &self.env).args(args).arg(conninfo);
         run = run.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
         if superuser.password.is_some() {
-            run = run.env("PGPASSFILE", &passfile);
+            run = run.env("PGPASSFILE", passfile.path());
         }
-        let result = run.success(None).await;
-        let _ = files::remove_if_there(&passfile);
-        result.map(drop)
+        run.success(None).await.map(drop)
     }
 
     /// The roles that replicas need.

@@ -20,6 +20,7 @@ mod kernel;
 mod layout;
 mod local;
 mod nameless;
+mod passfile;
 pub mod pidfile;
 mod places;
 mod postmaster;
@@ -33,6 +34,7 @@ mod slots;
 mod staging;
 mod tls;
 pub mod version;
+mod watched;
 
 pub use local::LocalPostgres;
 

@@ -6,11 +6,15 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::PostgresError;
 use super::local::LocalPostgres;
 use super::staging::{Staging, outside_folders};
 use crate::core::view::Address;
+
+/// How long the source may take to say where its tablespaces are.
+const ASKING: Duration = Duration::from_secs(10);
 
 impl LocalPostgres {
     /// The user's options of pg_basebackup, changed so that no folder of the old data is in the way.
@@ -34,7 +38,8 @@ impl LocalPostgres {
             return Ok(options);
         }
         let mappings = tablespace_mappings(&options);
-        for location in self.tablespaces_of(source).await {
+        let locations = tokio::time::timeout(ASKING, self.tablespaces_of(source)).await.unwrap_or_default();
+        for location in locations {
             let target = mappings.get(&location).unwrap_or(&location);
             if ours.contains(target) {
                 let mapping = format!("--tablespace-mapping={}={}", escaped(&location), escaped(&stage(target)?));

@@ -7,9 +7,16 @@ use super::control::Freshness;
 use super::layout::OWN_FILES;
 use super::local::LocalPostgres;
 use super::pidfile::{parse_opts, settings_of};
+use super::programs::Run;
+use super::watched::{LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, archive, files};
 use crate::config::{Config, Credentials};
 use crate::core::view::Address;
+
+/// How long the leader may take to say whether it is ready.
+const PREFLIGHT: Duration = Duration::from_secs(10);
+/// How long pg_rewind may read our WAL and compare files, of which it says nothing, before it copies.
+const FIRST_BYTES: Duration = Duration::from_secs(1800);
 
 impl LocalPostgres {
     pub(super) fn rewind_credentials(config: &Config) -> &Credentials {
@@ -34,22 +41,34 @@ impl LocalPostgres {
         }
         let config = self.config();
         let credentials = Self::rewind_credentials(&config);
-        self.require_checkpointed(leader, credentials).await?;
+        let ready = tokio::time::timeout(PREFLIGHT, self.require_checkpointed(leader, credentials)).await;
+        ready.unwrap_or(Err(PostgresError::too_long(asked(leader), PREFLIGHT)))?;
         archive::archive_ready(self).await;
-        let passfile = self.job_passfile("rewind");
-        self.write_passfile_at(&passfile, leader, credentials)?;
-        let conninfo = Conninfo::for_program(leader, credentials, self.programs.version)
-            .with("target_session_attrs", "read-write")
-            .with("connect_timeout", "10");
-        let mut run = self.program("pg_rewind").in_c_locale().env("PGPASSFILE", &passfile);
+        let passfile = self.lend_passfile("rewind", leader, credentials)?;
+        let conninfo = Conninfo::for_program(leader, credentials, self.programs.version);
+        let conninfo = kept_alive(conninfo.with("target_session_attrs", "read-write"));
+        let mut run = self.program("pg_rewind").in_c_locale().env("PGPASSFILE", passfile.path());
         run = run.env("PGOPTIONS", "-c statement_timeout=0").arg("-D").arg(&self.data_dir).arg("--progress");
         run = run.arg(format!("--source-server={conninfo}")).args(self.restore_options().await);
-        progress(format!("running pg_rewind from {}:{}", leader.host, leader.port));
-        let result = run.args(&config.postgres.rewind_options).success(None).await;
-        let _ = files::remove_if_there(&passfile);
+        let result = self.watch_rewind(run.args(&config.postgres.rewind_options), leader, progress).await;
         self.forget_server();
         result?;
         self.finish_rewind()
+    }
+
+    async fn watch_rewind(&self, run: Run, leader: &Address, progress: &Progress) -> Result<(), PostgresError> {
+        let what = format!("running pg_rewind from {}:{}", leader.host, leader.port);
+        progress(what.clone());
+        let mut watch = Watch::new(what, FIRST_BYTES, self.now());
+        let mut on_line = watch.on_line();
+        let running = run.success_with_lines(None, &mut on_line);
+        tokio::pin!(running);
+        loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut running).await {
+                Ok(result) => return result.map(drop),
+                Err(_still_running) => watch.look(self.now(), progress)?,
+            };
+        }
     }
 
     /// What came from the leader and is its own, goes; and nothing but a standby may be started from here.
@@ -66,7 +85,7 @@ impl LocalPostgres {
     /// shows the old one, and nothing would be done.
     async fn require_checkpointed(&self, leader: &Address, credentials: &Credentials) -> Result<(), PostgresError> {
         let session = self.connect_to(leader, credentials).await?;
-        let attempted = || format!("ask {}:{} whether it is ready to be rewound from", leader.host, leader.port);
+        let attempted = || asked(leader);
         let sql = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN \
                    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
                    (SELECT timeline_id FROM pg_control_checkpoint())";
@@ -129,4 +148,8 @@ impl LocalPostgres {
         self.forget_server();
         result.map(drop)
     }
+}
+
+fn asked(leader: &Address) -> String {
+    format!("ask {}:{} whether it is ready to be rewound from", leader.host, leader.port)
 }

@@ -101,6 +101,9 @@ fn a_copy_that_is_given_up_leaves_the_old_data_and_no_process() {
         replica.configure().await;
         replica.probe().await;
         assert!(!replica.folder.path().join("data.clone").exists(), "what was staged is removed");
+        let run = replica.folder.path().join("run").read_dir().expect("read").flatten();
+        let passfiles: Vec<_> = run.map(|file| file.file_name()).filter(|name| name != "pgpass").collect();
+        assert_eq!(passfiles, Vec::<std::ffi::OsString>::new(), "and its password file");
         replica.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
         assert_eq!(replica.sql("SELECT count(*) FROM old"), "0");
         assert!(!processes_in(replica.data_dir()).is_empty());
