@@ -74,11 +74,17 @@ impl ServerProcesses {
         }
     }
 
-    /// The number in `postmaster.pid`, if some process has it although no postmaster of ours runs: numbers repeat after
+    /// The number in `postmaster.pid`, if some process has it although no server of ours runs: numbers repeat after
     /// a container's restart, and a zombie that nobody has reaped yet keeps its own.
     fn taken_number(&self) -> Option<i32> {
-        let file = read_postmaster_file(&self.data_dir)?;
+        let file = read_pid_file(&self.data_dir)?;
         process::parent(file.pid).map(|_| file.pid)
+    }
+
+    /// For a server that is about to be started, once nothing works in the data directory any more: PostgreSQL takes a
+    /// lock file with this number for its own former one.
+    pub(crate) fn own_former_number(&self) -> Option<(&'static str, String)> {
+        self.taken_number().map(|pid| ("PG_GRANDPARENT_PID", pid.to_string()))
     }
 
     /// Processes of a server whose postmaster is gone. A busy one goes on, and may even commit, until its query ends.
@@ -150,10 +156,7 @@ impl ServerProcesses {
     ) -> Result<Process, PostgresError> {
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(env.iter().map(|(key, value)| (key, value)));
-        if let Some(pid) = self.taken_number() {
-            // PostgreSQL takes a lock file with this number for its own former one.
-            command.env("PG_GRANDPARENT_PID", pid.to_string());
-        }
+        command.envs(self.own_former_number());
         command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
         kernel::detach(&mut command, Streams::ErrorToOutput, Vec::new());
         let attempted = format!("start {}", program.display());

@@ -141,6 +141,9 @@ impl LocalPostgres {
         settings.insert("archive_mode".to_owned(), "on".to_owned());
         settings.insert("archive_command".to_owned(), "false".to_owned());
         let mut run = self.program("postgres").in_c_locale().arg("--single").arg("-D").arg(&self.data_dir);
+        if let Some((name, value)) = self.processes.own_former_number() {
+            run = run.env(name, value);
+        }
         for (name, value) in &settings {
             run = run.arg("-c").arg(format!("{name}={value}"));
         }
