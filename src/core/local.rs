@@ -52,6 +52,7 @@ pub enum RecoverySignal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Control {
     pub state: ClusterState,
+    /// The newest that it has been on: its latest checkpoint's, or the one that its recovery ended on since.
     pub timeline: Timeline,
     /// `Latest checkpoint location`.
     pub checkpoint: Lsn,

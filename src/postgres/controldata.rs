@@ -75,13 +75,15 @@ pub enum BadControlData {
 impl ControlData {
     pub fn parse(output: &str) -> Result<ControlData, BadControlData> {
         let fields = Fields::of(output);
+        let recovery_end_timeline: u32 = fields.required("Min recovery ending loc's timeline", number)?;
+        let checkpoint_timeline: u32 = fields.required("Latest checkpoint's TimeLineID", number)?;
         let control = Control {
             state: fields.required("Database cluster state", cluster_state)?,
-            timeline: Timeline(fields.required("Latest checkpoint's TimeLineID", number)?),
+            // A promotion notes its timeline with the end of recovery; its checkpoint comes later.
+            timeline: Timeline(checkpoint_timeline.max(recovery_end_timeline)),
             checkpoint: fields.required("Latest checkpoint location", lsn)?,
             recovery_end: Some(fields.required("Minimum recovery ending location", lsn)?).filter(|lsn| lsn.0 != 0),
         };
-        let recovery_end_timeline: u32 = fields.required("Min recovery ending loc's timeline", number)?;
         Ok(ControlData {
             control,
             system_id: SystemId(fields.required("Database system identifier", system_identifier)?),
@@ -319,6 +321,16 @@ Mock authentication nonce:            701d1df1d78b02d4da817bd647194fb388d971bcfd
         assert_eq!(position("shut down in recovery", "0/20002A8", "0"), Some(primary));
         assert_eq!(position("in production", "0/0", "0"), None);
         assert_eq!(position("shutting down", "0/20002A8", "2"), None);
+    }
+
+    #[test]
+    fn a_promotion_counts_before_its_checkpoint() {
+        let text = with(&[
+            ("Database cluster state:", "in production"),
+            ("Minimum recovery ending location:", "0/20002A8"),
+            ("Min recovery ending loc's timeline:", "2"),
+        ]);
+        assert_eq!(ControlData::parse(&text).expect("complete").control.timeline, Timeline(2));
     }
 
     #[test]

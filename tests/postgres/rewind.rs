@@ -1,13 +1,15 @@
 //! Former primaries that come back: those whose WAL fits, and those that must be rewound.
 
+use std::process::Command;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tamada::core::local::{CloneFrom, CloneSource, StartAs, StopMode, Upstream};
+use tamada::core::local::{CloneFrom, CloneSource, DataDir, StartAs, StopMode, Upstream};
 use tamada::core::observation::Divergence;
 use tamada::core::units::Timeline;
 use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, processes_in, progress};
 
 /// A primary and a replica that streams from it.
 async fn pair(bin: &std::path::Path) -> (Node, Node) {
@@ -141,5 +143,24 @@ fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
         replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
         eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
         assert_eq!(divergence(&replica, &primary).await, Divergence::None);
+    });
+}
+
+#[test]
+fn a_leader_that_crashes_before_its_first_checkpoint_is_on_its_new_timeline() {
+    on_every_version(|bin| async move {
+        let (_primary, replica) = pair(&bin).await;
+        let title = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let checkpointer = processes_in(replica.data_dir()).into_iter().find(|pid| title(pid).contains("checkpointer"));
+        kill(Pid::from_raw(checkpointer.expect("runs")), Signal::SIGSTOP).expect("stopped");
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        let control = Command::new(bin.join("pg_controldata")).arg(replica.data_dir()).env("LC_ALL", "C").output();
+        let text = String::from_utf8_lossy(&control.expect("runs").stdout).into_owned();
+        assert!(text.contains("Latest checkpoint's TimeLineID:       1"), "{text}");
+        let DataDir::Present(data) = replica.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.control.expect("it is stopped").timeline, Timeline(2));
+        replica.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        assert_eq!(replica.sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"), "00000002");
     });
 }
