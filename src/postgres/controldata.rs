@@ -75,11 +75,12 @@ pub enum BadControlData {
 impl ControlData {
     pub fn parse(output: &str) -> Result<ControlData, BadControlData> {
         let fields = Fields::of(output);
+        let state = fields.required("Database cluster state", cluster_state)?;
         let recovery_end = Some(fields.required("Minimum recovery ending location", lsn)?).filter(|lsn| lsn.0 != 0);
         let recovery_end_timeline: u32 = fields.required("Min recovery ending loc's timeline", number)?;
         let checkpoint_timeline: u32 = fields.required("Latest checkpoint's TimeLineID", number)?;
         let control = Control {
-            state: fields.required("Database cluster state", cluster_state)?,
+            state,
             // A promotion notes its timeline with the end of recovery; its checkpoint comes later.
             timeline: Timeline(
                 recovery_end.map_or(checkpoint_timeline, |_| recovery_end_timeline.max(checkpoint_timeline)),
