@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use super::callbacks::Callback;
-use super::conf::settings::PendingRestarts;
+use super::conf::settings::pending_json;
 use super::control::Freshness;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
@@ -89,7 +89,7 @@ impl LocalPostgres {
             StartAs::Standby(upstream) => {
                 let control = self.control_data(Freshness::Exact).await?;
                 let pending = parameters.raise_for_standby(&control.minimums);
-                self.memory().pending_restart = as_document(&pending);
+                self.memory().pending_restart = pending_json(&pending);
                 self.write_passfile(upstream)?;
                 Recovery::Standby(self.standby_settings(upstream))
             }
@@ -316,12 +316,4 @@ impl LocalPostgres {
         let session = self.session("checkpoint", Duration::ZERO).await?;
         session.run("CHECKPOINT").await.map_err(|cause| PostgresError::sql("checkpoint", &cause))
     }
-}
-
-/// As it is published.
-pub(super) fn as_document(pending: &PendingRestarts) -> Map<String, Value> {
-    let entry = |(name, values): (&String, &super::conf::settings::PendingRestart)| {
-        (name.clone(), json!({ "old_value": values.old_value, "new_value": values.new_value }))
-    };
-    pending.iter().map(entry).collect()
 }
