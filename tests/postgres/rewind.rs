@@ -9,21 +9,7 @@ use tamada::core::observation::Divergence;
 use tamada::core::units::Timeline;
 use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, processes_in, progress};
-
-/// A primary and a replica that streams from it.
-async fn pair(bin: &std::path::Path) -> (Node, Node) {
-    let (primary, replica) = (Node::new("n1", bin), Node::new("n2", bin));
-    primary.bootstrap().await;
-    primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
-    primary.sql("CREATE TABLE t AS SELECT 1 AS a");
-    replica.configure().await;
-    let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
-    replica.postgres.clone_from(&source, progress()).await.expect("copied");
-    replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
-    eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
-    (primary, replica)
-}
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, process_titled, progress};
 
 async fn divergence(of: &Node, from: &Node) -> Divergence {
     of.postgres.divergence(&from.address(), LIMIT).await
@@ -150,9 +136,7 @@ fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
 fn a_leader_that_crashes_before_its_first_checkpoint_is_on_its_new_timeline() {
     on_every_version(|bin| async move {
         let (_primary, replica) = pair(&bin).await;
-        let title = |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let checkpointer = processes_in(replica.data_dir()).into_iter().find(|pid| title(pid).contains("checkpointer"));
-        kill(Pid::from_raw(checkpointer.expect("runs")), Signal::SIGSTOP).expect("stopped");
+        kill(process_titled("checkpointer", &replica), Signal::SIGSTOP).expect("stopped");
         replica.postgres.promote(LIMIT).await.expect("promoted");
         replica.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
         let control = Command::new(bin.join("pg_controldata")).arg(replica.data_dir()).env("LC_ALL", "C").output();
