@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -70,6 +70,23 @@ impl LocalPostgres {
         }
         self.memory().settled = true;
         Ok(())
+    }
+
+    /// The same in passing. What takes longer goes on by itself, and is not begun once more meanwhile; until it is done
+    /// the data directory is told to be unusable.
+    pub(super) async fn settle_within(&self, limit: Duration) {
+        if matches!(self.disk.try_lock(), Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        match tokio::time::timeout(limit, self.settle()).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => {
+                if self.memory().warned.insert(error.to_string()) {
+                    tracing::error!("{error}");
+                }
+            }
+            Err(_) => tracing::info!("clearing up {} after an interrupted operation", self.data_dir.display()),
+        }
     }
 
     /// Work on the disk that may take long, one such at a time, in a thread that does not hold the loop up. It goes on
