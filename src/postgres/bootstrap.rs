@@ -23,7 +23,7 @@ use super::nameless::with_a_name;
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
-use super::{PostgresError, Progress, files};
+use super::{PostgresError, Progress, files, siblings};
 use crate::config::{Account, Config, Credentials, default_pg_hba};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
@@ -116,6 +116,9 @@ impl LocalPostgres {
             Contents::Unreadable(cause) => {
                 return Err(PostgresError::failed(format!("look into {}", self.data_dir.display()), cause));
             }
+        }
+        if let Some(why) = siblings::objection(&self.data_dir, &siblings::places_beside(&self.data_dir)) {
+            return Err(PostgresError::Refused(why));
         }
         self.memory().settled = false;
         let made = self.make_cluster(progress).await;

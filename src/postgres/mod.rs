@@ -30,6 +30,7 @@ mod programs;
 mod rewind;
 mod segments;
 mod server;
+mod siblings;
 mod slots;
 mod staging;
 mod tls;

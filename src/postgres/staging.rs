@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use super::files;
 use super::process::real_path;
+pub(super) use item::is_mount_point;
 use item::{Item, JOURNAL, Layout, is_staging_place};
 pub(super) use tree::outside_folders;
 use tree::{links_of, remove_content_of};

@@ -154,7 +154,7 @@ fn layout_of(target: &Path) -> Layout {
 }
 
 /// A bind mount may have its parent's device number, so the kernel's table is asked.
-fn is_mount_point(path: &Path) -> bool {
+pub(in crate::postgres) fn is_mount_point(path: &Path) -> bool {
     let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return true };
     let real = real_path(path);
     // The kernel writes space, tab, newline and backslash in octal.
