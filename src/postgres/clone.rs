@@ -3,12 +3,14 @@
 //! The old data stay complete until the copy is, unless the disk cannot hold both: then they go once the source has
 //! sent its first bytes, and the log says so with sizes. Passwords travel in a password file alone.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
 use super::layout::OWN_FILES;
 use super::local::{LocalPostgres, version_of_data};
+use super::places::Tablespace;
 use super::programs::Run;
 use super::staging::Staging;
 use super::watched::{Copied, LOOK_EVERY, Watch, kept_alive};
@@ -71,8 +73,8 @@ impl LocalPostgres {
         let mut run = self.program("pg_basebackup").in_c_locale().env("PGPASSFILE", passfile.path());
         run = run.arg("--pgdata").arg(staging.new_dir()).args(["-X", "stream", "--checkpoint=fast", "--progress"]);
         run = run.arg("--no-password").arg(format!("--dbname={conninfo}"));
-        run = run.args(self.copy_options(&source.address, staging).await?);
-        self.watch(run, source, staging, progress).await
+        let (options, spaces) = self.copy_options(&source.address, staging).await?;
+        self.watch(run.args(options), source, staging, &spaces, progress).await
     }
 
     /// Runs the program with an eye on its progress: the first bytes prove the source.
@@ -81,6 +83,7 @@ impl LocalPostgres {
         run: Run,
         source: &CloneSource,
         staging: &mut Staging,
+        spaces: &[Tablespace],
         progress: &Progress,
     ) -> Result<(), PostgresError> {
         let mut watch = Watch::new(format!("copying from {source}"), FIRST_BYTES, self.now());
@@ -97,19 +100,25 @@ impl LocalPostgres {
             let copied = watch.look(self.now(), progress)?;
             if !has_begun && copied.done > 0 {
                 has_begun = true;
-                self.make_room(&copied, staging).await?;
+                self.make_room(&copied, staging, spaces).await?;
             }
         }
     }
 
-    /// The source has answered. Where the disk cannot hold both, the old data go now.
-    async fn make_room(&self, copied: &Copied, staging: &mut Staging) -> Result<(), PostgresError> {
-        let Ok(free) = free_bytes(&staging.new_dir()) else { return Ok(()) };
-        let needed = bytes_needed(copied);
+    /// The source has answered. Where a file system cannot hold both, the old data go now.
+    async fn make_room(
+        &self,
+        copied: &Copied,
+        staging: &mut Staging,
+        spaces: &[Tablespace],
+    ) -> Result<(), PostgresError> {
+        let Ok(data) = FileSystem::below(&staging.new_dir()) else { return Ok(()) };
+        let outside: Vec<(FileSystem, u64)> =
+            spaces.iter().filter_map(|space| FileSystem::below(&space.location).ok().zip(space.bytes)).collect();
         let has_old = !matches!(super::control::contents(&self.data_dir), super::control::Contents::Empty);
-        if free >= needed || !has_old {
+        let Some(Shortage { needed, free }) = shortage(bytes_needed(copied), data, &outside).filter(|_| has_old) else {
             return Ok(());
-        }
+        };
         tracing::warn!(
             "removing the old data in {} before the copy is complete: it needs {} MB more and {} MB are free",
             self.data_dir.display(),
@@ -164,8 +173,56 @@ fn bytes_needed(copied: &Copied) -> u64 {
     copied.total.saturating_sub(copied.done).saturating_add(copied.total / 32 + SPARE_BYTES)
 }
 
-fn free_bytes(below: &Path) -> nix::Result<u64> {
-    let place = below.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found = nix::sys::statvfs::statvfs(place)?;
-    Ok(found.blocks_available() as u64 * found.fragment_size() as u64)
+#[derive(Clone, Copy, Debug)]
+struct FileSystem {
+    device: u64,
+    free: u64,
+}
+
+impl FileSystem {
+    /// The one that this path is on, or will be.
+    fn below(path: &Path) -> std::io::Result<Self> {
+        let place = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let found = nix::sys::statvfs::statvfs(place)?;
+        let free = found.blocks_available() as u64 * found.fragment_size() as u64;
+        Ok(FileSystem { device: std::fs::metadata(place)?.dev(), free })
+    }
+}
+
+/// Of one file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shortage {
+    needed: u64,
+    free: u64,
+}
+
+/// The first file system that cannot take its part of what is to come. What is not known to go elsewhere comes to the
+/// data directory's.
+fn shortage(needed: u64, data: FileSystem, outside: &[(FileSystem, u64)]) -> Option<Shortage> {
+    let mut parts = vec![(data, needed)];
+    for (file_system, bytes) in outside.iter().filter(|(other, _)| other.device != data.device) {
+        parts[0].1 = parts[0].1.saturating_sub(*bytes);
+        match parts.iter_mut().find(|(known, _)| known.device == file_system.device) {
+            Some((_, sum)) => *sum = sum.saturating_add(*bytes),
+            None => parts.push((*file_system, *bytes)),
+        }
+    }
+    let short = parts.into_iter().find(|(file_system, needed)| file_system.free < *needed);
+    short.map(|(file_system, needed)| Shortage { needed, free: file_system.free })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_file_system_is_asked_for_its_own_part() {
+        let on = |device, free| FileSystem { device, free };
+        assert_eq!(shortage(10, on(1, 10), &[]), None);
+        assert_eq!(shortage(10, on(1, 9), &[]), Some(Shortage { needed: 10, free: 9 }));
+        assert_eq!(shortage(10, on(1, 4), &[(on(2, 6), 6)]), None, "most of it goes elsewhere");
+        assert_eq!(shortage(10, on(1, 4), &[(on(1, 4), 6)]), Some(Shortage { needed: 10, free: 4 }));
+        let two = [(on(2, 6), 3), (on(2, 6), 4)];
+        assert_eq!(shortage(10, on(1, 3), &two), Some(Shortage { needed: 7, free: 6 }));
+    }
 }
