@@ -94,7 +94,8 @@ fn a_standby_that_reads_nothing_does_not_hold_a_stop_up() {
             assert!(end.is_some(), "it was clean");
             kill(receiver, Signal::SIGCONT).expect("continued");
             primary.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
-            eventually("it streams again", async || replica.standby_facts().await.replication.is_some()).await;
+            let streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            eventually("it streams again", async || primary.sql(streaming) == "1").await;
         }
     });
 }
