@@ -111,12 +111,12 @@ fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
     on_every_version(|bin| async move {
         let (primary, replica) = pair(&bin).await;
         let mut thrifty = desired();
-        thrifty.server.parameters.insert("wal_keep_size".to_owned(), 0.into());
+        thrifty.server.parameters.insert("wal_keep_size".to_owned(), "16MB".into());
         primary.postgres.configure(&thrifty, Force::No).await.expect("configured");
         replica.stop().await;
         assert_eq!(divergence(&replica, &primary).await, Divergence::None);
         primary.postgres.sync_slots(&Default::default(), &Default::default()).await.expect("slots");
-        for _ in 0..3 {
+        for _ in 0..6 {
             primary.sql("INSERT INTO t VALUES (2); SELECT pg_switch_wal()");
             primary.sql("CHECKPOINT");
         }
