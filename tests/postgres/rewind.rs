@@ -148,3 +148,36 @@ fn a_leader_that_crashes_before_its_first_checkpoint_is_on_its_new_timeline() {
         assert_eq!(replica.sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"), "00000002");
     });
 }
+
+#[test]
+fn a_diverged_standby_that_crashed_is_recovered_before_it_is_rewound() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let third = Node::new("n3", &bin);
+        third.configure().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        third.postgres.clone_from(&source, progress()).await.expect("copied");
+        primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
+        third.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        replica.stop().await;
+        primary.sql("INSERT INTO t VALUES (2)");
+        primary.postgres.checkpoint().await.expect("checkpoint");
+        eventually("the third has it", async || third.sql("SELECT count(*) FROM t") == "2").await;
+        // Its control file then tells how far it has come.
+        third.postgres.checkpoint().await.expect("a restart point");
+        third.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        primary.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        replica.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.postgres.checkpoint().await.expect("checkpoint");
+        assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
+        let error = third.postgres.rewind(&replica.address(), progress()).await.expect_err("it is not in order");
+        assert!(error.to_string().contains("pg_rewind"), "{error}");
+        third.postgres.recover().await.expect("recovered");
+        third.postgres.rewind(&replica.address(), progress()).await.expect("rewound");
+        replica.postgres.sync_slots(&["n3".into()].into(), &Default::default()).await.expect("slots");
+        third.postgres.start(&StartAs::Standby(replica.as_upstream()), LIMIT).await.expect("started");
+        eventually("it streams", async || third.standby_facts().await.replication.is_some()).await;
+        assert_eq!(third.sql("SELECT count(*) FROM t"), "1");
+    });
+}
