@@ -351,5 +351,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
 /// What lasts until somebody does something about it.
 fn needs_a_person(reason: &Reason) -> bool {
-    matches!(reason, Reason::Unusable { .. } | Reason::DivergedNoRemedy { .. } | Reason::RefusedSettings { .. })
+    matches!(
+        reason,
+        Reason::Unusable { .. }
+            | Reason::DivergedNoRemedy { .. }
+            | Reason::WalGoneNoRemedy { .. }
+            | Reason::RefusedSettings { .. }
+    )
 }

@@ -28,7 +28,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.settings.mode() == Mode::Single {
             return None;
         }
-        if self.shared.instance.probe(PROBE_LIMIT).await.postgres != Postgres::Stopped {
+        // A shutdown that comes meanwhile is the loop's to carry out: a server may be running.
+        let found = self.shared.bounded(PROBE_LIMIT * 2, self.shared.instance.probe(PROBE_LIMIT)).await?;
+        if found.postgres != Postgres::Stopped {
             tracing::info!("PostgreSQL is running already; going on with it");
             return None;
         }

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, PostgresStep, Question};
-use super::local::{Replay, StandbyFacts, StopMode, StopWhy, Upstream};
+use super::local::{LastRole, Reinit, Replay, StandbyFacts, StopMode, StopWhy, Upstream};
 use super::observation::Divergence;
 use super::reason::Reason;
+use super::rejoin;
 use super::units::Instant;
 use super::view::{Member, MemberRole, ReplicationState};
 
 /// How old a comparison with the leader's history may be to be acted upon.
 const DIVERGENCE_AGE: Duration = Duration::from_secs(5);
+/// How long a standby may take to accept connections before it is made.
+const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// How often the comparison is made while it brings no remedy.
 const RECHECK: Duration = Duration::from_secs(2);
 
@@ -38,9 +41,8 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         return ctx.step(PostgresStep::ResumeReplay, Reason::ResumingReplay);
     }
     // The comparison comes first where WAL may have diverged: an orderly stop is cheaper before the new settings.
-    if report(ctx, record) == Some(Divergence::Diverged) {
-        let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, limit: UNHURRIED };
-        return ctx.step(stop, Reason::StoppingToRejoin { leader: leader.name.clone() });
+    if let Some(stop) = stop_diverged(ctx, record) {
+        return stop;
     }
     if facts.upstream != wanted && record.role != MemberRole::Primary {
         // Its slot for us comes with its promotion; without one the WAL receiver would fail and rest for seconds.
@@ -59,12 +61,40 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         return ctx.idle(following);
     }
     // It should stream and does not: our WAL may hold what the leader's history does not.
-    let decision = ctx.again_after(RECHECK, following);
-    match report(ctx, record) {
-        None | Some(Divergence::Undecided) => {
-            Decision { ask: Some(Question::Divergence { leader: leader.name.clone() }), ..decision }
+    compare(ctx, record, following)
+}
+
+/// A standby behind another leader that lets nobody in: it may wait for WAL of a history that is not the leader's.
+pub fn starting(ctx: &Ctx, role: LastRole, since: Instant) -> Option<Decision> {
+    let record = ctx.view.other_leader().filter(|_| upstream(ctx) != Upstream::None)?;
+    let takes_long = since + STARTS_WITHIN <= ctx.now();
+    if role != LastRole::Standby || record.role != MemberRole::Primary || !takes_long {
+        return None;
+    }
+    Some(stop_diverged(ctx, record).unwrap_or_else(|| compare(ctx, record, Reason::Starting)))
+}
+
+fn stop_diverged(ctx: &Ctx, leader: &Member) -> Option<Decision> {
+    let has_diverged = report(ctx, leader) == Some(Divergence::Diverged);
+    let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, limit: UNHURRIED };
+    has_diverged.then(|| ctx.step(stop, Reason::StoppingToRejoin { leader: leader.name.clone() }))
+}
+
+/// It does not get on: find out why. Nothing else helps where the WAL that it waits for is gone but a clone.
+fn compare(ctx: &Ctx, leader: &Member, reason: Reason) -> Decision {
+    let ask = Some(Question::Divergence { leader: leader.name.clone() });
+    let never_again = report_since(ctx, leader, Instant::default()) == Some(Divergence::WalGone);
+    let reason = match never_again && !ctx.policy.remove_diverged_data.is_on() {
+        true => Reason::WalGoneNoRemedy { leader: leader.name.clone() },
+        false => reason,
+    };
+    let decision = ctx.again_after(RECHECK, reason);
+    match report(ctx, leader) {
+        None | Some(Divergence::Undecided) => Decision { ask, ..decision },
+        Some(Divergence::WalGone) if ctx.backing_off().is_none() => {
+            rejoin::reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data).unwrap_or(decision)
         }
-        Some(Divergence::None | Divergence::Diverged) => decision,
+        Some(Divergence::None | Divergence::Diverged | Divergence::WalGone) => decision,
     }
 }
 

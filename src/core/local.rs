@@ -52,6 +52,7 @@ pub enum RecoverySignal {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Control {
     pub state: ClusterState,
+    /// The newest that it has been on: its latest checkpoint's, or the one that its recovery ended on since.
     pub timeline: Timeline,
     /// `Latest checkpoint location`.
     pub checkpoint: Lsn,
@@ -213,6 +214,10 @@ pub enum CloneFrom {
 pub enum Reinit {
     Requested,
     Diverged,
+    /// The leader no longer has the WAL that follows ours.
+    WalGone,
+    /// Crash recovery fails again and again.
+    Unrecovered,
 }
 
 /// The role a server is started in.
@@ -254,6 +259,10 @@ impl std::fmt::Display for Job {
             Job::Clone { from } => write!(f, "bootstrap from {from}"),
             Job::Reinitialize { why: Reinit::Requested, .. } => f.write_str("reinitialize"),
             Job::Reinitialize { why: Reinit::Diverged, .. } => f.write_str("reinitializing due to diverged timelines"),
+            Job::Reinitialize { why: Reinit::WalGone, .. } => f.write_str("reinitializing because WAL is gone"),
+            Job::Reinitialize { why: Reinit::Unrecovered, .. } => {
+                f.write_str("reinitializing because crash recovery fails")
+            }
             Job::Rewind { from } => write!(f, "running pg_rewind from {from}"),
             Job::Recover => f.write_str("doing crash recovery in a single user mode"),
             Job::Start(StartAs::Primary) => f.write_str("starting primary after failure"),

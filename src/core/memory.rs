@@ -78,12 +78,12 @@ fn learn_local(memory: &mut Memory, seen: &Observation) {
     match &seen.local.postgres {
         Postgres::Running(Running::Primary(_)) if quiet => {
             memory.primary_starts = 0;
-            memory.recovered = Recovered::No;
+            (memory.recovered, memory.failed_recoveries) = (Recovered::No, 0);
             memory.cleared_for = None;
         }
         Postgres::Running(Running::Standby(_)) if quiet => {
             memory.primary_starts = 0;
-            memory.recovered = Recovered::No;
+            (memory.recovered, memory.failed_recoveries) = (Recovered::No, 0);
             memory.checkpoint = AfterPromote::Done;
         }
         Postgres::Running(_) | Postgres::Stopped | Postgres::Starting { .. } => {}
@@ -165,7 +165,8 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
     match (&ended.job, &ended.result) {
         (Job::Bootstrap, JobResult::Done(JobProduct::Initialized(id))) => memory.bootstrapped = Some(*id),
         (Job::Stop { .. }, result) => stop_ended(memory, ended.at, result),
-        (Job::Recover, _) => memory.recovered = Recovered::Yes,
+        (Job::Recover, JobResult::Done(_)) => (memory.recovered, memory.failed_recoveries) = (Recovered::Yes, 0),
+        (Job::Recover, JobResult::Failed(_)) => memory.failed_recoveries += 1,
         (Job::Rewind { from }, JobResult::Done(_)) => {
             memory.failed_rewinds = 0;
             memory.cleared_for = Some(Clearance { leader: from.clone(), at: ended.at });
@@ -174,6 +175,7 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
         (Job::Clone { from } | Job::Reinitialize { from, .. }, JobResult::Done(_)) => {
             memory.bootstrapped = None;
             memory.failed_rewinds = 0;
+            (memory.recovered, memory.failed_recoveries) = (Recovered::No, 0);
             memory.cleared_for = Some(Clearance { leader: from.name.clone(), at: ended.at });
         }
         (_, _) => {}

@@ -80,7 +80,9 @@ fn connected(ctx: &Ctx) -> Decision {
         DataDir::Unusable(why) => unusable(ctx, why),
         DataDir::Present(data) => match &ctx.seen.local.postgres {
             Postgres::Stopped => rejoin::decide(ctx, data),
-            Postgres::Starting { role, .. } => without_answer(ctx, *role, Reason::Starting),
+            Postgres::Starting { role, since } => {
+                follower::starting(ctx, *role, *since).unwrap_or_else(|| without_answer(ctx, *role, Reason::Starting))
+            }
             Postgres::Unresponsive { role, .. } => without_answer(ctx, *role, Reason::NotAnswering),
             Postgres::Stopping => ctx.idle(Reason::Stopping),
             Postgres::Running(Running::Primary(facts)) => leader::decide(ctx, data, facts),

@@ -84,6 +84,8 @@ pub enum Divergence {
     None,
     /// Our WAL holds something that the leader's history does not: rewind or clone.
     Diverged,
+    /// The same, but the leader no longer has the WAL that follows ours, and there is no archive to have it: clone.
+    WalGone,
     /// Could not be told (the leader does not answer, is in recovery itself, still owes its checkpoint): ask again.
     Undecided,
 }
@@ -146,6 +148,8 @@ pub struct Memory {
     pub primary_starts: u32,
     /// Whether the data directory has been through crash recovery since PostgreSQL last ran.
     pub recovered: Recovered,
+    /// Tries of crash recovery that failed, in a row.
+    pub failed_recoveries: u32,
     /// Whether this node was promoted and has not made its checkpoint since.
     pub checkpoint: AfterPromote,
     /// Rewinds that ended without success since the last good start.

@@ -93,7 +93,10 @@ reasons! {
     CheckingDivergence { leader: MemberName }, "checking_divergence", "comparing our WAL with the history of {leader}";
     Rewinding { leader: MemberName }, "rewinding", "running pg_rewind from {leader}";
     Recloning { source: CloneSource }, "recloning", "reinitializing due to diverged timelines, from {source}";
+    RecloningWalGone { source: CloneSource }, "recloning_wal_gone", "the leader no longer has the WAL that follows ours; reinitializing from {source}";
+    RecloningUnrecovered { source: CloneSource }, "recloning_unrecovered", "crash recovery has failed again and again; reinitializing from {source}";
     DivergedNoRemedy { leader: MemberName }, "diverged_no_remedy", "our WAL has diverged from that of {leader}, pg_rewind is not possible and the data directory may not be replaced; run: tamada reinit";
+    WalGoneNoRemedy { leader: MemberName }, "wal_gone_no_remedy", "{leader} no longer has the WAL that follows ours and the data directory may not be replaced; run: tamada reinit";
     WaitingForCheckpoint { leader: MemberName }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
     StartingStandby, "starting_standby", "starting as a secondary";
     StartingReadOnly, "starting_read_only", "starting as readonly because i had the session lock";

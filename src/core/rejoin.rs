@@ -6,9 +6,9 @@ use super::context::Ctx;
 use super::decision::{Decision, PostgresStep, Question};
 use super::follower::{self, upstream};
 use super::lease::Hold;
-use super::local::{ClusterState, Data, RecoverySignal, Reinit, StartAs, Upstream};
-use super::observation::{Divergence, Recovered, ReinitRequest};
-use super::policy::RewindPolicy;
+use super::local::{ClusterState, Data, Job, RecoverySignal, Reinit, StartAs, Upstream};
+use super::observation::{Divergence, JobResult, Recovered, ReinitRequest};
+use super::policy::{RewindPolicy, Switch};
 use super::reason::Reason;
 use super::units::Instant;
 use super::view::{AfterPromote, Holder, Member, MemberRole};
@@ -16,6 +16,8 @@ use super::{bootstrap, switchover};
 
 /// Tries of pg_rewind before a clone takes its place.
 const REWIND_TRIES: u32 = 2;
+/// The same of crash recovery: what a full disk stops may succeed a little later.
+const RECOVERY_TRIES: u32 = 3;
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
 pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
@@ -112,8 +114,10 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
     };
     match relation(ctx, data, record) {
         Relation::Fits => standby(wanted, Reason::StartingStandby),
-        Relation::Diverged => repair(ctx, record),
-        Relation::RecoverFirst => ctx.step(PostgresStep::Recover, Reason::Recovering),
+        Relation::Diverged => repair(ctx, data, record),
+        Relation::WalGone => reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data)
+            .unwrap_or_else(|| standby(wanted, Reason::StartingStandby)),
+        Relation::RecoverFirst => recover(ctx),
         Relation::Unknown => {
             let ask = Some(Question::Divergence { leader: record.name.clone() });
             Decision { ask, ..ctx.again_after(LOOK_AGAIN, Reason::CheckingDivergence { leader: record.name.clone() }) }
@@ -125,6 +129,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
 enum Relation {
     Fits,
     Diverged,
+    WalGone,
     /// Where our WAL ends is known only after crash recovery.
     RecoverFirst,
     Unknown,
@@ -135,12 +140,17 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
     if follower::report_since(ctx, leader, Instant::default()) == Some(Divergence::Diverged) {
         return Relation::Diverged;
     }
-    // A standby's WAL came from a primary; whether it fits shows when it streams (`follower`).
+    // A standby's WAL came from a primary; whether it fits shows when it streams (`follower`), or when it does not start.
     if cleared.is_some() || !was_primary(data) {
-        return Relation::Fits;
+        let Some(failed_at) = standby_start_failed(ctx) else { return Relation::Fits };
+        return match follower::report_since(ctx, leader, failed_at) {
+            Some(Divergence::None | Divergence::Undecided) => Relation::Fits,
+            Some(Divergence::Diverged) => Relation::Diverged,
+            Some(Divergence::WalGone) => Relation::WalGone,
+            None => Relation::Unknown,
+        };
     }
-    let clean = data.control.as_ref().is_some_and(|control| control.state == ClusterState::ShutDown);
-    if !clean && ctx.seen.memory.recovered == Recovered::No {
+    if is_unclean(ctx, data) {
         return Relation::RecoverFirst;
     }
     // What was found out before this server stopped says nothing about what it wrote last.
@@ -148,29 +158,61 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
     match follower::report_since(ctx, leader, stopped) {
         Some(Divergence::None) => Relation::Fits,
         Some(Divergence::Diverged) => Relation::Diverged,
+        Some(Divergence::WalGone) => Relation::WalGone,
         Some(Divergence::Undecided) | None => Relation::Unknown,
     }
 }
 
+/// When the last job was a start as a standby that failed: then.
+fn standby_start_failed(ctx: &Ctx) -> Option<Instant> {
+    let last = ctx.seen.memory.finished.as_ref()?;
+    let is_start = matches!(last.job, Job::Start(StartAs::Standby(_)) | Job::Restart(StartAs::Standby(_)));
+    (is_start && matches!(last.result, JobResult::Failed(_))).then_some(last.at)
+}
+
+/// Whether only crash recovery can tell where this server's WAL ends. pg_rewind takes no such directory, and cannot
+/// recover that of a standby by itself: a single-user server refuses its signal file.
+fn is_unclean(ctx: &Ctx, data: &Data) -> bool {
+    let state = data.control.as_ref().map(|control| control.state);
+    let is_clean = matches!(state, Some(ClusterState::ShutDown | ClusterState::ShutDownInRecovery));
+    !is_clean && ctx.seen.memory.recovered == Recovered::No
+}
+
 /// Our WAL holds what the leader's history does not: rewind, or a clone where that is impossible.
-fn repair(ctx: &Ctx, leader: &Member) -> Decision {
+fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
     if leader.role != MemberRole::Primary || leader.checkpoint == AfterPromote::Pending {
         return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
     }
     let may_remove = match ctx.policy.rewind {
         RewindPolicy::Allowed if ctx.seen.memory.failed_rewinds < REWIND_TRIES => {
+            if is_unclean(ctx, data) {
+                return recover(ctx);
+            }
             let reason = Reason::Rewinding { leader: leader.name.clone() };
             return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);
         }
         RewindPolicy::Allowed => ctx.policy.remove_data_after_failed_rewind,
         RewindPolicy::Forbidden => ctx.policy.remove_diverged_data,
     };
-    let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| may_remove.is_on());
-    match source {
-        Some(source) => {
-            let step = PostgresStep::Reinitialize { from: source.clone(), why: Reinit::Diverged };
-            ctx.step(step, Reason::Recloning { source })
-        }
-        None => ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }),
-    }
+    reclone(ctx, Reinit::Diverged, may_remove)
+        .unwrap_or_else(|| ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }))
+}
+
+/// Crash recovery. Where it fails again and again, a clone; where that may not be, it is tried for as long as it takes.
+fn recover(ctx: &Ctx) -> Decision {
+    let given_up = ctx.seen.memory.failed_recoveries >= RECOVERY_TRIES;
+    let replaced = given_up.then(|| reclone(ctx, Reinit::Unrecovered, ctx.policy.remove_diverged_data)).flatten();
+    replaced.unwrap_or_else(|| ctx.step(PostgresStep::Recover, Reason::Recovering))
+}
+
+/// A clone of the leader in place of our data. `None`: they may not be replaced, or there is no source.
+pub fn reclone(ctx: &Ctx, why: Reinit, may_remove: Switch) -> Option<Decision> {
+    let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| may_remove.is_on())?;
+    let reason = match why {
+        Reinit::Requested => Reason::Reinitializing { source: source.clone() },
+        Reinit::Diverged => Reason::Recloning { source: source.clone() },
+        Reinit::WalGone => Reason::RecloningWalGone { source: source.clone() },
+        Reinit::Unrecovered => Reason::RecloningUnrecovered { source: source.clone() },
+    };
+    Some(ctx.step(PostgresStep::Reinitialize { from: source, why }, reason))
 }

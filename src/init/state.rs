@@ -209,18 +209,15 @@ impl State {
     pub(super) fn agent_ended(&mut self, ended: Ended, postmaster: Postmaster, now: Duration) -> AgentEnd {
         let Agent::Running { since, bye } = self.agent else { return AgentEnd::Expected };
         if let Some(code) = bye {
-            return match (postmaster, self.place) {
-                (Postmaster::Runs, Place::Init) => {
-                    self.leave(code, Postmaster::Runs, now);
-                    AgentEnd::StopPostgres
-                }
-                // A postmaster that the agent leaves running on purpose, in pause, outlives us only when we are not
-                // PID 1.
-                (Postmaster::Runs, Place::SubReaper) | (Postmaster::None, _) => {
-                    self.leave(code, Postmaster::None, now);
-                    AgentEnd::Expected
-                }
-            };
+            // A postmaster that the agent leaves running on purpose (in pause, a standby) outlives us only when we are
+            // not PID 1, and only without a deadline: nobody would be left to hold it to that.
+            let may_stay = self.place == Place::SubReaper && self.guard == Guard::NoDeadline;
+            if postmaster == Postmaster::Runs && !may_stay {
+                self.leave(code, Postmaster::Runs, now);
+                return AgentEnd::StopPostgres;
+            }
+            self.leave(code, Postmaster::None, now);
+            return AgentEnd::Expected;
         }
         if let Stop::Asked { crashes, silent_at, .. } = &mut self.stop {
             *crashes += 1;

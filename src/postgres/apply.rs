@@ -16,7 +16,7 @@ use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::pidfile::ServerStatus;
 use super::postmaster::read_pid_file;
-use super::server::{Announce, as_document};
+use super::server::Announce;
 use super::{DesiredServer, Force, PostgresError};
 use crate::core::local::{RecoverySignal, StartAs, StopMode, Upstream};
 use crate::core::view::MemberRole;
@@ -64,7 +64,7 @@ impl LocalPostgres {
             }
         }
         let mut memory = self.memory();
-        memory.pending_restart = as_document(&pending);
+        memory.pending_restart = settings::pending_json(&pending);
         memory.applied = Some(desired.clone());
         Ok(())
     }

@@ -6,12 +6,21 @@ use std::time::Duration;
 
 use super::local::LocalPostgres;
 use super::programs::Run;
+use super::segments;
 
 /// For one file.
 const LIMIT: Duration = Duration::from_secs(300);
+/// For all of them: what this is in the way of has to come in the end.
+const WHOLE_LIMIT: Duration = Duration::from_secs(600);
 
 /// Archives what is marked as ready, oldest first. A failure is logged, and the next file tried.
 pub(super) async fn archive_ready(postgres: &LocalPostgres) {
+    if tokio::time::timeout(WHOLE_LIMIT, archive_all(postgres)).await.is_err() {
+        tracing::warn!("archiving WAL took longer than {WHOLE_LIMIT:?}; going on without the rest");
+    }
+}
+
+async fn archive_all(postgres: &LocalPostgres) {
     let dir = postgres.data_dir.join("pg_wal/archive_status");
     let ready = ready_files(&dir);
     if ready.is_empty() {
@@ -49,8 +58,7 @@ fn ready_files(dir: &Path) -> Vec<String> {
 }
 
 fn is_wal(name: &str) -> bool {
-    let segment = name.strip_suffix(".partial").unwrap_or(name);
-    segment.len() == 24 && segment.chars().all(|c| c.is_ascii_digit() || ('A'..='F').contains(&c))
+    segments::number(name.strip_suffix(".partial").unwrap_or(name)).is_some()
 }
 
 /// As the archiver does it, with a path that holds wherever the command runs.

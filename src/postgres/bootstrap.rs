@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{Seek, Write};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::Path;
-use std::sync::PoisonError;
+use std::sync::{PoisonError, TryLockError};
 use std::time::Duration;
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
@@ -23,7 +23,7 @@ use super::nameless::with_a_name;
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
-use super::{PostgresError, Progress, files};
+use super::{PostgresError, Progress, files, siblings};
 use crate::config::{Account, Config, Credentials, default_pg_hba};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
@@ -60,11 +60,33 @@ impl LocalPostgres {
                 Settled::Completed => {
                     tracing::info!("put an interrupted clone in place in {}", self.data_dir.display())
                 }
+                Settled::CompletedBut(cause) => tracing::warn!(
+                    "cannot remove what a clone has replaced in {}: {cause}; its remains take up space until somebody \
+                     removes them",
+                    self.data_dir.display()
+                ),
                 Settled::Undone => tracing::info!("removed an unfinished copy for {}", self.data_dir.display()),
             }
         }
         self.memory().settled = true;
         Ok(())
+    }
+
+    /// The same in passing. What takes longer goes on by itself, and is not begun once more meanwhile; until it is done
+    /// the data directory is told to be unusable.
+    pub(super) async fn settle_within(&self, limit: Duration) {
+        if matches!(self.disk.try_lock(), Err(TryLockError::WouldBlock)) {
+            return;
+        }
+        match tokio::time::timeout(limit, self.settle()).await {
+            Ok(Ok(())) => (),
+            Ok(Err(error)) => {
+                if self.memory().warned.insert(error.to_string()) {
+                    tracing::error!("{error}");
+                }
+            }
+            Err(_) => tracing::info!("clearing up {} after an interrupted operation", self.data_dir.display()),
+        }
     }
 
     /// Work on the disk that may take long, one such at a time, in a thread that does not hold the loop up. It goes on
@@ -94,6 +116,9 @@ impl LocalPostgres {
             Contents::Unreadable(cause) => {
                 return Err(PostgresError::failed(format!("look into {}", self.data_dir.display()), cause));
             }
+        }
+        if let Some(why) = siblings::objection(&self.data_dir, &siblings::places_beside(&self.data_dir)) {
+            return Err(PostgresError::Refused(why));
         }
         self.memory().settled = false;
         let made = self.make_cluster(progress).await;
@@ -202,17 +227,14 @@ impl LocalPostgres {
             database: config.postgres.database.clone(),
         };
         let superuser = &config.postgres.superuser;
-        let passfile = self.job_passfile("bootstrap");
-        self.write_passfile_at(&passfile, &address, superuser)?;
+        let passfile = self.lend_passfile("bootstrap", &address, superuser)?;
         let conninfo = Conninfo::for_program(&address, superuser, self.programs.version).to_string();
         let mut run = Run::new("post_bootstrap", Path::new(program), &self.env).args(args).arg(conninfo);
         run = run.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
         if superuser.password.is_some() {
-            run = run.env("PGPASSFILE", &passfile);
+            run = run.env("PGPASSFILE", passfile.path());
         }
-        let result = run.success(None).await;
-        let _ = files::remove_if_there(&passfile);
-        result.map(drop)
+        run.success(None).await.map(drop)
     }
 
     /// The roles that replicas need.

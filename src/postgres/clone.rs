@@ -3,25 +3,24 @@
 //! The old data stay complete until the copy is, unless the disk cannot hold both: then they go once the source has
 //! sent its first bytes, and the log says so with sizes. Passwords travel in a password file alone.
 
-use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
 use super::layout::OWN_FILES;
 use super::local::{LocalPostgres, version_of_data};
+use super::places::Tablespace;
 use super::programs::Run;
 use super::staging::Staging;
+use super::watched::{Copied, LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, files};
 use crate::core::local::CloneSource;
 
 /// How long the source may take to its first bytes: it does a checkpoint first.
 const FIRST_BYTES: Duration = Duration::from_secs(300);
-/// How long a copy may then stand still.
-const STALL: Duration = Duration::from_secs(300);
 /// Kept free beside the copy, and a 32nd part of it besides: WAL that is streamed meanwhile.
 const SPARE_BYTES: u64 = 64 * 1024 * 1024;
-const REPORT_EVERY: Duration = Duration::from_secs(10);
 
 impl LocalPostgres {
     pub(super) async fn clone_data(&self, source: &CloneSource, progress: &Progress) -> Result<(), PostgresError> {
@@ -38,10 +37,9 @@ impl LocalPostgres {
         let attempted = format!("prepare a copy for {dir}");
         let mut staging = Staging::begin(&self.data_dir).map_err(|cause| PostgresError::failed(&attempted, cause))?;
         self.memory().settled = false;
-        let passfile = self.job_passfile("clone");
-        let result = self.copy(source, &mut staging, &passfile, progress).await;
-        let _ = files::remove_if_there(&passfile);
-        let result = result
+        let result = self
+            .copy(source, &mut staging, progress)
+            .await
             .and_then(|()| self.refuse_other_major(&staging.new_dir(), source))
             .and_then(|()| self.finish_copy(&staging.new_dir()));
         if let Err(error) = result {
@@ -52,40 +50,31 @@ impl LocalPostgres {
         staging.place().map_err(|cause| PostgresError::failed(&attempted, cause))?;
         self.forget_server();
         self.restore_backups();
-        // The data are in place; removing the old ones may take long and is made up for at the next start.
-        match self.on_disk(move || staging.clean()).await {
-            Ok(()) => self.memory().settled = true,
-            Err(cause) => tracing::warn!("cannot remove what the copy for {dir} left over: {cause}"),
+        // The data are in place; removing the old ones may take long, and where it fails the next agent tries it again.
+        if let Err(cause) = self.on_disk(move || staging.clean()).await {
+            tracing::warn!("cannot remove what the copy for {dir} has replaced: {cause}");
         }
+        self.memory().settled = true;
         progress(format!("{dir} is a copy of {source} now"));
         Ok(())
-    }
-
-    /// A password file for one run of a program.
-    pub(super) fn job_passfile(&self, job: &str) -> PathBuf {
-        files::beside(&self.config().postgres.pgpass, job)
     }
 
     async fn copy(
         &self,
         source: &CloneSource,
         staging: &mut Staging,
-        passfile: &Path,
         progress: &Progress,
     ) -> Result<(), PostgresError> {
         let config = self.config();
         let credentials = &config.postgres.replication;
-        self.write_passfile_at(passfile, &source.address, credentials)?;
+        let passfile = self.lend_passfile("clone", &source.address, credentials)?;
         let conninfo = Conninfo::for_program(&source.address, credentials, self.programs.version);
-        let conninfo = conninfo.with("application_name", config.name.as_str()).with("connect_timeout", "10");
-        // A source that falls silent is noticed by the kernel.
-        let conninfo =
-            conninfo.with("keepalives_idle", "30").with("keepalives_interval", "10").with("keepalives_count", "3");
-        let mut run = self.program("pg_basebackup").in_c_locale().env("PGPASSFILE", passfile);
+        let conninfo = kept_alive(conninfo.with("application_name", config.name.as_str()));
+        let mut run = self.program("pg_basebackup").in_c_locale().env("PGPASSFILE", passfile.path());
         run = run.arg("--pgdata").arg(staging.new_dir()).args(["-X", "stream", "--checkpoint=fast", "--progress"]);
         run = run.arg("--no-password").arg(format!("--dbname={conninfo}"));
-        run = run.args(self.copy_options(&source.address, staging).await?);
-        self.watch(run, source, staging, progress).await
+        let (options, spaces) = self.copy_options(&source.address, staging).await?;
+        self.watch(run.args(options), source, staging, &spaces, progress).await
     }
 
     /// Runs the program with an eye on its progress: the first bytes prove the source.
@@ -94,53 +83,42 @@ impl LocalPostgres {
         run: Run,
         source: &CloneSource,
         staging: &mut Staging,
+        spaces: &[Tablespace],
         progress: &Progress,
     ) -> Result<(), PostgresError> {
-        let copied = Arc::new(Mutex::new(Copied::default()));
-        let seen = copied.clone();
-        let mut on_line = move |line: &str| {
-            if let Some(now) = Copied::parse(line) {
-                *seen.lock().unwrap_or_else(PoisonError::into_inner) = now;
-            }
-        };
+        let mut watch = Watch::new(format!("copying from {source}"), FIRST_BYTES, self.now());
+        let mut on_line = watch.on_line();
         let running = run.success_with_lines(None, &mut on_line);
         tokio::pin!(running);
-        let mut last = Copied::default();
-        let mut moved_at = self.now();
-        let mut reported_at = moved_at;
+        let mut has_begun = false;
         progress(format!("copying from {source}"));
         loop {
-            match tokio::time::timeout(Duration::from_millis(100), &mut running).await {
+            match tokio::time::timeout(LOOK_EVERY, &mut running).await {
                 Ok(result) => return result.map(drop),
                 Err(_still_running) => (),
             }
-            let now = copied.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            if last.done == 0 && now.done > 0 {
-                self.make_room(&now, staging).await?;
+            let copied = watch.look(self.now(), progress)?;
+            if !has_begun && copied.done > 0 {
+                has_begun = true;
+                self.make_room(&copied, staging, spaces).await?;
             }
-            if now != last {
-                moved_at = self.now();
-            } else if self.now().since(moved_at) > if now.done == 0 { FIRST_BYTES } else { STALL } && !now.is_complete()
-            {
-                let limit = if now.done == 0 { FIRST_BYTES } else { STALL };
-                return Err(PostgresError::too_long(format!("copy from {source} without a byte"), limit));
-            }
-            if now.done > 0 && self.now().since(reported_at) >= REPORT_EVERY {
-                reported_at = self.now();
-                progress(format!("copying from {source}: {now}"));
-            }
-            last = now;
         }
     }
 
-    /// The source has answered. Where the disk cannot hold both, the old data go now.
-    async fn make_room(&self, copied: &Copied, staging: &mut Staging) -> Result<(), PostgresError> {
-        let Ok(free) = free_bytes(&staging.new_dir()) else { return Ok(()) };
-        let needed = copied.bytes_needed();
+    /// The source has answered. Where a file system cannot hold both, the old data go now.
+    async fn make_room(
+        &self,
+        copied: &Copied,
+        staging: &mut Staging,
+        spaces: &[Tablespace],
+    ) -> Result<(), PostgresError> {
+        let Ok(data) = FileSystem::below(&staging.new_dir()) else { return Ok(()) };
+        let outside: Vec<(FileSystem, u64)> =
+            spaces.iter().filter_map(|space| FileSystem::below(&space.location).ok().zip(space.bytes)).collect();
         let has_old = !matches!(super::control::contents(&self.data_dir), super::control::Contents::Empty);
-        if free >= needed || !has_old {
+        let Some(Shortage { needed, free }) = shortage(bytes_needed(copied), data, &outside).filter(|_| has_old) else {
             return Ok(());
-        }
+        };
         tracing::warn!(
             "removing the old data in {} before the copy is complete: it needs {} MB more and {} MB are free",
             self.data_dir.display(),
@@ -190,43 +168,47 @@ impl LocalPostgres {
     }
 }
 
-/// pg_basebackup's progress: `  24595/24594 kB (100%), 1/1 tablespace`.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-struct Copied {
-    /// In bytes.
-    done: u64,
-    total: u64,
+/// What the copy will still take on the disk.
+fn bytes_needed(copied: &Copied) -> u64 {
+    copied.total.saturating_sub(copied.done).saturating_add(copied.total / 32 + SPARE_BYTES)
 }
 
-impl Copied {
-    fn parse(line: &str) -> Option<Self> {
-        let (amounts, _) = line.trim_start().split_once(" kB")?;
-        let (done, total) = amounts.split_once('/')?;
-        Some(Copied { done: done.trim().parse::<u64>().ok()? * 1024, total: total.trim().parse::<u64>().ok()? * 1024 })
-    }
+#[derive(Clone, Copy, Debug)]
+struct FileSystem {
+    device: u64,
+    free: u64,
+}
 
-    /// What the copy will still take on the disk.
-    fn bytes_needed(&self) -> u64 {
-        self.total.saturating_sub(self.done).saturating_add(self.total / 32 + SPARE_BYTES)
-    }
-
-    /// What follows is flushing to disk, without a word.
-    fn is_complete(&self) -> bool {
-        self.total > 0 && self.done >= self.total
+impl FileSystem {
+    /// The one that this path is on, or will be.
+    fn below(path: &Path) -> std::io::Result<Self> {
+        let place = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+        let found = nix::sys::statvfs::statvfs(place)?;
+        let free = found.blocks_available() as u64 * found.fragment_size() as u64;
+        Ok(FileSystem { device: std::fs::metadata(place)?.dev(), free })
     }
 }
 
-impl std::fmt::Display for Copied {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let percent = (self.done * 100).checked_div(self.total).unwrap_or(0).min(100);
-        write!(f, "{} of {} MB ({percent} %)", self.done >> 20, self.total >> 20)
-    }
+/// Of one file system, in bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Shortage {
+    needed: u64,
+    free: u64,
 }
 
-fn free_bytes(below: &Path) -> nix::Result<u64> {
-    let place = below.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-    let found = nix::sys::statvfs::statvfs(place)?;
-    Ok(found.blocks_available() as u64 * found.fragment_size() as u64)
+/// The first file system that cannot take its part of what is to come. What is not known to go elsewhere comes to the
+/// data directory's.
+fn shortage(needed: u64, data: FileSystem, outside: &[(FileSystem, u64)]) -> Option<Shortage> {
+    let mut parts = vec![(data, needed)];
+    for (file_system, bytes) in outside.iter().filter(|(other, _)| other.device != data.device) {
+        parts[0].1 = parts[0].1.saturating_sub(*bytes);
+        match parts.iter_mut().find(|(known, _)| known.device == file_system.device) {
+            Some((_, sum)) => *sum = sum.saturating_add(*bytes),
+            None => parts.push((*file_system, *bytes)),
+        }
+    }
+    let short = parts.into_iter().find(|(file_system, needed)| file_system.free < *needed);
+    short.map(|(file_system, needed)| Shortage { needed, free: file_system.free })
 }
 
 #[cfg(test)]
@@ -234,11 +216,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn progress_is_read_from_pg_basebackup() {
-        let copied = Copied::parse("  1024/24594 kB (4%), 0/1 tablespace").expect("a progress line");
-        assert_eq!(copied, Copied { done: 1024 * 1024, total: 24594 * 1024 });
-        assert_eq!(copied.to_string(), "1 of 24 MB (4 %)");
-        assert!(!copied.is_complete());
-        assert_eq!(Copied::parse("pg_basebackup: error: connection failed"), None);
+    fn each_file_system_is_asked_for_its_own_part() {
+        let on = |device, free| FileSystem { device, free };
+        assert_eq!(shortage(10, on(1, 10), &[]), None);
+        assert_eq!(shortage(10, on(1, 9), &[]), Some(Shortage { needed: 10, free: 9 }));
+        assert_eq!(shortage(10, on(1, 4), &[(on(2, 6), 6)]), None, "most of it goes elsewhere");
+        assert_eq!(shortage(10, on(1, 4), &[(on(1, 4), 6)]), Some(Shortage { needed: 10, free: 4 }));
+        let two = [(on(2, 6), 3), (on(2, 6), 4)];
+        assert_eq!(shortage(10, on(1, 3), &two), Some(Shortage { needed: 7, free: 6 }));
     }
 }

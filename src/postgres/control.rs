@@ -61,21 +61,21 @@ impl LocalPostgres {
     /// What is in the data directory. `running`: a postmaster serves it, so its control file says nothing of now.
     pub(super) async fn data_state(&self, running: ServerState) -> DataDir {
         let dir = &self.data_dir;
+        let contents = contents(dir);
+        if let Contents::Unreadable(cause) = contents {
+            return DataDir::Unusable(format!(
+                "data directory {} cannot be read: {cause}; give it to the user that PostgreSQL runs as",
+                dir.display()
+            ));
+        }
         if let Some(why) = staging::unfinished(dir) {
             return DataDir::Unusable(why);
         }
         if dir.join(staging::BOOTSTRAP_MARK).exists() {
             return DataDir::Unusable(format!("the new cluster in {} is not complete yet", dir.display()));
         }
-        match contents(dir) {
-            Contents::Empty => return DataDir::Empty,
-            Contents::Unreadable(cause) => {
-                return DataDir::Unusable(format!(
-                    "data directory {} cannot be read: {cause}; give it to the user that PostgreSQL runs as",
-                    dir.display()
-                ));
-            }
-            Contents::Something => (),
+        if matches!(contents, Contents::Empty) {
+            return DataDir::Empty;
         }
         if let Some(why) = self.unsuitable() {
             return DataDir::Unusable(why);

@@ -16,29 +16,16 @@ use super::history::{CheckpointEnd, LocalPosition};
 pub struct ControlData {
     pub control: Control,
     pub system_id: SystemId,
-    pub pg_control_version: Option<u32>,
-    pub catalog_version: Option<u32>,
     /// `Latest checkpoint's REDO location`.
     pub redo: Option<Lsn>,
-    /// `Latest checkpoint's REDO WAL file`: the oldest file that crash recovery reads.
-    pub redo_wal_file: Option<String>,
     /// `Min recovery ending loc's timeline`; `None` when it is 0.
     pub recovery_end_timeline: Option<Timeline>,
-    pub backup: BackupInProgress,
     /// `Data page checksum version`; 0 means that there are none.
     pub checksum_version: u32,
     pub wal_log_hints: Switch,
-    pub wal_level: Option<String>,
     /// In bytes.
     pub wal_segment_size: Option<u64>,
     pub minimums: StandbyMinimums,
-}
-
-/// Whether the directory is a base backup that recovery has not brought to consistency yet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BackupInProgress {
-    No,
-    Yes,
 }
 
 /// What the primary ran with when this WAL was written: a standby may not have less.
@@ -75,25 +62,26 @@ pub enum BadControlData {
 impl ControlData {
     pub fn parse(output: &str) -> Result<ControlData, BadControlData> {
         let fields = Fields::of(output);
-        let control = Control {
-            state: fields.required("Database cluster state", cluster_state)?,
-            timeline: Timeline(fields.required("Latest checkpoint's TimeLineID", number)?),
-            checkpoint: fields.required("Latest checkpoint location", lsn)?,
-            recovery_end: Some(fields.required("Minimum recovery ending location", lsn)?).filter(|lsn| lsn.0 != 0),
-        };
+        let state = fields.required("Database cluster state", cluster_state)?;
+        let recovery_end = Some(fields.required("Minimum recovery ending location", lsn)?).filter(|lsn| lsn.0 != 0);
         let recovery_end_timeline: u32 = fields.required("Min recovery ending loc's timeline", number)?;
+        let checkpoint_timeline: u32 = fields.required("Latest checkpoint's TimeLineID", number)?;
+        let control = Control {
+            state,
+            // A promotion notes its timeline with the end of recovery; its checkpoint comes later.
+            timeline: Timeline(
+                recovery_end.map_or(checkpoint_timeline, |_| recovery_end_timeline.max(checkpoint_timeline)),
+            ),
+            checkpoint: fields.required("Latest checkpoint location", lsn)?,
+            recovery_end,
+        };
         Ok(ControlData {
             control,
             system_id: SystemId(fields.required("Database system identifier", system_identifier)?),
-            pg_control_version: fields.optional("pg_control version number", number),
-            catalog_version: fields.optional("Catalog version number", number),
             redo: fields.optional("Latest checkpoint's REDO location", lsn),
-            redo_wal_file: fields.get("Latest checkpoint's REDO WAL file").map(str::to_owned),
             recovery_end_timeline: Some(Timeline(recovery_end_timeline)).filter(|timeline| timeline.0 != 0),
-            backup: fields.backup(),
             checksum_version: fields.required("Data page checksum version", number)?,
             wal_log_hints: fields.required("wal_log_hints setting", switch)?,
-            wal_level: fields.get("wal_level setting").map(str::to_owned),
             wal_segment_size: fields.optional("Bytes per WAL segment", number),
             minimums: StandbyMinimums {
                 max_connections: fields.optional("max_connections setting", number),
@@ -158,13 +146,6 @@ impl<'a> Fields<'a> {
 
     fn optional<T>(&self, field: &str, parse: fn(&str) -> Option<T>) -> Option<T> {
         self.get(field).and_then(parse)
-    }
-
-    fn backup(&self) -> BackupInProgress {
-        let start = self.optional("Backup start location", lsn).unwrap_or_default();
-        let end = self.optional("Backup end location", lsn).unwrap_or_default();
-        let record_required = self.get("End-of-backup record required") == Some("yes");
-        if start.0 != 0 || end.0 != 0 || record_required { BackupInProgress::Yes } else { BackupInProgress::No }
     }
 }
 
@@ -260,15 +241,10 @@ Mock authentication nonce:            701d1df1d78b02d4da817bd647194fb388d971bcfd
                 recovery_end: None,
             },
             system_id: SystemId(7_711_009_027_230_859_524),
-            pg_control_version: Some(1300),
-            catalog_version: Some(202_209_061),
             redo: Some(Lsn(0x174_14D0)),
-            redo_wal_file: Some("000000010000000000000001".to_owned()),
             recovery_end_timeline: None,
-            backup: BackupInProgress::No,
             checksum_version: 1,
             wal_log_hints: Switch::Off,
-            wal_level: Some("replica".to_owned()),
             wal_segment_size: Some(16 << 20),
             minimums: StandbyMinimums {
                 max_connections: Some(100),
@@ -322,11 +298,13 @@ Mock authentication nonce:            701d1df1d78b02d4da817bd647194fb388d971bcfd
     }
 
     #[test]
-    fn an_unfinished_base_backup_is_seen() {
-        let text = with(&[("Backup start location:", "0/2000028")]);
-        assert_eq!(ControlData::parse(&text).expect("complete").backup, BackupInProgress::Yes);
-        let text = with(&[("End-of-backup record required:", "yes")]);
-        assert_eq!(ControlData::parse(&text).expect("complete").backup, BackupInProgress::Yes);
+    fn a_promotion_counts_before_its_checkpoint() {
+        let text = with(&[
+            ("Database cluster state:", "in production"),
+            ("Minimum recovery ending location:", "0/20002A8"),
+            ("Min recovery ending loc's timeline:", "2"),
+        ]);
+        assert_eq!(ControlData::parse(&text).expect("complete").control.timeline, Timeline(2));
     }
 
     #[test]

@@ -25,10 +25,8 @@ const DYNAMIC: &str = "patroni.dynamic.json";
 impl Instance for LocalPostgres {
     async fn probe(&self, deadline: Duration) -> Probe {
         let alone = self.work.try_lock();
-        if alone.is_ok()
-            && let Err(error) = self.settle().await
-        {
-            tracing::error!("{error}");
+        if alone.is_ok() {
+            self.settle_within(deadline).await;
         }
         self.probe_now(deadline, if alone.is_ok() { Alone::Yes } else { Alone::No }).await
     }

@@ -1,9 +1,8 @@
-//! What the server is started with, brought to disk: configuration files, signal files, password file, arguments.
+//! What the server is started with, brought to disk: configuration files, signal files, arguments.
 //!
 //! Texts come from `conf`; here they meet the data directory. In single mode the files are the user's and stay as they
 //! are: ours is only what stands on the command line.
 
-use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
@@ -12,13 +11,13 @@ use super::conf::conninfo::Conninfo;
 use super::conf::parameters::{Identity, ServerParameters, server_parameters, single_mode_options};
 use super::conf::postgresql_conf::{self, ServerFile};
 use super::conf::recovery::{self, Source};
-use super::conf::{Parameters, hba, pgpass, rules, validate};
+use super::conf::{Parameters, hba, rules, validate};
 use super::files::{self, Written};
 use super::local::LocalPostgres;
 use super::process;
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
-use crate::config::{Config, Credentials, DcsConfig, Secret};
+use crate::config::{Config, DcsConfig};
 use crate::core::local::Upstream;
 use crate::core::units::MemberName;
 use crate::core::view::Address;
@@ -284,30 +283,6 @@ impl LocalPostgres {
             }
             Some(Upstream::Member { .. } | Upstream::None | Upstream::Foreign) | None => Upstream::Foreign,
         }
-    }
-
-    /// The password file that `primary_conninfo` names.
-    pub(super) fn write_passfile(&self, upstream: &Upstream) -> Result<(), PostgresError> {
-        let Upstream::Member { address, .. } = upstream else { return Ok(()) };
-        let config = self.config();
-        self.write_passfile_at(&config.postgres.pgpass, address, &config.postgres.replication)
-    }
-
-    /// A password file for this server and these credentials; none where there is no password.
-    pub(super) fn write_passfile_at(
-        &self,
-        path: &Path,
-        address: &Address,
-        credentials: &Credentials,
-    ) -> Result<(), PostgresError> {
-        let Some(password) = &credentials.password else { return Ok(()) };
-        let content: Secret = pgpass::content(&address.host, address.port, &credentials.username, password)
-            .map_err(|cause| PostgresError::Refused(format!("user {}: {cause}", credentials.username)))?;
-        let made =
-            path.parent().map_or(Ok(()), |dir| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir));
-        made.and_then(|()| files::replace_if_different(path, content.expose().as_bytes(), 0o600))
-            .map(drop)
-            .map_err(|cause| PostgresError::failed(format!("write the password file {}", path.display()), cause))
     }
 
     /// Arguments of `postgres`.

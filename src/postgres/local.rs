@@ -80,7 +80,7 @@ pub(super) struct Memory {
     pub(super) applied: Option<DesiredServer>,
     /// The role that callbacks last told.
     pub(super) told_role: Option<MemberRole>,
-    /// Warnings about settings that were logged.
+    /// Warnings and errors that are logged once: about settings, about what cannot be cleared up.
     pub(super) warned: std::collections::BTreeSet<String>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,

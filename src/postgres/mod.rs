@@ -12,6 +12,7 @@ pub mod conf;
 mod connect;
 mod control;
 pub mod controldata;
+mod divergence;
 mod files;
 pub mod history;
 mod instance;
@@ -19,6 +20,7 @@ mod kernel;
 mod layout;
 mod local;
 mod nameless;
+mod passfile;
 pub mod pidfile;
 mod places;
 mod postmaster;
@@ -26,11 +28,14 @@ mod probe;
 mod process;
 mod programs;
 mod rewind;
+mod segments;
 mod server;
+mod siblings;
 mod slots;
 mod staging;
 mod tls;
 pub mod version;
+mod watched;
 
 pub use local::LocalPostgres;
 
@@ -180,7 +185,7 @@ pub trait Instance: Send + Sync + 'static {
     /// The timeline history of the running or stopped server, oldest first, as `history` wants it (without leaders).
     fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
 
-    /// On a primary: one physical slot for each of these members, others' member slots dropped unless retained.
+    /// On a primary: one physical slot for each of these members and names, others' member slots dropped.
     fn sync_slots(
         &self,
         members: &BTreeSet<MemberName>,

@@ -6,19 +6,34 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use tokio_postgres::SimpleQueryRow;
 
 use super::PostgresError;
 use super::local::LocalPostgres;
 use super::staging::{Staging, outside_folders};
 use crate::core::view::Address;
 
+/// How long the source may take to say where its tablespaces are.
+const ASKING: Duration = Duration::from_secs(10);
+
+/// A tablespace of the source's, or the copy of one.
+#[derive(Clone, Debug)]
+pub(super) struct Tablespace {
+    pub(super) location: PathBuf,
+    /// `None`: we may not know.
+    pub(super) bytes: Option<u64>,
+}
+
 impl LocalPostgres {
-    /// The user's options of pg_basebackup, changed so that no folder of the old data is in the way.
+    /// The user's options of pg_basebackup, changed so that no folder of the old data is in the way, and what will be
+    /// copied to elsewhere than the data directory, as far as that is known.
     pub(super) async fn copy_options(
         &self,
         source: &Address,
         staging: &mut Staging,
-    ) -> Result<Vec<String>, PostgresError> {
+    ) -> Result<(Vec<String>, Vec<Tablespace>), PostgresError> {
         let mut options = self.config().postgres.basebackup.clone();
         let ours = outside_folders(&self.data_dir);
         let mut stage = |target: &Path| {
@@ -30,31 +45,35 @@ impl LocalPostgres {
             options.retain(|option| !is_wal_dir(option));
             options.push(format!("--waldir={}", stage(&wal)?.display()));
         }
-        if ours.is_empty() {
-            return Ok(options);
-        }
         let mappings = tablespace_mappings(&options);
-        for location in self.tablespaces_of(source).await {
-            let target = mappings.get(&location).unwrap_or(&location);
-            if ours.contains(target) {
-                let mapping = format!("--tablespace-mapping={}={}", escaped(&location), escaped(&stage(target)?));
+        let mut spaces = tokio::time::timeout(ASKING, self.tablespaces_of(source)).await.unwrap_or_default();
+        for space in &mut spaces {
+            let target = mappings.get(&space.location).unwrap_or(&space.location).clone();
+            if ours.contains(&target) {
+                let mapping =
+                    format!("--tablespace-mapping={}={}", escaped(&space.location), escaped(&stage(&target)?));
                 // The first of several mappings of one place counts.
                 options.insert(0, mapping);
             }
+            space.location = target;
         }
-        Ok(options)
+        Ok((options, spaces))
     }
 
     /// Where the source's tablespaces are. Unknown where no ordinary session is allowed: pg_basebackup will tell.
-    async fn tablespaces_of(&self, source: &Address) -> Vec<PathBuf> {
+    async fn tablespaces_of(&self, source: &Address) -> Vec<Tablespace> {
         let config = self.config();
-        let sql =
-            "SELECT pg_tablespace_location(oid) FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
+        let sql = "SELECT pg_tablespace_location(oid), CASE WHEN has_tablespace_privilege(oid, 'CREATE') OR \
+                   pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_tablespace_size(oid) END \
+                   FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
         for credentials in [&config.postgres.replication, &config.postgres.superuser] {
             let Ok(session) = self.connect_to(source, credentials).await else { continue };
             if let Ok(rows) = session.rows(sql).await {
-                let locations = rows.iter().filter_map(|row| row.get(0)).filter(|location| location.starts_with('/'));
-                return locations.map(PathBuf::from).collect();
+                let space = |row: &SimpleQueryRow| {
+                    let location = row.get(0).filter(|location| location.starts_with('/'))?.into();
+                    Some(Tablespace { location, bytes: row.get(1).and_then(|bytes| bytes.parse().ok()) })
+                };
+                return rows.iter().filter_map(space).collect();
             }
         }
         Vec::new()

@@ -59,7 +59,7 @@ impl ServerProcesses {
             // Opened before it is judged, so that both are about the same process. Any other process that looks like a
             // postmaster is a child of a dead one that has not come to setting its title.
             Some(file) => Process::open(file.pid).filter(|_| self.is_postmaster(&file)),
-            None => self.with_kind(Kind::Postmaster).into_iter().next(),
+            None => self.all().into_iter().find(|(kind, _)| *kind == Kind::Postmaster).map(|(_, process)| process),
         }
     }
 
@@ -74,29 +74,36 @@ impl ServerProcesses {
         }
     }
 
-    /// The number in `postmaster.pid`, if some process has it although no postmaster of ours runs: numbers repeat after
+    /// The number in `postmaster.pid`, if some process has it although no server of ours runs: numbers repeat after
     /// a container's restart, and a zombie that nobody has reaped yet keeps its own.
     fn taken_number(&self) -> Option<i32> {
-        let file = read_postmaster_file(&self.data_dir)?;
+        let file = read_pid_file(&self.data_dir)?;
         process::parent(file.pid).map(|_| file.pid)
     }
 
-    /// Processes of a server whose postmaster is gone. A busy one goes on, and may even commit, until its query ends.
-    /// The children of a postmaster that has just been started are none.
-    pub(crate) fn orphans(&self) -> Vec<Process> {
+    /// For a server that is about to be started, once nothing works in the data directory any more: PostgreSQL takes a
+    /// lock file with this number for its own former one.
+    pub(crate) fn own_former_number(&self) -> Option<(&'static str, String)> {
+        self.taken_number().map(|pid| ("PG_GRANDPARENT_PID", pid.to_string()))
+    }
+
+    /// Ends the processes of a server whose postmaster is gone; `false`: some could not be ended. A busy one goes on,
+    /// and may even commit, until its query ends. The children of a postmaster that has just been started are none of
+    /// these. `Starts::Impossible` adds those that have not set their titles yet: otherwise one could be a new postmaster.
+    pub(crate) async fn kill_orphans(&self, starts: Starts) -> bool {
+        let all = self.all();
         let has_postmaster = |process: &Process| {
             process::parent(process.pid()).is_some_and(|parent| self.kind(parent) == Some(Kind::Postmaster))
         };
-        self.with_kind(Kind::Backend).into_iter().filter(|process| !has_postmaster(process)).collect()
-    }
-
-    /// Ends them at once; `false`: some could not be ended. `Starts::Impossible` adds children that have not set their
-    /// titles yet: otherwise one of those could be a new postmaster.
-    pub(crate) async fn kill_orphans(&self, starts: Starts) -> bool {
-        let mut orphans = self.orphans();
-        if starts == Starts::Impossible && self.postmaster().is_none() {
-            orphans.extend(self.with_kind(Kind::Postmaster));
-        }
+        let untitled = all.iter().any(|(kind, _)| *kind == Kind::Postmaster);
+        let with_untitled = untitled && starts == Starts::Impossible && self.postmaster().is_none();
+        let is_orphan = |kind: Kind, process: &Process| match kind {
+            Kind::Backend => !has_postmaster(process),
+            Kind::Postmaster => with_untitled,
+            Kind::Utility => false,
+        };
+        let orphans = all.into_iter().filter(|(kind, process)| is_orphan(*kind, process));
+        let orphans: Vec<Process> = orphans.map(|(_, process)| process).collect();
         if orphans.is_empty() {
             return true;
         }
@@ -107,15 +114,15 @@ impl ServerProcesses {
     /// Everything that works in the data directory, also what a former agent's programs left. Only while there is no
     /// postmaster.
     pub(crate) async fn kill_everything(&self) -> bool {
-        let kinds = [Kind::Backend, Kind::Utility, Kind::Postmaster];
-        let all: Vec<Process> = kinds.into_iter().flat_map(|kind| self.with_kind(kind)).collect();
+        let all: Vec<Process> = self.all().into_iter().map(|(_, process)| process).collect();
         process::kill_all(&all).await
     }
 
-    fn with_kind(&self, wanted: Kind) -> Vec<Process> {
+    /// All that works in the data directory, by one look at all processes.
+    fn all(&self) -> Vec<(Kind, Process)> {
         let Some(data) = Folder::at(&self.data_dir) else { return Vec::new() };
-        let pids = process::all_pids().into_iter().filter(|pid| self.kind_below(*pid, data) == Some(wanted));
-        pids.filter_map(Process::open).collect()
+        let found = process::all_pids().into_iter().filter_map(|pid| Some((self.kind_below(pid, data)?, pid)));
+        found.filter_map(|(kind, pid)| Some((kind, Process::open(pid)?))).collect()
     }
 
     fn kind(&self, pid: i32) -> Option<Kind> {
@@ -150,10 +157,7 @@ impl ServerProcesses {
     ) -> Result<Process, PostgresError> {
         let mut command = Command::new(program);
         command.args(args).env_clear().envs(env.iter().map(|(key, value)| (key, value)));
-        if let Some(pid) = self.taken_number() {
-            // PostgreSQL takes a lock file with this number for its own former one.
-            command.env("PG_GRANDPARENT_PID", pid.to_string());
-        }
+        command.envs(self.own_former_number());
         command.stdin(Stdio::null()).stdout(Stdio::inherit()).stderr(Stdio::inherit());
         kernel::detach(&mut command, Streams::ErrorToOutput, Vec::new());
         let attempted = format!("start {}", program.display());

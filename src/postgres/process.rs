@@ -21,6 +21,9 @@ pub(crate) fn now() -> Instant {
     Instant(time)
 }
 
+/// As many as the kernel follows.
+const LINKS_MAX: usize = 40;
+
 /// One process, for as long as this value lives: the number is not reused for another one meanwhile.
 #[derive(Debug)]
 pub(crate) struct Process {
@@ -170,7 +173,18 @@ pub(crate) async fn kill_all(processes: &[Process]) -> bool {
     all_ended
 }
 
-/// The same path without links; as given when it does not exist.
+/// The same path without links, also where what the last of them leads to is not there.
 pub(crate) fn real_path(path: &Path) -> PathBuf {
-    std::fs::canonicalize(path).unwrap_or_else(|_| path.to_owned())
+    let mut path = path.to_owned();
+    for _ in 0..LINKS_MAX {
+        if let Ok(real) = std::fs::canonicalize(&path) {
+            return real;
+        }
+        let Ok(target) = std::fs::read_link(&path) else { break };
+        path = path.parent().unwrap_or(Path::new("/")).join(target);
+    }
+    match (path.parent().map(std::fs::canonicalize), path.file_name()) {
+        (Some(Ok(parent)), Some(name)) => parent.join(name),
+        (Some(Err(_)) | None, _) | (_, None) => path,
+    }
 }

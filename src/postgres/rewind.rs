@@ -1,27 +1,25 @@
-//! Bringing a diverged directory back with pg_rewind, telling whether that is needed, and crash recovery before it.
-//!
-//! The leader is asked over SQL, as the rewind user: its timeline from the name of its current WAL file, its history
-//! with the function that pg_rewind reads files with. The replication protocol would say the same.
+//! Bringing a diverged directory back with pg_rewind, and crash recovery before it.
 
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
 use super::control::Freshness;
-use super::history::{self, LocalPosition};
 use super::layout::OWN_FILES;
 use super::local::LocalPostgres;
 use super::pidfile::{parse_opts, settings_of};
+use super::programs::Run;
+use super::watched::{LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, archive, files};
 use crate::config::{Config, Credentials};
-use crate::core::local::{Postgres, Running};
-use crate::core::observation::Divergence;
-use crate::core::units::{Lsn, Timeline};
-use crate::core::view::{Address, HistoryEntry};
+use crate::core::view::Address;
 
-const WALDUMP_LIMIT: Duration = Duration::from_secs(10);
+/// How long the leader may take to say whether it is ready.
+const PREFLIGHT: Duration = Duration::from_secs(10);
+/// How long pg_rewind may read our WAL and compare files, of which it says nothing, before it copies.
+const FIRST_BYTES: Duration = Duration::from_secs(1800);
 
 impl LocalPostgres {
-    fn rewind_credentials(config: &Config) -> &Credentials {
+    pub(super) fn rewind_credentials(config: &Config) -> &Credentials {
         config.postgres.rewind.as_ref().unwrap_or(&config.postgres.superuser)
     }
 
@@ -43,22 +41,34 @@ impl LocalPostgres {
         }
         let config = self.config();
         let credentials = Self::rewind_credentials(&config);
-        self.require_checkpointed(leader, credentials).await?;
+        let ready = tokio::time::timeout(PREFLIGHT, self.require_checkpointed(leader, credentials)).await;
+        ready.unwrap_or(Err(PostgresError::too_long(asked(leader), PREFLIGHT)))?;
         archive::archive_ready(self).await;
-        let passfile = self.job_passfile("rewind");
-        self.write_passfile_at(&passfile, leader, credentials)?;
-        let conninfo = Conninfo::for_program(leader, credentials, self.programs.version)
-            .with("target_session_attrs", "read-write")
-            .with("connect_timeout", "10");
-        let mut run = self.program("pg_rewind").in_c_locale().env("PGPASSFILE", &passfile);
+        let passfile = self.lend_passfile("rewind", leader, credentials)?;
+        let conninfo = Conninfo::for_program(leader, credentials, self.programs.version);
+        let conninfo = kept_alive(conninfo.with("target_session_attrs", "read-write"));
+        let mut run = self.program("pg_rewind").in_c_locale().env("PGPASSFILE", passfile.path());
         run = run.env("PGOPTIONS", "-c statement_timeout=0").arg("-D").arg(&self.data_dir).arg("--progress");
         run = run.arg(format!("--source-server={conninfo}")).args(self.restore_options().await);
-        progress(format!("running pg_rewind from {}:{}", leader.host, leader.port));
-        let result = run.args(&config.postgres.rewind_options).success(None).await;
-        let _ = files::remove_if_there(&passfile);
+        let result = self.watch_rewind(run.args(&config.postgres.rewind_options), leader, progress).await;
         self.forget_server();
         result?;
         self.finish_rewind()
+    }
+
+    async fn watch_rewind(&self, run: Run, leader: &Address, progress: &Progress) -> Result<(), PostgresError> {
+        let what = format!("running pg_rewind from {}:{}", leader.host, leader.port);
+        progress(what.clone());
+        let mut watch = Watch::new(what, FIRST_BYTES, self.now());
+        let mut on_line = watch.on_line();
+        let running = run.success_with_lines(None, &mut on_line);
+        tokio::pin!(running);
+        loop {
+            match tokio::time::timeout(LOOK_EVERY, &mut running).await {
+                Ok(result) => return result.map(drop),
+                Err(_still_running) => watch.look(self.now(), progress)?,
+            };
+        }
     }
 
     /// What came from the leader and is its own, goes; and nothing but a standby may be started from here.
@@ -75,7 +85,7 @@ impl LocalPostgres {
     /// shows the old one, and nothing would be done.
     async fn require_checkpointed(&self, leader: &Address, credentials: &Credentials) -> Result<(), PostgresError> {
         let session = self.connect_to(leader, credentials).await?;
-        let attempted = || format!("ask {}:{} whether it is ready to be rewound from", leader.host, leader.port);
+        let attempted = || asked(leader);
         let sql = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN \
                    substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END, \
                    (SELECT timeline_id FROM pg_control_checkpoint())";
@@ -131,6 +141,9 @@ impl LocalPostgres {
         settings.insert("archive_mode".to_owned(), "on".to_owned());
         settings.insert("archive_command".to_owned(), "false".to_owned());
         let mut run = self.program("postgres").in_c_locale().arg("--single").arg("-D").arg(&self.data_dir);
+        if let Some((name, value)) = self.processes.own_former_number() {
+            run = run.env(name, value);
+        }
         for (name, value) in &settings {
             run = run.arg("-c").arg(format!("{name}={value}"));
         }
@@ -138,102 +151,8 @@ impl LocalPostgres {
         self.forget_server();
         result.map(drop)
     }
+}
 
-    pub(super) async fn divergence_from(&self, leader: &Address) -> Divergence {
-        match self.compare_with(leader).await {
-            Ok(divergence) => divergence,
-            Err(error) => {
-                tracing::debug!("cannot compare our WAL with the leader's: {error}");
-                Divergence::Undecided
-            }
-        }
-    }
-
-    async fn compare_with(&self, leader: &Address) -> Result<Divergence, PostgresError> {
-        let Some(local) = self.local_position().await? else { return Ok(Divergence::Undecided) };
-        let Some((timeline, entries)) = self.leader_history(leader, local.timeline()).await? else {
-            return Ok(Divergence::Undecided);
-        };
-        let local = match local {
-            LocalPosition::ShutDown { timeline: ours, checkpoint, .. } if local.wants_checkpoint_end(timeline) => {
-                local.with_checkpoint_end(self.checkpoint_end(ours, checkpoint).await)
-            }
-            LocalPosition::ShutDown { .. } | LocalPosition::Recovering { .. } => local,
-        };
-        Ok(history::divergence(local, timeline, &entries))
-    }
-
-    /// Where our WAL ends; `None` while that cannot be said.
-    async fn local_position(&self) -> Result<Option<LocalPosition>, PostgresError> {
-        if self.postmaster().is_none() {
-            return Ok(self.control_data(Freshness::Exact).await?.local_position());
-        }
-        let answer = self.answer(&self.heartbeat).await;
-        Ok(match answer {
-            Some(Postgres::Running(Running::Standby(facts))) => {
-                facts.timeline.map(|timeline| LocalPosition::Recovering { timeline, at: facts.replayed })
-            }
-            // One that waits for WAL before it lets anybody in has not replayed more than its control file says.
-            Some(Postgres::Starting { .. }) => self.control_data(Freshness::Exact).await?.local_position(),
-            Some(
-                Postgres::Running(Running::Primary(_))
-                | Postgres::Stopped
-                | Postgres::Unresponsive { .. }
-                | Postgres::Stopping,
-            )
-            | None => None,
-        })
-    }
-
-    /// The leader's timeline and, where it is later than ours, its history.
-    async fn leader_history(
-        &self,
-        leader: &Address,
-        ours: Timeline,
-    ) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, PostgresError> {
-        let config = self.config();
-        let session = self.connect_to(leader, Self::rewind_credentials(&config)).await?;
-        let failed = |cause| PostgresError::sql(format!("read the history of {}:{}", leader.host, leader.port), &cause);
-        let sql =
-            "SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
-        let hex = session.value(sql).await.map_err(failed)?;
-        let Some(timeline) = hex.and_then(|hex| u32::from_str_radix(&hex, 16).ok()).map(Timeline) else {
-            return Ok(None);
-        };
-        if timeline <= ours || timeline.0 == 1 {
-            return Ok(Some((timeline, Vec::new())));
-        }
-        let sql = format!("SELECT encode(pg_read_binary_file('pg_wal/{:08X}.history'), 'escape')", timeline.0);
-        let text = session.value(&sql).await.map_err(failed)?.unwrap_or_default();
-        let entries = history::parse(&text).map_err(|cause| {
-            PostgresError::failed(format!("read the history of {}:{}", leader.host, leader.port), cause)
-        })?;
-        Ok(Some((timeline, entries)))
-    }
-
-    async fn checkpoint_end(&self, timeline: Timeline, checkpoint: Lsn) -> Option<Lsn> {
-        let run = self.program("pg_waldump").in_c_locale().arg("-p").arg(self.data_dir.join("pg_wal"));
-        let run = run.args(["-t", &timeline.to_string(), "-s", &checkpoint.to_string(), "-n", "2"]);
-        let mut errors = String::new();
-        let mut keep = |line: &str| errors.push_str(&format!("{line}\n"));
-        let ended = run.run(Some(WALDUMP_LIMIT), &mut keep).await.ok()?;
-        history::checkpoint_end(checkpoint, &String::from_utf8_lossy(&ended.stdout), &errors)
-    }
-
-    /// The lines of the local history file, the last one with the time of its writing.
-    pub(super) fn local_history(&self, timeline: Timeline) -> Result<Vec<HistoryEntry>, PostgresError> {
-        if timeline.0 <= 1 {
-            return Ok(Vec::new());
-        }
-        let path = self.data_dir.join(format!("pg_wal/{:08X}.history", timeline.0));
-        let failed = |cause: &dyn std::fmt::Display| PostgresError::failed(format!("read {}", path.display()), cause);
-        let text = std::fs::read_to_string(&path).map_err(|cause| failed(&cause))?;
-        let mut entries = history::parse(&text).map_err(|cause| failed(&cause))?;
-        let written = std::fs::metadata(&path).and_then(|file| file.modified()).ok();
-        let written = written.and_then(|time| jiff::Timestamp::try_from(time).ok());
-        if let (Some(last), Some(time)) = (entries.last_mut(), written) {
-            last.time = Some(time.strftime("%Y-%m-%dT%H:%M:%S%.6f+00:00").to_string());
-        }
-        Ok(entries)
-    }
+fn asked(leader: &Address) -> String {
+    format!("ask {}:{} whether it is ready to be rewound from", leader.host, leader.port)
 }

@@ -8,25 +8,45 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
-use serde_json::{Map, Value, json};
+use serde_json::Map;
 
 use super::callbacks::Callback;
-use super::conf::settings::PendingRestarts;
+use super::conf::settings::pending_json;
 use super::control::Freshness;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::postmaster::{Starts, wait_ready};
 use super::process::{self, Process};
-use super::{PostgresError, files, history};
+use super::{PostgresError, archive, files, history};
 use crate::core::local::{ClusterState, LastRole, StartAs, StopMode, Upstream};
+use crate::core::policy::Switch;
 use crate::core::units::Lsn;
 use crate::core::view::MemberRole;
 
 /// How long after each escalation of a stop the next one waits.
 const ESCALATION: Duration = Duration::from_secs(5);
+/// How long a server whose data directory is in order may still wait for its standbys and its archiver.
+const PARTING: Duration = Duration::from_secs(3);
+/// How long it may take to let go of standbys that read nothing.
+const PREPARATION: Duration = Duration::from_millis(500);
+/// A standby that has something to confirm and says nothing for so long reads nothing. One whose network buffers are
+/// full keeps its sender from noticing the shutdown, and all of it waits for that one before its last checkpoint.
+const LET_GO: &str = "SELECT current_setting('archive_mode'), (SELECT count(pg_terminate_backend(pid)) \
+    FROM pg_stat_replication WHERE sent_lsn > flush_lsn AND reply_time < clock_timestamp() - interval '3 s')";
 /// Where Debian's builds of the server have their socket, a folder that no setting names.
 const PACKAGED_SOCKETS: &str = "/var/run/postgresql";
 const POLL: Duration = Duration::from_millis(10);
+/// How often a server that is ending is looked at; its end itself is told at once.
+const LOOK: Duration = Duration::from_millis(100);
+
+/// How a wait for the server's end ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Ended,
+    /// Its data directory is in order, and what is left of it waits for others.
+    InOrder,
+    TooLong,
+}
 
 /// Whether a callback tells of a start or stop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,6 +89,10 @@ impl LocalPostgres {
             ));
         }
         self.close_sessions().await;
+        if matches!(role, StartAs::Standby(_)) && !self.has_recovery_signal() {
+            // A former primary's: no standby archives it, and its stop did not wait for the archiver.
+            archive::archive_ready(self).await;
+        }
         let process = self.spawn(role).await?;
         wait_ready(&self.data_dir, &process, limit).await?;
         if !self.is_single() {
@@ -89,7 +113,7 @@ impl LocalPostgres {
             StartAs::Standby(upstream) => {
                 let control = self.control_data(Freshness::Exact).await?;
                 let pending = parameters.raise_for_standby(&control.minimums);
-                self.memory().pending_restart = as_document(&pending);
+                self.memory().pending_restart = pending_json(&pending);
                 self.write_passfile(upstream)?;
                 Recovery::Standby(self.standby_settings(upstream))
             }
@@ -187,7 +211,7 @@ impl LocalPostgres {
             self.processes.kill_orphans(Starts::Impossible).await;
             let wants_position = was_primary && mode != StopMode::Immediate;
             // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
-            return Ok(if wants_position { self.shutdown_position().await.unwrap_or(None) } else { None });
+            return Ok(if wants_position { self.shutdown_position(None).await.unwrap_or(None) } else { None });
         };
         if mode == StopMode::CheckpointThenFast {
             match tokio::time::timeout(limit, self.checkpoint_now()).await {
@@ -196,6 +220,7 @@ impl LocalPostgres {
                 Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
             }
         }
+        let archives = if was_primary && mode != StopMode::Immediate { self.let_go().await } else { None };
         self.end_postmaster(&process, mode, limit).await?;
         self.close_sessions().await;
         {
@@ -206,7 +231,21 @@ impl LocalPostgres {
         if announce == Announce::Yes {
             self.fire(Callback::Stop, self.told_role());
         }
-        if was_primary && mode != StopMode::Immediate { self.shutdown_position().await } else { Ok(None) }
+        if was_primary && mode != StopMode::Immediate { self.shutdown_position(archives).await } else { Ok(None) }
+    }
+
+    /// Lets go of standbys that would hold the shutdown up. Whether the server archives; `None`: no answer.
+    async fn let_go(&self) -> Option<Switch> {
+        let asked = async {
+            let session = self.session("stop", PREPARATION).await.ok()?;
+            let rows = session.rows(LET_GO).await.ok()?;
+            let row = rows.first()?;
+            if let Some(count) = row.get(1).filter(|count| *count != "0") {
+                tracing::warn!("closing the connections of {count} standbys that read nothing any more");
+            }
+            row.get(0).map(|mode| Switch::from(mode != "off"))
+        };
+        tokio::time::timeout(PREPARATION, asked).await.ok().flatten()
     }
 
     /// Signals, and escalates until nothing is left: fast, immediate, kill.
@@ -221,16 +260,45 @@ impl LocalPostgres {
             // An error means that it has ended meanwhile; the wait finds that out.
             let _ = process.signal(*signal);
             // One that is stopped (SIGSTOP) would not see the signal.
-            if process.ended_within(*limit).await {
-                return self.nothing_left().await;
+            match self.wait_end(process, *limit).await {
+                Waited::Ended => return self.nothing_left().await,
+                Waited::InOrder => {
+                    tracing::info!("PostgreSQL has shut down; not waiting for its standbys and archiver")
+                }
+                Waited::TooLong => tracing::warn!("PostgreSQL did not end within {limit:?} of {signal}"),
             }
-            tracing::warn!("PostgreSQL did not end within {limit:?} of {signal}");
         }
         let killed = process::kill_family(process).await;
         if !killed {
             return Err(PostgresError::failed("stop PostgreSQL", "its processes do not end even when killed"));
         }
         self.nothing_left().await
+    }
+
+    async fn wait_end(&self, process: &Process, limit: Duration) -> Waited {
+        let began = self.now();
+        let mut in_order_since = None;
+        loop {
+            if process.ended_within(LOOK.min(limit)).await {
+                return Waited::Ended;
+            }
+            let now = self.now();
+            if in_order_since.is_none() && self.is_in_order().await {
+                in_order_since = Some(now);
+            }
+            match in_order_since {
+                Some(since) if now.since(since) >= PARTING => return Waited::InOrder,
+                _ if now.since(began) >= limit => return Waited::TooLong,
+                Some(_) | None => (),
+            }
+        }
+    }
+
+    /// Whether the control file says that the server has done its last checkpoint.
+    async fn is_in_order(&self) -> bool {
+        let control = self.control_data(Freshness::Exact).await;
+        let state = control.map(|control| control.control.state);
+        matches!(state, Ok(ClusterState::ShutDown | ClusterState::ShutDownInRecovery))
     }
 
     async fn nothing_left(&self) -> Result<(), PostgresError> {
@@ -241,13 +309,14 @@ impl LocalPostgres {
     }
 
     /// Where a cleanly stopped primary's WAL ends, as far as standbys are expected to have it (`postgres.md` 9.5).
-    async fn shutdown_position(&self) -> Result<Option<Lsn>, PostgresError> {
+    /// `archives`: whether the server did, if it said so.
+    async fn shutdown_position(&self, archives: Option<Switch>) -> Result<Option<Lsn>, PostgresError> {
         let control = self.control_data(Freshness::Exact).await?;
         if control.control.state != ClusterState::ShutDown {
             return Ok(None);
         }
         let checkpoint = control.control.checkpoint;
-        if !self.archives() {
+        if !archives.map_or_else(|| self.may_archive(), Switch::is_on) {
             return Ok(Some(checkpoint));
         }
         let timeline = control.control.timeline;
@@ -260,7 +329,7 @@ impl LocalPostgres {
     }
 
     /// With archiving on, a shutdown switches to a new segment first.
-    fn archives(&self) -> bool {
+    fn may_archive(&self) -> bool {
         let parameters = self.wanted_parameters();
         // The user's own file may say so too; asking costs less than being wrong.
         parameters.get("archive_mode").is_none_or(|mode| mode != "off")
@@ -280,7 +349,8 @@ impl LocalPostgres {
         let attempted = "promote PostgreSQL";
         let process = self.postmaster().ok_or_else(|| PostgresError::failed(attempted, "it does not run"))?;
         let trigger = self.data_dir.join("promote");
-        files::replace(&trigger, b"", 0o600).map_err(|cause| PostgresError::failed(attempted, cause))?;
+        // Not flushed: after a crash it means nothing.
+        std::fs::write(&trigger, b"").map_err(|cause| PostgresError::failed(attempted, cause))?;
         process.signal(Signal::SIGUSR1).map_err(|cause| PostgresError::failed(attempted, cause))?;
         let session = tokio::time::timeout(limit, self.session("promote", Duration::from_secs(2))).await;
         let session = session.unwrap_or(Err(PostgresError::too_long(attempted, limit)))?;
@@ -316,12 +386,4 @@ impl LocalPostgres {
         let session = self.session("checkpoint", Duration::ZERO).await?;
         session.run("CHECKPOINT").await.map_err(|cause| PostgresError::sql("checkpoint", &cause))
     }
-}
-
-/// As it is published.
-pub(super) fn as_document(pending: &PendingRestarts) -> Map<String, Value> {
-    let entry = |(name, values): (&String, &super::conf::settings::PendingRestart)| {
-        (name.clone(), json!({ "old_value": values.old_value, "new_value": values.new_value }))
-    };
-    pending.iter().map(entry).collect()
 }

@@ -1,5 +1,5 @@
-//! Physical replication slots of the members (`replication.md` 1.1, 4): one for each other member, reserved at once, so
-//! that whichever of them follows us finds its WAL.
+//! Physical replication slots of the members (`replication.md` 1.1, 4): one for each other member, and for each that is
+//! away and expected back, reserved at once, so that whichever of them follows us finds its WAL.
 //!
 //! Only slots that nobody uses and that look like a member's are ever dropped: physical, permanent, inactive. Logical
 //! slots and slots in use stay, whoever made them.
@@ -21,6 +21,11 @@ pub(super) struct Wanted {
 
 /// For what is done on the way of something more urgent.
 const BRIEF: Duration = Duration::from_secs(2);
+
+/// What the server takes as one; retained names come from a document that others write too.
+fn is_slot_name(name: &str) -> bool {
+    (1..64).contains(&name.len()) && name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'))
+}
 
 impl LocalPostgres {
     /// Slots that a former primary kept for the members would hold its WAL back for ever: nobody moves them on.
@@ -52,8 +57,9 @@ impl LocalPostgres {
         }
         let own = self.name().slot_name();
         let uses_slots = self.memory().desired.use_slots.is_on();
-        let names: BTreeSet<String> =
-            members.iter().map(MemberName::slot_name).filter(|name| uses_slots && *name != own).collect();
+        let kept = retain.iter().filter(|name| is_slot_name(name)).cloned();
+        let names = members.iter().map(MemberName::slot_name).chain(kept);
+        let names: BTreeSet<String> = names.filter(|name| uses_slots && *name != own).collect();
         let session = self.session("slots", Duration::from_secs(10)).await?;
         let failed = |attempted: String| move |cause: tokio_postgres::Error| PostgresError::sql(attempted, &cause);
         let sql = "SELECT slot_name, active, slot_type, temporary, wal_status FROM pg_replication_slots";
@@ -64,8 +70,7 @@ impl LocalPostgres {
             let Some(name) = row.get("slot_name") else { continue };
             let is_lost = row.get("wal_status") == Some("lost");
             let is_ours = row.get("slot_type") == Some("physical") && row.get("temporary") == Some("f");
-            let is_wanted = names.contains(name) || retain.contains(name);
-            if (is_wanted && !is_lost) || !is_ours {
+            if (names.contains(name) && !is_lost) || !is_ours {
                 present.insert(name.to_owned());
                 continue;
             }

@@ -7,30 +7,24 @@
 //!
 //! **Invariant:** the old data are complete until the new ones are, unless `discard_old` was called.
 
+mod item;
+mod tree;
+
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::control::is_ignored;
 use super::files;
 use super::process::real_path;
+pub(super) use item::is_mount_point;
+use item::{Item, JOURNAL, Layout, is_staging_place};
+pub(super) use tree::outside_folders;
+use tree::{links_of, remove_content_of};
 
-const INSIDE: &str = ".tamada-clone";
-const JOURNAL: &str = "journal";
-/// All that a staging place ever holds, in the order of removal.
-const OURS: [&str; 4] = ["new", "old", "journal.tmp", JOURNAL];
 /// In a data directory whose first start or roles are not done yet.
 pub(super) const BOOTSTRAP_MARK: &str = "tamada.bootstrap";
-
-/// Where a directory's replacement is made.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum Layout {
-    Beside,
-    Inside,
-}
 
 /// How far a replacement has come; the order is that of time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -49,78 +43,6 @@ enum Stage {
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
-struct Item {
-    target: PathBuf,
-    layout: Layout,
-}
-
-impl Item {
-    fn of(target: &Path) -> Self {
-        Item { target: target.to_owned(), layout: layout_of(target) }
-    }
-
-    fn work(&self) -> PathBuf {
-        match self.layout {
-            Layout::Beside => files::beside(&self.target, "clone"),
-            Layout::Inside => self.target.join(INSIDE),
-        }
-    }
-
-    fn new_dir(&self) -> PathBuf {
-        self.work().join("new")
-    }
-
-    fn old_dir(&self) -> PathBuf {
-        self.work().join("old")
-    }
-
-    /// The journal last: until then all of it can be done again. Anything that is not ours keeps the folder.
-    fn remove_work(&self) -> io::Result<()> {
-        let work = self.work();
-        OURS.iter().try_for_each(|name| remove_tree(&work.join(name)))?;
-        match fs::remove_dir(&work) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-            Ok(()) | Err(_) => Ok(()),
-        }
-    }
-
-    /// May be done again after it was cut short.
-    fn move_out(&self) -> io::Result<()> {
-        match self.layout {
-            Layout::Beside if !self.target.exists() => Ok(()),
-            // Made anew by somebody since: only an empty one may go.
-            Layout::Beside if self.old_dir().exists() => fs::remove_dir(&self.target),
-            Layout::Beside => fs::rename(&self.target, self.old_dir()),
-            Layout::Inside => {
-                make_dir(&self.old_dir())?;
-                // A directory whose control file is gone is not taken for a whole one, whoever looks.
-                let mut names = content(&self.target)?;
-                names.sort_by_key(|name| name != "global");
-                names.iter().try_for_each(|name| fs::rename(self.target.join(name), self.old_dir().join(name)))
-            }
-        }
-    }
-
-    /// The same.
-    fn move_in(&self) -> io::Result<()> {
-        if !self.new_dir().exists() {
-            return Ok(());
-        }
-        match self.layout {
-            Layout::Beside => fs::rename(self.new_dir(), &self.target),
-            Layout::Inside => {
-                // PostgreSQL serves a directory of these permissions alone; a volume's own are others.
-                fs::set_permissions(&self.target, fs::metadata(self.new_dir())?.permissions())?;
-                let mut names = content(&self.new_dir())?;
-                names.sort_by_key(|name| name == "global");
-                names.iter().try_for_each(|name| fs::rename(self.new_dir().join(name), self.target.join(name)))?;
-                fs::remove_dir(self.new_dir())
-            }
-        }
-    }
-}
-
-#[derive(Clone, Debug, Serialize, Deserialize)]
 struct Journal {
     stage: Stage,
     /// The data directory first.
@@ -136,7 +58,7 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// Begins one. What an earlier one left must have been settled.
+    /// Begins one. What an earlier one left must have been settled; of its old data something may be left.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
         let staging = Staging {
             journal: Journal {
@@ -145,7 +67,7 @@ impl Staging {
                 dropped: Vec::new(),
             },
         };
-        make_dir(&staging.data().work())?;
+        staging.data().make_work()?;
         staging.write()?;
         Ok(staging)
     }
@@ -162,10 +84,9 @@ impl Staging {
     /// Replaces a folder outside too: returns where its new content is to be made.
     pub(super) fn also(&mut self, target: &Path) -> io::Result<PathBuf> {
         let item = Item::of(target);
-        item.remove_work()?;
         self.journal.items.push(item.clone());
         self.write()?;
-        make_dir(&item.work())?;
+        item.make_work()?;
         Ok(item.new_dir())
     }
 
@@ -205,22 +126,24 @@ impl Staging {
         }
         if self.journal.stage == Stage::MovingOut {
             self.journal.items.iter().try_for_each(Item::move_out)?;
+            // The folders outside may be on other file systems, which the journal's own flush does not reach.
+            self.journal.items.iter().try_for_each(Item::sync)?;
             self.enter(Stage::MovingIn)?;
         }
         if self.journal.stage == Stage::MovingIn {
             self.journal.items.iter().try_for_each(Item::move_in)?;
             self.repoint_links()?;
-            files::sync_dir(&self.data().target)?;
-            files::sync_parent(&self.data().target)?;
+            self.journal.items.iter().try_for_each(Item::sync)?;
             self.enter(Stage::Cleaning)?;
         }
         Ok(())
     }
 
-    /// Removes the old data and the staging places.
+    /// Removes the old data and the staging places, as far as that can be done; the journal stays until all of it is.
     pub(super) fn clean(self) -> io::Result<()> {
-        self.journal.dropped.iter().try_for_each(|folder| remove_content_of(folder))?;
-        self.journal.items.iter().skip(1).try_for_each(Item::remove_work)?;
+        let dropped = self.journal.dropped.iter().map(|folder| remove_content_of(folder));
+        let others = self.journal.items.iter().skip(1).map(Item::remove_work);
+        dropped.chain(others).fold(Ok(()), io::Result::and)?;
         self.data().remove_work()
     }
 
@@ -248,43 +171,58 @@ impl Staging {
                 files::remove_if_there(&beside)?;
                 std::os::unix::fs::symlink(&item.target, &beside)?;
                 fs::rename(&beside, &link)?;
+                files::sync_parent(&link)?;
             }
         }
         Ok(())
     }
 }
 
-/// The journal of a replacement that was cut short, in either place.
-fn journal_of(data_dir: &Path) -> Option<Journal> {
+/// The journal of a replacement that was cut short, in either place. Only one that is not there is none: what cannot be
+/// read may be all that tells which of two directories is the whole one.
+fn journal_of(data_dir: &Path) -> io::Result<Option<Journal>> {
     let target = real_path(data_dir);
-    let places = [Layout::Beside, Layout::Inside].map(|layout| Item { target: target.clone(), layout });
-    places.iter().find_map(|item| serde_json::from_slice(&fs::read(item.work().join(JOURNAL)).ok()?).ok())
+    for layout in [Layout::Beside, Layout::Inside] {
+        let path = Item { target: target.clone(), layout }.work().join(JOURNAL);
+        let failed =
+            |cause: &dyn std::fmt::Display| io::Error::other(format!("cannot read {}: {cause}", path.display()));
+        match fs::read(&path) {
+            Ok(text) => return serde_json::from_slice(&text).map(Some).map_err(|cause| failed(&cause)),
+            Err(error) if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::NotADirectory) => (),
+            Err(error) => return Err(failed(&error)),
+        }
+    }
+    Ok(None)
 }
 
 /// Why the directory may not be used as it stands: it is being replaced.
 pub(super) fn unfinished(data_dir: &Path) -> Option<String> {
-    let journal = journal_of(data_dir)?;
-    match journal.stage {
-        Stage::Staging | Stage::Cleaning => None,
-        Stage::Discarding | Stage::MovingOut | Stage::MovingIn => {
+    match journal_of(data_dir).map(|journal| journal.map(|journal| journal.stage)) {
+        Ok(None | Some(Stage::Staging | Stage::Cleaning)) => None,
+        Ok(Some(Stage::Discarding | Stage::MovingOut | Stage::MovingIn)) => {
             Some(format!("data directory {} is being replaced by a clone", data_dir.display()))
+        }
+        Err(error) => {
+            Some(format!("whether data directory {} is being replaced by a clone: {error}", data_dir.display()))
         }
     }
 }
 
 /// What an interrupted replacement came to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) enum Settled {
     Nothing,
     /// The new data are in place.
     Completed,
+    /// The same, but not all of the old ones could be removed.
+    CompletedBut(io::Error),
     /// The new data were incomplete and are gone.
     Undone,
 }
 
 /// Completes or undoes a replacement that was cut short. Only while no server runs and no replacement is under way.
 pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
-    let Some(journal) = journal_of(data_dir) else {
+    let Some(journal) = journal_of(data_dir)? else {
         // Without a journal these hold nothing that anybody waits for.
         let target = real_path(data_dir);
         for layout in [Layout::Inside, Layout::Beside] {
@@ -302,97 +240,18 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
             staging.discard_old()?;
             staging.undo().map(|()| Settled::Undone)
         }
-        Stage::MovingOut | Stage::MovingIn => {
+        Stage::MovingOut | Stage::MovingIn | Stage::Cleaning => {
             staging.place()?;
-            staging.clean().map(|()| Settled::Completed)
+            // What is left of the old data is in nobody's way.
+            Ok(staging.clean().map_or_else(Settled::CompletedBut, |()| Settled::Completed))
         }
-        Stage::Cleaning => staging.clean().map(|()| Settled::Completed),
     }
-}
-
-/// Nothing but what a staging place holds: somebody's own folder of that name stays.
-fn is_staging_place(dir: &Path) -> bool {
-    content(dir).is_ok_and(|names| names.iter().all(|name| OURS.iter().any(|ours| name == ours)))
 }
 
 /// Empties a data directory and the folders outside that belong to it. The directory itself stays.
 pub(super) fn remove_data(data_dir: &Path) -> io::Result<()> {
     outside_folders(data_dir).iter().try_for_each(|folder| remove_content_of(folder))?;
     remove_content_of(data_dir)
-}
-
-/// Folders outside a data directory that its links lead to: WAL, tablespaces.
-pub(super) fn outside_folders(data_dir: &Path) -> Vec<PathBuf> {
-    links_of(data_dir).iter().filter_map(|link| fs::read_link(link).ok()).filter(|to| to.is_absolute()).collect()
-}
-
-/// The links that PostgreSQL makes in a data directory.
-fn links_of(data_dir: &Path) -> Vec<PathBuf> {
-    let tablespaces = content(&data_dir.join("pg_tblspc")).unwrap_or_default();
-    let tablespaces = tablespaces.iter().map(|name| data_dir.join("pg_tblspc").join(name));
-    std::iter::once(data_dir.join("pg_wal")).chain(tablespaces).filter(|path| path.is_symlink()).collect()
-}
-
-/// Beside it, unless it is a mount point, holds what is not to be moved, or its parent may not be written.
-fn layout_of(target: &Path) -> Layout {
-    let parent = target.parent().unwrap_or(Path::new("/"));
-    // Hidden files that somebody keeps there are not ours to move.
-    let holds_hidden = fs::read_dir(target).is_ok_and(|entries| {
-        entries.flatten().any(|entry| is_ignored(&entry.file_name()) && entry.file_name() != INSIDE)
-    });
-    let beside = Item { target: target.to_owned(), layout: Layout::Beside }.work();
-    let taken = beside.exists() && !is_staging_place(&beside);
-    match is_mount_point(target) || holds_hidden || taken || !files::is_writable(parent) {
-        true => Layout::Inside,
-        false => Layout::Beside,
-    }
-}
-
-/// A bind mount may have its parent's device number, so the kernel's table is asked.
-fn is_mount_point(path: &Path) -> bool {
-    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return true };
-    let real = real_path(path);
-    // The kernel writes space, tab, newline and backslash in octal.
-    let unescape = |field: &str| {
-        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-            .iter()
-            .fold(field.to_owned(), |text, (code, character)| text.replace(code, character))
-    };
-    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|field| Path::new(&unescape(field)) == real)
-}
-
-/// The names of what counts as content, as for an empty directory.
-fn content(dir: &Path) -> io::Result<Vec<std::ffi::OsString>> {
-    let names: io::Result<Vec<_>> = fs::read_dir(dir)?.map(|entry| entry.map(|entry| entry.file_name())).collect();
-    Ok(names?.into_iter().filter(|name| !is_ignored(name)).collect())
-}
-
-fn make_dir(dir: &Path) -> io::Result<()> {
-    use std::os::unix::fs::DirBuilderExt;
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(dir)
-}
-
-fn remove_content_of(dir: &Path) -> io::Result<()> {
-    let names = match content(dir) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-        names => names?,
-    };
-    let mut names = names;
-    names.sort_by_key(|name| name != "global");
-    names.iter().try_for_each(|name| remove_tree(&dir.join(name)))
-}
-
-/// Removes a file, a link or a folder with all in it; what is not there, or goes meanwhile, is fine.
-fn remove_tree(path: &Path) -> io::Result<()> {
-    let removed = match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => fs::remove_dir_all(path),
-        Ok(_) => fs::remove_file(path),
-        Err(error) => Err(error),
-    };
-    match removed {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        Ok(()) | Err(_) => Ok(()),
-    }
 }
 
 #[cfg(test)]

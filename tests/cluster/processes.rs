@@ -42,6 +42,13 @@ pub fn first_child(pid: u32) -> Option<i32> {
     text.split_whitespace().next()?.parse().ok()
 }
 
+/// Children of this process that have ended and that it has not waited for.
+pub fn zombies_of(pid: i32) -> usize {
+    let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    let stats = children.split_whitespace().filter_map(|child| fs::read_to_string(format!("/proc/{child}/stat")).ok());
+    stats.filter(|stat| stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'))).count()
+}
+
 /// A process that ended meanwhile is none of the caller's concern.
 pub fn signal(pid: i32, signal: Signal) {
     let _ = kill(Pid::from_raw(pid), signal);

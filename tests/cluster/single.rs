@@ -3,7 +3,9 @@
 use crate::etcd::Etcd;
 use crate::fingerprint::Fingerprint;
 use crate::member::{Member, bin_dir, password};
-use crate::wait::seconds;
+use crate::processes::zombies_of;
+use crate::sql::Sql;
+use crate::wait::{seconds, until};
 use crate::world::{SOON, folder, join};
 
 /// What `docker run -e POSTGRES_PASSWORD=…` gives, and what keeps tests apart.
@@ -16,6 +18,30 @@ fn plain(folder: &std::path::Path) -> Member {
     member.set("POSTGRES_PASSWORD", &password("postgres"));
     member.set("POD_IP", &member.sql.ip().to_string());
     member
+}
+
+/// Each second process ends while its child, with status 0, 1 or 2, is left to PID 1.
+const ORPHANS: &str = "i=0; while [ $i -lt 10000 ]; do ( (exit $((i % 3))) & ); i=$((i + 1)); done; echo all of them";
+
+#[test]
+fn ten_thousand_orphans_leave_no_zombie_and_disturb_no_backend() {
+    let folder = folder();
+    let mut member = plain(folder.path());
+    member.start();
+    member.wait_writable(SOON);
+    let session = member.connect().expect("it answers");
+    let who =
+        || session.value("SELECT pg_backend_pid() || ' since ' || pg_postmaster_start_time()").expect("an answer");
+    let before = who();
+    let maker = Sql::connect_within(seconds(300), member.sql, "postgres", &password("postgres")).expect("it answers");
+    maker.value("CREATE TABLE said (words text)").expect("made");
+    maker.value(&["COPY said FROM PROGRAM '", ORPHANS, "'"].concat()).expect("they were made");
+    assert_eq!(member.must("SELECT words FROM said"), "all of them");
+    let init = member.init();
+    until(SOON, "no zombie", || zombies_of(init) == 0);
+    assert_eq!(who(), before);
+    assert!(!member.log().contains("terminating any other active server processes"));
+    assert_eq!(member.stop(), 0);
 }
 
 #[test]
@@ -39,7 +65,7 @@ fn a_single_server_becomes_the_first_member_of_a_cluster() {
 
     // A crash of PostgreSQL is repaired, the server goes on as it was: same timeline.
     crate::processes::signal(postmaster, nix::sys::signal::Signal::SIGKILL);
-    crate::wait::until(SOON, "a new server", || member.postmaster().is_some_and(|new| new != postmaster));
+    until(SOON, "a new server", || member.postmaster().is_some_and(|new| new != postmaster));
     member.wait_writable(SOON);
     assert_eq!(member.must("SELECT timeline_id FROM pg_control_checkpoint()"), "1");
     assert_eq!(member.stop(), 0);

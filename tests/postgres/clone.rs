@@ -25,6 +25,7 @@ fn a_copy_replaces_old_data_where_the_directory_itself_cannot_be_moved() {
         primary.bootstrap().await;
         primary.sql("CREATE TABLE t AS SELECT 7 AS a");
         std::fs::write(primary.data_dir().join("tamada.lease"), "1").expect("written");
+        std::fs::write(primary.data_dir().join(".hidden"), "").expect("written");
         replica.bootstrap().await;
         replica.sql("CREATE TABLE old ()");
         replica.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
@@ -34,6 +35,7 @@ fn a_copy_replaces_old_data_where_the_directory_itself_cannot_be_moved() {
         replica.postgres.clone_from(&source(&primary), progress()).await.expect("copied");
         assert!(hidden.exists());
         assert!(!replica.data_dir().join("tamada.lease").exists(), "a lease is its member's own");
+        assert!(!replica.data_dir().join(".hidden").exists(), "so is what does not count as data");
         assert!(!replica.data_dir().join(".tamada-clone").exists());
         follows(&replica, &primary).await;
         assert_eq!(replica.sql("SELECT a FROM t"), "7");
@@ -99,6 +101,9 @@ fn a_copy_that_is_given_up_leaves_the_old_data_and_no_process() {
         replica.configure().await;
         replica.probe().await;
         assert!(!replica.folder.path().join("data.clone").exists(), "what was staged is removed");
+        let run = replica.folder.path().join("run").read_dir().expect("read").flatten();
+        let passfiles: Vec<_> = run.map(|file| file.file_name()).filter(|name| name != "pgpass").collect();
+        assert_eq!(passfiles, Vec::<std::ffi::OsString>::new(), "and its password file");
         replica.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
         assert_eq!(replica.sql("SELECT count(*) FROM old"), "0");
         assert!(!processes_in(replica.data_dir()).is_empty());

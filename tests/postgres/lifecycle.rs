@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{Signal, kill};
 use tamada::core::local::{CloneFrom, CloneSource, DataDir, Postgres, Running, StartAs, StopMode, Upstream};
 use tamada::postgres::Instance;
 
-use crate::support::{LIMIT, Node, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, eventually, on_every_version, pair, process_titled, progress};
 
 #[test]
 fn a_new_cluster_is_writable_with_its_roles_when_the_bootstrap_ends() {
@@ -70,5 +71,31 @@ fn the_end_of_the_postmaster_is_told_at_once() {
         node.postgres.start(&StartAs::Primary, LIMIT).await.expect("restarted");
         eprintln!("restart in place took {:?}", began.elapsed());
         assert_eq!(node.sql("SELECT 1"), "1");
+    });
+}
+
+#[test]
+fn a_standby_that_reads_nothing_does_not_hold_a_stop_up() {
+    const SILENT: &str = "SELECT count(*) FROM pg_stat_replication \
+        WHERE sent_lsn > flush_lsn AND reply_time < clock_timestamp() - interval '3 s'";
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        for written in [0, 400_000] {
+            let receiver = process_titled("walreceiver", &replica);
+            kill(receiver, Signal::SIGSTOP).expect("stopped");
+            if written > 0 {
+                // More than what the network's buffers hold.
+                primary.sql(&format!("INSERT INTO t SELECT generate_series(1, {written})"));
+                eventually("its silence shows", async || primary.sql(SILENT) == "1").await;
+            }
+            let began = Instant::now();
+            let end = primary.postgres.stop(StopMode::CheckpointThenFast, LIMIT).await.expect("stopped");
+            assert!(began.elapsed() < Duration::from_secs(20), "{:?} with {written} rows", began.elapsed());
+            assert!(end.is_some(), "it was clean");
+            kill(receiver, Signal::SIGCONT).expect("continued");
+            primary.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+            let streaming = "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'";
+            eventually("it streams again", async || primary.sql(streaming) == "1").await;
+        }
     });
 }

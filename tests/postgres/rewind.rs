@@ -1,27 +1,15 @@
 //! Former primaries that come back: those whose WAL fits, and those that must be rewound.
 
+use std::process::Command;
+
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tamada::core::local::{CloneFrom, CloneSource, StartAs, StopMode, Upstream};
+use tamada::core::local::{CloneFrom, CloneSource, DataDir, StartAs, StopMode, Upstream};
 use tamada::core::observation::Divergence;
 use tamada::core::units::Timeline;
-use tamada::postgres::Instance;
+use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, eventually, on_every_version, progress};
-
-/// A primary and a replica that streams from it.
-async fn pair(bin: &std::path::Path) -> (Node, Node) {
-    let (primary, replica) = (Node::new("n1", bin), Node::new("n2", bin));
-    primary.bootstrap().await;
-    primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
-    primary.sql("CREATE TABLE t AS SELECT 1 AS a");
-    replica.configure().await;
-    let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
-    replica.postgres.clone_from(&source, progress()).await.expect("copied");
-    replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
-    eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
-    (primary, replica)
-}
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, process_titled, progress};
 
 async fn divergence(of: &Node, from: &Node) -> Divergence {
     of.postgres.divergence(&from.address(), LIMIT).await
@@ -115,5 +103,81 @@ fn a_standby_ahead_of_the_switch_point_has_diverged() {
         assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
         let error = third.postgres.rewind(&primary.address(), progress()).await.expect_err("nobody is there");
         assert!(error.to_string().starts_with("connect to 127.0.0.1"), "{error}");
+    });
+}
+
+#[test]
+fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let mut thrifty = desired();
+        thrifty.server.parameters.insert("wal_keep_size".to_owned(), "16MB".into());
+        primary.postgres.configure(&thrifty, Force::No).await.expect("configured");
+        replica.stop().await;
+        assert_eq!(divergence(&replica, &primary).await, Divergence::None);
+        primary.postgres.sync_slots(&Default::default(), &Default::default()).await.expect("slots");
+        for _ in 0..6 {
+            primary.sql("INSERT INTO t VALUES (2); SELECT pg_switch_wal()");
+            primary.sql("CHECKPOINT");
+        }
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("it is told", async || divergence(&replica, &primary).await == Divergence::WalGone).await;
+        replica.stop().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        replica.postgres.clone_from(&source, progress()).await.expect("copied");
+        primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+        assert_eq!(divergence(&replica, &primary).await, Divergence::None);
+    });
+}
+
+#[test]
+fn a_leader_that_crashes_before_its_first_checkpoint_is_on_its_new_timeline() {
+    on_every_version(|bin| async move {
+        let (_primary, replica) = pair(&bin).await;
+        kill(process_titled("checkpointer", &replica), Signal::SIGSTOP).expect("stopped");
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        let control = Command::new(bin.join("pg_controldata")).arg(replica.data_dir()).env("LC_ALL", "C").output();
+        let text = String::from_utf8_lossy(&control.expect("runs").stdout).into_owned();
+        assert!(text.contains("Latest checkpoint's TimeLineID:       1"), "{text}");
+        let DataDir::Present(data) = replica.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.control.expect("it is stopped").timeline, Timeline(2));
+        replica.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        assert_eq!(replica.sql("SELECT substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8)"), "00000002");
+    });
+}
+
+#[test]
+fn a_diverged_standby_that_crashed_is_recovered_before_it_is_rewound() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let third = Node::new("n3", &bin);
+        third.configure().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        third.postgres.clone_from(&source, progress()).await.expect("copied");
+        primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
+        third.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        replica.stop().await;
+        primary.sql("INSERT INTO t VALUES (2)");
+        primary.postgres.checkpoint().await.expect("checkpoint");
+        eventually("the third has it", async || third.sql("SELECT count(*) FROM t") == "2").await;
+        // Its control file then tells how far it has come.
+        third.postgres.checkpoint().await.expect("a restart point");
+        third.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        primary.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        replica.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.postgres.checkpoint().await.expect("checkpoint");
+        assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
+        let error = third.postgres.rewind(&replica.address(), progress()).await.expect_err("it is not in order");
+        assert!(error.to_string().contains("pg_rewind"), "{error}");
+        third.postgres.recover().await.expect("recovered");
+        third.postgres.rewind(&replica.address(), progress()).await.expect("rewound");
+        replica.postgres.sync_slots(&["n3".into()].into(), &Default::default()).await.expect("slots");
+        third.postgres.start(&StartAs::Standby(replica.as_upstream()), LIMIT).await.expect("started");
+        eventually("it streams", async || third.standby_facts().await.replication.is_some()).await;
+        assert_eq!(third.sql("SELECT count(*) FROM t"), "1");
     });
 }

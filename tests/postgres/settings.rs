@@ -92,6 +92,9 @@ fn slots_follow_the_members_and_spare_what_is_not_ours_to_drop() {
         assert_eq!(slots(), "decoder n3 n_2");
         node.postgres.sync_slots(&members(&["n1", "n3"]), &["n_2".to_owned()].into()).await.expect("synced");
         assert_eq!(slots(), "decoder n3 n_2", "a slot that is retained stays");
+        let retain = ["n1", "n5", "n_2", "no name"].map(str::to_owned).into();
+        node.postgres.sync_slots(&members(&["n1", "n3"]), &retain).await.expect("synced");
+        assert_eq!(slots(), "decoder n3 n5 n_2", "a new leader makes those of absent members, but for its own");
         node.postgres.sync_slots(&members(&["n1"]), &Default::default()).await.expect("synced");
         assert_eq!(slots(), "decoder");
         node.stop().await;

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tamada::config::{Account, Config, FoundData, HostFacts, ServerSettings};
-use tamada::core::local::{Postgres, Running, StandbyFacts, StopMode, Upstream};
+use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream};
 use tamada::core::policy::Switch;
 use tamada::core::view::Address;
 use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
@@ -154,6 +154,27 @@ impl Node {
         let text = if output.status.success() { output.stdout } else { output.stderr };
         (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
     }
+}
+
+/// A primary and a replica that streams from it.
+pub async fn pair(bin: &Path) -> (Node, Node) {
+    let (primary, replica) = (Node::new("n1", bin), Node::new("n2", bin));
+    primary.bootstrap().await;
+    primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+    primary.sql("CREATE TABLE t AS SELECT 1 AS a");
+    replica.configure().await;
+    let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+    replica.postgres.clone_from(&source, progress()).await.expect("copied");
+    replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+    eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+    (primary, replica)
+}
+
+/// The process of this server whose title says that it is one of these.
+pub fn process_titled(title: &str, of: &Node) -> nix::unistd::Pid {
+    let has_title =
+        |pid: &i32| std::fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap_or_default().contains(title);
+    nix::unistd::Pid::from_raw(processes_in(of.data_dir()).into_iter().find(has_title).expect("runs"))
 }
 
 pub fn progress() -> Progress {

@@ -51,6 +51,28 @@ fn data_of_another_major_version_are_refused_with_both_versions_and_stay_untouch
 }
 
 #[test]
+fn nothing_is_initialised_beside_data_of_another_layout() {
+    let bin = installations().pop().expect("one");
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+    runtime.block_on(async {
+        let folder = tempfile::tempdir().expect("a folder");
+        let of = |layout: &str| {
+            let data = folder.path().join(layout);
+            Node::changed("n1", &bin, |config| config.postgres.data_dir = data)
+        };
+        std::fs::create_dir(folder.path().join("data")).expect("made");
+        std::fs::write(folder.path().join("data/PG_VERSION"), "17\n").expect("written");
+        let error = of("18/docker").postgres.bootstrap(progress()).await.expect_err("refused").to_string();
+        assert!(error.contains("PostgreSQL 17") && error.contains("18/docker"), "{error}");
+        assert_eq!(names_in(folder.path()), ["data"], "nothing was made");
+        std::fs::create_dir_all(folder.path().join("9")).expect("made");
+        std::fs::rename(folder.path().join("data"), folder.path().join("9/docker")).expect("moved");
+        assert!(of("data").postgres.bootstrap(progress()).await.is_err());
+        assert_eq!(names_in(folder.path()), ["9"]);
+    });
+}
+
+#[test]
 fn what_is_not_postgresqls_or_cannot_be_read_or_written_is_refused_by_name() {
     on_every_version(|bin| async move {
         let node = Node::new("n1", &bin);

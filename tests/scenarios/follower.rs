@@ -1,8 +1,10 @@
 //! A standby behind another member's lock.
 
+use tamada::core::decide;
 use tamada::core::decision::{Decision, Exit, PostgresStep, Question, Wake};
-use tamada::core::local::{Postgres, Running, StopMode, StopWhy, Upstream};
+use tamada::core::local::{LastRole, Postgres, Reinit, Running, StopMode, StopWhy, Upstream};
 use tamada::core::observation::{Clearance, Divergence, DivergenceReport, FirstCycle, Observation};
+use tamada::core::policy::{Policy, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::units::SystemId;
 use tamada::core::view::{Holder, Initialize, MemberRole};
@@ -49,6 +51,35 @@ fn stops_to_be_repaired_when_it_has_diverged() {
         decided(&observation).postgres,
         PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::Rejoin, .. }
     ));
+}
+
+#[test]
+fn a_standby_that_lets_nobody_in_for_long_is_compared_and_stopped_to_be_repaired() {
+    let starting = |since| seen(view(THEIRS), Postgres::Starting { since: second(since), role: LastRole::Standby });
+    assert_eq!(decided(&starting(991)).ask, None, "it may be replaying");
+    let decision = decided(&starting(990));
+    assert_eq!((decision.reason, decision.postgres), (Reason::Starting, PostgresStep::Leave));
+    assert_eq!(decision.ask, Some(Question::Divergence { leader: "b".into() }));
+    let decision = decided(&compared(starting(990), Divergence::Diverged, 999));
+    assert!(matches!(decision.postgres, PostgresStep::Stop { why: StopWhy::Rejoin, .. }));
+    assert_eq!(decided(&compared(starting(990), Divergence::None, 999)).postgres, PostgresStep::Leave);
+}
+
+#[test]
+fn a_standby_whose_wal_is_gone_is_cloned_anew_where_that_is_allowed() {
+    let idle = not_streaming(seen(view(THEIRS), standby_at(500, "b")));
+    let starting = seen(view(THEIRS), Postgres::Starting { since: second(990), role: LastRole::Standby });
+    for observation in [idle, starting] {
+        let observation = compared(observation, Divergence::WalGone, 999);
+        let decision = decided(&observation);
+        assert!(matches!(decision.postgres, PostgresStep::Reinitialize { why: Reinit::WalGone, .. }), "{decision:?}");
+        let kept = Policy { remove_diverged_data: Switch::Off, ..policy() };
+        let decision = decide(&kept, &observation);
+        assert_eq!(decision.postgres, PostgresStep::Leave);
+        assert_eq!(decision.reason, Reason::WalGoneNoRemedy { leader: "b".into() });
+    }
+    let streams = compared(seen(view(THEIRS), standby_at(500, "b")), Divergence::WalGone, 999);
+    assert_eq!(decided(&streams).postgres, PostgresStep::Leave);
 }
 
 #[test]

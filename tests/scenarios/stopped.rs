@@ -126,6 +126,23 @@ fn data_that_may_not_be_removed_after_failed_rewinds_are_kept() {
 }
 
 #[test]
+fn a_recovery_that_fails_is_tried_again_and_then_given_up_for_a_clone() {
+    let mut crashed = stopped(THEIRS, ClusterState::InProduction, RecoverySignal::None);
+    for failures in 1..=3 {
+        let result = JobResult::Failed("no space left on device".to_owned());
+        let ended = FinishedJob { job: Job::Recover, at: crashed.now, result };
+        crashed.memory = note(crashed.memory, &Event::JobEnded(ended));
+        assert!(matches!(decided(&crashed).reason, Reason::BackingOff { failures: told, .. } if told == failures));
+        crashed.now = crashed.now + Duration::from_secs(60);
+        assert!(failures == 3 || decided(&crashed).postgres == PostgresStep::Recover);
+    }
+    let decision = decided(&crashed);
+    assert!(matches!(decision.postgres, PostgresStep::Reinitialize { why: Reinit::Unrecovered, .. }), "{decision:?}");
+    let kept = Policy { remove_diverged_data: Switch::Off, ..policy() };
+    assert_eq!(decide(&kept, &crashed).postgres, PostgresStep::Recover, "there may be space again one day");
+}
+
+#[test]
 fn waits_for_the_leaders_checkpoint_before_a_rewind() {
     let mut observation = stopped(THEIRS, ClusterState::ShutDown, RecoverySignal::None);
     let report = DivergenceReport { leader: "b".into(), asked_at: now(), divergence: Divergence::Diverged };
@@ -140,6 +157,28 @@ fn a_stopped_replica_follows_without_ado() {
     let observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
     let upstream = Upstream::Member { name: "b".into(), address: address("b") };
     assert_eq!(decided(&observation).postgres, PostgresStep::Start(StartAs::Standby(upstream)));
+}
+
+#[test]
+fn a_standby_that_does_not_start_is_compared_with_the_leader_and_repaired() {
+    let mut observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
+    let upstream = Upstream::Member { name: "b".into(), address: address("b") };
+    let start = StartAs::Standby(upstream);
+    observation.memory = failed(Job::Start(start.clone()));
+    observation.now = second(1_002);
+    assert_eq!(decided(&observation).ask, Some(Question::Divergence { leader: "b".into() }));
+    for fits in [Divergence::None, Divergence::Undecided] {
+        observation.divergence =
+            Some(DivergenceReport { leader: "b".into(), asked_at: second(1_001), divergence: fits });
+        assert_eq!(decided(&observation).postgres, PostgresStep::Start(start.clone()), "something else stopped it");
+    }
+    let report = DivergenceReport { leader: "b".into(), asked_at: second(1_001), divergence: Divergence::Diverged };
+    observation.divergence = Some(report);
+    assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
+    observation.local.data = data(ClusterState::InArchiveRecovery, RecoverySignal::Present);
+    assert_eq!(decided(&observation).postgres, PostgresStep::Recover, "pg_rewind wants a directory in order");
+    observation.memory.recovered = Recovered::Yes;
+    assert_eq!(decided(&observation).postgres, PostgresStep::Rewind { from: "b".into() });
 }
 
 #[test]

@@ -146,6 +146,19 @@ fn leaves_postgresql_running_on_purpose_when_not_pid_1() {
 }
 
 #[test]
+fn no_primary_outlives_the_keeper_of_its_deadline() {
+    let mut state = State::new(Place::SubReaper);
+    state.agent_started(at(0));
+    state.heard(until(20_000), at(50));
+    state.heard(ToInit::Bye(64), at(100));
+    assert_eq!(state.agent_ended(Ended::Exited(64), Postmaster::Runs, at(200)), AgentEnd::StopPostgres);
+    assert_eq!(state.due(at(19_999)), None);
+    assert_eq!(state.due(at(20_000)), Some(Due::Fence), "it did not stop in time");
+    state.fenced(at(20_000));
+    assert_eq!(state.due(at(20_000)), Some(Due::Leave(64)));
+}
+
+#[test]
 fn an_agent_that_answers_may_take_its_time_to_stop() {
     let mut state = running();
     state.asked_to_stop(at(1_000));

@@ -49,11 +49,6 @@ impl ServerParameters {
         controlled.or_else(|| self.others.get(name)).map(String::as_str)
     }
 
-    /// Gives a parameter that is not controlled a value of the agent's, whatever was configured.
-    pub fn force(&mut self, name: &str, value: &str) {
-        self.others.insert(name.to_owned(), value.to_owned());
-    }
-
     /// Before a start as a standby: raises what is less than the primary had. The entries say what the server will run
     /// with and what is configured; they stay until a start with the configured values.
     pub fn raise_for_standby(&mut self, minimums: &StandbyMinimums) -> PendingRestarts {
