@@ -66,7 +66,8 @@ fn main() -> ExitCode {
         }
         Room::Ctl => {
             process::hide();
-            tamada::ctl::run(arguments.into_iter().skip(1).collect(), std::env::vars_os().collect())
+            let words = arguments.into_iter().skip(1).collect();
+            tamada::ctl::run(words, std::env::vars_os().collect(), run::unusable_settings)
         }
         Room::Other => execute(&arguments),
         Room::Usage => print(USAGE),

@@ -58,6 +58,11 @@ pub struct Given {
     pub arguments: Vec<OsString>,
 }
 
+/// What a configuration names that cannot be used on this machine, one line each. `tamada config check` tells it too.
+pub fn unusable_settings(config: &Config) -> Vec<String> {
+    config.missing_programs().into_iter().chain(api::problems(config)).collect()
+}
+
 /// Runs the agent until it is to end; the exit code, which PID 1 has been told.
 pub fn agent(given: Given) -> u8 {
     let log = LogConfig::of_environment(&given.environment);
@@ -143,10 +148,10 @@ impl Beginning {
         let source = Source { environment, file: arguments.pop().map(PathBuf::from) };
         let config = source.read().map_err(|errors| refuse(errors.to_string(), None))?;
         let unusable = |why: String| refuse(why, Some(config.log.clone()));
-        let mut problems: Vec<String> = config.missing_programs().into_iter().collect();
-        if incarnation(&handover) == Incarnation::First {
-            problems.extend(api::problems(&config));
-        }
+        let problems = match incarnation(&handover) {
+            Incarnation::First => unusable_settings(&config),
+            Incarnation::Later => config.missing_programs().into_iter().collect(),
+        };
         if !problems.is_empty() {
             return Err(unusable(problems.join("\n")));
         }

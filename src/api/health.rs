@@ -10,7 +10,7 @@ use super::document::{shown_role, shown_state};
 use super::query::Query;
 use crate::agent::status::Status;
 use crate::config;
-use crate::core::policy::Pause;
+use crate::core::policy::{Pause, Switch};
 use crate::core::units::Instant;
 use crate::core::view::{MemberRole, MemberState, ReplicationState};
 
@@ -111,16 +111,9 @@ pub(super) fn is_standby_cluster(config: Option<&Value>) -> bool {
     config::is_standby_cluster(config.and_then(|config| config.get("standby_cluster")))
 }
 
-/// A boolean, or one of the words for it.
+/// A boolean, or one of the words for it, as members read the cluster's configuration.
 pub(super) fn is_true(value: &Value) -> bool {
-    match value {
-        Value::Bool(on) => *on,
-        Value::Number(number) => number.as_i64() == Some(1),
-        Value::String(word) => {
-            ["true", "on", "yes", "y", "t", "1"].iter().any(|yes| word.trim().eq_ignore_ascii_case(yes))
-        }
-        Value::Null | Value::Array(_) | Value::Object(_) => false,
-    }
+    config::as_switch(value) == Some(Switch::On)
 }
 
 /// Table 5.2.

@@ -3,13 +3,10 @@
 /// Whether a variable is taken out of the environment of PostgreSQL, its programs, callbacks and other commands: it
 /// may hold a secret, or speaks to us and not to them.
 pub fn is_hidden_from_children(name: &str) -> bool {
-    const PREFIXES: [&str; 5] = ["PATRONI_", "TAMADA_", "KUBERNETES_", "POSTGRES_PASSWORD", "LISTEN_"];
-    const NAMES: [&str; 3] = ["NOTIFY_SOCKET", "PG_MALLOC_ARENA_MAX", "PGPASSWORD"];
-    PREFIXES.iter().any(|prefix| starts_with_in_any_case(name, prefix)) || NAMES.contains(&name)
-}
-
-fn starts_with_in_any_case(name: &str, prefix: &str) -> bool {
-    name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix))
+    const PREFIXES: [&str; 4] = ["PATRONI_", "TAMADA_", "KUBERNETES_", "LISTEN_"];
+    const NAMES: [&str; 2] = ["NOTIFY_SOCKET", "PG_MALLOC_ARENA_MAX"];
+    let upper = name.to_ascii_uppercase();
+    PREFIXES.iter().any(|prefix| upper.starts_with(prefix)) || NAMES.contains(&name) || upper.contains("PASSWORD")
 }
 
 #[cfg(test)]
@@ -29,6 +26,7 @@ mod tests {
             "NOTIFY_SOCKET",
             "LISTEN_FDS",
             "PGPASSWORD",
+            "my_password",
             "PG_MALLOC_ARENA_MAX",
         ];
         for name in hidden {

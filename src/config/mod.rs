@@ -4,7 +4,6 @@
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
 mod bootstrap;
-mod client;
 mod document;
 mod dynamic;
 mod effective;
@@ -31,7 +30,6 @@ mod unknown;
 pub mod words;
 mod yaml;
 
-pub use client::ClientConfig;
 pub use document::{ClusterVariable, Origin};
 pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
@@ -41,6 +39,7 @@ pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use policy::policy;
+pub use reader::as_switch;
 pub use secret::Secret;
 pub use server::default_pg_hba;
 

@@ -222,7 +222,7 @@ fn top_of(path: &str, known: &BTreeSet<&str>) -> String {
 }
 
 /// `on` and its like, as text or as a boolean.
-pub(super) fn as_switch(value: &Value) -> Option<Switch> {
+pub fn as_switch(value: &Value) -> Option<Switch> {
     match value {
         Value::Bool(value) => Some(Switch::from(*value)),
         Value::String(text) => units::parse_bool(text).map(Switch::from),

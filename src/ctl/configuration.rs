@@ -9,8 +9,7 @@ use super::args::ConfigCommand;
 use super::members::Members;
 use super::prompt::print;
 use super::settings::Settings;
-use super::{CtlError, yaml};
-use crate::api;
+use super::{CtlError, Inspect, yaml};
 use crate::http::Answer;
 
 const WRITE_LIMIT: Duration = Duration::from_secs(40);
@@ -32,15 +31,9 @@ impl From<bool> for Until {
     }
 }
 
-pub async fn run(settings: &Settings, command: ConfigCommand) -> Result<(), CtlError> {
+pub async fn run(settings: &Settings, command: ConfigCommand, inspect: Inspect) -> Result<(), CtlError> {
     match command {
-        ConfigCommand::Check => {
-            print(&settings.config.effective().to_string());
-            settings.config.warnings.iter().for_each(|warning| print(&format!("warning: {warning}")));
-            let problems: Vec<String> =
-                settings.config.missing_programs().into_iter().chain(api::problems(&settings.config)).collect();
-            if problems.is_empty() { Ok(()) } else { Err(CtlError::Unusable(problems.join("\n"))) }
-        }
+        ConfigCommand::Check => check(settings, inspect),
         ConfigCommand::Show => {
             let answer = Members::find(settings).await?.ask_own("/config").await?;
             print(&yaml::block(&document(&answer)?));
@@ -52,6 +45,15 @@ pub async fn run(settings: &Settings, command: ConfigCommand) -> Result<(), CtlE
             print(&yaml::block(&document(&answer)?));
             Ok(())
         }
+    }
+}
+
+fn check(settings: &Settings, inspect: Inspect) -> Result<(), CtlError> {
+    print(&settings.config.effective().to_string());
+    settings.config.warnings.iter().for_each(|warning| print(&format!("warning: {warning}")));
+    match inspect(&settings.config) {
+        problems if problems.is_empty() => Ok(()),
+        problems => Err(CtlError::Unusable(problems.join("\n"))),
     }
 }
 

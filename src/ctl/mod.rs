@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use self::args::{Arguments, Command, ConfigCommand};
-use crate::config::ConfigErrors;
+use crate::config::{Config, ConfigErrors};
 use crate::core::REFERENCE_VERSION;
 use crate::http::HttpError;
 
@@ -66,8 +66,11 @@ impl CtlError {
     }
 }
 
+/// What a configuration names that cannot be used on this machine, one line each: only a member's own parts know.
+pub type Inspect = fn(&Config) -> Vec<String>;
+
 /// Carries out what the arguments, the command's name first, say; the process' exit code.
-pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> u8 {
+pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>, inspect: Inspect) -> u8 {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(usage) => {
@@ -77,7 +80,7 @@ pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> u8 {
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CtlError::Runtime);
-    match runtime.and_then(|runtime| runtime.block_on(carry_out(arguments, environment))) {
+    match runtime.and_then(|runtime| runtime.block_on(carry_out(arguments, environment, inspect))) {
         Ok(()) => 0,
         Err(error) => {
             prompt::complain(&error.to_string());
@@ -86,7 +89,11 @@ pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> u8 {
     }
 }
 
-async fn carry_out(arguments: Arguments, environment: Vec<(OsString, OsString)>) -> Result<(), CtlError> {
+async fn carry_out(
+    arguments: Arguments,
+    environment: Vec<(OsString, OsString)>,
+    inspect: Inspect,
+) -> Result<(), CtlError> {
     let named = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
     let file = arguments.file.or_else(|| named().map(|(_, value)| PathBuf::from(value)));
     let load = || settings::load(environment, file.as_deref(), arguments.insecure.into());
@@ -105,8 +112,8 @@ async fn carry_out(arguments: Arguments, environment: Vec<(OsString, OsString)>)
         Command::Reinit(options) => restarts::reinitialize(&load()?, &options).await,
         Command::Pause(options) => configuration::pause(&load()?, options.wait.into()).await,
         Command::Resume(options) => configuration::resume(&load()?, options.wait.into()).await,
-        Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show).await,
-        Command::Config(command) => configuration::run(&load()?, command).await,
+        Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show, inspect).await,
+        Command::Config(command) => configuration::run(&load()?, command, inspect).await,
         Command::Flush(what) => restarts::flush(&load()?, what).await,
         Command::History { format } => history::run(&load()?, format).await,
     }

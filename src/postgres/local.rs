@@ -18,15 +18,11 @@ use super::process::{self, Process};
 use super::programs::{Programs, Run};
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
-use crate::config::{Config, Credentials};
+use crate::config::{Config, Credentials, is_hidden_from_children};
 use crate::core::local::{LastRole, Upstream};
 use crate::core::policy::Switch;
 use crate::core::units::{Instant, MemberName, Timeline};
 use crate::core::view::MemberRole;
-
-/// What of the agent's environment neither PostgreSQL nor any other child may see: settings that may be secret, and
-/// what would make a child speak in our name.
-const WITHHELD: [&str; 5] = ["PATRONI_", "KUBERNETES_", "TAMADA_", "NOTIFY_SOCKET", "LISTEN_"];
 
 /// What would lead libpq, in a program of ours or in the server, elsewhere than we say.
 const MISLEADING: [&str; 10] = [
@@ -302,8 +298,7 @@ fn tcp_host(listen_addresses: &str) -> Host {
 fn for_children(env: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
     let is_withheld = |key: &OsStr| {
         let key = key.to_string_lossy();
-        let is_secret = WITHHELD.iter().any(|prefix| key.starts_with(prefix)) || key.contains("PASSWORD");
-        is_secret || MISLEADING.contains(&key.as_ref())
+        is_hidden_from_children(&key) || MISLEADING.contains(&key.as_ref())
     };
     env.into_iter().filter(|(key, _)| !is_withheld(key)).collect()
 }

@@ -11,6 +11,7 @@ use tamada::core::view::{Holder, Leader, MemberState};
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, Expect, Key};
+use tamada::run::unusable_settings;
 use tokio::task::JoinHandle;
 
 use super::etcd::Etcd;
@@ -39,7 +40,7 @@ fn tamada(address: SocketAddr, arguments: &str) -> JoinHandle<u8> {
 fn tamada_with_etcd(address: SocketAddr, etcd: &str, arguments: &str) -> JoinHandle<u8> {
     let arguments = arguments.split_whitespace().map(OsString::from).collect();
     let environment = environment(address, etcd);
-    tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment))
+    tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment, unusable_settings))
 }
 
 /// The cluster with all members behind this API.
@@ -91,14 +92,14 @@ async fn usage_configuration_and_reachability_have_their_own_codes() {
     }
     let wrong = vec![("PATRONI_TTL".into(), "soon".into())];
     let check = vec!["config".into(), "check".into()];
-    let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, wrong)).await;
+    let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, wrong, unusable_settings)).await;
     assert_eq!(code.expect("joined"), 64);
     let unusable = ["PATRONI_POSTGRESQL_BIN_DIR", "PATRONI_RESTAPI_CERTFILE", "PATRONI_CTL_CACERT"];
     for name in unusable {
         let mut environment = environment(address, "127.0.0.1:1");
         environment.push((name.into(), "/nonexistent".into()));
         let check = vec!["config".into(), "check".into()];
-        let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, environment)).await;
+        let code = tokio::task::spawn_blocking(move || tamada::ctl::run(check, environment, unusable_settings)).await;
         assert_eq!(code.expect("joined"), 64, "{name}");
     }
 }
@@ -117,7 +118,8 @@ async fn a_file_is_named_by_the_option_or_by_the_variable() {
         let option = option.map(|file| [OsString::from("-c"), file.into()]);
         let arguments =
             ["config", "check"].map(OsString::from).into_iter().chain(option.into_iter().flatten()).collect();
-        let ended = tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment)).await;
+        let ended =
+            tokio::task::spawn_blocking(move || tamada::ctl::run(arguments, environment, unusable_settings)).await;
         assert_eq!(ended.expect("joined"), code);
     }
 }

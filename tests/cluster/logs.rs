@@ -17,7 +17,7 @@ fn every_line_is_an_object_where_json_is_asked_for() {
     member.set("PATRONI_LOG_TYPE", "JSON").set("PATRONI_LOG_LEVEL", "DEBUG");
     member.before = format!("exec >{}", member.folder.join("postgresql.log").display());
     member.start();
-    member.wait_writable(seconds(30));
+    member.wait_log(seconds(30), "the leader with the lock");
     let agent = member.agent().expect("it runs");
     processes::signal(agent, Signal::SIGKILL);
     until(SOON, "another agent", || member.agent().is_some_and(|next| next != agent));

@@ -33,8 +33,7 @@ pub(super) struct Endpoint(pub(super) HostPort);
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let HostPort { host, port } = &self.0;
-        if host.contains(':') { write!(f, "[{host}]:{port}") } else { write!(f, "{host}:{port}") }
+        self.0.fmt(f)
     }
 }
 
