@@ -213,14 +213,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// Whether the lock is known to be ours.
+    /// Whether the key is on our lease by the last reading.
     fn is_locked(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
         match outcome {
             LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
-            // Without an answer from the store nothing is promoted, and after one a renewal comes first.
+            // Confirmed or not: a promotion that a former agent began may be under way.
             LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
-                let valid = self.memory.lease_valid_until.is_some_and(|until| until > self.shared.now());
-                valid && seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
+                seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
             }
         }
     }
