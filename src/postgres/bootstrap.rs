@@ -60,9 +60,9 @@ impl LocalPostgres {
                 Settled::Completed => {
                     tracing::info!("put an interrupted clone in place in {}", self.data_dir.display())
                 }
-                Settled::CompletedBut(cause) => tracing::warn!(
-                    "cannot remove what a clone has replaced in {}: {cause}; its remains take up space until somebody \
-                     removes them",
+                Settled::LeftOver(cause) => tracing::warn!(
+                    "cannot remove what a clone has left in or beside {}: {cause}; it takes up space until somebody \
+                     removes it",
                     self.data_dir.display()
                 ),
                 Settled::Undone => tracing::info!("removed an unfinished copy for {}", self.data_dir.display()),

@@ -33,6 +33,7 @@ mod server;
 mod siblings;
 mod slots;
 mod staging;
+mod stop;
 mod tls;
 pub mod version;
 mod watched;

@@ -60,6 +60,9 @@ pub(super) struct Staging {
 impl Staging {
     /// Begins one. What an earlier one left must have been settled; of its old data something may be left.
     pub(super) fn begin(data_dir: &Path) -> io::Result<Self> {
+        if let Some(why) = unfinished(data_dir) {
+            return Err(io::Error::other(why));
+        }
         let staging = Staging {
             journal: Journal {
                 stage: Stage::Staging,
@@ -67,6 +70,8 @@ impl Staging {
                 dropped: Vec::new(),
             },
         };
+        // There is one journal, or one in the other place would speak for this one too.
+        places_of(data_dir).iter().try_for_each(|item| files::remove_if_there(&item.work().join(JOURNAL)))?;
         staging.data().make_work()?;
         staging.write()?;
         Ok(staging)
@@ -178,12 +183,16 @@ impl Staging {
     }
 }
 
+fn places_of(data_dir: &Path) -> [Item; 2] {
+    let target = real_path(data_dir);
+    [Layout::Beside, Layout::Inside].map(|layout| Item { target: target.clone(), layout })
+}
+
 /// The journal of a replacement that was cut short, in either place. Only one that is not there is none: what cannot be
 /// read may be all that tells which of two directories is the whole one.
 fn journal_of(data_dir: &Path) -> io::Result<Option<Journal>> {
-    let target = real_path(data_dir);
-    for layout in [Layout::Beside, Layout::Inside] {
-        let path = Item { target: target.clone(), layout }.work().join(JOURNAL);
+    for item in places_of(data_dir) {
+        let path = item.work().join(JOURNAL);
         let failed =
             |cause: &dyn std::fmt::Display| io::Error::other(format!("cannot read {}: {cause}", path.display()));
         match fs::read(&path) {
@@ -214,8 +223,8 @@ pub(super) enum Settled {
     Nothing,
     /// The new data are in place.
     Completed,
-    /// The same, but not all of the old ones could be removed.
-    CompletedBut(io::Error),
+    /// Something that nobody waits for could not be removed: old data, or a staging place.
+    LeftOver(io::Error),
     /// The new data were incomplete and are gone.
     Undone,
 }
@@ -224,14 +233,9 @@ pub(super) enum Settled {
 pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
     let Some(journal) = journal_of(data_dir)? else {
         // Without a journal these hold nothing that anybody waits for.
-        let target = real_path(data_dir);
-        for layout in [Layout::Inside, Layout::Beside] {
-            let item = Item { target: target.clone(), layout };
-            if is_staging_place(&item.work()) {
-                item.remove_work()?;
-            }
-        }
-        return Ok(Settled::Nothing);
+        let ours = places_of(data_dir).into_iter().filter(|item| is_staging_place(&item.work()));
+        let removed = ours.map(|item| item.remove_work()).fold(Ok(()), io::Result::and);
+        return Ok(removed.map_or_else(Settled::LeftOver, |()| Settled::Nothing));
     };
     let mut staging = Staging { journal };
     match staging.journal.stage {
@@ -243,7 +247,7 @@ pub(super) fn settle(data_dir: &Path) -> io::Result<Settled> {
         Stage::MovingOut | Stage::MovingIn | Stage::Cleaning => {
             staging.place()?;
             // What is left of the old data is in nobody's way.
-            Ok(staging.clean().map_or_else(Settled::CompletedBut, |()| Settled::Completed))
+            Ok(staging.clean().map_or_else(Settled::LeftOver, |()| Settled::Completed))
         }
     }
 }

@@ -7,6 +7,7 @@ use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
 use crate::failover::leader_of;
+use crate::node::Node;
 use crate::server::ProbeMode;
 use crate::start::three;
 use crate::world::World;
@@ -77,4 +78,16 @@ async fn a_renewal_counts_from_the_beginning_of_its_request() {
     let Guard::Until(deadline) = nodes[leader].init.guard_now() else { panic!("PID 1 has a deadline") };
     let told = nodes[leader].init.told_at().unwrap();
     assert!(deadline.since(told) <= SECOND * 26, "{:?}", deadline.since(told));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_is_heard_while_the_first_look_at_the_server_hangs() {
+    let world = World::new();
+    let mut node = Node::start(&world, "a");
+    node.server(|server| server.probe = ProbeMode::Hangs);
+    sleep(SECOND).await;
+    node.terminate();
+    sleep(SECOND * 2).await;
+    node.server(|server| server.probe = ProbeMode::Answers);
+    assert_eq!(node.ended(SECOND * 10).await, 0);
 }

@@ -1,0 +1,206 @@
+//! The stop of the local server, and where a stopped primary's WAL ends.
+//!
+//! The server's end is told by the kernel. What it waits for itself (standbys, its archiver) is not waited for here once
+//! its data directory is in order.
+
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Map;
+
+use super::callbacks::Callback;
+use super::control::Freshness;
+use super::local::LocalPostgres;
+use super::postmaster::Starts;
+use super::process::{self, Process};
+use super::server::Announce;
+use super::{PostgresError, history};
+use crate::core::local::{ClusterState, LastRole, StopMode};
+use crate::core::policy::Switch;
+use crate::core::units::Lsn;
+
+/// How long after each escalation of a stop the next one waits.
+const ESCALATION: Duration = Duration::from_secs(5);
+/// How long a server whose data directory is in order may still wait for its standbys and its archiver.
+const PARTING: Duration = Duration::from_secs(3);
+/// How long a server may take to tell what its stop needs to know.
+const PREPARATION: Duration = Duration::from_millis(500);
+/// A standby that has something to confirm and says nothing for so long reads nothing. One whose network buffers are
+/// full keeps its sender from noticing the shutdown, and all of it waits for that one before its last checkpoint.
+const DEAF: &str = "SELECT current_setting('archive_mode'), (SELECT string_agg(pid::text, ' ') FROM pg_stat_replication \
+    WHERE sent_lsn > flush_lsn AND reply_time < clock_timestamp() - interval '3 s')";
+/// How often a server that is ending is looked at; its end itself is told at once.
+const LOOK: Duration = Duration::from_millis(100);
+
+#[derive(Debug, Default)]
+struct BeforeStop {
+    /// Whether the server archives its WAL.
+    archives: Option<Switch>,
+    /// Senders to standbys that read nothing.
+    deaf: Vec<Process>,
+}
+
+/// How a wait for the server's end ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Waited {
+    Ended,
+    /// Its data directory is in order, and what is left of it waits for others.
+    InOrder,
+    TooLong,
+}
+
+impl LocalPostgres {
+    pub(super) async fn stop_server(
+        &self,
+        mode: StopMode,
+        limit: Duration,
+        announce: Announce,
+    ) -> Result<Option<Lsn>, PostgresError> {
+        let wants_position = self.last_role() == LastRole::Primary && mode != StopMode::Immediate;
+        let Some(process) = self.postmaster() else {
+            self.processes.kill_orphans(Starts::Impossible).await;
+            // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
+            return Ok(if wants_position { self.shutdown_position(None).await.unwrap_or(None) } else { None });
+        };
+        if mode == StopMode::CheckpointThenFast {
+            match tokio::time::timeout(limit, self.checkpoint_now()).await {
+                Ok(Ok(())) => (),
+                Ok(Err(error)) => tracing::warn!("cannot checkpoint before the stop: {error}"),
+                Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
+            }
+        }
+        let before = if wants_position { self.before_stop().await } else { BeforeStop::default() };
+        self.end_postmaster(&process, mode, limit, &before.deaf).await?;
+        self.close_sessions().await;
+        {
+            let mut memory = self.memory();
+            memory.postmaster = None;
+            memory.pending_restart = Map::new();
+        }
+        if announce == Announce::Yes {
+            self.fire(Callback::Stop, self.told_role());
+        }
+        if wants_position { self.shutdown_position(before.archives).await } else { Ok(None) }
+    }
+
+    /// What a running primary can tell for its stop; nothing without an answer.
+    async fn before_stop(&self) -> BeforeStop {
+        let asked = async {
+            let session = self.session("stop", PREPARATION).await.ok()?;
+            let rows = session.rows(DEAF).await.ok()?;
+            let row = rows.first()?;
+            let pids = row.get(1).unwrap_or_default().split(' ').filter_map(|pid| pid.parse().ok());
+            let deaf: Vec<Process> = pids.filter_map(Process::open).collect();
+            if !deaf.is_empty() {
+                tracing::warn!("closing the connections of {} standbys that read nothing any more", deaf.len());
+            }
+            Some(BeforeStop { archives: row.get(0).map(|mode| Switch::from(mode != "off")), deaf })
+        };
+        tokio::time::timeout(PREPARATION, asked).await.ok().flatten().unwrap_or_default()
+    }
+
+    /// Signals, and escalates until nothing is left: fast, immediate, kill.
+    async fn end_postmaster(
+        &self,
+        process: &Process,
+        mode: StopMode,
+        limit: Duration,
+        deaf: &[Process],
+    ) -> Result<(), PostgresError> {
+        let steps = match mode {
+            StopMode::CheckpointThenFast | StopMode::Fast => {
+                &[(Signal::SIGINT, limit), (Signal::SIGQUIT, ESCALATION)][..]
+            }
+            StopMode::Immediate => &[(Signal::SIGQUIT, ESCALATION)][..],
+        };
+        for (signal, limit) in steps {
+            // An error means that it has ended meanwhile; the wait finds that out.
+            let _ = process.signal(*signal);
+            // One that is stopped (SIGSTOP) would not see the signal.
+            match self.wait_end(process, *limit, deaf).await {
+                Waited::Ended => return self.nothing_left().await,
+                Waited::InOrder => {
+                    tracing::info!("PostgreSQL has shut down; not waiting for its standbys and archiver")
+                }
+                Waited::TooLong => tracing::warn!("PostgreSQL did not end within {limit:?} of {signal}"),
+            }
+        }
+        let killed = process::kill_family(process).await;
+        if !killed {
+            return Err(PostgresError::failed("stop PostgreSQL", "its processes do not end even when killed"));
+        }
+        self.nothing_left().await
+    }
+
+    async fn wait_end(&self, process: &Process, limit: Duration, deaf: &[Process]) -> Waited {
+        let began = self.now();
+        let mut in_order_since = None;
+        loop {
+            for sender in deaf {
+                // At the first it says goodbye, which waits for full buffers as well; the next ends that.
+                let _ = sender.signal(Signal::SIGTERM);
+            }
+            if process.ended_within(LOOK.min(limit)).await {
+                return Waited::Ended;
+            }
+            let now = self.now();
+            if in_order_since.is_none() && self.is_in_order().await {
+                in_order_since = Some(now);
+            }
+            match in_order_since {
+                Some(since) if now.since(since) >= PARTING => return Waited::InOrder,
+                _ if now.since(began) >= limit => return Waited::TooLong,
+                Some(_) | None => (),
+            }
+        }
+    }
+
+    /// Whether the control file says that the server has done its last checkpoint.
+    async fn is_in_order(&self) -> bool {
+        let control = self.control_data(Freshness::Exact).await;
+        let state = control.map(|control| control.control.state);
+        matches!(state, Ok(ClusterState::ShutDown | ClusterState::ShutDownInRecovery))
+    }
+
+    async fn nothing_left(&self) -> Result<(), PostgresError> {
+        match self.processes.kill_orphans(Starts::Impossible).await {
+            true => Ok(()),
+            false => Err(PostgresError::failed("stop PostgreSQL", "a process of its does not end even when killed")),
+        }
+    }
+
+    /// Where a cleanly stopped primary's WAL ends, as far as standbys are expected to have it (`postgres.md` 9.5).
+    /// `archives`: whether the server did, if it said so.
+    async fn shutdown_position(&self, archives: Option<Switch>) -> Result<Option<Lsn>, PostgresError> {
+        let control = self.control_data(Freshness::Exact).await?;
+        if control.control.state != ClusterState::ShutDown {
+            return Ok(None);
+        }
+        let checkpoint = control.control.checkpoint;
+        if !archives.map_or_else(|| self.may_archive(), Switch::is_on) {
+            return Ok(Some(checkpoint));
+        }
+        let timeline = control.control.timeline;
+        let record = self.wal_record(timeline.0, checkpoint).await;
+        let before = match record.filter(|record| record.is_shutdown_checkpoint_at(checkpoint)) {
+            Some(record) => self.wal_record(timeline.0, record.prev).await,
+            None => None,
+        };
+        Ok(Some(history::last_position(checkpoint, before.as_ref())))
+    }
+
+    /// With archiving on, a shutdown switches to a new segment first.
+    fn may_archive(&self) -> bool {
+        let parameters = self.wanted_parameters();
+        // The user's own file may say so too; asking costs less than being wrong.
+        parameters.get("archive_mode").is_none_or(|mode| mode != "off")
+            && self.data_dir.join("pg_wal/archive_status").read_dir().is_ok_and(|mut files| files.next().is_some())
+    }
+
+    async fn wal_record(&self, timeline: u32, at: Lsn) -> Option<history::WalRecord> {
+        let run = self.program("pg_waldump").in_c_locale().arg("-p").arg(self.data_dir.join("pg_wal"));
+        let run = run.args(["-t", &timeline.to_string(), "-s", &at.to_string(), "-n", "1"]);
+        let ended = run.run(Some(Duration::from_secs(10)), &mut |_| ()).await.ok()?;
+        history::WalRecord::parse(&String::from_utf8_lossy(&ended.stdout))
+    }
+}
