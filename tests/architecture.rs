@@ -19,7 +19,7 @@ const ROOMS: [(&str, &[&str]); 15] = [
     ("dcs", &["core", "config"]),
     ("postgres", &["core", "config"]),
     ("agent", &["core", "config", "dcs", "postgres", "wire"]),
-    ("api", &["core", "config", "agent"]),
+    ("api", &["core", "config", "http", "agent"]),
     ("ctl", &["core", "config", "dcs", "api", "http"]),
     ("init", &["wire"]),
     // Where the parts are put together for the agent's process.

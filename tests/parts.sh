@@ -2,7 +2,7 @@
 # end what each took.
 
 # Test programs that are pure: no PostgreSQL, no etcd, no Docker.
-PURE='architecture dcs_memory scenarios shell sim'
+PURE='architecture dcs_memory model scenarios shell sim'
 # Those that drive containers, and are named when they are wanted.
 CONTAINERS='container'
 

@@ -161,7 +161,7 @@ impl World {
             timing: TIMING,
             pause: Pause::Running,
             maximum_lag_on_failover: 1 << 20,
-            check_timeline: Switch::Off,
+            remove_data_after_failed_rewind: Switch::On,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
