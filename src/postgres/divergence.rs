@@ -41,6 +41,11 @@ impl LocalPostgres {
             PostgresError::failed(format!("read the history of {}:{}", leader.host, leader.port), cause)
         });
         let Some((timeline, entries)) = read? else { return Ok(Divergence::Undecided) };
+        // Without the file nothing is known of our branch; a clone or a rewind brings it along.
+        let own = self.local_history(local.timeline()).unwrap_or_default();
+        if history::branched(&own, &entries) {
+            return Ok(Divergence::Diverged);
+        }
         let local = match local {
             LocalPosition::ShutDown { timeline: ours, checkpoint, .. } if local.wants_checkpoint_end(timeline) => {
                 local.with_checkpoint_end(self.checkpoint_end(ours, checkpoint).await)
@@ -138,15 +143,18 @@ impl LocalPostgres {
     }
 }
 
-/// The leader's timeline and, where it is later than ours, its history; `None`: it is in recovery itself.
-async fn leader_history(session: &Session, ours: Timeline) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, String> {
+/// The leader's timeline and, unless it is earlier than ours, its history; `None`: it is in recovery itself.
+pub(super) async fn leader_history(
+    session: &Session,
+    ours: Timeline,
+) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, String> {
     let failed = |cause| connect::explain(&cause);
     let sql = "SELECT CASE WHEN NOT pg_is_in_recovery() THEN substr(pg_walfile_name(pg_current_wal_lsn()), 1, 8) END";
     let hex = session.value(sql).await.map_err(failed)?;
     let Some(timeline) = hex.and_then(|hex| u32::from_str_radix(&hex, 16).ok()).map(Timeline) else {
         return Ok(None);
     };
-    if timeline <= ours || timeline.0 == 1 {
+    if timeline < ours || timeline.0 == 1 {
         return Ok(Some((timeline, Vec::new())));
     }
     let sql = format!("SELECT encode(pg_read_binary_file('pg_wal/{:08X}.history'), 'escape')", timeline.0);

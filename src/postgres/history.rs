@@ -89,6 +89,12 @@ pub enum CheckpointEnd {
     Unreadable,
 }
 
+/// Whether both histories leave a timeline, but at different points: two members were promoted without knowing of each
+/// other, and gave their timelines the same number.
+pub fn branched(ours: &[HistoryEntry], theirs: &[HistoryEntry]) -> bool {
+    ours.iter().any(|own| theirs.iter().any(|other| other.left == own.left && other.at != own.at))
+}
+
 /// Whether our WAL is a prefix of the leader's, which is on timeline `leader` with this history.
 pub fn divergence(local: LocalPosition, leader: Timeline, history: &[HistoryEntry]) -> Divergence {
     let ours = local.timeline();
@@ -96,6 +102,7 @@ pub fn divergence(local: LocalPosition, leader: Timeline, history: &[HistoryEntr
         return Divergence::Diverged;
     }
     if ours == leader || history.is_empty() {
+        // Unless both were begun apart from each other (`branched`).
         return Divergence::None;
     }
     let first = history.iter().find(|entry| entry.left >= ours);
@@ -202,6 +209,15 @@ mod tests {
             new_leader: None,
         };
         entries.iter().map(entry).collect()
+    }
+
+    #[test]
+    fn timelines_of_one_number_that_were_begun_at_different_points_are_branches() {
+        let ours = history(&[(1, 800), (2, 900)]);
+        assert!(branched(&ours, &history(&[(1, 700)])));
+        assert!(branched(&ours, &history(&[(1, 800), (2, 950), (3, 990)])));
+        assert!(!branched(&ours, &history(&[(1, 800), (2, 900), (3, 990)])));
+        assert!(!branched(&ours, &[]), "nothing is known of the other");
     }
 
     #[test]

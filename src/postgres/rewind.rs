@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
+use super::connect::Session;
 use super::control::Freshness;
+use super::divergence::leader_history;
 use super::layout::OWN_FILES;
 use super::local::LocalPostgres;
 use super::pidfile::{parse_opts, settings_of};
 use super::programs::Run;
 use super::watched::{LOOK_EVERY, Watch, kept_alive};
-use super::{PostgresError, Progress, archive, files};
+use super::{PostgresError, Progress, archive, files, history};
 use crate::config::{Config, Credentials};
 use crate::core::view::Address;
 
@@ -94,9 +96,27 @@ impl LocalPostgres {
         let timeline = row.get(1).and_then(|hex| u32::from_str_radix(hex, 16).ok());
         let checkpointed = row.get(2).and_then(|text| text.parse::<u32>().ok());
         match (row.get(0), timeline) {
-            (Some("f"), Some(timeline)) if Some(timeline) == checkpointed => Ok(()),
+            (Some("f"), Some(timeline)) if Some(timeline) == checkpointed => self.refuse_branch(leader, &session).await,
             (Some("f"), _) => Err(PostgresError::failed(attempted(), "it has not done its checkpoint since promotion")),
             _ => Err(PostgresError::failed(attempted(), "it is in recovery itself")),
+        }
+    }
+
+    /// pg_rewind takes timelines of one number for the same, and would do nothing.
+    async fn refuse_branch(&self, leader: &Address, session: &Session) -> Result<(), PostgresError> {
+        let ours = self.control_data(Freshness::Exact).await?.control.timeline;
+        let theirs =
+            leader_history(session, ours).await.map_err(|cause| PostgresError::failed(asked(leader), cause))?;
+        let own = self.local_history(ours).unwrap_or_default();
+        match theirs {
+            Some((timeline, entries)) if timeline == ours && history::branched(&own, &entries) => {
+                Err(PostgresError::Refused(format!(
+                    "cannot rewind: timeline {ours} here and timeline {ours} of {}:{} were begun at different points; \
+                     only a clone helps",
+                    leader.host, leader.port
+                )))
+            }
+            Some(_) | None => Ok(()),
         }
     }
 

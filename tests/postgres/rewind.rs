@@ -1,5 +1,6 @@
 //! Former primaries that come back: those whose WAL fits, and those that must be rewound.
 
+use std::path::Path;
 use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
@@ -23,6 +24,18 @@ async fn comes_back(old: &Node, new: &Node) {
         old.psql("postgres", "SELECT count(*) FROM t WHERE a = 100") == (true, "1".to_owned())
     })
     .await;
+}
+
+/// Another standby of the pair's primary.
+async fn third(bin: &Path, primary: &Node) -> Node {
+    let third = Node::new("n3", bin);
+    primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
+    third.configure().await;
+    let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+    third.postgres.clone_from(&source, progress()).await.expect("copied");
+    third.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+    third.postgres.follow(&primary.as_upstream()).await.expect("follows");
+    third
 }
 
 #[test]
@@ -85,13 +98,7 @@ fn a_primary_that_crashed_is_recovered_first() {
 fn a_standby_ahead_of_the_switch_point_has_diverged() {
     on_every_version(|bin| async move {
         let (primary, replica) = pair(&bin).await;
-        let third = Node::new("n3", &bin);
-        primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
-        third.configure().await;
-        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
-        third.postgres.clone_from(&source, progress()).await.expect("copied");
-        third.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
-        third.postgres.follow(&primary.as_upstream()).await.expect("follows");
+        let third = third(&bin, &primary).await;
         replica.stop().await;
         primary.sql("INSERT INTO t VALUES (2)");
         eventually("the third has it", async || third.sql("SELECT count(*) FROM t") == "2").await;
@@ -103,6 +110,27 @@ fn a_standby_ahead_of_the_switch_point_has_diverged() {
         assert_eq!(divergence(&third, &replica).await, Divergence::Diverged);
         let error = third.postgres.rewind(&primary.address(), progress()).await.expect_err("nobody is there");
         assert!(error.to_string().starts_with("connect to 127.0.0.1"), "{error}");
+    });
+}
+
+#[test]
+fn a_timeline_of_our_number_that_was_begun_elsewhere_is_another_branch() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let third = third(&bin, &primary).await;
+        third.stop().await;
+        primary.sql("INSERT INTO t VALUES (2)");
+        eventually("the replica has it", async || replica.sql("SELECT count(*) FROM t") == "2").await;
+        primary.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.stop().await;
+        // It knows nothing of that promotion, and calls its own timeline by the same number.
+        third.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        third.postgres.promote(LIMIT).await.expect("promoted");
+        third.postgres.checkpoint().await.expect("checkpoint");
+        assert_eq!(divergence(&replica, &third).await, Divergence::Diverged);
+        let error = replica.postgres.rewind(&third.address(), progress()).await.expect_err("refused");
+        assert!(error.to_string().contains("only a clone helps"), "{error}");
     });
 }
 
