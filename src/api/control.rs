@@ -11,8 +11,9 @@ use serde_json::{Map, Value};
 use super::answer::{self, Answer, Need};
 use super::ask::{ask, tell};
 use super::state::State;
-use super::{amounts, health, times};
+use super::{health, times};
 use crate::agent::mailbox::{self, ReinitializeBody, RestartBody, RestartResult};
+use crate::config::units::parse_int;
 use crate::core::policy::Pause;
 use crate::core::units::WallTime;
 use crate::core::view::MemberRole;
@@ -62,7 +63,7 @@ fn restart_body(given: Map<String, Value>, now: WallTime) -> Result<RestartBody,
             "role" => body.role = Some(restart_role(&word(value))?),
             "postgres_version" => body.postgres_version = Some(postgres_version(&word(value))?),
             "timeout" => {
-                let seconds = amounts::seconds(&word(value)).filter(|seconds| *seconds > 0);
+                let seconds = parse_int(&word(value), Some("s")).filter(|seconds| *seconds > 0);
                 let wrong = || (400, "Timeout should be a positive number of seconds".to_owned());
                 body.timeout = Some(Duration::from_secs(seconds.ok_or_else(wrong)?.unsigned_abs()));
             }

@@ -5,11 +5,10 @@
 
 use serde_json::Value;
 
-use super::amounts;
 use super::document::{shown_role, shown_state};
 use super::query::Query;
 use crate::agent::status::Status;
-use crate::config;
+use crate::config::{self, units};
 use crate::core::policy::{Pause, Switch};
 use crate::core::units::Instant;
 use crate::core::view::{MemberRole, MemberState, ReplicationState};
@@ -67,7 +66,7 @@ pub fn readiness(status: &Status, query: &Query, now: Instant) -> Verdict {
         Some("write") => postgres.received,
         Some(_) | None => postgres.replayed,
     };
-    let lag = query.get("lag").and_then(amounts::bytes).unwrap_or(status.maximum_lag_on_failover as i64);
+    let lag = query.get("lag").and_then(bytes).unwrap_or(status.maximum_lag_on_failover as i64);
     let behind = i128::from(leader_optime(status)) - i128::from(position.map_or(0, |lsn| lsn.0));
     Verdict::when(behind <= i128::from(lag))
 }
@@ -200,8 +199,13 @@ fn leader_optime(status: &Status) -> u64 {
     published.max(status.postgres.latest_end).map_or(0, |lsn| lsn.0)
 }
 
+/// An amount of bytes as PostgreSQL's own settings are written, `10MB` or `1048576`.
+fn bytes(text: &str) -> Option<i64> {
+    units::parse_int(text, Some("B"))
+}
+
 fn is_lagging(status: &Status, query: &Query) -> bool {
-    let Some(lag) = query.get("lag").and_then(amounts::bytes) else { return false };
+    let Some(lag) = query.get("lag").and_then(bytes) else { return false };
     let optime = i128::from(leader_optime(status));
     let replayed = i128::from(status.postgres.replayed.map_or(0, |lsn| lsn.0));
     optime > 0 && optime > replayed + i128::from(lag)

@@ -7,7 +7,6 @@
 //! `lag=`); connections, waiting requests, bodies and waits are bounded.
 
 mod access;
-mod amounts;
 mod answer;
 mod ask;
 pub mod clock;

@@ -10,6 +10,7 @@ use crate::adoption::foreign_data;
 use crate::etcd::{Etcd, own_address};
 use crate::fingerprint::Fingerprint;
 use crate::member::{Member, give};
+use crate::single::plain;
 use crate::wait::{always, eventually, seconds};
 use crate::world::{SOON, folder, join};
 
@@ -246,15 +247,27 @@ fn a_port_that_is_taken_is_told() {
     let mut member = join(Member::new(folder.path(), "m1"), &etcd);
     let taken = std::net::TcpListener::bind(member.sql).expect("free");
     member.start();
-    let code = member.wait_end(seconds(60));
-    assert_ne!(code, 0);
+    assert_eq!(member.wait_end(seconds(60)), FAILED, "{}", member.log());
     let log = member.log();
     assert!(log.contains(&member.sql.port().to_string()) && log.contains("in use"), "{log}");
     drop(taken);
+    // Before anything is done to the data.
     let taken = std::net::TcpListener::bind(member.rest).expect("free");
+    let listen = member.rest.to_string();
+    refused(&mut member, FAILED, &["cannot listen on", &listen, "in use"]);
+    drop(taken);
     member.start();
-    assert_ne!(member.wait_end(SOON), 0);
-    assert!(member.log().contains(&format!("{}", member.rest)), "{}", member.log());
+    member.wait_writable(seconds(30));
+}
+
+#[test]
+fn a_single_servers_port_that_is_taken_is_told() {
+    let folder = folder();
+    let mut member = plain(folder.path());
+    let taken = std::net::TcpListener::bind(member.rest).expect("free");
+    empty_data(&member);
+    let listen = member.rest.to_string();
+    refused(&mut member, FAILED, &["cannot listen on", &listen, "in use"]);
     drop(taken);
     member.start();
     member.wait_writable(seconds(30));

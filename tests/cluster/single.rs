@@ -9,7 +9,7 @@ use crate::wait::{seconds, until};
 use crate::world::{SOON, folder, join};
 
 /// What `docker run -e POSTGRES_PASSWORD=…` gives, and what keeps tests apart.
-fn plain(folder: &std::path::Path) -> Member {
+pub fn plain(folder: &std::path::Path) -> Member {
     let mut member = Member::new(folder, "alone");
     for name in ["PATRONI_POSTGRESQL_CONNECT_ADDRESS", "PATRONI_RESTAPI_CONNECT_ADDRESS", "PATRONI_SUPERUSER_PASSWORD"]
     {
