@@ -175,25 +175,27 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 | LeaseOutcome::Unknown
                 | LeaseOutcome::Released
                 | LeaseOutcome::ReleaseUnknown,
-            ) if self.is_harmless(outcome, seen) => Guard::NoDeadline,
-            (
-                Mode::Cluster,
-                Pause::Running,
-                LeaseOutcome::None
-                | LeaseOutcome::Lost
-                | LeaseOutcome::Unknown
-                | LeaseOutcome::Released
-                | LeaseOutcome::ReleaseUnknown,
-            ) => match (self.guard, self.memory.lease_valid_until) {
-                // The deadline was lifted while the lock was ours, by a pause or an outage: it holds again at once, not
-                // from the next renewal on.
-                (Guard::NoDeadline, Some(until)) if self.may_lead(outcome, seen) => {
-                    Guard::Until(lease::guard_deadline(until, timing))
-                }
-                (Guard::NoDeadline | Guard::Until(_), _) => return,
+            ) => match self.guard_without_renewal(outcome, seen) {
+                Some(guard) => guard,
+                None => return,
             },
         };
         self.tell_guard(wanted);
+    }
+
+    /// `None`: as it is.
+    fn guard_without_renewal(&self, outcome: &LeaseOutcome, seen: &Observation) -> Option<Guard> {
+        if self.is_harmless(outcome, seen) {
+            return Some(Guard::NoDeadline);
+        }
+        match (self.guard, self.memory.lease_valid_until) {
+            // The deadline was lifted while the lock was ours, by a pause or an outage: it holds again at once, not from
+            // the next renewal on.
+            (Guard::NoDeadline, Some(until)) if self.may_lead(outcome, seen) => {
+                Some(Guard::Until(lease::guard_deadline(until, &self.settings.timing)))
+            }
+            (Guard::NoDeadline | Guard::Until(_), _) => None,
+        }
     }
 
     fn tell_guard(&mut self, wanted: Guard) {
