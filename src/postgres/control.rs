@@ -3,7 +3,6 @@
 //! The program is run only while no postmaster runs or when an operation asks for it, and not again while the file is
 //! unchanged.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,17 +16,9 @@ use crate::core::local::{Data, DataDir, RecoverySignal};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// Which writing of the control file was read: its inode, its time of change in seconds and nanoseconds.
-type Stamp = (u64, i64, i64);
-
 /// The last reading.
 #[derive(Default)]
-pub(super) struct ControlCache(Mutex<Option<(Stamp, ControlData)>>);
-
-fn stamp(data_dir: &Path) -> Option<Stamp> {
-    let file = std::fs::metadata(data_dir.join("global/pg_control")).ok()?;
-    Some((file.ino(), file.mtime(), file.mtime_nsec()))
-}
+pub(super) struct ControlCache(Mutex<Option<(files::Stamp, ControlData)>>);
 
 /// Whether the system identifier or the whole content is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +33,7 @@ impl LocalPostgres {
     /// What the control file says.
     pub(super) async fn control_data(&self, freshness: Freshness) -> Result<ControlData, PostgresError> {
         let attempted = || format!("read the control file of {}", self.data_dir.display());
-        let now = stamp(&self.data_dir)
+        let now = files::stamp(&self.data_dir.join("global/pg_control"))
             .ok_or_else(|| PostgresError::failed(attempted(), "global/pg_control is absent or unreadable"))?;
         let known = self.control_cache.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
         if let Some((read, data)) = known

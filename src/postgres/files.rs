@@ -2,8 +2,17 @@
 
 use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+
+/// Which writing of a file was read: its inode, its time of change in seconds and nanoseconds.
+pub(super) type Stamp = (u64, i64, i64);
+
+/// `None`: it is absent or unreadable.
+pub(super) fn stamp(path: &Path) -> Option<Stamp> {
+    let file = std::fs::metadata(path).ok()?;
+    Some((file.ino(), file.mtime(), file.mtime_nsec()))
+}
 
 /// Replaces a file as a whole: written beside it, made durable, renamed. The permissions are set as given.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {

@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::PostgresError;
+use super::files::{self, Stamp};
 use super::kernel::{self, Streams};
 use super::pidfile::{PidFile, ServerKind, ServerStatus};
 use super::process::{self, Folder, Process};
@@ -177,15 +178,33 @@ impl ServerProcesses {
     }
 }
 
-/// Waits until the postmaster says in its file that it accepts connections.
-pub(crate) async fn wait_ready(data_dir: &Path, process: &Process, limit: Duration) -> Result<(), PostgresError> {
+/// What an earlier server has left as `postmaster.pid`, if anything.
+pub(crate) fn left_pid_file(data_dir: &Path) -> Option<Stamp> {
+    files::stamp(&data_dir.join("postmaster.pid"))
+}
+
+/// Whether `postmaster.pid` says that this server accepts connections. Numbers repeat after a container's restart: what
+/// an earlier server has `left` says nothing about one that has the same.
+fn says_ready(data_dir: &Path, left: Option<Stamp>, pid: i32) -> bool {
+    let file = read_pid_file(data_dir).filter(|file| file.pid == pid && left_pid_file(data_dir) != left);
+    match file.and_then(|file| file.status) {
+        Some(ServerStatus::Ready | ServerStatus::Standby) => true,
+        Some(ServerStatus::Starting | ServerStatus::Stopping) | None => false,
+    }
+}
+
+/// Waits until the postmaster says in its file that it accepts connections. `left`: what stood there before its start.
+pub(crate) async fn wait_ready(
+    data_dir: &Path,
+    process: &Process,
+    left: Option<Stamp>,
+    limit: Duration,
+) -> Result<(), PostgresError> {
     let attempted = "wait for PostgreSQL to accept connections";
     let ready = async {
         loop {
-            let file = read_pid_file(data_dir).filter(|file| file.pid == process.pid());
-            match file.and_then(|file| file.status) {
-                Some(ServerStatus::Ready | ServerStatus::Standby) => return Ok(()),
-                Some(ServerStatus::Starting | ServerStatus::Stopping) | None => (),
+            if says_ready(data_dir, left, process.pid()) {
+                return Ok(());
             }
             // Ten milliseconds: nothing tells of a change in this file sooner, and reading it costs next to nothing.
             if process.ended_within(Duration::from_millis(10)).await {
@@ -194,4 +213,32 @@ pub(crate) async fn wait_ready(data_dir: &Path, process: &Process, limit: Durati
         }
     };
     tokio::time::timeout(limit, ready).await.unwrap_or(Err(PostgresError::too_long(attempted, limit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_server_with_the_same_number_has_left_makes_no_other_ready() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let dir = folder.path();
+        let write = |status: &str| {
+            let text = format!("14\n/data\n1000\n5432\n/run\n*\n  1 2\n{status}\n");
+            std::fs::write(dir.join("new"), text).expect("written");
+            std::fs::rename(dir.join("new"), dir.join("postmaster.pid")).expect("replaced");
+        };
+        write("ready   ");
+        // Some time ago: the kernel's clock for files is a coarse one.
+        let file = std::fs::File::options().append(true).open(dir.join("postmaster.pid")).expect("there");
+        file.set_modified(std::time::SystemTime::now() - Duration::from_secs(10)).expect("ours");
+        assert!(says_ready(dir, None, 14));
+        let left = left_pid_file(dir);
+        assert!(!says_ready(dir, left, 14));
+        write("starting");
+        assert!(!says_ready(dir, left, 14));
+        write("ready   ");
+        assert!(says_ready(dir, left, 14), "begun in the same second");
+        assert!(!says_ready(dir, left, 15));
+    }
 }

@@ -15,7 +15,7 @@ use super::conf::settings::pending_json;
 use super::control::Freshness;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
-use super::postmaster::wait_ready;
+use super::postmaster::{left_pid_file, wait_ready};
 use super::process::Process;
 use super::{PostgresError, archive, files};
 use crate::core::local::{LastRole, StartAs, Upstream};
@@ -70,8 +70,9 @@ impl LocalPostgres {
             // A former primary's: no standby archives it, and its stop did not wait for the archiver.
             archive::archive_ready(self).await;
         }
+        let left = left_pid_file(&self.data_dir);
         let process = self.spawn(role).await?;
-        wait_ready(&self.data_dir, &process, limit).await?;
+        wait_ready(&self.data_dir, &process, left, limit).await?;
         if !self.is_single() {
             self.save_backups();
         }

@@ -3,7 +3,7 @@
 use std::fs;
 
 use crate::load::TABLE;
-use crate::wait::seconds;
+use crate::wait::{seconds, until};
 use crate::world::{Cluster, SOON};
 
 /// Stops the replica, writes on the primary, loses the primary, starts the replica: its WAL and the lost one's diverge.
@@ -61,4 +61,20 @@ fn diverged_data_that_cannot_be_rewound_are_cloned() {
     assert_joined(&mut cluster, old, new);
     assert!(!cluster.members[old].log().contains("running pg_rewind from"), "it was not rewound");
     assert!(cluster.members[old].log().contains("is a copy of"), "it was cloned");
+}
+
+#[test]
+fn a_restarted_container_waits_for_its_own_server_though_numbers_repeat() {
+    let mut cluster = Cluster::start(1);
+    let member = &mut cluster.members[0];
+    // From the second time on postmaster.pid holds the number that the new server gets.
+    for _ in 0..3 {
+        member.kill();
+        let said = member.log().len();
+        member.start();
+        let place = |text: &str| member.said_since(said).find(text);
+        let done = || place("starting primary after failure: done");
+        until(SOON, "the server was started in place", || done().is_some());
+        assert!(place("database system is ready to accept connections") < done(), "{}", member.said_since(said));
+    }
 }
