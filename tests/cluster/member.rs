@@ -252,7 +252,11 @@ impl Drop for Member {
             println!("--- log of {}, its last {LOG_LINES} lines:\n{}", self.name, lines[from..].join("\n"));
         }
         if let Some(mut process) = self.process.take() {
-            // With it goes PID 1, and with PID 1 everything in its namespace.
+            // With PID 1 goes everything in its namespace. It is ended by itself: that it goes with its parent is not sure.
+            let runs = matches!(process.try_wait(), Ok(None));
+            if let Some(init) = processes::first_child(process.id()).filter(|_| runs) {
+                processes::signal(init, Signal::SIGKILL);
+            }
             let _ = process.kill();
             let _ = process.wait();
         }
