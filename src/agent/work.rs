@@ -3,8 +3,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::time::timeout;
-
 use super::shared::Shared;
 use crate::core::local::{Job, StopMode};
 use crate::core::observation::{JobProduct, JobResult};
@@ -52,11 +50,7 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
 async fn prepare_stop<D: Dcs, I: Instance>(shared: &Shared<D, I>, mode: StopMode, limit: Duration) -> StopMode {
     let after = match mode {
         StopMode::CheckpointThenFast => {
-            match timeout(limit, shared.instance.checkpoint()).await {
-                Ok(Ok(())) => {}
-                Ok(Err(error)) => tracing::warn!("cannot checkpoint before the stop: {error}"),
-                Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
-            }
+            shared.instance.checkpoint_before_stop(limit).await;
             StopMode::Fast
         }
         StopMode::Fast | StopMode::Immediate => mode,

@@ -180,6 +180,17 @@ pub trait Instance: Send + Sync + 'static {
     /// A checkpoint; may take minutes.
     fn checkpoint(&self) -> impl Future<Output = Result<(), PostgresError>> + Send;
 
+    /// A checkpoint within `limit`, which makes the stop that follows short; without one it only takes longer.
+    fn checkpoint_before_stop(&self, limit: Duration) -> impl Future<Output = ()> + Send {
+        async move {
+            match tokio::time::timeout(limit, self.checkpoint()).await {
+                Ok(Ok(())) => (),
+                Ok(Err(error)) => tracing::warn!("cannot checkpoint before the stop: {error}"),
+                Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
+            }
+        }
+    }
+
     /// How our WAL relates to the history of the leader there. Works on a stopped and on a running standby.
     fn divergence(&self, leader: &Address, deadline: Duration) -> impl Future<Output = Divergence> + Send;
 

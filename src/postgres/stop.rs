@@ -14,7 +14,7 @@ use super::local::LocalPostgres;
 use super::postmaster::Starts;
 use super::process::{self, Process};
 use super::server::Announce;
-use super::{PostgresError, history};
+use super::{Instance, PostgresError, history};
 use crate::core::local::{ClusterState, LastRole, StopMode};
 use crate::core::policy::Switch;
 use crate::core::units::Lsn;
@@ -63,11 +63,7 @@ impl LocalPostgres {
             return Ok(if wants_position { self.shutdown_position(None).await.unwrap_or(None) } else { None });
         };
         if mode == StopMode::CheckpointThenFast {
-            match tokio::time::timeout(limit, self.checkpoint_now()).await {
-                Ok(Ok(())) => (),
-                Ok(Err(error)) => tracing::warn!("cannot checkpoint before the stop: {error}"),
-                Err(_) => tracing::warn!("the checkpoint before the stop took longer than {limit:?}"),
-            }
+            self.checkpoint_before_stop(limit).await;
         }
         let before = if wants_position { self.before_stop().await } else { BeforeStop::default() };
         self.end_postmaster(&process, mode, limit, &before.deaf).await?;
