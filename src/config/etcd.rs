@@ -2,6 +2,7 @@
 
 use std::ops::ControlFlow;
 
+use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::reader::{Reader, parse_host_port};
@@ -146,17 +147,7 @@ fn parse_url(url: &str, default_port: u16) -> Option<Url> {
     path.is_empty().then_some(Url { scheme, endpoint, user })
 }
 
+/// Strict in UTF-8 alone: a `%` that begins no escape stands for itself, as in the reference.
 fn percent_decoded(text: &str) -> Option<String> {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.bytes();
-    while let Some(byte) = rest.next() {
-        match byte {
-            b'%' => {
-                let digits = [rest.next()?, rest.next()?];
-                bytes.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-            }
-            plain => bytes.push(plain),
-        }
-    }
-    String::from_utf8(bytes).ok()
+    Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }

@@ -45,13 +45,12 @@ impl LocalPostgres {
         let rows = setting_rows(&session).await?;
         let last = known.map(|known| super::conf::parameters_of(&known.server.parameters)).unwrap_or_default();
         let wanted = self.for_file(&self.wanted_parameters()).await?;
-        let comparison = settings::compare(&wanted, &last, &rows);
+        let mut pending = settings::pending_restarts(&wanted, &last, &rows);
         let recovery = self.recovery_in_force(&session).await?;
         if self.write_files(&self.wanted_parameters(), &recovery).await? == Written::Yes || force == Force::Yes {
             self.reload(&session, &process).await?;
             self.fire(Callback::Reload, self.told_role());
         }
-        let mut pending = comparison.pending;
         let rows = setting_rows(&session).await?;
         for row in settings::pending_of_server(&rows) {
             if !pending.contains_key(&row.name) {
@@ -204,7 +203,6 @@ async fn setting_rows(session: &Session) -> Result<Vec<SettingRow>, PostgresErro
                 unit: Some(text("unit").to_owned()).filter(|unit| !unit.is_empty()),
                 vartype: VarType::from_word(text("vartype")),
                 context: Context::from_word(text("context")),
-                source: text("source").to_owned(),
                 pending_restart: text("pending_restart") == "t",
             }
         })

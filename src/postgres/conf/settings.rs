@@ -3,7 +3,7 @@
 //! Values are compared as the server reads them, so that `9MB` equals `9216` in kB. Recovery parameters and
 //! `hot_standby` are not compared here. The query itself is the caller's; [`SETTINGS_COLUMNS`] says what it selects.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
@@ -13,7 +13,7 @@ use super::values::number_text;
 use super::{Parameters, parse_server_bool, recovery};
 
 /// Columns of `pg_settings` in the order of [`SettingRow`]'s fields.
-pub const SETTINGS_COLUMNS: &str = "name, setting, unit, vartype, context, source, pending_restart";
+pub const SETTINGS_COLUMNS: &str = "name, setting, unit, vartype, context, pending_restart";
 
 /// One row of `pg_settings`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,17 +24,8 @@ pub struct SettingRow {
     pub unit: Option<String>,
     pub vartype: VarType,
     pub context: Context,
-    pub source: String,
     /// The file holds another value that only a restart will bring.
     pub pending_restart: bool,
-}
-
-impl SettingRow {
-    /// Whether the value is that of the session that asked, which hides the server's own: set by the connection's
-    /// options, for its role or its database.
-    fn is_of_session(&self) -> bool {
-        matches!(self.source.as_str(), "client" | "session" | "user" | "database" | "database user" | "global")
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -97,90 +88,43 @@ pub fn pending_json(pending: &PendingRestarts) -> Map<String, Value> {
     pending.iter().map(entry).collect()
 }
 
-/// What came out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Comparison {
-    /// Parameters for which the file has to be written and the server reloaded.
-    pub changed: BTreeSet<String>,
-    /// Those of them that take effect at a restart only.
-    pub pending: PendingRestarts,
-    /// Names without a dot that the server does not know; to be left out, with a warning.
-    pub unknown: BTreeSet<String>,
-}
-
-/// Compares the wanted parameters (checked ones, see [`super::validate`]) with the server's. `last` is what was configured before: parameters that it has and
-/// `wanted` has not are removed ones, and a change back to what the server runs with is a change as well.
-pub fn compare(wanted: &Parameters, last: &Parameters, rows: &[SettingRow]) -> Comparison {
+/// Which of the wanted parameters (checked ones, see [`super::validate`]) a server with these settings takes up at a
+/// restart only. `last` is what was configured before: parameters that it has and `wanted` has not are removed ones.
+pub fn pending_restarts(wanted: &Parameters, last: &Parameters, rows: &[SettingRow]) -> PendingRestarts {
     let rows: BTreeMap<String, &SettingRow> = rows.iter().map(|row| (row.name.to_ascii_lowercase(), row)).collect();
-    let mut result = Comparison::default();
-    let is_compared = |name: &&String| !recovery::is_recovery_parameter(name) && *name != "hot_standby";
-    for (name, value) in wanted.iter().filter(|(name, _)| is_compared(name)) {
-        match rows.get(name) {
-            Some(row) => compare_one(name, Some(value), last.get(name), row, &rows, &mut result),
-            // Not there as long as its extension is not loaded.
-            None if name.contains('.') => {
-                if last.get(name) != Some(value) {
-                    result.changed.insert(name.clone());
-                }
+    let kept = wanted.iter().map(|(name, value)| (name, Some(value)));
+    let removed = last.keys().filter(|name| !wanted.contains_key(*name)).map(|name| (name, None));
+    let compared = kept.chain(removed).filter(|(name, _)| is_reported(name));
+    let pending = compared.filter_map(|(name, wanted)| {
+        let row = rows.get(name)?;
+        let keeps = match wanted {
+            Some(wanted) if name == "wal_buffers" => {
+                is_same(row, wanted) || is_automatic_wal_buffers(row, wanted, &rows)
             }
-            None => {
-                result.unknown.insert(name.clone());
-            }
-        }
-    }
-    for (name, value) in last.iter().filter(|(name, _)| is_compared(name) && !wanted.contains_key(*name)) {
-        match rows.get(name) {
-            Some(row) => compare_one(name, None, Some(value), row, &rows, &mut result),
-            None if name.contains('.') => {
-                result.changed.insert(name.clone());
-            }
-            None => {}
-        }
-    }
-    result
-}
-
-fn compare_one(
-    name: &str,
-    wanted: Option<&String>,
-    last: Option<&String>,
-    row: &SettingRow,
-    rows: &BTreeMap<String, &SettingRow>,
-    result: &mut Comparison,
-) {
-    if row.context == Context::Internal {
-        return;
-    }
-    let differs = match wanted {
-        Some(wanted) if row.is_of_session() => !last.is_some_and(|last| is_same_text(row, wanted, last)),
-        Some(wanted) if name == "wal_buffers" => !is_same(row, wanted) && !is_automatic_wal_buffers(row, wanted, rows),
-        Some(wanted) => !is_same(row, wanted),
-        None => true,
-    };
-    if differs && row.context == Context::Postmaster {
+            Some(wanted) => is_same(row, wanted),
+            None => false,
+        };
         let new_value = wanted.map_or_else(|| "?".to_owned(), |wanted| readable(row, wanted));
         let old_value = readable(row, &row.setting);
-        result.pending.insert(row.name.clone(), PendingRestart { old_value, new_value });
-    }
-    let is_taken_back = wanted.zip(last).is_some_and(|(wanted, last)| !is_same_text(row, wanted, last));
-    if differs || is_taken_back {
-        result.changed.insert(name.to_owned());
-    }
+        (row.context == Context::Postmaster && !keeps)
+            .then(|| (row.name.clone(), PendingRestart { old_value, new_value }))
+    });
+    pending.collect()
 }
 
+fn is_reported(name: &str) -> bool {
+    !recovery::is_recovery_parameter(name) && name != "hot_standby"
+}
+
+/// Whether the server reads this value as the one it has. A value that it cannot read is not.
 fn is_same(row: &SettingRow, wanted: &str) -> bool {
-    is_same_text(row, &row.setting, wanted)
-}
-
-/// Whether two values of this parameter are one for the server. A value that it cannot read is no other's equal.
-fn is_same_text(row: &SettingRow, one: &str, other: &str) -> bool {
-    let unit = row.unit.as_deref();
+    let (current, unit) = (row.setting.as_str(), row.unit.as_deref());
     match row.vartype {
-        VarType::Bool => both(one, other, parse_server_bool),
-        VarType::Integer => both(one, other, |text| units::parse_int(text, unit)),
-        VarType::Real => both(one, other, |text| units::parse_real(text, unit)),
-        VarType::Enum => both(one, other, |text| Some(enum_word(text))),
-        VarType::String => one == other,
+        VarType::Bool => both(current, wanted, parse_server_bool),
+        VarType::Integer => both(current, wanted, |text| units::parse_int(text, unit)),
+        VarType::Real => both(current, wanted, |text| units::parse_real(text, unit)),
+        VarType::Enum => both(current, wanted, |text| Some(enum_word(text))),
+        VarType::String => current == wanted,
     }
 }
 
@@ -216,8 +160,7 @@ fn is_automatic_wal_buffers(row: &SettingRow, wanted: &str, rows: &BTreeMap<Stri
 /// The server's own list after a reload: what waits for a restart, with the current value. The new one has to be asked
 /// of the program (`postgres -C`). Recovery parameters and `hot_standby` are left out.
 pub fn pending_of_server(rows: &[SettingRow]) -> Vec<&SettingRow> {
-    let counts = |name: &str| !recovery::is_recovery_parameter(name) && name != "hot_standby";
-    rows.iter().filter(|row| row.pending_restart && counts(&row.name)).collect()
+    rows.iter().filter(|row| row.pending_restart && is_reported(&row.name)).collect()
 }
 
 const MEMORY: [(&str, f64); 5] = [
@@ -263,22 +206,22 @@ fn multiplier(unit: &str) -> f64 {
 mod tests {
     use super::*;
 
-    const ROWS: [(&str, &str, &str, VarType, Context); 16] = [
-        ("work_mem", "9216", "kB", VarType::Integer, Context::Reload),
+    /// All for a restart but the fixed ones, whatever they are in a server.
+    const ROWS: [(&str, &str, &str, VarType, Context); 15] = [
+        ("work_mem", "9216", "kB", VarType::Integer, Context::Postmaster),
         ("shared_buffers", "16384", "8kB", VarType::Integer, Context::Postmaster),
         ("wal_buffers", "512", "8kB", VarType::Integer, Context::Postmaster),
         ("wal_segment_size", "16777216", "B", VarType::Integer, Context::Internal),
         ("wal_block_size", "8192", "", VarType::Integer, Context::Internal),
         ("max_connections", "60", "", VarType::Integer, Context::Postmaster),
-        ("autovacuum_vacuum_cost_delay", "2", "ms", VarType::Real, Context::Reload),
-        ("checkpoint_timeout", "300", "s", VarType::Integer, Context::Reload),
+        ("autovacuum_vacuum_cost_delay", "2", "ms", VarType::Real, Context::Postmaster),
+        ("checkpoint_timeout", "300", "s", VarType::Integer, Context::Postmaster),
         ("huge_pages", "try", "", VarType::Enum, Context::Postmaster),
-        ("synchronous_commit", "on", "", VarType::Enum, Context::Reload),
-        ("fsync", "on", "", VarType::Bool, Context::Reload),
-        ("TimeZone", "Etc/UTC", "", VarType::String, Context::Reload),
+        ("synchronous_commit", "on", "", VarType::Enum, Context::Postmaster),
+        ("fsync", "on", "", VarType::Bool, Context::Postmaster),
+        ("TimeZone", "Etc/UTC", "", VarType::String, Context::Postmaster),
         ("hot_standby", "on", "", VarType::Bool, Context::Postmaster),
-        ("primary_conninfo", "", "", VarType::String, Context::Reload),
-        ("statement_timeout", "2000", "ms", VarType::Integer, Context::Reload),
+        ("primary_conninfo", "", "", VarType::String, Context::Postmaster),
         ("pg_stat_statements.max", "5000", "", VarType::Integer, Context::Postmaster),
     ];
 
@@ -289,7 +232,6 @@ mod tests {
             unit: Some(unit.to_owned()).filter(|unit| !unit.is_empty()),
             vartype,
             context,
-            source: if name == "statement_timeout" { "client" } else { "configuration file" }.to_owned(),
             pending_restart: matches!(name, "max_connections" | "hot_standby" | "primary_conninfo"),
         };
         ROWS.map(row).to_vec()
@@ -299,8 +241,11 @@ mod tests {
         pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    fn changed(wanted: &[(&str, &str)], last: &[(&str, &str)]) -> Vec<String> {
-        compare(&parameters(wanted), &parameters(last), &rows()).changed.into_iter().collect()
+    fn pending(wanted: &[(&str, &str)], last: &[(&str, &str)]) -> Vec<String> {
+        pending_restarts(&parameters(wanted), &parameters(last), &rows())
+            .into_keys()
+            .map(|name| name.to_lowercase())
+            .collect()
     }
 
     #[test]
@@ -321,51 +266,25 @@ mod tests {
             ("wal_block_size", "4096"),
         ];
         for (name, value) in same {
-            assert_eq!(changed(&[(name, value)], &[(name, value)]), [""; 0], "{name}");
+            assert_eq!(pending(&[(name, value)], &[(name, value)]), [""; 0], "{name}");
         }
         let different =
             [("work_mem", "9kB"), ("fsync", "off"), ("huge_pages", "on"), ("timezone", "utc"), ("wal_buffers", "2MB")];
         for (name, value) in different {
-            assert_eq!(changed(&[(name, value)], &[(name, value)]), [name], "{name}");
+            assert_eq!(pending(&[(name, value)], &[(name, value)]), [name], "{name}");
         }
     }
 
     #[test]
     fn what_needs_a_restart_is_told_with_both_values() {
-        let wanted = parameters(&[("max_connections", "120"), ("shared_buffers", "1536MB"), ("work_mem", "1MB")]);
-        let result = compare(&wanted, &wanted, &rows());
+        let wanted = parameters(&[("max_connections", "120"), ("shared_buffers", "1536MB"), ("bogus", "1")]);
+        let result = pending_restarts(&wanted, &parameters(&[("huge_pages", "on")]), &rows());
         let expected = json!({
+            "huge_pages": {"old_value": "try", "new_value": "?"},
             "max_connections": {"old_value": "60", "new_value": "120"},
             "shared_buffers": {"old_value": "128MB", "new_value": "1536MB"},
         });
-        assert_eq!(Value::Object(pending_json(&result.pending)), expected);
-        assert_eq!(result.changed.len(), 3);
-    }
-
-    #[test]
-    fn removed_and_taken_back_parameters_are_changes() {
-        assert_eq!(changed(&[], &[("work_mem", "9MB")]), ["work_mem"]);
-        assert_eq!(changed(&[("max_connections", "60")], &[("max_connections", "120")]), ["max_connections"]);
-        let removed = compare(&parameters(&[]), &parameters(&[("max_connections", "120")]), &rows());
-        let entry = PendingRestart { old_value: "60".to_owned(), new_value: "?".to_owned() };
-        assert_eq!(removed.pending.get("max_connections"), Some(&entry));
-    }
-
-    #[test]
-    fn what_the_session_hides_is_compared_with_the_last_configuration() {
-        assert_eq!(changed(&[("statement_timeout", "30s")], &[("statement_timeout", "30000")]), [""; 0]);
-        assert_eq!(changed(&[("statement_timeout", "30s")], &[("statement_timeout", "20s")]), ["statement_timeout"]);
-        assert_eq!(changed(&[("statement_timeout", "2s")], &[]), ["statement_timeout"]);
-    }
-
-    #[test]
-    fn names_that_the_server_does_not_know_are_told_apart() {
-        let wanted = parameters(&[("bogus", "1"), ("my.knob", "1"), ("pg_stat_statements.max", "5000")]);
-        let result = compare(&wanted, &parameters(&[]), &rows());
-        assert_eq!(result.unknown, BTreeSet::from(["bogus".to_owned()]));
-        assert_eq!(result.changed, BTreeSet::from(["my.knob".to_owned()]));
-        assert_eq!(changed(&[("my.knob", "1")], &[("my.knob", "1")]), [""; 0]);
-        assert_eq!(changed(&[], &[("my.knob", "1")]), ["my.knob"]);
+        assert_eq!(Value::Object(pending_json(&result)), expected);
     }
 
     #[test]
