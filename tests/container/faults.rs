@@ -190,6 +190,8 @@ fn pause(cluster: &Cluster) -> Result<Vec<Figure>> {
     let old = cluster.direct(&primary)?;
     let hanging: Vec<Writer> = (0..8).map(|_| Writer::start(old.clone(), Habit::Stays)).collect();
     hanging.last().context("eight were started")?.steady(Duration::from_secs(1), WRITABLE)?;
+    let patient = Writer::start(cluster.through_haproxy(), Habit::Stays);
+    patient.steady(Duration::from_secs(1), WRITABLE)?;
     let at = clock::now();
     frozen(cluster, &primary)?;
     let struck = clock::now();
@@ -202,7 +204,9 @@ fn pause(cluster: &Cluster) -> Result<Vec<Figure>> {
     let strays: usize = hanging.into_iter().map(|one| one.stop().iter().filter(|ack| ack.at > first.at).count()).sum();
     let strays = Figure::told("old_acks_after_promotion", count(strays));
     let gap = gap(&writer, at, 15.0)?;
-    Ok(vec![gap, healed, strays, losses(cluster, writer, at..struck, Losses::OfTheLastSecond)?])
+    // Nothing but HAProxy ends the session of a client that has no limit of its own.
+    let patient = Figure::at_most("gap_without_own_limit_s", writer::gap(&patient.stop(), at)?, 8.5);
+    Ok(vec![gap, patient, healed, strays, losses(cluster, writer, at..struck, Losses::OfTheLastSecond)?])
 }
 
 /// `docker pause`, which can fail once under the first version of cgroups.
