@@ -147,7 +147,11 @@ fn parse_url(url: &str, default_port: u16) -> Option<Url> {
     path.is_empty().then_some(Url { scheme, endpoint, user })
 }
 
-/// Strict in UTF-8 alone: a `%` that begins no escape stands for itself, as in the reference.
+/// `None` where a `%` begins no escape, which the crate would let stand for itself: such a password is a mistake.
 fn percent_decoded(text: &str) -> Option<String> {
+    let is_escape = |rest: &str| rest.bytes().take_while(u8::is_ascii_hexdigit).take(2).count() == 2;
+    if !text.split('%').skip(1).all(is_escape) {
+        return None;
+    }
     Some(percent_decode_str(text).decode_utf8().ok()?.into_owned())
 }

@@ -8,7 +8,7 @@ use super::{cluster, error_lines, host, load};
 
 #[test]
 fn each_wrong_value_is_one_line_that_names_it() {
-    let cases: [(&[(&str, &str)], &str); 50] = [
+    let cases: [(&[(&str, &str)], &str); 52] = [
         (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
         (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
         (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
@@ -50,6 +50,8 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_ETCD3_HOSTS", ""), ("PATRONI_ETCD3_USERNAME", "u")], "PATRONI_ETCD3_HOSTS: not set"),
         (&[("PATRONI_ETCD3_USERNAME", "u")], "PATRONI_ETCD3_PASSWORD: not set"),
         (&[("PATRONI_ETCD3_URL", "ftp://u:pw@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
+        (&[("PATRONI_ETCD3_URL", "http://u:5%zz@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
+        (&[("PATRONI_ETCD3_URL", "http://u:100%@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
         (&[("PATRONI_ETCD3_PROTOCOL", "ftp")], "PATRONI_ETCD3_PROTOCOL: \"ftp\" given; expected: http or https"),
         (&[("PATRONI_POSTGRESQL_LISTEN", "a:0")], "PATRONI_POSTGRESQL_LISTEN: \"a:0\" given"),
         (&[("PATRONI_POSTGRESQL_CONNECT_ADDRESS", "0.0.0.0:5432")], "PATRONI_POSTGRESQL_CONNECT_ADDRESS: "),
