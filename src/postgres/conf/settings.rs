@@ -1,4 +1,4 @@
-//! What a running server would have to change: the wanted parameters compared with its `pg_settings`.
+//! What a running server takes up at a restart only: the wanted parameters compared with its `pg_settings`.
 //!
 //! Values are compared as the server reads them, so that `9MB` equals `9216` in kB. Recovery parameters and
 //! `hot_standby` are not compared here. The query itself is the caller's; [`SETTINGS_COLUMNS`] says what it selects.
@@ -104,10 +104,11 @@ pub fn pending_restarts(wanted: &Parameters, last: &Parameters, rows: &[SettingR
             Some(wanted) => is_same(row, wanted),
             None => false,
         };
+        if row.context != Context::Postmaster || keeps {
+            return None;
+        }
         let new_value = wanted.map_or_else(|| "?".to_owned(), |wanted| readable(row, wanted));
-        let old_value = readable(row, &row.setting);
-        (row.context == Context::Postmaster && !keeps)
-            .then(|| (row.name.clone(), PendingRestart { old_value, new_value }))
+        Some((row.name.clone(), PendingRestart { old_value: readable(row, &row.setting), new_value }))
     });
     pending.collect()
 }
@@ -264,6 +265,8 @@ mod tests {
             ("hot_standby", "off"),
             ("primary_conninfo", "host=elsewhere"),
             ("wal_block_size", "4096"),
+            ("pg_stat_statements.max", "5000"),
+            ("my.knob", "1"),
         ];
         for (name, value) in same {
             assert_eq!(pending(&[(name, value)], &[(name, value)]), [""; 0], "{name}");
@@ -285,6 +288,12 @@ mod tests {
             "shared_buffers": {"old_value": "128MB", "new_value": "1536MB"},
         });
         assert_eq!(Value::Object(pending_json(&result)), expected);
+    }
+
+    #[test]
+    fn what_is_taken_back_waits_for_no_restart() {
+        assert_eq!(pending(&[("max_connections", "60")], &[("max_connections", "120")]), [""; 0]);
+        assert_eq!(pending(&[], &[("my.knob", "1")]), [""; 0]);
     }
 
     #[test]
