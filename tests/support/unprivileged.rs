@@ -2,7 +2,7 @@
 //! `postgres` (primary group alone) before its `main` begins, so before there is a second thread: the whole process
 //! changes, and libtest's filters and output stay as they are. Run by any other user than root, nothing happens.
 //!
-//! Use: `#[path = "support/unprivileged.rs"] mod unprivileged;` in the test's root file. Files and folders are to be
+//! Use: `#[path = "../support/unprivileged.rs"] mod unprivileged;` in the test's root file. Files and folders are to be
 //! made below the system's temporary folder, since the build folder belongs to whoever compiled.
 
 use std::ffi::CString;

@@ -4,13 +4,9 @@
 //! Each safety layer is checked in a world in which the other one is off, and worlds that lack what they need must turn
 //! red. A counterexample is a list of actions with what each node then was.
 
-#[path = "model/actions.rs"]
 mod actions;
-#[path = "model/state.rs"]
 mod state;
-#[path = "model/time.rs"]
 mod time;
-#[path = "model/world.rs"]
 mod world;
 
 use stateright::{Checker, HasDiscoveries, Model};

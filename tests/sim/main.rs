@@ -4,19 +4,12 @@
 //! Each safety layer gets a world in which the other one is off, so that neither hides the other's absence; and each
 //! world is also run with its layer removed, which must be noticed.
 
-#[path = "sim/actions.rs"]
 mod actions;
-#[path = "sim/calls.rs"]
 mod calls;
-#[path = "sim/jobs.rs"]
 mod jobs;
-#[path = "sim/node.rs"]
 mod node;
-#[path = "sim/rng.rs"]
 mod rng;
-#[path = "sim/store.rs"]
 mod store;
-#[path = "sim/world.rs"]
 mod world;
 
 use world::{Layers, World};

@@ -3,7 +3,6 @@
 //! Reads the source as text. What is allowed stands in the tables here; a change of one is a change of the design and
 //! belongs into an ADR.
 
-#[path = "architecture/source.rs"]
 mod source;
 
 use source::{Source, code, sources};

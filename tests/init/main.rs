@@ -6,21 +6,13 @@
 //!
 //! `cargo test --test init [-- WORD…]` runs the tests whose name holds one of the words.
 
-#[path = "init/cast.rs"]
 mod cast;
-#[path = "init/commands.rs"]
 mod commands;
-#[path = "init/guard.rs"]
 mod guard;
-#[path = "init/orphans.rs"]
 mod orphans;
-#[path = "init/root.rs"]
 mod root;
-#[path = "init/secrets.rs"]
 mod secrets;
-#[path = "init/signals.rs"]
 mod signals;
-#[path = "init/world.rs"]
 mod world;
 
 use std::ffi::OsString;

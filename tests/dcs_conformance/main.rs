@@ -3,13 +3,10 @@
 //! The cases are in `dcs_conformance/`; here stand the two worlds that they run in. The in-process store runs on
 //! tokio's paused clock, etcd on the real one.
 
-#[path = "dcs_conformance/documents.rs"]
 mod documents;
-#[path = "support/etcd.rs"]
+#[path = "../support/etcd.rs"]
 mod etcd;
-#[path = "dcs_conformance/lock.rs"]
 mod lock;
-#[path = "dcs_conformance/watching.rs"]
 mod watching;
 
 use std::future::Future;

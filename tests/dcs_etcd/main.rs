@@ -1,17 +1,13 @@
 //! The etcd backend against what happens to a real etcd: frozen, killed, cut down to a minority, emptied, with passwords,
 //! with certificates. In each case every call must end by its deadline.
 
-#[path = "support/certs.rs"]
+#[path = "../support/certs.rs"]
 mod certs;
-#[path = "support/etcd.rs"]
+#[path = "../support/etcd.rs"]
 mod etcd;
-#[path = "dcs_etcd/faults.rs"]
 mod faults;
-#[path = "dcs_etcd/limits.rs"]
 mod limits;
-#[path = "dcs_etcd/security.rs"]
 mod security;
-#[path = "dcs_etcd/traffic.rs"]
 mod traffic;
 
 use std::future::Future;

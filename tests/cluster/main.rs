@@ -1,0 +1,33 @@
+//! Whole clusters on real parts: the binary as PID 1 of namespaces of its own, etcd and PostgreSQL, and every kind of
+//! fault. Needs root, for the namespaces; members drop to the user postgres by themselves.
+//!
+//! Each test has its own etcd, folders and ports. Times that are asserted are about three times what was measured on two
+//! busy cores.
+
+mod adoption;
+mod agent;
+mod bad_input;
+mod bootstrap;
+#[path = "../support/certs.rs"]
+mod certs;
+#[path = "../support/etcd.rs"]
+mod etcd;
+mod failover;
+mod file;
+mod fingerprint;
+mod http;
+mod load;
+mod logs;
+mod member;
+mod outage;
+mod passwords;
+mod processes;
+mod proxy;
+mod rejoin;
+mod renewals;
+mod settings;
+mod single;
+mod sql;
+mod tags;
+mod wait;
+mod world;

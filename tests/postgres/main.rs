@@ -1,0 +1,23 @@
+//! Real PostgreSQL servers, of every major version found, under the hands of `LocalPostgres`.
+
+#[path = "../support/unprivileged.rs"]
+mod unprivileged;
+
+#[path = "../support/installations.rs"]
+mod installations;
+
+mod support;
+
+mod lifecycle;
+
+mod crash;
+
+mod clone;
+
+mod rewind;
+
+mod takeover;
+
+mod settings;
+
+mod tls;
