@@ -12,9 +12,10 @@ use super::cycle::Agent;
 use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
 use super::mailbox::RestartResult;
+use super::observe::may_make_primary;
 use super::work::{Work, perform};
 use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Question};
-use crate::core::local::{Job, StartAs};
+use crate::core::local::{Job, LastRole, StartAs};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
 use crate::core::view::Address;
@@ -169,6 +170,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
         self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
         self.shared.steps_up();
+        if may_make_primary(&job) {
+            self.silent_as = LastRole::Primary;
+        }
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
     }
 

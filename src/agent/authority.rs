@@ -237,14 +237,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         is_primary || becomes_one || self.is_locked(outcome, seen)
     }
 
-    /// Whether PostgreSQL cannot be a primary, now or by anything under way: without the lock, in recovery or stopped.
+    /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.
+    /// A standby that was told to promote, by this agent or by one before it, may still come to it as long as the lock
+    /// may be ours; a stopped server does not.
     fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
-        let quiet = match &seen.local.postgres {
-            Postgres::Stopped | Postgres::Running(Running::Standby(_)) => true,
-            Postgres::Running(Running::Primary(_))
-            | Postgres::Starting { .. }
-            | Postgres::Unresponsive { .. }
-            | Postgres::Stopping => false,
+        let quiet = match (&seen.local.postgres, &seen.cluster) {
+            (Postgres::Stopped, _) | (Postgres::Running(Running::Standby(_)), Ok(_)) => true,
+            (
+                Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping,
+                _,
+            ) => false,
         };
         quiet && !self.is_locked(outcome, seen) && self.jobs.running().is_none()
     }

@@ -30,7 +30,7 @@ use super::status::{ClusterStatusDocuments, Status};
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
-use crate::core::local::{Guard, Postgres, StopMode};
+use crate::core::local::{Guard, LastRole, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, WallTime};
@@ -90,8 +90,10 @@ pub struct Agent<D, I> {
     pub(super) memory: Memory,
     pub(super) jobs: JobSlot,
     pub(super) errands: Errands,
-    /// The last probe, and whether it was answered.
+    /// The last answer of the server, or what it has to be taken for without one.
     pub(super) probe: Probe,
+    /// The role that the server has to be taken for while it does not answer.
+    pub(super) silent_as: LastRole,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// Whether the last reading failed.
     pub(super) outage: Outage,
@@ -153,7 +155,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             memory: Memory::default(),
             jobs: JobSlot::default(),
             errands: Errands::default(),
-            probe: super::observe::not_probed_yet(),
+            probe: super::observe::not_probed_yet(shared.now()),
+            silent_as: LastRole::Primary,
             snapshot: None,
             outage: Outage::No,
             dcs_last_seen: WallTime::default(),

@@ -7,6 +7,7 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
+use super::act::needs_authority;
 use super::cycle::{Agent, Outage};
 use super::errand::{AtEnd, Errand, Report};
 use super::inbox::{ForceOut, Reload};
@@ -24,11 +25,11 @@ use crate::postgres::{Force, Instance, Probe, ServerFacts};
 /// A probe is local: it takes milliseconds or something is wrong.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
 
-/// Before the first probe: nothing is known, so nothing is done.
-pub(super) fn not_probed_yet() -> Probe {
+/// Before the first answer nothing is known: the server counts as a primary that does not answer.
+pub(super) fn not_probed_yet(now: Instant) -> Probe {
     Probe {
         data: DataDir::Unusable("it has not been looked at yet".to_owned()),
-        postgres: Postgres::Stopped,
+        postgres: Postgres::Unresponsive { since: now, role: LastRole::Primary },
         facts: ServerFacts::default(),
     }
 }
@@ -109,7 +110,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let cluster = self.take_snapshot(read);
         // What came in during a slow reading would be out of date one cycle later.
         self.take_reports().await;
-        self.probe = probe;
+        self.take_probe(probe);
         if self.postmaster_told != self.probe.facts.postmaster_pid {
             self.postmaster_told = self.probe.facts.postmaster_pid;
             self.shared.init.postmaster(self.postmaster_told);
@@ -171,26 +172,39 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.shared.dcs.set_timing(timing);
     }
 
-    async fn probe_server(&self, limit: Duration) -> Probe {
+    /// `None`: no answer.
+    async fn probe_server(&self, limit: Duration) -> Option<Probe> {
         // Its own bound is the probe's; ours holds if that one does not.
-        match timeout(limit * 5 / 4, self.shared.instance.probe(limit)).await {
-            Ok(probe) => probe,
-            Err(_) => self.without_answer(),
-        }
+        timeout(limit * 5 / 4, self.shared.instance.probe(limit)).await.ok()
     }
 
-    /// A server that hangs is still what it was last seen to be.
-    fn without_answer(&self) -> Probe {
-        let now = self.shared.now();
-        let postgres = match self.probe.postgres.clone() {
-            Postgres::Running(Running::Primary(_)) => Postgres::Unresponsive { since: now, role: LastRole::Primary },
-            Postgres::Running(Running::Standby(_)) => Postgres::Unresponsive { since: now, role: LastRole::Standby },
-            same @ (Postgres::Stopped
-            | Postgres::Starting { .. }
-            | Postgres::Unresponsive { .. }
-            | Postgres::Stopping) => same,
+    pub(super) fn take_probe(&mut self, probe: Option<Probe>) {
+        let Some(probe) = probe else {
+            self.probe.postgres = self.without_answer();
+            return;
         };
-        Probe { postgres, ..self.probe.clone() }
+        let becomes_primary = self.jobs.running().is_some_and(|running| may_make_primary(&running.job));
+        self.silent_as = match &probe.postgres {
+            _ if becomes_primary => LastRole::Primary,
+            Postgres::Running(Running::Primary(_)) => LastRole::Primary,
+            Postgres::Running(Running::Standby(_)) | Postgres::Stopped => LastRole::Standby,
+            Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role,
+            Postgres::Stopping => self.silent_as,
+        };
+        self.probe = probe;
+    }
+
+    /// "Stopped" and "a standby" are facts of one observation: without an answer neither holds any longer, and after a
+    /// job that could make it a primary the server counts as one.
+    fn without_answer(&self) -> Postgres {
+        match self.probe.postgres.clone() {
+            Postgres::Running(_) | Postgres::Stopped => {
+                Postgres::Unresponsive { since: self.shared.now(), role: self.silent_as }
+            }
+            Postgres::Starting { since, .. } => Postgres::Starting { since, role: self.silent_as },
+            Postgres::Unresponsive { since, .. } => Postgres::Unresponsive { since, role: self.silent_as },
+            Postgres::Stopping => Postgres::Stopping,
+        }
     }
 
     /// How a requested restart ended, once the server has been looked at after it.
@@ -285,6 +299,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
+}
+
+/// Whether the server may be a primary once this job has begun.
+pub(super) fn may_make_primary(job: &Job) -> bool {
+    needs_authority(job) || *job == Job::Bootstrap
 }
 
 fn replaces_data(job: &Job) -> bool {

@@ -10,7 +10,7 @@ use super::view::{Holder, Initialize, Member, MemberState};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if ctx.hold() != Hold::NotOurs {
-        return ctx.release(Reason::ReleasedEmpty);
+        return ctx.give_up(Reason::ReleasedEmpty);
     }
     if let Some(failed) = bootstrap_failed(ctx) {
         return failed;

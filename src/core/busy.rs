@@ -1,16 +1,19 @@
 //! A long job runs: the lock is kept meanwhile, and a job that gives authority ends when the lock does.
 
 use super::context::Ctx;
-use super::decision::Decision;
+use super::decision::{Decision, Wake};
 use super::lease::{self, Hold};
-use super::local::{Job, LastRole, Postgres, StartAs, StopMode};
+use super::local::{Job, Postgres, StartAs, StopMode, StopWhy};
 use super::policy::{Mode, Pause};
 use super::reason::Reason;
-use super::rejoin;
+use super::serving;
 
 pub fn decide(ctx: &Ctx, job: &Job) -> Decision {
-    if let Some(decision) = authority_ends(ctx, job).or_else(|| start_takes_too_long(ctx)) {
+    if let Some(decision) = authority_ends(ctx, job).or_else(|| overdue(ctx, job)) {
         return decision;
+    }
+    if gives_lock_up(job) {
+        return Decision::idle(Reason::JobInProgress { job: job.clone() }, Wake::At(ctx.now() + lease::RETRY));
     }
     match (ctx.hold(), &ctx.seen.local.postgres) {
         (Hold::NotOurs, _) => ctx.idle(Reason::JobInProgress { job: job.clone() }),
@@ -19,6 +22,16 @@ pub fn decide(ctx: &Ctx, job: &Job) -> Decision {
         }
         (Hold::Held { .. } | Hold::Unconfirmed, _) => ctx.idle(Reason::DuringJob { job: job.clone() }),
     }
+}
+
+/// A stop that ends our authority: the lock is not renewed any more, so that it expires should the stop never end.
+fn gives_lock_up(job: &Job) -> bool {
+    matches!(job, Job::Stop { why: StopWhy::LostLock, .. })
+}
+
+/// A stop is what being overdue leads to; any other job ends for it.
+fn overdue(ctx: &Ctx, job: &Job) -> Option<Decision> {
+    if matches!(job, Job::Stop { .. }) { None } else { serving::overdue(ctx) }
 }
 
 /// A job under which PostgreSQL may accept writes ends when the lock does.
@@ -46,21 +59,4 @@ pub fn gives_authority(job: &Job) -> bool {
         Job::Stop { mode, .. } => *mode == StopMode::CheckpointThenFast,
         Job::Recover | Job::Follow(_) => false,
     }
-}
-
-/// A primary under our lock that does not come up within `primary_start_timeout` gives way to a member that can take
-/// over, whoever started it and whether or not that start is still waited for. `None`: it has time, or nobody can.
-pub fn start_takes_too_long(ctx: &Ctx) -> Option<Decision> {
-    let Postgres::Starting { since, role: LastRole::Primary } = ctx.seen.local.postgres else { return None };
-    let held = matches!(ctx.hold(), Hold::Held { .. });
-    if !held || ctx.policy.pause == Pause::Paused || ctx.now() < since + ctx.policy.primary_start_timeout {
-        return None;
-    }
-    let mut asked = ctx.electorate();
-    asked.retain(|name, _| ctx.view.members.contains_key(name));
-    let missing = ctx.unanswered(&asked, ctx.answers_count_from());
-    if !missing.is_empty() {
-        return Some(ctx.ask(missing, Reason::Sweeping));
-    }
-    rejoin::somebody_can_take_over(ctx, &asked).then(|| ctx.stop_at_once(Reason::StartTimeout))
 }

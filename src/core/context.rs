@@ -57,10 +57,30 @@ impl<'a> Ctx<'a> {
         Decision { wake: Wake::At(at.min(self.now() + pause)), ..decision }
     }
 
-    /// Give the lock up, with nothing to say about our WAL.
+    /// Give the lock up, with nothing to say about our WAL: at once if it is a fact that PostgreSQL is stopped, else it is
+    /// stopped first.
+    pub fn give_up(&self, reason: Reason) -> Decision {
+        match self.seen.local.postgres {
+            Postgres::Stopped => self.release(reason),
+            Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
+                self.stop_at_once(reason)
+            }
+        }
+    }
+
+    /// The release alone, for whoever knows that nothing of ours can be a primary.
     pub fn release(&self, reason: Reason) -> Decision {
         let lease = LeaseStep::Release { last_position: None };
         Decision { lease, ..Decision::idle(reason, Wake::Now) }
+    }
+
+    /// Why the data directory is of no use; only for one that is not `Present`.
+    pub fn broken_data(&self) -> Reason {
+        let why = match &self.seen.local.data {
+            DataDir::Unusable(why) => why.clone(),
+            DataDir::Empty | DataDir::Present(_) => "it is empty".to_owned(),
+        };
+        Reason::Unusable { why }
     }
 
     /// Stop being a primary, at once and without waiting for anybody.

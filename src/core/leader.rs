@@ -3,14 +3,18 @@
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use super::lease::{self, Hold};
-use super::local::{Data, PrimaryFacts, StopMode, StopWhy};
+use super::local::{Data, DataDir, PrimaryFacts, StopMode, StopWhy};
 use super::observation::LockLost;
 use super::reason::Reason;
-use super::switchover;
 use super::units::{Instant, Timeline};
 use super::view::{AfterPromote, ConfigKey, History, Holder, Initialize};
+use super::{serving, switchover};
 
-pub fn decide(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
+    let data = match data {
+        DataDir::Present(data) => data,
+        DataDir::Empty | DataDir::Unusable(_) => return without_data(ctx),
+    };
     match ctx.hold() {
         Hold::Held { until } if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => cannot_renew(ctx, until),
         Hold::Held { .. } => lead(ctx, data, facts),
@@ -19,6 +23,17 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             None if ctx.seen.memory.lock_lost == LockLost::No => unlocked(ctx, data, facts),
             None | Some(_) => not_ours(ctx),
         },
+    }
+}
+
+/// The server runs, but its data cannot be looked at. It goes on for as long as it may, since the cause may pass; without
+/// the lock nothing can be said for it.
+fn without_data(ctx: &Ctx) -> Decision {
+    match ctx.hold() {
+        Hold::Held { until } if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => cannot_renew(ctx, until),
+        Hold::Held { .. } => serving::overdue(ctx).unwrap_or_else(|| ctx.idle(ctx.broken_data())),
+        Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::NotOurs => not_ours(ctx),
     }
 }
 

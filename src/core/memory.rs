@@ -10,6 +10,7 @@ use super::observation::{
     JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered,
 };
 use super::reason::Reason;
+use super::serving::is_serving;
 use super::switchover::LEFT_TO_OTHERS;
 use super::units::Instant;
 use super::view::{AfterPromote, ClusterView, Holder, Initialize};
@@ -75,6 +76,13 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
 
 fn learn_local(memory: &mut Memory, seen: &Observation) {
     let quiet = seen.local.job.is_none();
+    let leads = seen.cluster.as_ref().map(ClusterView::is_ours);
+    memory.not_serving_since = match leads {
+        _ if is_serving(&seen.local) => None,
+        Ok(true) => memory.not_serving_since.or(Some(seen.now)),
+        Ok(false) => None,
+        Err(_) => memory.not_serving_since,
+    };
     match &seen.local.postgres {
         Postgres::Running(Running::Primary(_)) if quiet => {
             memory.primary_starts = 0;

@@ -22,6 +22,7 @@ mod memory;
 mod outage;
 mod pause;
 mod rejoin;
+mod serving;
 mod shutdown;
 mod single;
 mod switchover;
@@ -75,23 +76,24 @@ fn connected(ctx: &Ctx) -> Decision {
     {
         return decision;
     }
-    match &ctx.seen.local.data {
-        DataDir::Empty => bootstrap::decide(ctx),
-        DataDir::Unusable(why) => unusable(ctx, why),
-        DataDir::Present(data) => match &ctx.seen.local.postgres {
-            Postgres::Stopped => rejoin::decide(ctx, data),
-            Postgres::Starting { role, since } => {
-                follower::starting(ctx, *role, *since).unwrap_or_else(|| without_answer(ctx, *role, Reason::Starting))
-            }
-            Postgres::Unresponsive { role, .. } => without_answer(ctx, *role, Reason::NotAnswering),
-            Postgres::Stopping => ctx.idle(Reason::Stopping),
-            Postgres::Running(Running::Primary(facts)) => leader::decide(ctx, data, facts),
-            Postgres::Running(Running::Standby(facts)) => match ctx.hold() {
-                Hold::Held { until } => election::promote(ctx, until),
-                Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
-                Hold::NotOurs if ctx.view.leader.is_some() => follower::decide(ctx, facts),
-                Hold::NotOurs => election::decide(ctx, data, facts),
-            },
+    // The server comes first: whatever its data look like, it may be a primary as long as it is not known to be stopped.
+    match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
+        (Postgres::Stopped, DataDir::Empty) => bootstrap::decide(ctx),
+        (Postgres::Stopped, DataDir::Unusable(why)) => unusable(ctx, why),
+        (Postgres::Stopped, DataDir::Present(data)) => rejoin::decide(ctx, data),
+        (Postgres::Starting { role, since }, _) => {
+            follower::starting(ctx, *role, *since).unwrap_or_else(|| without_answer(ctx, *role, Reason::Starting))
+        }
+        (Postgres::Unresponsive { role, .. }, _) => without_answer(ctx, *role, Reason::NotAnswering),
+        (Postgres::Stopping, _) => serving::overdue(ctx).unwrap_or_else(|| ctx.idle(Reason::Stopping)),
+        (Postgres::Running(Running::Primary(facts)), data) => leader::decide(ctx, data, facts),
+        (Postgres::Running(Running::Standby(facts)), data) => match (ctx.hold(), data) {
+            (Hold::Held { until }, DataDir::Present(_)) => election::promote(ctx, until),
+            (Hold::Held { .. }, DataDir::Empty | DataDir::Unusable(_)) => ctx.stop_at_once(ctx.broken_data()),
+            (Hold::Unconfirmed, _) => ctx.idle(Reason::ConfirmingLock),
+            (Hold::NotOurs, _) if ctx.view.leader.is_some() => follower::decide(ctx, facts),
+            (Hold::NotOurs, DataDir::Present(data)) => election::decide(ctx, data, facts),
+            (Hold::NotOurs, DataDir::Empty | DataDir::Unusable(_)) => ctx.idle(ctx.broken_data()),
         },
     }
 }
@@ -105,7 +107,7 @@ fn wrong_cluster(ctx: &Ctx) -> Option<Decision> {
         Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_) => return replica_before_cluster(ctx),
     };
     if ctx.hold() != Hold::NotOurs {
-        return Some(ctx.release(Reason::ReleasedForeign));
+        return Some(ctx.give_up(Reason::ReleasedForeign));
     }
     // Made by ourselves a moment ago, too late: another member's claim came between. Nobody has ever used it.
     if ctx.seen.memory.bootstrapped == Some(own) {
@@ -134,17 +136,15 @@ fn without_answer(ctx: &Ctx, role: LastRole, reason: Reason) -> Decision {
         (LastRole::Primary, Hold::Held { until }) if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => {
             leader::cannot_renew(ctx, until)
         }
-        (LastRole::Primary, Hold::Held { .. }) => {
-            busy::start_takes_too_long(ctx).unwrap_or_else(|| ctx.again_after(lease::RETRY * 2, reason))
-        }
-        (LastRole::Primary | LastRole::Standby, _) => ctx.again_after(lease::RETRY * 2, reason),
+        (_, Hold::Held { .. }) => serving::overdue(ctx).unwrap_or_else(|| ctx.again_after(lease::RETRY * 2, reason)),
+        (_, Hold::Unconfirmed | Hold::NotOurs) => ctx.again_after(lease::RETRY * 2, reason),
     }
 }
 
 fn unusable(ctx: &Ctx, why: &str) -> Decision {
     match ctx.hold() {
         Hold::NotOurs => ctx.idle(Reason::Unusable { why: why.to_owned() }),
-        Hold::Held { .. } | Hold::Unconfirmed => ctx.release(Reason::Unusable { why: why.to_owned() }),
+        Hold::Held { .. } | Hold::Unconfirmed => ctx.give_up(Reason::Unusable { why: why.to_owned() }),
     }
 }
 

@@ -134,6 +134,8 @@ pub struct Memory {
     pub last_leader: Option<MemberName>,
     /// The members of the last view that had a leader: their keys may expire together with the leader's.
     pub last_members: BTreeMap<MemberName, super::view::Member>,
+    /// Since when the lock is ours and PostgreSQL is not known to take writes.
+    pub not_serving_since: Option<Instant>,
     /// A hand-over of the lock that we began and have not finished.
     pub handover: Option<Handover>,
     /// The job that ended last.

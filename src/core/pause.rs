@@ -17,17 +17,15 @@ pub fn decide(ctx: &Ctx) -> Decision {
     if let Some(decision) = super::restart_requested(ctx) {
         return decision;
     }
-    let data = match &ctx.seen.local.data {
-        DataDir::Empty => return without_primary(ctx, Reason::PausedEmpty),
-        DataDir::Unusable(why) => return without_primary(ctx, Reason::Unusable { why: why.clone() }),
-        DataDir::Present(data) => data,
-    };
-    match &ctx.seen.local.postgres {
-        Postgres::Stopped => stopped(ctx),
-        Postgres::Starting { .. } | Postgres::Stopping => ctx.idle(Reason::Starting),
-        Postgres::Unresponsive { .. } => ctx.idle(Reason::NotAnswering),
-        Postgres::Running(Running::Primary(facts)) => primary(ctx, data, facts),
-        Postgres::Running(Running::Standby(facts)) => standby(ctx, facts),
+    match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
+        (Postgres::Stopped, DataDir::Empty) => without_primary(ctx, Reason::PausedEmpty),
+        (Postgres::Stopped, DataDir::Unusable(_)) => without_primary(ctx, ctx.broken_data()),
+        (Postgres::Stopped, DataDir::Present(_)) => stopped(ctx),
+        (Postgres::Starting { .. } | Postgres::Stopping, _) => ctx.idle(Reason::Starting),
+        (Postgres::Unresponsive { .. }, _) => ctx.idle(Reason::NotAnswering),
+        (Postgres::Running(_), DataDir::Empty | DataDir::Unusable(_)) => ctx.idle(ctx.broken_data()),
+        (Postgres::Running(Running::Primary(facts)), DataDir::Present(data)) => primary(ctx, data, facts),
+        (Postgres::Running(Running::Standby(facts)), DataDir::Present(_)) => standby(ctx, facts),
     }
 }
 

@@ -10,6 +10,7 @@ use super::local::{ClusterState, Data, Job, RecoverySignal, Reinit, StartAs, Ups
 use super::observation::{Divergence, JobResult, Recovered, ReinitRequest};
 use super::policy::{RewindPolicy, Switch};
 use super::reason::Reason;
+use super::serving::{self, Successor};
 use super::units::Instant;
 use super::view::{AfterPromote, Holder, Member, MemberRole};
 use super::{bootstrap, switchover};
@@ -39,7 +40,7 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
         && let Some(cluster) = ctx.view.history.timeline()
         && control.timeline < cluster
     {
-        return ctx.release(Reason::TimelineBehind { own: control.timeline, cluster });
+        return ctx.give_up(Reason::TimelineBehind { own: control.timeline, cluster });
     }
     let tried = ctx.seen.memory.primary_starts > 0;
     if !was_primary(data) {
@@ -48,11 +49,13 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
             None if !failed => {
                 ctx.step(PostgresStep::Start(StartAs::Standby(Upstream::None)), Reason::StartingReadOnly)
             }
-            Some(_) | None => ctx.release(Reason::StartFailedRelease),
+            Some(_) | None => ctx.give_up(Reason::StartFailedRelease),
         };
     }
-    if tried || ctx.policy.primary_start_timeout.is_zero() {
-        return fail_over(ctx, if tried { Reason::StartFailedRelease } else { Reason::FailingOver });
+    let overdue = serving::is_overdue(ctx);
+    if tried || overdue || ctx.policy.primary_start_timeout.is_zero() {
+        let reason = if overdue { Reason::StartTimeout } else { Reason::FailingOver };
+        return fail_over(ctx, if tried { Reason::StartFailedRelease } else { reason });
     }
     ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace)
 }
@@ -70,33 +73,14 @@ fn was_primary(data: &Data) -> bool {
 
 /// Give the lock to a member that can take it; if there is none, a start in place is all that is left.
 fn fail_over(ctx: &Ctx, reason: Reason) -> Decision {
-    let mut asked = ctx.electorate();
-    asked.retain(|name, _| ctx.view.members.contains_key(name));
-    let since = ctx.answers_count_from();
-    let missing = ctx.unanswered(&asked, since);
-    if !missing.is_empty() {
-        return ctx.ask(missing, Reason::Sweeping);
+    match serving::successor(ctx) {
+        Successor::Asked(missing) => ctx.ask(missing, Reason::Sweeping),
+        Successor::Ready => ctx.give_up(reason),
+        Successor::Nobody => match ctx.backing_off() {
+            Some(wait) => wait,
+            None => ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace),
+        },
     }
-    if somebody_can_take_over(ctx, &asked) {
-        return ctx.release(reason);
-    }
-    match ctx.backing_off() {
-        Some(wait) => wait,
-        None => ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace),
-    }
-}
-
-/// Whether one of these has answered, may become leader and lags no more than is allowed behind the last position that
-/// was published.
-pub fn somebody_can_take_over(
-    ctx: &Ctx,
-    asked: &std::collections::BTreeMap<super::units::MemberName, Duration>,
-) -> bool {
-    let last = ctx.view.status.optime.unwrap_or_default();
-    asked.keys().any(|name| {
-        let status = ctx.candidate(name, ctx.answers_count_from());
-        status.is_some_and(|status| status.position.behind(last) <= ctx.policy.maximum_lag_on_failover)
-    })
 }
 
 fn without_lock(ctx: &Ctx, data: &Data) -> Decision {

@@ -97,6 +97,6 @@ fn stopped(ctx: &Ctx, how: ShutdownRequest) -> Decision {
         (ShutdownRequest::Graceful, Some(handover)) => {
             switchover::after_stop(ctx, handover).unwrap_or_else(|| exit(Vec::new()))
         }
-        (ShutdownRequest::Fast | ShutdownRequest::Immediate, Some(_)) | (_, None) => ctx.release(Reason::Released),
+        (ShutdownRequest::Fast | ShutdownRequest::Immediate, Some(_)) | (_, None) => ctx.give_up(Reason::Released),
     }
 }

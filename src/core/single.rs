@@ -9,21 +9,21 @@ use super::observation::JobResult;
 use super::reason::Reason;
 
 pub fn decide(ctx: &Ctx) -> Decision {
-    let data = match &ctx.seen.local.data {
-        DataDir::Empty => return bootstrap::bootstrap_failed(ctx).unwrap_or_else(|| bootstrap::new_cluster(ctx)),
-        DataDir::Unusable(why) => return fatal(ctx, Reason::Unusable { why: why.clone() }, why.clone()),
-        DataDir::Present(data) => data,
-    };
-    match &ctx.seen.local.postgres {
-        Postgres::Stopped => stopped(ctx, data),
-        Postgres::Starting { role: LastRole::Primary | LastRole::Standby, .. } => ctx.idle(Reason::Starting),
-        Postgres::Unresponsive { .. } => ctx.idle(Reason::NotAnswering),
-        Postgres::Stopping => ctx.idle(Reason::Stopping),
-        Postgres::Running(Running::Primary(_)) if ctx.seen.requests.restart.is_some() => {
+    match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
+        (Postgres::Stopped, DataDir::Empty) => {
+            bootstrap::bootstrap_failed(ctx).unwrap_or_else(|| bootstrap::new_cluster(ctx))
+        }
+        (Postgres::Stopped, DataDir::Unusable(why)) => fatal(ctx, ctx.broken_data(), why.clone()),
+        (Postgres::Stopped, DataDir::Present(data)) => stopped(ctx, data),
+        (Postgres::Starting { role: LastRole::Primary | LastRole::Standby, .. }, _) => ctx.idle(Reason::Starting),
+        (Postgres::Unresponsive { .. }, _) => ctx.idle(Reason::NotAnswering),
+        (Postgres::Stopping, _) => ctx.idle(Reason::Stopping),
+        (Postgres::Running(Running::Standby(_)), _) => ctx.idle(Reason::StandbyAlone),
+        (Postgres::Running(Running::Primary(_)), DataDir::Empty | DataDir::Unusable(_)) => ctx.idle(ctx.broken_data()),
+        (Postgres::Running(Running::Primary(_)), DataDir::Present(_)) if ctx.seen.requests.restart.is_some() => {
             ctx.step(PostgresStep::Restart(StartAs::Primary), Reason::Restarting)
         }
-        Postgres::Running(Running::Primary(_)) => serving(ctx, data),
-        Postgres::Running(Running::Standby(_)) => ctx.idle(Reason::StandbyAlone),
+        (Postgres::Running(Running::Primary(_)), DataDir::Present(data)) => serving(ctx, data),
     }
 }
 

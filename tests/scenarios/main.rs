@@ -6,4 +6,5 @@ mod leader;
 mod planned;
 mod stale;
 mod stopped;
+mod unknown;
 mod unlocked;

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tamada::agent::init_link::InitLink;
 use tamada::core::local::Guard;
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
@@ -90,4 +91,32 @@ async fn a_stop_is_heard_while_the_first_look_at_the_server_hangs() {
     sleep(SECOND * 2).await;
     node.server(|server| server.probe = ProbeMode::Answers);
     assert_eq!(node.ended(SECOND * 10).await, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_leader_whose_server_a_new_agent_cannot_look_at_is_no_stopped_one() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    let name = nodes[leader].name;
+    nodes[leader].server(|server| server.probe = ProbeMode::Hangs);
+    nodes[leader].restart_agent(SECOND).await;
+    sleep(SECOND * 40).await;
+    assert_eq!((world.primary(), world.leader().as_deref()), (Some(name), Some(name)));
+    assert!(matches!(nodes[leader].init.guard_now(), Guard::Until(_)), "the deadline stands");
+    nodes[leader].server(|server| server.probe = ProbeMode::Answers);
+    world.settled(&nodes.each_ref(), SECOND * 15).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_outage_lifts_no_deadline_of_a_standby_that_a_former_agent_may_have_told_to_promote() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    let other = usize::from(leader_of(&world, &nodes) == 0);
+    let deadline = Guard::Until(world.now() + SECOND * 25);
+    nodes[other].init.guard(deadline);
+    nodes[other].restart_agent(SECOND).await;
+    nodes[other].fault(Fault::Unreachable);
+    sleep(SECOND * 5).await;
+    assert_eq!(nodes[other].init.guard_now(), deadline);
 }

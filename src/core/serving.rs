@@ -1,0 +1,86 @@
+//! Whoever holds the lock and takes no writes is bounded by `primary_start_timeout`, whatever keeps it: a crash that
+//! does not end, a start that takes too long, a server or a disk that hangs. Then it gives way, if somebody can take over.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::context::Ctx;
+use super::decision::Decision;
+use super::lease::Hold;
+use super::local::{DataDir, LastRole, LocalState, Postgres, Running};
+use super::policy::Pause;
+use super::reason::Reason;
+use super::units::{Instant, MemberName};
+
+/// Whether it is known that this server takes writes and its data are there.
+pub fn is_serving(local: &LocalState) -> bool {
+    let runs = matches!(local.postgres, Postgres::Running(Running::Primary(_)));
+    runs && matches!(local.data, DataDir::Present(_))
+}
+
+/// A primary under our lock that has taken no writes for too long stops, so that it can give way. `None`: it has time, or
+/// nobody can take over.
+pub fn overdue(ctx: &Ctx) -> Option<Decision> {
+    if !is_overdue(ctx) {
+        return None;
+    }
+    match successor(ctx) {
+        Successor::Asked(missing) => Some(ctx.ask(missing, Reason::Sweeping)),
+        Successor::Ready => Some(ctx.stop_at_once(Reason::StartTimeout)),
+        Successor::Nobody => None,
+    }
+}
+
+/// Whether the time that a leader may take to serve is over.
+pub fn is_overdue(ctx: &Ctx) -> bool {
+    let held = matches!(ctx.hold(), Hold::Held { .. });
+    let ends = since(ctx).map(|since| since + limit(ctx));
+    held && ctx.policy.pause == Pause::Running && ends.is_some_and(|ends| ends <= ctx.now())
+}
+
+/// Since when we hold the lock without serving, as far as is known.
+fn since(ctx: &Ctx) -> Option<Instant> {
+    let began = match ctx.seen.local.postgres {
+        Postgres::Starting { since, .. } | Postgres::Unresponsive { since, .. } => Some(since),
+        Postgres::Running(_) | Postgres::Stopped | Postgres::Stopping => None,
+    };
+    began.into_iter().chain(ctx.seen.memory.not_serving_since).min()
+}
+
+/// `primary_start_timeout: 0` asks for a failover after a crash; a server that is silent for a moment has not crashed.
+fn limit(ctx: &Ctx) -> Duration {
+    match ctx.seen.local.postgres {
+        Postgres::Starting { role: LastRole::Primary, .. } => ctx.policy.primary_start_timeout,
+        Postgres::Starting { role: LastRole::Standby, .. }
+        | Postgres::Unresponsive { .. }
+        | Postgres::Running(_)
+        | Postgres::Stopped
+        | Postgres::Stopping => ctx.policy.primary_start_timeout.max(ctx.timing().retry_timeout),
+    }
+}
+
+/// Who could take over from a leader that gives way.
+pub enum Successor {
+    /// These are to be asked first.
+    Asked(BTreeMap<MemberName, Duration>),
+    Ready,
+    Nobody,
+}
+
+/// A member that has answered, may become leader and lags no more than is allowed behind the last position that was
+/// published.
+pub fn successor(ctx: &Ctx) -> Successor {
+    let mut asked = ctx.electorate();
+    asked.retain(|name, _| ctx.view.members.contains_key(name));
+    let since = ctx.answers_count_from();
+    let missing = ctx.unanswered(&asked, since);
+    if !missing.is_empty() {
+        return Successor::Asked(missing);
+    }
+    let last = ctx.view.status.optime.unwrap_or_default();
+    let is_ready = |name: &MemberName| {
+        let status = ctx.candidate(name, since);
+        status.is_some_and(|status| status.position.behind(last) <= ctx.policy.maximum_lag_on_failover)
+    };
+    if asked.keys().any(is_ready) { Successor::Ready } else { Successor::Nobody }
+}
