@@ -164,15 +164,21 @@ impl LocalPostgres {
         version_of_data(&self.data_dir)
     }
 
-    /// The running postmaster. Looked up anew when the one that was known has ended.
+    /// The running postmaster, as far as can be told.
     pub(super) fn postmaster(&self) -> Option<Arc<Process>> {
+        self.find_postmaster().ok().flatten()
+    }
+
+    /// The running postmaster. Looked up anew when the one that was known has ended. An error says that it cannot be
+    /// told whether there is one.
+    pub(super) fn find_postmaster(&self) -> std::io::Result<Option<Arc<Process>>> {
         let known = self.memory().postmaster.clone();
         if let Some(process) = known.filter(|process| process.is_alive()) {
-            return Some(process);
+            return Ok(Some(process));
         }
-        let found = self.processes.postmaster().map(Arc::new);
+        let found = self.processes.postmaster()?.map(Arc::new);
         self.memory().postmaster = found.clone();
-        found
+        Ok(found)
     }
 
     /// The role that a server without an answer is in: as last seen, else as the signal files say.

@@ -4,6 +4,7 @@
 //! our data directory as its working directory and runs a program named as our server. The file is never deleted:
 //! PostgreSQL itself knows when it is out of date.
 
+use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -54,13 +55,16 @@ impl ServerProcesses {
         ServerProcesses { data_dir: data_dir.to_owned(), names }
     }
 
-    /// The running postmaster, if there is one.
-    pub(crate) fn postmaster(&self) -> Option<Process> {
+    /// The running postmaster, if there is one. An error says that it cannot be told.
+    pub(crate) fn postmaster(&self) -> io::Result<Option<Process>> {
         match read_postmaster_file(&self.data_dir) {
             // Opened before it is judged, so that both are about the same process. Any other process that looks like a
             // postmaster is a child of a dead one that has not come to setting its title.
-            Some(file) => Process::open(file.pid).filter(|_| self.is_postmaster(&file)),
-            None => self.all().into_iter().find(|(kind, _)| *kind == Kind::Postmaster).map(|(_, process)| process),
+            Some(file) => Ok(Process::find(file.pid)?.filter(|_| self.is_postmaster(&file))),
+            None => {
+                let found = self.all()?.into_iter().find(|(kind, _)| *kind == Kind::Postmaster);
+                Ok(found.map(|(_, process)| process))
+            }
         }
     }
 
@@ -92,12 +96,12 @@ impl ServerProcesses {
     /// and may even commit, until its query ends. The children of a postmaster that has just been started are none of
     /// these. `Starts::Impossible` adds those that have not set their titles yet: otherwise one could be a new postmaster.
     pub(crate) async fn kill_orphans(&self, starts: Starts) -> bool {
-        let all = self.all();
+        let Ok(all) = self.all() else { return false };
         let has_postmaster = |process: &Process| {
             process::parent(process.pid()).is_some_and(|parent| self.kind(parent) == Some(Kind::Postmaster))
         };
         let untitled = all.iter().any(|(kind, _)| *kind == Kind::Postmaster);
-        let with_untitled = untitled && starts == Starts::Impossible && self.postmaster().is_none();
+        let with_untitled = untitled && starts == Starts::Impossible && matches!(self.postmaster(), Ok(None));
         let is_orphan = |kind: Kind, process: &Process| match kind {
             Kind::Backend => !has_postmaster(process),
             Kind::Postmaster => with_untitled,
@@ -115,23 +119,26 @@ impl ServerProcesses {
     /// Everything that works in the data directory, also what a former agent's programs left. Only while there is no
     /// postmaster.
     pub(crate) async fn kill_everything(&self) -> bool {
-        let all: Vec<Process> = self.all().into_iter().map(|(_, process)| process).collect();
+        let Ok(all) = self.all() else { return false };
+        let all: Vec<Process> = all.into_iter().map(|(_, process)| process).collect();
         process::kill_all(&all).await
     }
 
     /// All that works in the data directory, by one look at all processes.
-    fn all(&self) -> Vec<(Kind, Process)> {
-        let Some(data) = Folder::at(&self.data_dir) else { return Vec::new() };
-        let found = process::all_pids().into_iter().filter_map(|pid| Some((self.kind_below(pid, data)?, pid)));
-        found.filter_map(|(kind, pid)| Some((kind, Process::open(pid)?))).collect()
+    fn all(&self) -> io::Result<Vec<(Kind, Process)>> {
+        let data = Folder::find(&self.data_dir)?;
+        let found = process::all_pids()?.into_iter().filter_map(|pid| Some((self.kind_below(pid, data)?, pid)));
+        let opened = found.map(|(kind, pid)| Ok(Process::find(pid)?.map(|process| (kind, process))));
+        opened.filter_map(Result::transpose).collect()
     }
 
     fn kind(&self, pid: i32) -> Option<Kind> {
-        self.kind_below(pid, Folder::at(&self.data_dir)?)
+        self.kind_below(pid, Folder::find(&self.data_dir).ok()?)
     }
 
-    fn kind_below(&self, pid: i32, data: Folder) -> Option<Kind> {
-        if process::working_directory(pid)? != data {
+    fn kind_below(&self, pid: i32, data: Option<Folder>) -> Option<Kind> {
+        let is_there = data.is_some() && process::working_directory(pid) == data;
+        if !is_there && !process::works_in_removed(pid, &self.data_dir) {
             return None;
         }
         let program = process::executable(pid)?;

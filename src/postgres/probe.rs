@@ -59,7 +59,11 @@ enum NoAnswer {
 
 impl LocalPostgres {
     pub(super) async fn probe_now(&self, deadline: Duration, alone: Alone) -> Probe {
-        let Some(process) = self.postmaster() else { return self.probe_stopped(alone).await };
+        let process = match self.find_postmaster() {
+            Ok(Some(process)) => process,
+            Ok(None) => return self.probe_stopped(alone).await,
+            Err(error) => return self.probe_unknown(&error).await,
+        };
         let answer = tokio::time::timeout(deadline, self.ask(&self.heartbeat, STATE.to_owned() + FROM));
         let answer = answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {deadline:?}"))));
         if answer.is_err() && !process.is_alive() {
@@ -122,6 +126,15 @@ impl LocalPostgres {
         let postgres = if gone { Postgres::Stopped } else { Postgres::Stopping };
         self.memory().silent_since = None;
         Probe { data: self.data_state(ServerState::Stopped).await, postgres, facts: ServerFacts::default() }
+    }
+
+    /// Whether a server runs cannot be told: it counts as one that does not answer.
+    async fn probe_unknown(&self, error: &std::io::Error) -> Probe {
+        tracing::warn!("cannot tell whether PostgreSQL runs: {error}");
+        let now = self.now();
+        let since = *self.memory().silent_since.get_or_insert(now);
+        let postgres = Postgres::Unresponsive { since, role: self.last_role() };
+        Probe { data: self.data_state(ServerState::Running).await, postgres, facts: ServerFacts::default() }
     }
 
     /// The state of a live postmaster that did not answer the query.

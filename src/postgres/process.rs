@@ -32,10 +32,19 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// `None`: there is no such process, or it is a zombie.
+    /// `None`: there is no such process, it is a zombie, or it cannot be told.
     pub(crate) fn open(pid: i32) -> Option<Self> {
-        let process = Process { pid, fd: kernel::pidfd_open(pid).ok()? };
-        process.is_alive().then_some(process)
+        Process::find(pid).ok().flatten()
+    }
+
+    /// `None`: there is no such process, or it is a zombie. An error says that it cannot be told, as with no descriptor
+    /// left.
+    pub(crate) fn find(pid: i32) -> io::Result<Option<Self>> {
+        match kernel::pidfd_open(pid) {
+            Ok(fd) => Ok(Some(Process { pid, fd }).filter(Process::is_alive)),
+            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     pub(crate) fn pid(&self) -> i32 {
@@ -70,9 +79,9 @@ impl Process {
 }
 
 /// The pids of all processes that can be seen.
-pub(crate) fn all_pids() -> Vec<i32> {
-    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
-    entries.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect()
+pub(crate) fn all_pids() -> io::Result<Vec<i32>> {
+    let entries = std::fs::read_dir("/proc")?.collect::<io::Result<Vec<_>>>()?;
+    Ok(entries.iter().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// The executable, without the mark of one that was replaced on disk meanwhile.
@@ -91,12 +100,27 @@ pub(crate) struct Folder {
 
 impl Folder {
     pub(crate) fn at(path: &Path) -> Option<Self> {
-        std::fs::metadata(path).ok().map(|found| Folder { device: found.dev(), inode: found.ino() })
+        Folder::find(path).ok().flatten()
+    }
+
+    /// `None`: there is none. An error says that it cannot be told.
+    pub(crate) fn find(path: &Path) -> io::Result<Option<Self>> {
+        match std::fs::metadata(path) {
+            Ok(found) => Ok(Some(Folder { device: found.dev(), inode: found.ino() })),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 }
 
 pub(crate) fn working_directory(pid: i32) -> Option<Folder> {
     Folder::at(Path::new(&format!("/proc/{pid}/cwd")))
+}
+
+/// Whether it works in a directory that had this path and was removed meanwhile.
+pub(crate) fn works_in_removed(pid: i32, path: &Path) -> bool {
+    let Ok(link) = std::fs::read_link(format!("/proc/{pid}/cwd")) else { return false };
+    link.to_str().and_then(|link| link.strip_suffix(" (deleted)")).is_some_and(|link| Path::new(link) == path)
 }
 
 /// The arguments, the program's name first. A process that has set its title has that as its only one.
@@ -136,7 +160,8 @@ pub(crate) fn started_at(pid: i32) -> Option<i64> {
 
 /// `root` and everything below it, parents before their children.
 pub(crate) fn family(root: i32) -> Vec<i32> {
-    let parents: Vec<(i32, i32)> = all_pids().into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
+    let pids = all_pids().unwrap_or_default();
+    let parents: Vec<(i32, i32)> = pids.into_iter().filter_map(|pid| Some((pid, parent(pid)?))).collect();
     let mut found = vec![root];
     let mut next = 0;
     while let Some(&pid) = found.get(next) {
@@ -161,14 +186,16 @@ pub(crate) async fn kill_family(root: &Process) -> bool {
     kill_all(&kill_family_now(root)).await
 }
 
-/// Ends these at once, and waits a moment for the kernel to do it.
+/// Ends these at once, and waits a moment for the kernel to do it: for all of them together, since one that cannot be
+/// killed is not the only one then.
 pub(crate) async fn kill_all(processes: &[Process]) -> bool {
     for process in processes {
         let _ = process.signal(Signal::SIGKILL);
     }
+    let until = now() + Duration::from_secs(5);
     let mut all_ended = true;
     for process in processes {
-        all_ended &= process.ended_within(Duration::from_secs(5)).await;
+        all_ended &= process.ended_within(until.left(now())).await;
     }
     all_ended
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tamada::core::local::{LastRole, Postgres, Running, StartAs, StopMode};
+use tamada::core::local::{DataDir, LastRole, Postgres, Running, StartAs, StopMode};
 use tamada::postgres::Instance;
 
 use crate::support::{LIMIT, Node, PASSWORD, eventually, on_every_version, processes_in};
@@ -135,5 +135,42 @@ fn a_bootstrap_that_was_cut_short_is_removed_and_begun_anew() {
         node.postgres.bootstrap(crate::support::progress()).await.expect("bootstrapped");
         assert!(!mark.exists());
         assert!(node.psql("replicator", "SELECT 1").0);
+    });
+}
+
+#[test]
+fn a_server_whose_data_directory_was_closed_emptied_or_removed_is_not_stopped() {
+    use std::os::unix::fs::PermissionsExt;
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        let before = postmaster(&node).await.as_raw();
+        // A server notices the loss of its files and ends; one that hangs does not.
+        kill(Pid::from_raw(before), Signal::SIGSTOP).expect("stopped");
+        let data = node.data_dir().to_owned();
+        let found = async |node: &Node, how: &str| {
+            let probe = node.postgres.probe(Duration::from_millis(300)).await;
+            assert_ne!(probe.postgres, Postgres::Stopped, "{how}");
+            assert!(!matches!(probe.data, DataDir::Present(_)), "{how}: {:?}", probe.data);
+            assert_eq!(probe.facts.postmaster_pid, Some(before), "{how}");
+        };
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o000)).expect("closed");
+        let node = node.with_new_agent();
+        found(&node, "closed").await;
+        std::fs::set_permissions(&data, PermissionsExt::from_mode(0o700)).expect("opened");
+        for entry in std::fs::read_dir(&data).expect("there").flatten() {
+            let is_dir = entry.file_type().expect("known").is_dir();
+            let remove = if is_dir { std::fs::remove_dir_all } else { std::fs::remove_file };
+            remove(entry.path()).expect("removed");
+        }
+        let node = node.with_new_agent();
+        found(&node, "emptied").await;
+        std::fs::remove_dir(&data).expect("removed");
+        let node = node.with_new_agent();
+        found(&node, "removed").await;
+        std::fs::create_dir(&data).expect("made anew");
+        let node = node.with_new_agent();
+        found(&node, "made anew").await;
+        kill(Pid::from_raw(before), Signal::SIGKILL).expect("killed");
     });
 }
