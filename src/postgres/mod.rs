@@ -29,6 +29,7 @@ mod process;
 mod programs;
 mod rewind;
 mod segments;
+mod senders;
 mod server;
 mod siblings;
 mod slots;

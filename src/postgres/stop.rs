@@ -13,6 +13,7 @@ use super::control::Freshness;
 use super::local::LocalPostgres;
 use super::postmaster::Starts;
 use super::process::{self, Process};
+use super::senders::{LastCheckpoint, Senders};
 use super::server::Announce;
 use super::{Instance, PostgresError, history};
 use crate::core::local::{ClusterState, LastRole, StopMode};
@@ -25,10 +26,9 @@ const ESCALATION: Duration = Duration::from_secs(5);
 const PARTING: Duration = Duration::from_secs(3);
 /// How long a server may take to tell what its stop needs to know.
 const PREPARATION: Duration = Duration::from_millis(500);
-/// A standby that has something to confirm and says nothing for so long reads nothing. One whose network buffers are
-/// full keeps its sender from noticing the shutdown, and all of it waits for that one before its last checkpoint.
-const DEAF: &str = "SELECT current_setting('archive_mode'), (SELECT string_agg(pid::text, ' ') FROM pg_stat_replication \
-    WHERE sent_lsn > flush_lsn AND reply_time < clock_timestamp() - interval '3 s')";
+/// Whether it archives, and the senders to programs that are no standbys, as pg_receivewal: they reply, but replay nothing.
+const BEFORE: &str = "SELECT current_setting('archive_mode'), (SELECT string_agg(pid::text, ' ') FROM pg_stat_replication \
+    WHERE replay_lsn IS NULL AND reply_time IS NOT NULL)";
 /// How often a server that is ending is looked at; its end itself is told at once.
 const LOOK: Duration = Duration::from_millis(100);
 
@@ -36,8 +36,8 @@ const LOOK: Duration = Duration::from_millis(100);
 struct BeforeStop {
     /// Whether the server archives its WAL.
     archives: Option<Switch>,
-    /// Senders to standbys that read nothing.
-    deaf: Vec<Process>,
+    /// Senders to programs that are no standbys.
+    no_standbys: Vec<i32>,
 }
 
 /// How a wait for the server's end ended.
@@ -56,6 +56,7 @@ impl LocalPostgres {
         limit: Duration,
         announce: Announce,
     ) -> Result<Option<Lsn>, PostgresError> {
+        let began = self.now();
         let wants_position = self.last_role() == LastRole::Primary && mode != StopMode::Immediate;
         let Some(process) = self.postmaster() else {
             self.processes.kill_orphans(Starts::Impossible).await;
@@ -66,7 +67,11 @@ impl LocalPostgres {
             self.checkpoint_before_stop(limit).await;
         }
         let before = if wants_position { self.before_stop().await } else { BeforeStop::default() };
-        self.end_postmaster(&process, mode, limit, &before.deaf).await?;
+        let mut senders = match wants_position {
+            true => Senders::of(process.pid(), &before.no_standbys, self.now()),
+            false => Senders::default(),
+        };
+        self.end_postmaster(&process, mode, limit.saturating_sub(self.now().since(began)), &mut senders).await?;
         self.close_sessions().await;
         {
             let mut memory = self.memory();
@@ -83,14 +88,11 @@ impl LocalPostgres {
     async fn before_stop(&self) -> BeforeStop {
         let asked = async {
             let session = self.session("stop", PREPARATION).await.ok()?;
-            let rows = session.rows(DEAF).await.ok()?;
+            let rows = session.rows(BEFORE).await.ok()?;
             let row = rows.first()?;
             let pids = row.get(1).unwrap_or_default().split(' ').filter_map(|pid| pid.parse().ok());
-            let deaf: Vec<Process> = pids.filter_map(Process::open).collect();
-            if !deaf.is_empty() {
-                tracing::warn!("closing the connections of {} standbys that read nothing any more", deaf.len());
-            }
-            Some(BeforeStop { archives: row.get(0).map(|mode| Switch::from(mode != "off")), deaf })
+            let archives = row.get(0).map(|mode| Switch::from(mode != "off"));
+            Some(BeforeStop { archives, no_standbys: pids.collect() })
         };
         tokio::time::timeout(PREPARATION, asked).await.ok().flatten().unwrap_or_default()
     }
@@ -101,7 +103,7 @@ impl LocalPostgres {
         process: &Process,
         mode: StopMode,
         limit: Duration,
-        deaf: &[Process],
+        senders: &mut Senders,
     ) -> Result<(), PostgresError> {
         let steps = match mode {
             StopMode::CheckpointThenFast | StopMode::Fast => {
@@ -113,7 +115,7 @@ impl LocalPostgres {
             // An error means that it has ended meanwhile; the wait finds that out.
             let _ = process.signal(*signal);
             // One that is stopped (SIGSTOP) would not see the signal.
-            match self.wait_end(process, *limit, deaf).await {
+            match self.wait_end(process, *limit, senders).await {
                 Waited::Ended => return self.nothing_left().await,
                 Waited::InOrder => {
                     tracing::info!("PostgreSQL has shut down; not waiting for its standbys and archiver")
@@ -128,22 +130,21 @@ impl LocalPostgres {
         self.nothing_left().await
     }
 
-    async fn wait_end(&self, process: &Process, limit: Duration, deaf: &[Process]) -> Waited {
+    /// As long as a standby receives what nobody else has, the server is left to send it.
+    async fn wait_end(&self, process: &Process, limit: Duration, senders: &mut Senders) -> Waited {
         let began = self.now();
-        let mut in_order_since = None;
+        let mut checkpoint_at = None;
         loop {
-            for sender in deaf {
-                // At the first it says goodbye, which waits for full buffers as well; the next ends that.
-                let _ = sender.signal(Signal::SIGTERM);
-            }
             if process.ended_within(LOOK.min(limit)).await {
                 return Waited::Ended;
             }
             let now = self.now();
-            if in_order_since.is_none() && self.is_in_order().await {
-                in_order_since = Some(now);
+            if checkpoint_at.is_none() && self.is_in_order().await {
+                checkpoint_at = Some(now);
             }
-            match in_order_since {
+            let checkpoint = checkpoint_at.map_or(LastCheckpoint::Awaited, |_| LastCheckpoint::Written);
+            senders.look(now, checkpoint);
+            match checkpoint_at.and_then(|at| senders.settled_since(at)) {
                 Some(since) if now.since(since) >= PARTING => return Waited::InOrder,
                 _ if now.since(began) >= limit => return Waited::TooLong,
                 Some(_) | None => (),

@@ -16,6 +16,7 @@ mod clone;
 
 mod rewind;
 
+mod slow_link;
 mod takeover;
 
 mod settings;
