@@ -30,6 +30,13 @@ pub(super) enum Authority {
     Missing,
 }
 
+/// Whether another member is known to have everything up to the last position, or none was there to be asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Confirmed {
+    Yes,
+    No,
+}
+
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// How long one call to the store may take: `retry_timeout`, and never past the point where a primary that could
     /// not renew has to begin its stop.
@@ -61,7 +68,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire => self.acquire(seen).await,
             LeaseStep::Renew => self.renew(seen).await,
-            LeaseStep::Release { last_position } => self.release(*last_position, seen).await,
+            LeaseStep::Release { last_position } => self.release(*last_position, Confirmed::Yes, seen).await,
+            LeaseStep::ReleaseUnconfirmed { last_position } => {
+                self.release(Some(*last_position), Confirmed::No, seen).await
+            }
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
@@ -119,10 +129,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     /// Our record goes with it: without a last position it alone tells the others that the key was not lost by accident.
-    async fn release(&mut self, last_position: Option<Lsn>, seen: &Observation) -> LeaseOutcome {
+    async fn release(&mut self, last_position: Option<Lsn>, confirmed: Confirmed, seen: &Observation) -> LeaseOutcome {
         let status = last_position.map(|position| {
             let last = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
-            let released_by = Some(self.settings.config.name.clone());
+            let released_by = (confirmed == Confirmed::Yes).then(|| self.settings.config.name.clone());
             ClusterStatus { optime: Some(position), released_by, ..last }
         });
         let record = self.record_due(&LeaseOutcome::Released, seen);

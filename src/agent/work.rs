@@ -29,7 +29,10 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
     let job = work.job.clone();
     let work = match work.job {
         Job::Stop { mode, why } => {
-            Work { job: Job::Stop { mode: prepare_stop(&shared, mode, work.stop_limit).await, why }, ..work }
+            let began = shared.now();
+            let mode = prepare_stop(&shared, mode, work.stop_limit / 2).await;
+            let stop_limit = work.stop_limit.saturating_sub(shared.now().since(began));
+            Work { job: Job::Stop { mode, why }, stop_limit, ..work }
         }
         _ => work,
     };

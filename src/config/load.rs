@@ -103,6 +103,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Option<Confi
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
     let config = Config {
         name: node::name(reader, host, mode),
+        stop_timeout: node::stop_timeout(reader),
         scope: node::scope(reader, mode),
         namespace: node::namespace(reader),
         dcs: dcs.unwrap_or(DcsConfig::Single),

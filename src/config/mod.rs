@@ -57,6 +57,8 @@ use crate::core::view::Tags;
 #[derive(Clone, Debug)]
 pub struct Config {
     pub name: MemberName,
+    /// `TAMADA_STOP_TIMEOUT`: how long a stop of the container may take in all.
+    pub stop_timeout: Duration,
     pub scope: String,
     /// Without slashes at its ends.
     pub namespace: String,

@@ -1,5 +1,7 @@
 //! The node itself: name, scope, REST API, requests to others, log, tags.
 
+use std::time::Duration;
+
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 
@@ -39,6 +41,12 @@ pub(super) fn name(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Mem
         reader.wrong("name", "a name without / and control characters that is not reserved");
     }
     MemberName::new(name)
+}
+
+/// `docker stop` kills after 10 s where nobody says otherwise.
+pub(super) fn stop_timeout(reader: &mut Reader<'_>) -> Duration {
+    let seconds = reader.whole_or("environment.stop_timeout", 2..=86_400, 8);
+    Duration::from_secs(seconds.unsigned_abs())
 }
 
 fn is_container_id(name: &str) -> bool {

@@ -23,6 +23,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         pause: dynamic.pause,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         primary_start_timeout: dynamic.primary_start_timeout,
+        stop_timeout: config.stop_timeout,
         rewind: match server.use_pg_rewind {
             Some(Switch::On) => RewindPolicy::Allowed,
             Some(Switch::Off) | None => RewindPolicy::Forbidden,

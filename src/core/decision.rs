@@ -33,6 +33,20 @@ pub enum LeaseStep {
     Release {
         last_position: Option<Lsn>,
     },
+    /// Give the lock up after a clean shutdown whose last WAL no other member has: the position is published, and what
+    /// may be lost is decided by `maximum_lag_on_failover`, as after a crash.
+    ReleaseUnconfirmed {
+        last_position: Lsn,
+    },
+}
+
+impl LeaseStep {
+    pub fn gives_up(&self) -> bool {
+        match self {
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => true,
+            LeaseStep::Keep | LeaseStep::Acquire | LeaseStep::Renew => false,
+        }
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

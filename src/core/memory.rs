@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::context::Ctx;
 use super::decision::Wake;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
@@ -24,6 +25,7 @@ pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memor
     learn_local(&mut memory, seen);
     learn_started(&mut memory, seen, outcome);
     learn_lease(&mut memory, seen, outcome);
+    learn_best(&mut memory, seen);
     memory
 }
 
@@ -125,13 +127,33 @@ fn begin_handover(memory: &mut Memory, seen: &Observation, why: StopWhy, now: In
             return;
         }
     };
-    let Ok(view) = &seen.cluster else { return };
     let primary = matches!(seen.local.postgres, Postgres::Running(Running::Primary(_)));
-    if primary && matches!(Hold::of(view, memory, seen.now), Hold::Held { .. }) {
-        let candidate = candidate(view).filter(|_| purpose == HandoverPurpose::Switchover);
-        memory.handover = Some(Handover { purpose, candidate, since: now, stage: HandoverStage::Stopping });
+    let held = match &seen.cluster {
+        Ok(view) => matches!(Hold::of(view, memory, seen.now), Hold::Held { .. }),
+        // The lock stays ours as long as the lease lasts, whether or not the store answers at this moment.
+        Err(_) => memory.lease_valid_until.is_some_and(|until| until > seen.now),
+    };
+    if primary && held {
+        let named = seen.cluster.as_ref().ok().and_then(candidate);
+        let candidate = named.filter(|_| purpose == HandoverPurpose::Switchover);
+        memory.handover = Some(Handover { purpose, candidate, since: now, stage: HandoverStage::Stopping, best: None });
     } else if let Some(handover) = &mut memory.handover {
         handover.purpose = purpose;
+    }
+}
+
+/// What the others have received of the last WAL since PostgreSQL was stopped.
+fn learn_best(memory: &mut Memory, seen: &Observation) {
+    let Some(handover) = &mut memory.handover else { return };
+    let HandoverStage::Confirming { since, .. } = handover.stage else { return };
+    let heirs = seen.peers.iter().filter(|(name, report)| {
+        report.asked_at >= since && handover.candidate.as_ref().is_none_or(|candidate| candidate == *name)
+    });
+    let best = heirs.filter_map(|(_, report)| Ctx::eligible(&report.answer)).map(|status| status.position).max();
+    if let Some(best) = best
+        && handover.best.is_none_or(|(before, _)| before < best)
+    {
+        handover.best = Some((best, seen.now));
     }
 }
 

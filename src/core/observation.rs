@@ -197,6 +197,8 @@ pub struct Handover {
     pub candidate: Option<MemberName>,
     pub since: Instant,
     pub stage: HandoverStage,
+    /// The best position that a member which could take over has told since the stop, and since when.
+    pub best: Option<(Lsn, Instant)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

@@ -16,6 +16,8 @@ pub struct Policy {
     pub maximum_lag_on_failover: u64,
     /// How long a crashed primary may take to start in place; zero: fail over at once.
     pub primary_start_timeout: Duration,
+    /// How long a stop of this member may take in all; whoever asked for it kills the member afterwards.
+    pub stop_timeout: Duration,
     pub rewind: RewindPolicy,
     /// Remove a diverged data directory and clone anew when pg_rewind may not be used.
     pub remove_diverged_data: Switch,

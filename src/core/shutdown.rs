@@ -1,7 +1,7 @@
 //! The agent was asked to end: hand over, stop, release, exit.
 
 use super::busy;
-use super::context::{Ctx, UNHURRIED};
+use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, Exit, PostgresStep, Wake};
 use super::lease::{self, Hold};
 use super::local::{Job, Postgres, Running, StopMode, StopWhy};
@@ -11,6 +11,10 @@ use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::switchover;
 use super::view::{Holder, Initialize};
+use std::time::Duration;
+
+/// What of the time for a stop is left for what follows PostgreSQL's end: the confirmation, the release, the exit.
+const AFTER_STOP: Duration = Duration::from_secs(2);
 
 pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Decision {
     let ctx = seen.cluster.as_ref().ok().map(|view| Ctx { policy, seen, view });
@@ -29,9 +33,11 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
         return match &running.job {
             Job::Stop { mode, .. } if strength(*mode) >= strength(stop_mode(how, seen)) => keep_lock(&ctx, seen),
             Job::Stop { .. } | Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => {
-                stop(&ctx, seen, how)
+                stop(policy, &ctx, seen, how)
             }
-            Job::Recover | Job::Start(_) | Job::Restart(_) | Job::Promote | Job::Follow(_) => stop(&ctx, seen, how),
+            Job::Recover | Job::Start(_) | Job::Restart(_) | Job::Promote | Job::Follow(_) => {
+                stop(policy, &ctx, seen, how)
+            }
         };
     }
     match &seen.local.postgres {
@@ -42,7 +48,7 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
             None => exit(Vec::new()),
         },
         Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } | Postgres::Stopping => {
-            stop(&ctx, seen, how)
+            stop(policy, &ctx, seen, how)
         }
     }
 }
@@ -59,8 +65,9 @@ fn keep_lock(ctx: &Option<Ctx>, seen: &Observation) -> Decision {
     }
 }
 
-fn stop(ctx: &Option<Ctx>, seen: &Observation, how: ShutdownRequest) -> Decision {
-    let step = PostgresStep::Stop { mode: stop_mode(how, seen), why: StopWhy::Shutdown, limit: UNHURRIED };
+fn stop(policy: &Policy, ctx: &Option<Ctx>, seen: &Observation, how: ShutdownRequest) -> Decision {
+    let limit = policy.stop_timeout.saturating_sub(AFTER_STOP).max(policy.stop_timeout / 2);
+    let step = PostgresStep::Stop { mode: stop_mode(how, seen), why: StopWhy::Shutdown, limit };
     Decision { postgres: step, ..keep_lock(ctx, seen) }
 }
 

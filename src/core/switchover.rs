@@ -11,14 +11,16 @@ use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
 use super::election;
 use super::lease::Hold;
 use super::local::{PrimaryFacts, StandbyFacts, StartAs, StopMode, StopWhy};
-use super::observation::{Handover, HandoverPurpose, HandoverStage};
+use super::observation::{Handover, HandoverPurpose, HandoverStage, PeerAnswer};
 use super::policy::Pause;
 use super::reason::Reason;
 use super::units::{Instant, Lsn, MemberName};
-use super::view::{MemberKind, Schedule, SwitchoverRequest};
+use super::view::{MemberKind, MemberState, Schedule, SwitchoverRequest};
 
-/// How long a candidate may take to receive the last WAL of a leader that has shut down.
+/// How long a candidate may receive nothing of the last WAL of a leader that has shut down.
 const CONFIRM: Duration = Duration::from_secs(3);
+/// The release and the exit take no longer.
+const FAREWELL: Duration = Duration::from_secs(1);
 /// How often it is asked.
 const CONFIRM_EVERY: Duration = Duration::from_millis(30);
 /// How long a former leader waits, stopped, for another to take the lock before it starts again.
@@ -120,9 +122,15 @@ fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Dec
     if anyone(ctx, &candidates, since, |theirs| theirs >= position) {
         return release;
     }
-    let given_up = candidates.is_empty() || since + CONFIRM <= ctx.now();
+    // As long as somebody receives what is still under way, it is waited for.
+    let moved = handover.best.map_or(since, |(_, at)| at.max(since));
+    let given_up = candidates.is_empty() || moved + CONFIRM <= ctx.now();
     match handover.purpose {
-        HandoverPurpose::Shutdown if given_up => return release,
+        // All the others are stopping too, or gone: whoever comes back first waits for the one that has everything.
+        HandoverPurpose::Shutdown if nobody_runs(ctx, &candidates, since) => return release,
+        HandoverPurpose::Shutdown if given_up || no_time_left(ctx, handover) => {
+            return release_unconfirmed(ctx, handover, position);
+        }
         HandoverPurpose::Switchover if given_up => return take_back(ctx),
         HandoverPurpose::Shutdown | HandoverPurpose::Switchover => {}
     }
@@ -134,6 +142,28 @@ fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Dec
     }
     let decision = ctx.ask(again, reason.clone());
     Decision { wake: ctx.again_after(PEER_LIMIT.min(CONFIRM_EVERY * 10), reason).wake, ..decision }
+}
+
+/// Whether no other member runs that could confirm anything.
+fn nobody_runs(ctx: &Ctx, candidates: &BTreeMap<MemberName, Duration>, since: Instant) -> bool {
+    let is_gone = |name: &MemberName| {
+        let state = ctx.view.members.get(name).map(|member| member.state);
+        matches!(state, Some(MemberState::Stopping | MemberState::Stopped))
+            || matches!(ctx.answer(name, since), Some(PeerAnswer::Unreachable))
+    };
+    candidates.keys().all(is_gone)
+}
+
+/// Whether whoever asked for the stop is about to kill us.
+fn no_time_left(ctx: &Ctx, handover: &Handover) -> bool {
+    handover.since + ctx.policy.stop_timeout.saturating_sub(FAREWELL) <= ctx.now()
+}
+
+fn release_unconfirmed(ctx: &Ctx, handover: &Handover, position: Lsn) -> Decision {
+    let known = handover.best.map(|(best, _)| best).or(ctx.view.status.optime).unwrap_or_default();
+    let reason = Reason::ReleasedUnconfirmed { missing: known.behind(position), own: ctx.policy.name.clone() };
+    let lease = LeaseStep::ReleaseUnconfirmed { last_position: position };
+    Decision { lease, ..Decision::idle(reason, Wake::Now) }
 }
 
 /// Nobody has the last WAL: the lock is still ours, so nobody else was a primary meanwhile.

@@ -74,7 +74,7 @@ impl State {
     }
 
     fn lease(&mut self, index: usize, step: &LeaseStep, calls: Calls, layers: Layers) -> LeaseOutcome {
-        let release = matches!(step, LeaseStep::Release { .. });
+        let release = step.gives_up();
         let unknown = if release { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
         match (step, calls) {
             (LeaseStep::Keep, _) => return LeaseOutcome::None,
@@ -88,7 +88,7 @@ impl State {
         let alive = self.store.leases[index].is_some();
         let held = match step {
             LeaseStep::Keep => return LeaseOutcome::None,
-            LeaseStep::Release { .. } => {
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => {
                 if self.holds(index) {
                     self.store.leader = None;
                 }

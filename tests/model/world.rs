@@ -163,6 +163,7 @@ impl World {
             maximum_lag_on_failover: 1 << 20,
             remove_data_after_failed_rewind: Switch::On,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
+            stop_timeout: Duration::from_secs(60),
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
             tags: Tags::default(),
@@ -263,7 +264,7 @@ fn calls(step: &LeaseStep) -> impl Iterator<Item = Calls> {
         match step {
             LeaseStep::Keep => 1,
             LeaseStep::Acquire | LeaseStep::Renew => 3,
-            LeaseStep::Release { .. } => 4,
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => 4,
         },
     );
     all.into_iter().take(count)

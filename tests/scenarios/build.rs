@@ -36,6 +36,7 @@ pub fn policy() -> Policy {
         pause: Pause::Running,
         maximum_lag_on_failover: 1 << 20,
         primary_start_timeout: Duration::from_secs(300),
+        stop_timeout: Duration::from_secs(60),
         rewind: RewindPolicy::Allowed,
         remove_diverged_data: Switch::On,
         remove_data_after_failed_rewind: Switch::On,

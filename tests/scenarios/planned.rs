@@ -25,6 +25,7 @@ fn confirming(purpose: HandoverPurpose, began: u64) -> Observation {
         candidate: None,
         since: second(began),
         stage: HandoverStage::Confirming { position: Lsn(1_000), since: second(began) },
+        best: None,
     });
     observation
 }
@@ -115,6 +116,62 @@ fn a_shutdown_hands_over_releases_and_then_exits() {
     let mut released = seen(view(None), Postgres::Stopped);
     released.requests.shutdown = Some(ShutdownRequest::Graceful);
     assert_eq!(decided(&released).exit, Some(Exit::Stopped));
+}
+
+fn ending(members: &[(&str, u64)], stopped_at: u64) -> tamada::core::observation::Observation {
+    let mut stopped = answers(confirming(HandoverPurpose::Shutdown, stopped_at), members);
+    stopped.requests.shutdown = Some(ShutdownRequest::Graceful);
+    stopped
+}
+
+#[test]
+fn a_shutdown_waits_for_the_last_wal_as_long_as_somebody_receives_it() {
+    let mut receiving = ending(&[("b", 900), ("c", 800)], 980);
+    let handover = receiving.memory.handover.as_mut().expect("begun");
+    handover.best = Some((Lsn(900), second(998)));
+    assert_eq!(decided(&receiving).lease, LeaseStep::Keep);
+}
+
+#[test]
+fn a_shutdown_that_nobody_confirms_is_no_clean_release() {
+    let mut stalled = ending(&[("b", 900), ("c", 800)], 980);
+    stalled.memory.handover.as_mut().expect("begun").best = Some((Lsn(900), second(990)));
+    let decision = decided(&stalled);
+    assert_eq!(decision.lease, LeaseStep::ReleaseUnconfirmed { last_position: Lsn(1_000) });
+    assert_eq!(decision.reason, Reason::ReleasedUnconfirmed { missing: 100, own: "a".into() });
+
+    let mut late = ending(&[("b", 900), ("c", 800)], 999);
+    late.memory.handover.as_mut().expect("begun").best = Some((Lsn(900), now()));
+    assert_eq!(decided(&late).lease, LeaseStep::Keep);
+    late.memory.handover.as_mut().expect("begun").since = second(940);
+    assert_eq!(decided(&late).lease, LeaseStep::ReleaseUnconfirmed { last_position: Lsn(1_000) }, "its time is over");
+}
+
+#[test]
+fn a_shutdown_waits_for_nobody_where_all_are_stopping() {
+    let word = LeaseStep::Release { last_position: Some(Lsn(1_000)) };
+    let gone = unreachable(unreachable(ending(&[], 1_000), "b"), "c");
+    assert_eq!(decided(&gone).lease, word);
+    let mut stopping = ending(&[("b", 900), ("c", 900)], 1_000);
+    let Ok(cluster) = &mut stopping.cluster else { unreachable!("there is a view") };
+    for name in ["b", "c"] {
+        cluster.members.get_mut(&name.into()).expect("there").state = tamada::core::view::MemberState::Stopping;
+    }
+    assert_eq!(decided(&stopping).lease, word);
+}
+
+#[test]
+fn a_stop_that_begins_in_an_outage_hands_over_all_the_same() {
+    use tamada::core::local::{Job, StopMode};
+    use tamada::core::observation::{LeaseOutcome, Outcome};
+    let mut running = outage(renewed(seen(view(OURS), primary()), 1));
+    running.requests.shutdown = Some(ShutdownRequest::Graceful);
+    let decision = decided(&running);
+    let job = Job::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Shutdown };
+    let lease = LeaseOutcome::None;
+    let outcome = Outcome { now: now(), lease, started: Some(job), asked: None, reason: decision.reason };
+    let memory = tamada::core::learn(running.memory.clone(), &running, &outcome);
+    assert_eq!(memory.handover.map(|handover| handover.purpose), Some(HandoverPurpose::Shutdown));
 }
 
 #[test]

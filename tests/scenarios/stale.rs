@@ -68,6 +68,7 @@ fn a_position_on_an_older_timeline_confirms_no_hand_over() {
         candidate: None,
         since: second(999),
         stage: HandoverStage::Confirming { position: Lsn(1_000), since: second(999) },
+        best: None,
     });
     let stale = answers(stopped, &[("b", 2_000), ("c", 900)]);
     assert_eq!(decided(&stale).lease, LeaseStep::Keep);
@@ -181,7 +182,7 @@ fn an_outage_in_a_hand_over_changes_nothing_while_the_lease_lasts() {
     stopped.local.data = data(ClusterState::ShutDown, RecoverySignal::None);
     let stage = HandoverStage::Confirming { position: Lsn(1_000), since: second(999) };
     stopped.memory.handover =
-        Some(Handover { purpose: HandoverPurpose::Switchover, candidate: None, since: second(999), stage });
+        Some(Handover { purpose: HandoverPurpose::Switchover, candidate: None, since: second(999), stage, best: None });
     let during = outage(stopped.clone());
     assert_eq!(decided(&during).postgres, PostgresStep::Leave);
     let mut ending = during.clone();

@@ -47,7 +47,7 @@ impl World {
         let node = &mut self.nodes[index];
         let held = match (answer, step) {
             (None, _) => {
-                let releases = matches!(step, LeaseStep::Release { .. });
+                let releases = step.gives_up();
                 node.release_pending |= releases;
                 let outcome = if releases { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
                 // A new agent goes by what PID 1 knows, as the shell does.
@@ -55,7 +55,7 @@ impl World {
                 let until = node.memory.lease_valid_until.or(told);
                 return (outcome, call_limit(until, &self.timing, at(begun)).as_millis() as u64);
             }
-            (Some(_), LeaseStep::Release { .. }) => return (LeaseOutcome::Released, latency),
+            (Some(_), step) if step.gives_up() => return (LeaseOutcome::Released, latency),
             (Some(held), _) => held,
         };
         if !held && self.layers.lease {
@@ -83,6 +83,12 @@ impl World {
                 lease: self.nodes[index].lease,
                 revision: self.store.leader_revision,
                 position: *last_position,
+            },
+            LeaseStep::ReleaseUnconfirmed { .. } => Call::Release {
+                name,
+                lease: self.nodes[index].lease,
+                revision: self.store.leader_revision,
+                position: None,
             },
         };
         Some(call)

@@ -251,6 +251,7 @@ impl World {
             pause: Pause::Running,
             maximum_lag_on_failover: 1 << 20,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
+            stop_timeout: Duration::from_secs(60),
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
             remove_data_after_failed_rewind: Switch::On,

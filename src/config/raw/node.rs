@@ -17,6 +17,10 @@ variables! {
         /// Start a single server in any case, without a DCS, even where a cluster is configured or the data directory
         /// was a cluster's. Nothing then prevents a second writable server.
         tamada_standalone: Switch, "environment.standalone", "off", Restart;
+        /// How many seconds a stop of the container may take before it is killed (`docker stop --time`,
+        /// `stop_grace_period`, `terminationGracePeriodSeconds`). A leader uses them to send its last WAL to a replica
+        /// that is behind. The default fits the 10 s of `docker stop`.
+        tamada_stop_timeout: Whole, "environment.stop_timeout", "8", Restart;
         /// The address that other members reach this one at; the default of both connect addresses.
         pod_ip: Text, "environment.pod_ip", "the host name", Restart;
         /// Tags of this member: `nofailover`, `failover_priority`, `noloadbalance`, `clonefrom`, `nosync`,
