@@ -26,7 +26,7 @@ use crate::config::{Account, Config, ConfigErrors, DcsConfig, Dynamic, HostFacts
 use crate::core::policy::{Floor, Mode, Timing};
 use crate::dcs::etcd::EtcdDcs;
 use crate::dcs::memory::{MemoryDcs, MemoryStore};
-use crate::dcs::{Dcs, codec};
+use crate::dcs::{Dcs, LeaseToken, codec};
 use crate::http::{Caller, Client, HttpError, beside};
 use crate::postgres::LocalPostgres;
 use crate::telemetry::Telemetry;
@@ -199,10 +199,11 @@ impl Beginning {
             DcsConfig::Etcd3(etcd) => {
                 let file =
                     LeaseFile::new(&config.postgres.data_dir, &config.namespace, &config.scope, config.name.as_str());
-                let lease = self.handover.lease.or_else(|| file.load());
+                let lease =
+                    self.handover.lease.and_then(|token| LeaseToken::new(token.as_str())).or_else(|| file.load());
                 let base = codec::base_path(&config.namespace, &config.scope);
                 let timing = Dynamic::default().timing.effective(Floor::Ours);
-                match EtcdDcs::member(etcd, &base, name, timing, lease) {
+                match EtcdDcs::member(etcd, &base, name, timing, lease.as_ref()) {
                     Ok(dcs) => self.with_store(dcs, Some(file)).await,
                     Err(error) => fail(&error),
                 }

@@ -35,7 +35,7 @@ use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, WallTime};
 use crate::core::view::ClusterStatus;
-use crate::dcs::{Dcs, Snapshot};
+use crate::dcs::{Dcs, LeaseToken, Snapshot};
 use crate::postgres::{Instance, Probe};
 
 /// How many requests may wait for the loop's thread; more wait in the API.
@@ -112,8 +112,8 @@ pub struct Agent<D, I> {
     /// The restart that the running job carries out.
     pub(super) restart: Option<PendingRestart>,
     pub(super) lease_file: Option<LeaseFile>,
-    pub(super) lease_saved: Option<i64>,
-    pub(super) lease_told: Option<i64>,
+    pub(super) lease_saved: Option<LeaseToken>,
+    pub(super) lease_told: Option<LeaseToken>,
     pub(super) postmaster_told: Option<i32>,
     /// The last reading as the API gets it.
     pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,

@@ -99,7 +99,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::RolesEnsured => self.roles_ensured = true,
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
-            Report::LeaseSaved(id) => self.lease_saved = Some(id),
+            Report::LeaseSaved(token) => self.lease_saved = Some(token),
             Report::Done | Report::Failed(_) => {}
         }
     }
@@ -284,18 +284,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// PID 1 keeps the lease for the next agent.
     fn tell_lease(&mut self) {
-        let lease = self.shared.dcs.lease_id();
-        if let Some(id) = lease.filter(|_| self.lease_told != lease) {
-            self.shared.init.lease(id);
-            self.lease_told = lease;
+        let lease = self.shared.dcs.lease().filter(|lease| self.lease_told.as_ref() != Some(lease));
+        if let Some(token) = lease {
+            self.shared.init.lease(&token);
+            self.lease_told = Some(token);
         }
     }
 
     /// And a file beside the data keeps it for the next container.
     fn keep_lease(&mut self) {
-        let Some(id) = self.shared.dcs.lease_id().filter(|id| self.lease_saved != Some(*id)) else { return };
+        let lease = self.shared.dcs.lease().filter(|lease| self.lease_saved.as_ref() != Some(lease));
+        let Some(token) = lease else { return };
         if let Some(file) = self.lease_file.clone() {
-            let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
+            let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }

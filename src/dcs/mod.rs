@@ -8,6 +8,9 @@ pub mod etcd;
 pub mod memory;
 
 mod change;
+mod token;
+
+pub use token::{LEASE_TOKEN_MAX, LeaseToken};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -156,6 +159,7 @@ pub trait Dcs: Send + Sync + 'static {
     /// mistake in them breaks no connection that works.
     fn set_credentials(&self, config: &DcsConfig);
 
-    /// The lease that our keys hang on, to be kept across restarts of the agent. `None` before the first.
-    fn lease_id(&self) -> Option<i64>;
+    /// What a later process of this member needs to go on where this one ends, to be kept across restarts of the agent
+    /// and of the container. `None` before there is anything to keep.
+    fn lease(&self) -> Option<LeaseToken>;
 }

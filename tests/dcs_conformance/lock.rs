@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use futures_util::future::join_all;
 use tamada::core::view::{Holder, Leader};
-use tamada::dcs::{Dcs, Lock};
+use tamada::dcs::{Dcs, LeaseToken, Lock};
 
 use super::{SOON, World, eventually, record, status, timing};
 
@@ -82,23 +82,24 @@ pub(super) async fn a_second_process_goes_on_with_the_lease_of_the_first<W: Worl
     let first = world.member("n1");
     assert_eq!(first.acquire(SOON).await.expect("the store answers"), Lock::Held);
     first.publish(&record("running"), SOON).await.expect("the store answers");
-    let lease = first.lease_id();
+    let lease = first.lease();
     assert!(lease.is_some());
     drop(first);
-    let second = world.resume("n1", timing(30), lease);
+    let second = world.resume("n1", timing(30), lease.as_ref());
     let leader = second.snapshot(SOON).await.expect("the store answers").view.leader.clone();
     assert_eq!(leader, Some(Leader { name: "n1".into(), holder: Holder::Us }));
     assert_eq!(second.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
     second.publish(&record("running"), SOON).await.expect("the store answers");
-    assert_eq!(second.lease_id(), lease);
+    assert_eq!(second.lease(), lease);
 }
 
 pub(super) async fn a_lease_that_is_gone_is_replaced<W: World>() {
     let world = W::open().await;
-    let member = world.resume("n1", timing(30), Some(7_587_812_345_678));
+    let gone = LeaseToken::new("6e6a5b1e34e");
+    let member = world.resume("n1", timing(30), gone.as_ref());
     assert_eq!(member.renew(None, None, SOON).await.expect("the store answers"), Lock::NotHeld);
     member.publish(&record("running"), SOON).await.expect("the store answers");
-    assert_ne!(member.lease_id(), Some(7_587_812_345_678));
+    assert_ne!(member.lease(), gone);
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
 }
 
@@ -108,10 +109,10 @@ pub(super) async fn a_new_ttl_keeps_lock_and_record<W: World>() {
     let watcher = Arc::new(world.member("n2"));
     assert_eq!(member.acquire(SOON).await.expect("the store answers"), Lock::Held);
     member.publish(&record("running"), SOON).await.expect("the store answers");
-    let old = member.lease_id();
+    let old = member.lease();
     member.set_timing(timing(60));
     assert_eq!(member.renew(None, None, SOON).await.expect("the store answers"), Lock::Held);
-    assert_ne!(member.lease_id(), old);
+    assert_ne!(member.lease(), old);
     // The witness's lease is younger than the old one: when it has run out, nothing hangs on the old one any more.
     witness.publish(&record("running"), SOON).await.expect("the store answers");
     eventually("the witness is gone and the record is not", || {

@@ -98,7 +98,8 @@ async fn a_lock_taken_over_from_a_former_process_gets_a_new_revision_once() {
     assert_eq!(former.acquire(SOON).await.expect("etcd answers"), Lock::Held);
     let acquired = revision().await;
     let base = base_path("service", "demo");
-    let dcs = EtcdDcs::member(&config, &base, "n1".into(), timing(30), former.lease_id()).expect("it is complete");
+    let dcs =
+        EtcdDcs::member(&config, &base, "n1".into(), timing(30), former.lease().as_ref()).expect("it is complete");
     assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
     let confirmed = revision().await;
     assert!(confirmed > acquired, "a release of revision {acquired} would still find the key");
@@ -138,11 +139,11 @@ async fn a_restarted_etcd_finds_the_lock_where_it_was() {
     let mut etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
     assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
-    let lease = dcs.lease_id();
+    let lease = dcs.lease();
     etcd.kill(0);
     etcd.restart(0);
     assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::Held);
-    assert_eq!(dcs.lease_id(), lease);
+    assert_eq!(dcs.lease(), lease);
 }
 
 #[tokio::test]

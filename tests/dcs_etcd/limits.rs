@@ -37,7 +37,7 @@ async fn an_observer_reads_and_writes_without_a_lease() {
     let document = Content::Json(json!({"ttl": 30}));
     observer.replace(Key::Config, document, Expect::Absent, SOON).await.expect("etcd answers");
     assert!(observer.snapshot(SOON).await.expect("etcd answers").documents.config.is_some());
-    assert_eq!(observer.lease_id(), None);
+    assert_eq!(observer.lease(), None);
     let granted = etcd.client().await.leases().await.expect("etcd answers");
     assert_eq!(granted.leases().len(), 1);
 }

@@ -17,7 +17,7 @@ use tamada::core::policy::Timing;
 use tamada::core::units::{Instant, MemberName};
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use tamada::postgres::Instance;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -78,8 +78,8 @@ impl Dcs for Handle {
     fn set_credentials(&self, config: &DcsConfig) {
         self.0.set_credentials(config);
     }
-    fn lease_id(&self) -> Option<i64> {
-        self.0.lease_id()
+    fn lease(&self) -> Option<LeaseToken> {
+        self.0.lease()
     }
 }
 
@@ -92,7 +92,7 @@ pub struct FakeInit {
 
 struct InitState {
     guard: Guard,
-    lease: Option<i64>,
+    lease: Option<LeaseToken>,
     timer: Option<JoinHandle<()>>,
     told: Option<Instant>,
 }
@@ -107,8 +107,8 @@ impl FakeInit {
         self.state.lock().unwrap().told
     }
 
-    pub fn lease_kept(&self) -> Option<i64> {
-        self.state.lock().unwrap().lease
+    pub fn lease_kept(&self) -> Option<LeaseToken> {
+        self.state.lock().unwrap().lease.clone()
     }
 }
 
@@ -137,8 +137,8 @@ impl InitLink for FakeInit {
 
     fn postmaster(&self, _pid: Option<i32>) {}
 
-    fn lease(&self, id: i64) {
-        self.state.lock().unwrap().lease = Some(id);
+    fn lease(&self, token: &LeaseToken) {
+        self.state.lock().unwrap().lease = Some(token.clone());
     }
 }
 
@@ -208,7 +208,7 @@ impl Node {
         sleep(after).await;
         let name = MemberName::from(self.name);
         let lease = self.init.lease_kept();
-        self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease)));
+        self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease.as_ref())));
         (self.doors, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
     }
 

@@ -35,7 +35,7 @@ use self::pool::Pool;
 use self::session::Session;
 use self::tls::Tls;
 use self::watch::Discovery;
-use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot, codec};
+use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{DcsConfig, EtcdConfig, Scheme};
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
@@ -56,8 +56,9 @@ impl EtcdDcs {
         base: &str,
         name: MemberName,
         timing: Timing,
-        lease: Option<i64>,
+        lease: Option<&LeaseToken>,
     ) -> Result<Self, DcsError> {
+        let lease = lease.and_then(LeaseToken::number);
         let session = Arc::new(Session::new(pool(config, timing)?, base, name, lease));
         let discovery = if config.use_proxies.is_on() { Discovery::Off } else { Discovery::On };
         let watch = tokio::spawn(watch::keep_watch(session.clone(), discovery));
@@ -164,7 +165,7 @@ impl Dcs for EtcdDcs {
         }
     }
 
-    fn lease_id(&self) -> Option<i64> {
-        self.session.leases().id()
+    fn lease(&self) -> Option<LeaseToken> {
+        self.session.leases().id().map(LeaseToken::of_number)
     }
 }

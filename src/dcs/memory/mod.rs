@@ -19,7 +19,7 @@ use tokio::time::Instant;
 
 use self::store::{Condition, HandleId, Store, Written};
 use super::codec::{self, Own};
-use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
+use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
@@ -49,7 +49,8 @@ impl MemoryDcs {
     }
 
     /// The same, going on with the lease of a former handle if it still lives.
-    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, lease: Option<i64>) -> Self {
+    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, lease: Option<&LeaseToken>) -> Self {
+        let lease = lease.and_then(LeaseToken::number);
         MemoryDcs {
             store: store.clone(),
             handle: store.register(name.clone()),
@@ -259,7 +260,7 @@ impl Dcs for MemoryDcs {
 
     fn set_credentials(&self, _config: &DcsConfig) {}
 
-    fn lease_id(&self) -> Option<i64> {
-        self.state().lease
+    fn lease(&self) -> Option<LeaseToken> {
+        self.state().lease.map(LeaseToken::of_number)
     }
 }
