@@ -66,12 +66,13 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     }
     match better(ctx, &asked, since, facts) {
         Some(reason) => ctx.again_after(PEER_LIMIT, reason),
-        None => acquire(),
+        None => acquire(ctx),
     }
 }
 
-pub fn acquire() -> Decision {
-    Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::Acquiring, Wake::Now) }
+pub fn acquire(ctx: &Ctx) -> Decision {
+    let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+    Decision { lease, ..Decision::idle(Reason::Acquiring, Wake::Now) }
 }
 
 /// Answers count from when the lock became free.

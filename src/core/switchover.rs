@@ -181,7 +181,7 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
         let may = takes_over(ctx) && (request.leader.is_none() || election::timeline_behind(ctx, facts).is_none());
         let take = || {
             let wait = election::behind_released(ctx, facts);
-            wait.map_or_else(election::acquire, |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
+            wait.map_or_else(|| election::acquire(ctx), |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
         };
         return may.then(take);
     }

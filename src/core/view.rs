@@ -12,6 +12,9 @@ use super::units::{Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClusterView {
     pub leader: Option<Leader>,
+    /// The revision of the lock as the store keeps it, held or free; `None`: there is nothing. A store without a key for
+    /// each lock (Kubernetes) has one even while nobody holds it.
+    pub lock_revision: Option<Revision>,
     pub members: BTreeMap<MemberName, Member>,
     pub initialize: Initialize,
     pub config: ConfigKey,

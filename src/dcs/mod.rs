@@ -82,9 +82,16 @@ pub enum Content {
 /// Whether the lock is ours after `acquire` or `renew`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    Held,
+    /// Ours, for so long from the start of the call. The backend says how long: a store may grant less than was asked.
+    Held { valid_for: Duration },
     /// Somebody else holds it, or nobody does: an answer of the store, not an outage.
     NotHeld,
+}
+
+impl Lock {
+    pub fn is_held(self) -> bool {
+        matches!(self, Lock::Held { .. })
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -111,13 +118,16 @@ pub trait Dcs: Send + Sync + 'static {
     /// A fresh, linearizable reading (for requests that must see their own effects).
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
 
-    /// Create the leader key on our lease if it is absent. The lease is renewed first: on `Held` it is valid for ttl
-    /// from the start of this call.
-    fn acquire(&self, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send;
+    /// Take the lock, provided that it still is as it was `seen` (`ClusterView::lock_revision`; `None`: there was no
+    /// leader key). Whatever makes it ours is renewed first.
+    fn acquire(
+        &self,
+        seen: Option<Revision>,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Lock, DcsError>> + Send;
 
     /// Renew our lease and prove, in one conditional request, that the leader key still hangs on it; writes `status`
-    /// and our member `record` in the same request where they differ from what stands there. On `Held`, valid for ttl
-    /// from the start of this call.
+    /// and our member `record` in the same request where they differ from what stands there.
     fn renew(
         &self,
         status: Option<&ClusterStatus>,

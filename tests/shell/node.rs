@@ -14,7 +14,7 @@ use tamada::agent::{Agent, Doors, Incarnation, Parts};
 use tamada::config::{Config, DcsConfig};
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
-use tamada::core::units::{Instant, MemberName};
+use tamada::core::units::{Instant, MemberName, Revision};
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
@@ -38,8 +38,12 @@ impl Dcs for Handle {
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send {
         self.0.read(deadline)
     }
-    fn acquire(&self, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send {
-        self.0.acquire(deadline)
+    fn acquire(
+        &self,
+        seen: Option<Revision>,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Lock, DcsError>> + Send {
+        self.0.acquire(seen, deadline)
     }
     fn renew(
         &self,

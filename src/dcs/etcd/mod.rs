@@ -38,7 +38,7 @@ use self::watch::Discovery;
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{DcsConfig, EtcdConfig, Scheme};
 use crate::core::policy::Timing;
-use crate::core::units::MemberName;
+use crate::core::units::{MemberName, Revision};
 use crate::core::view::ClusterStatus;
 
 /// A member's, or an observer's, access to its cluster's keys in etcd.
@@ -110,8 +110,8 @@ impl Dcs for EtcdDcs {
         self.session.read(deadline).await
     }
 
-    async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
-        self.session.acquire(deadline).await
+    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
+        self.session.acquire(seen, deadline).await
     }
 
     async fn renew(

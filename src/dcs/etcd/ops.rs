@@ -14,6 +14,7 @@ use super::lease::{Missing, Release, Renewal};
 use super::link::Link;
 use super::pool::{Doubt, Try};
 use super::session::{Origin, Session};
+use crate::core::units::Revision;
 use crate::dcs::codec::{self, Entry};
 use crate::dcs::{Content, DcsError, Expect, Key, Lock};
 
@@ -26,25 +27,25 @@ enum Written {
 }
 
 impl Session {
-    pub(super) async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+    pub(super) async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let acquire = |attempt: Try| async move {
-            match self.acquire_once(&attempt.link).await {
+            match self.acquire_once(&attempt.link, seen).await {
                 // It ran out after we had looked.
-                Err(Failure::LeaseGone) => self.acquire_once(&attempt.link).await,
+                Err(Failure::LeaseGone) => self.acquire_once(&attempt.link, seen).await,
                 answer => answer,
             }
         };
         self.pool.call(deadline, acquire).await.map_err(|failure| failure.into_error(deadline))
     }
 
-    async fn acquire_once(&self, link: &Link) -> Result<Lock, Failure> {
+    async fn acquire_once(&self, link: &Link, seen: Option<Revision>) -> Result<Lock, Failure> {
         let Some(lease) = self.hold_lease(link, Renewal::Now, Missing::Grant).await? else {
             return Err(Failure::LeaseGone);
         };
         let leader = self.leader_key();
         let name = self.name.as_str();
         let txn = Txn::new()
-            .when([Compare::create_revision(leader.as_str(), CompareOp::Equal, 0)])
+            .when([as_seen(&leader, seen)])
             .and_then([TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease)))])
             .or_else([TxnOp::get(leader.as_str(), None)]);
         let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
@@ -58,7 +59,7 @@ impl Session {
             // A new key has a new revision: an unanswered release misses it.
             self.leases().release = Release::None;
             self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
-            return Ok(Lock::Held);
+            return Ok(self.held(lease));
         }
         match self.learn_key(codec::LEADER, &answer, origin) {
             Some(entry) if self.is_lock(&entry, lease) => {
@@ -66,6 +67,11 @@ impl Session {
             }
             Some(_) | None => Ok(Lock::NotHeld),
         }
+    }
+
+    /// The lock hangs on this lease, which was renewed during this call.
+    fn held(&self, lease: i64) -> Lock {
+        Lock::Held { valid_for: self.granted_ttl(lease) }
     }
 
     fn is_lock(&self, entry: &Entry, lease: i64) -> bool {
@@ -198,7 +204,7 @@ impl Session {
             }
             Keep::Nothing => self.wrote(origin, codec::LEADER, None, 0),
         }
-        Ok(Lock::Held)
+        Ok(self.held(lease))
     }
 
     pub(super) async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
@@ -304,11 +310,8 @@ impl Session {
         let path = codec::key_path(key);
         let full = self.key(path);
         let condition = match expect {
-            Expect::Absent => Some(Compare::create_revision(full.as_str(), CompareOp::Equal, 0)),
-            Expect::Revision(revision) => {
-                let revision = i64::try_from(revision.0).unwrap_or(i64::MAX);
-                Some(Compare::mod_revision(full.as_str(), CompareOp::Equal, revision))
-            }
+            Expect::Absent => Some(as_seen(&full, None)),
+            Expect::Revision(revision) => Some(as_seen(&full, Some(revision))),
             Expect::Anything => None,
         };
         let write = match value {
@@ -327,6 +330,14 @@ impl Session {
             return Ok(Written::Done);
         }
         Ok(Written::Refused(self.learn_key(path, &answer, origin)))
+    }
+}
+
+/// The key is as it was seen: of this revision, or absent.
+fn as_seen(key: &str, seen: Option<Revision>) -> Compare {
+    match seen {
+        None => Compare::create_revision(key, CompareOp::Equal, 0),
+        Some(Revision(seen)) => Compare::mod_revision(key, CompareOp::Equal, i64::try_from(seen).unwrap_or(i64::MAX)),
     }
 }
 

@@ -22,7 +22,7 @@ use super::codec::{self, Own};
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
-use crate::core::units::MemberName;
+use crate::core::units::{MemberName, Revision};
 use crate::core::view::ClusterStatus;
 
 const STORE: &str = "the in-process store";
@@ -151,15 +151,17 @@ impl Dcs for MemoryDcs {
         self.snapshot(deadline)
     }
 
-    async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let request = |store: &mut Store, state: &mut State| {
             let lease = self.ensure_lease(store, state);
+            let held = Lock::Held { valid_for: state.timing.ttl };
             if self.holds(store, lease) {
-                return Ok(Lock::Held);
+                return Ok(held);
             }
             let name = self.name.as_str().as_bytes().to_vec();
-            match store.put_if(self.handle, codec::LEADER, Some(name), lease, Condition::Absent) {
-                Written::Done => Ok(Lock::Held),
+            let condition = seen.map_or(Condition::Absent, |seen| Condition::Revision(seen.0));
+            match store.put_if(self.handle, codec::LEADER, Some(name), lease, condition) {
+                Written::Done => Ok(held),
                 Written::Refused => Ok(Lock::NotHeld),
             }
         };
@@ -179,7 +181,7 @@ impl Dcs for MemoryDcs {
             }
             self.put_status(store, status);
             record.into_iter().for_each(|record| self.put_record(store, record, lease));
-            Ok(Lock::Held)
+            Ok(Lock::Held { valid_for: state.timing.ttl })
         };
         self.ask(deadline, request).await
     }
