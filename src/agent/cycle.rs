@@ -141,7 +141,7 @@ pub(super) enum Outage {
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
         let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread } = parts;
-        let settings = Settings::new(Arc::new(config), instance.load_dynamic());
+        let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = publish::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));

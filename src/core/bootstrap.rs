@@ -69,7 +69,7 @@ pub fn source(ctx: &Ctx, wanted: ReinitRequest) -> Option<CloneSource> {
         other && member.tags.clonefrom && member.state == MemberState::Running && member.address.is_some()
     };
     // The first after our own name, so that several members that clone at once spread over the sources.
-    let offering: Vec<&Member> = ctx.view.members.values().filter(offers).collect();
+    let offering: Vec<&Member> = ctx.view.alive().filter(offers).collect();
     let replica = offering.iter().find(|member| member.name > ctx.policy.name).or(offering.first());
     match (wanted, replica) {
         (ReinitRequest::AnySource, Some(replica)) => of(replica, CloneFrom::Replica),

@@ -136,7 +136,7 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
         return None;
     }
     let since = ctx.seen.memory.unlocked_since?;
-    let record = ctx.view.members.get(last)?;
+    let record = ctx.view.alive().find(|member| member.name == *last)?;
     let serving = record.kind == MemberKind::Ours
         && record.role == MemberRole::Primary
         && matches!(record.state, MemberState::Running | MemberState::Restarting | MemberState::Starting);
@@ -158,7 +158,7 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
     let newer = status.timeline.is_some_and(|theirs| Some(theirs) > facts.timeline);
     status.role == PeerRole::Standby
         && !newer
-        && !ctx.view.members.contains_key(peer)
+        && !ctx.view.is_alive(peer)
         && since + ctx.timing().ttl <= ctx.now()
         && facts.position().behind(status.position) <= ctx.policy.maximum_lag_on_failover
 }

@@ -86,7 +86,7 @@ pub fn not_after_due(ctx: &Ctx, wake: Wake) -> Wake {
 /// Members of the view that may take over: the one that is named, or all.
 fn candidates(ctx: &Ctx, named: Option<&MemberName>) -> BTreeMap<MemberName, Duration> {
     let mut candidates = ctx.electorate();
-    candidates.retain(|name, _| ctx.view.members.contains_key(name) && named.is_none_or(|named| named == name));
+    candidates.retain(|name, _| ctx.view.is_alive(name) && named.is_none_or(|named| named == name));
     candidates
 }
 

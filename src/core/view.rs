@@ -32,6 +32,17 @@ impl ClusterView {
         matches!(&self.leader, Some(Leader { holder: Holder::Us, .. }))
     }
 
+    /// Whether this member's process has been heard of within its ttl. Here a record vanishes with its lease, so it is
+    /// the record's presence; in a store where records do not expire (Kubernetes' annotations) it will not be.
+    pub fn is_alive(&self, member: &MemberName) -> bool {
+        self.members.contains_key(member)
+    }
+
+    /// The members that are alive.
+    pub fn alive(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| self.is_alive(&member.name))
+    }
+
     /// The record of the member that holds the lock, when that is another member and has one.
     pub fn other_leader(&self) -> Option<&Member> {
         let leader = self.leader.as_ref().filter(|leader| leader.holder == Holder::Other)?;

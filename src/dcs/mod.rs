@@ -8,8 +8,10 @@ pub mod etcd;
 pub mod memory;
 
 mod change;
+mod connect;
 mod token;
 
+pub use connect::{Store, connect, observe};
 pub use token::{LEASE_TOKEN_MAX, LeaseToken};
 
 use std::future::Future;
@@ -161,6 +163,9 @@ pub trait Dcs: Send + Sync + 'static {
     /// member's appearance, state or role; `status` only with a Patroni member about), other than by our own writes,
     /// since the snapshot with this version; at once if that has happened already. Never fails: an outage is a change.
     fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send;
+
+    /// The shortest ttl that this store can keep; the cluster's timers are raised to it.
+    fn ttl_min(&self) -> Duration;
 
     /// New timers. A changed ttl moves the lock and our record to a lease of that ttl without ever giving them up.
     fn set_timing(&self, timing: Timing);

@@ -76,6 +76,9 @@ impl Dcs for Handle {
     fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send {
         self.0.wait_for_change(version)
     }
+    fn ttl_min(&self) -> Duration {
+        self.0.ttl_min()
+    }
     fn set_timing(&self, timing: Timing) {
         self.0.set_timing(timing);
     }

@@ -154,6 +154,12 @@ impl Dcs for EtcdDcs {
         let _ = changed.await;
     }
 
+    /// Leases are granted in whole seconds. A node with a long election timeout grants more than it was asked for, which
+    /// makes a failover later and nothing unsafe.
+    fn ttl_min(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     fn set_timing(&self, timing: Timing) {
         self.session.pool.set_timing(timing);
     }

@@ -256,6 +256,10 @@ impl Dcs for MemoryDcs {
         }
     }
 
+    fn ttl_min(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn set_timing(&self, timing: Timing) {
         self.state().timing = timing;
     }
