@@ -149,10 +149,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn take_snapshot(&mut self, read: Result<Arc<Snapshot>, DcsOutage>) -> Result<Arc<Snapshot>, DcsOutage> {
         match &read {
             Ok(snapshot) => {
+                let former_ttl = self.settings.timing.ttl;
                 match self.settings.take_in(snapshot) {
                     TimingChange::Same => {}
                     TimingChange::Changed => self.change_timing(),
                 }
+                self.note_losses(snapshot, former_ttl);
                 self.dcs_last_seen = self.shared.clock.wall();
                 self.snapshot = Some(snapshot.clone());
                 self.outage = Outage::No;
@@ -160,6 +162,17 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Err(_) => self.outage = Outage::Yes,
         }
         read
+    }
+
+    /// The ttl of a store that was restored may be shorter than that which a living leader goes by.
+    fn note_losses(&mut self, snapshot: &Snapshot, former_ttl: Duration) {
+        let known = self.snapshot.as_ref().map_or(0, |last| last.losses);
+        if snapshot.losses > known {
+            let ttl = former_ttl.max(self.settings.timing.ttl);
+            let event = Event::StoreForgot { at: self.shared.now(), ttl, lock: snapshot.view.lock_revision };
+            let memory = std::mem::take(&mut self.memory);
+            self.memory = core::note(memory, &event);
+        }
     }
 
     /// The store moves the lock to a lease of the new ttl, at the earliest now; a shorter one ends earlier than the one

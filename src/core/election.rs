@@ -39,6 +39,10 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
         }
+        Initialize::InProgress(Holder::Other) if ctx.seen.memory.cluster == Some(data.system_id) => {
+            let documents = vec![DocumentStep::SetInitialize(data.system_id)];
+            return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
+        }
         Initialize::InProgress(Holder::Other) => return ctx.idle(Reason::NoClusterId),
     }
     if let Some(reason) = barred(ctx) {

@@ -115,6 +115,7 @@ fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) };
         }
+        Initialize::InProgress(_) if ctx.seen.memory.cluster == Some(data.system_id) => {}
         Initialize::InProgress(_) => return ctx.idle(Reason::NoClusterId),
     }
     match ctx.view.history.timeline() {

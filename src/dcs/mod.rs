@@ -32,11 +32,16 @@ pub struct Snapshot {
     pub documents: Documents,
     /// Grows with every change that this process has seen; for `wait_for_change`.
     pub version: u64,
+    /// How often this process has found that the store had lost data which it, or a former process whose token it goes
+    /// on with, had been shown: restored from a backup, or wiped.
+    pub losses: u64,
 }
 
 /// The documents as they stand in the store, for those who must pass them on unchanged (the API, PATCH).
 #[derive(Clone, Debug, Default)]
 pub struct Documents {
+    /// The revision of `initialize`.
+    pub initialize: Option<Revision>,
     pub config: Option<Document>,
     pub switchover: Option<Document>,
     pub history: Option<Document>,
@@ -104,6 +109,10 @@ pub enum DcsError {
     /// The condition of a write did not hold.
     #[error("the key {key:?} was changed by somebody else")]
     Conflict { key: Key },
+    /// The store has lost data that it had shown before. It says nothing about the lock until a `snapshot` has told of
+    /// it (`Snapshot::losses`): its answer would be taken for news of a store that remembers.
+    #[error("{store} has lost data that it had before: restored from a backup, or wiped")]
+    Forgot { store: &'static str },
     /// Wrong credentials or missing rights.
     #[error("{store} refuses access: {detail}")]
     Denied { store: &'static str, detail: String },
@@ -121,7 +130,7 @@ pub trait Dcs: Send + Sync + 'static {
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
 
     /// Take the lock, provided that it still is as it was `seen` (`ClusterView::lock_revision`; `None`: there was no
-    /// leader key). Whatever makes it ours is renewed first.
+    /// leader key) or has become free since. Whatever makes it ours is renewed first.
     fn acquire(
         &self,
         seen: Option<Revision>,

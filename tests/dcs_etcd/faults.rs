@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tamada::config::HostPort;
-use tamada::core::view::Holder;
 use tamada::dcs::etcd::EtcdDcs;
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+use tamada::dcs::{Dcs, DcsError, Lock};
 use tokio::task::JoinHandle;
 
 use super::etcd::Etcd;
@@ -146,32 +144,6 @@ async fn a_restarted_etcd_finds_the_lock_where_it_was() {
     etcd.restart(0);
     assert!(dcs.renew(None, None, SOON).await.expect("etcd answers again").is_held());
     assert_eq!(dcs.lease(), lease);
-}
-
-#[tokio::test]
-async fn an_etcd_that_lost_its_data_is_taken_as_it_is() {
-    let mut etcd = Etcd::start();
-    let dcs = Arc::new(member(&etcd.config(), "n1"));
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
-    for ttl in 0..20 {
-        let config = Content::Json(json!({"ttl": ttl}));
-        dcs.replace(Key::Config, config, Expect::Anything, SOON).await.expect("etcd answers");
-    }
-    etcd.kill(0);
-    etcd.lose_data(0);
-    etcd.restart(0);
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::NotHeld);
-    eventually("nothing is seen of what was lost", || {
-        let dcs = dcs.clone();
-        async move {
-            let snapshot = dcs.snapshot(SOON).await.expect("etcd answers");
-            snapshot.view.leader.is_none() && snapshot.documents.config.is_none()
-        }
-    })
-    .await;
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
-    let leader = dcs.snapshot(SOON).await.expect("etcd answers").view.leader.clone();
-    assert_eq!(leader.map(|leader| leader.holder), Some(Holder::Us));
 }
 
 /// A member of a three-node etcd holds the lock; then something happens to the node that it talks to.

@@ -1,6 +1,7 @@
 //! The etcd backend against what happens to a real etcd: frozen, killed, cut down to a minority, emptied, with passwords,
 //! with certificates. In each case every call must end by its deadline.
 
+mod amnesia;
 #[path = "../support/certs.rs"]
 mod certs;
 #[path = "../support/etcd.rs"]

@@ -8,11 +8,12 @@
 //! the time of the last proven renewal counts for the lock.
 //!
 //! - `failure`: what an answer means · `dial`, `tls`: byte streams · `link`: one connection · `pool`: endpoints, retries
-//! - `lease`, `ops`: the requests · `cache`, `watch`: the view · `session`: what they share
+//! - `lease`, `ops`: the requests · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
 
 mod cache;
 mod dial;
 mod failure;
+mod kept;
 mod lease;
 mod link;
 mod ops;
@@ -30,6 +31,7 @@ use tokio::task::JoinHandle;
 use self::cache::WatchState;
 use self::dial::{Dialer, Endpoint};
 use self::failure::STORE;
+use self::kept::Kept;
 use self::link::Login;
 use self::pool::Pool;
 use self::session::Session;
@@ -58,8 +60,7 @@ impl EtcdDcs {
         timing: Timing,
         lease: Option<&LeaseToken>,
     ) -> Result<Self, DcsError> {
-        let lease = lease.and_then(LeaseToken::number);
-        let session = Arc::new(Session::new(pool(config, timing)?, base, name, lease));
+        let session = Arc::new(Session::new(pool(config, timing)?, base, name, Kept::read(lease)));
         let discovery = if config.use_proxies.is_on() { Discovery::Off } else { Discovery::On };
         let watch = tokio::spawn(watch::keep_watch(session.clone(), discovery));
         Ok(EtcdDcs { session, watch: Some(watch) })
@@ -67,7 +68,7 @@ impl EtcdDcs {
 
     /// For the command line: reads and writes documents, has no name, no lease and no watch.
     pub fn observer(config: &EtcdConfig, base: &str, timing: Timing) -> Result<Self, DcsError> {
-        let session = Session::new(pool(config, timing)?, base, MemberName::from(""), None);
+        let session = Session::new(pool(config, timing)?, base, MemberName::from(""), Kept::default());
         Ok(EtcdDcs { session: Arc::new(session), watch: None })
     }
 }
@@ -100,10 +101,12 @@ fn status_text(status: Option<&ClusterStatus>) -> Option<String> {
 impl Dcs for EtcdDcs {
     async fn snapshot(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
         let fresh = self.session.cache().fresh(&self.session.timing());
-        match fresh {
-            Some(snapshot) => Ok(snapshot),
-            None => self.session.read(deadline).await,
-        }
+        let snapshot = match fresh {
+            Some(snapshot) => snapshot,
+            None => self.session.read(deadline).await?,
+        };
+        self.session.cache().shown(&snapshot);
+        Ok(snapshot)
     }
 
     async fn read(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
@@ -172,6 +175,7 @@ impl Dcs for EtcdDcs {
     }
 
     fn lease(&self) -> Option<LeaseToken> {
-        self.session.leases().id().map(LeaseToken::of_number)
+        let lease = self.session.leases().id();
+        Kept { lease, past: self.session.cache().past() }.token()
     }
 }

@@ -29,13 +29,22 @@ enum Written {
 impl Session {
     pub(super) async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let acquire = |attempt: Try| async move {
-            match self.acquire_once(&attempt.link, seen).await {
+            self.recall()?;
+            let answer = match self.acquire_once(&attempt.link, seen).await {
                 // It ran out after we had looked.
                 Err(Failure::LeaseGone) => self.acquire_once(&attempt.link, seen).await,
                 answer => answer,
+            };
+            match answer {
+                // Whoever held it has given it up.
+                Ok(Lock::NotHeld) if seen.is_some() && self.cache().entry(codec::LEADER).is_none() => {
+                    self.acquire_once(&attempt.link, None).await
+                }
+                answer => answer,
             }
         };
-        self.pool.call(deadline, acquire).await.map_err(|failure| failure.into_error(deadline))
+        let answer = self.pool.call(deadline, acquire).await.and_then(|lock| self.recall().map(|()| lock));
+        answer.map_err(|failure| failure.into_error(deadline))
     }
 
     async fn acquire_once(&self, link: &Link, seen: Option<Revision>) -> Result<Lock, Failure> {
@@ -49,12 +58,13 @@ impl Session {
             .and_then([TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease)))])
             .or_else([TxnOp::get(leader.as_str(), None)]);
         let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
+        let mark = self.cache().mark();
         let answer = link.kv().txn(txn).await.map_err(Failure::from).inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
             }
         })?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         if answer.succeeded() {
             // A new key has a new revision: an unanswered release misses it.
             self.leases().release = Release::None;
@@ -72,6 +82,11 @@ impl Session {
     /// The lock hangs on this lease, which was renewed during this call.
     fn held(&self, lease: i64) -> Lock {
         Lock::Held { valid_for: self.granted_ttl(lease) }
+    }
+
+    /// Nothing is asked or said of the lock for a caller who does not know yet that the store has lost its data.
+    fn recall(&self) -> Result<(), Failure> {
+        if self.cache().hides_loss() { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     fn is_lock(&self, entry: &Entry, lease: i64) -> bool {
@@ -93,8 +108,10 @@ impl Session {
         deadline: Duration,
     ) -> Result<Lock, DcsError> {
         let renew = |attempt: Try| async move {
+            self.recall()?;
             let Some(lease) = self.hold_lease(&attempt.link, Renewal::Now, Missing::Report).await? else {
-                return Ok(Lock::NotHeld);
+                // A lease may be gone because the whole store is another one.
+                return if self.has_forgotten(&attempt.link).await? { Err(Failure::Forgot) } else { Ok(Lock::NotHeld) };
             };
             let status = status.filter(|status| !self.has_value(codec::STATUS, status.as_bytes()));
             let path = codec::member_key(&self.name);
@@ -108,7 +125,8 @@ impl Session {
                 answer => answer,
             }
         };
-        self.pool.call(deadline, renew).await.map_err(|failure| failure.into_error(deadline))
+        let answer = self.pool.call(deadline, renew).await.and_then(|lock| self.recall().map(|()| lock));
+        answer.map_err(|failure| failure.into_error(deadline))
     }
 
     pub(super) async fn release(
@@ -184,8 +202,9 @@ impl Session {
         let _status = status.map(|status| self.writing(codec::STATUS, Some(status.as_bytes())));
         let _record = record.map(|record| self.writing(&member, Some(record)));
         let _leader = (keep == Keep::Nothing).then(|| self.writing(codec::LEADER, None));
+        let mark = self.cache().mark();
         let answer = link.kv().txn(txn).await?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         if !answer.succeeded() {
             self.learn_key(codec::LEADER, &answer, origin);
             return Ok(Lock::NotHeld);
@@ -229,13 +248,14 @@ impl Session {
         }
         let _writing = self.writing(&path, Some(record));
         let options = PutOptions::new().with_lease(lease);
+        let mark = self.cache().mark();
         let answer = link.kv().put(self.key(&path), record, Some(options)).await.map_err(Failure::from);
         let answer = answer.inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
             }
         })?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         self.record_stands(origin, &path, record, lease);
         Ok(())
     }
@@ -323,8 +343,9 @@ impl Session {
             .and_then([write])
             .or_else([TxnOp::get(full.as_str(), None)]);
         let _writing = self.writing(path, value);
+        let mark = self.cache().mark();
         let answer = link.kv().txn(txn).await?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         if answer.succeeded() {
             self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);
             return Ok(Written::Done);
