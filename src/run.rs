@@ -22,11 +22,9 @@ use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
 use crate::agent::{Agent, Doors, Incarnation, Parts};
 use crate::api;
-use crate::config::{Account, Config, ConfigErrors, DcsConfig, Dynamic, HostFacts, LogConfig, inspect_data_dir};
-use crate::core::policy::{Floor, Mode, Timing};
-use crate::dcs::etcd::EtcdDcs;
-use crate::dcs::memory::{MemoryDcs, MemoryStore};
-use crate::dcs::{Dcs, codec};
+use crate::config::{Account, Config, ConfigErrors, Dynamic, HostFacts, LogConfig, inspect_data_dir};
+use crate::core::policy::{Floor, Mode};
+use crate::dcs::{self, LeaseToken, Store};
 use crate::http::{Caller, Client, HttpError, beside};
 use crate::postgres::LocalPostgres;
 use crate::telemetry::Telemetry;
@@ -189,36 +187,31 @@ impl Beginning {
     /// On the loop's runtime.
     async fn live(self) -> u8 {
         let config = &self.config;
-        let name = config.name.clone();
-        match &config.dcs {
-            DcsConfig::Single => {
+        let file = match config.dcs.mode() {
+            Mode::Single => {
                 tracing::info!("no DCS is configured: this is a single server, without replicas and failover");
-                let dcs = MemoryDcs::new(&MemoryStore::new(), name, Timing::default());
-                self.with_store(dcs, None).await
+                None
             }
-            DcsConfig::Etcd3(etcd) => {
-                let file =
-                    LeaseFile::new(&config.postgres.data_dir, &config.namespace, &config.scope, config.name.as_str());
-                let lease = self.handover.lease.or_else(|| file.load());
-                let base = codec::base_path(&config.namespace, &config.scope);
-                let timing = Dynamic::default().timing.effective(Floor::Ours);
-                match EtcdDcs::member(etcd, &base, name, timing, lease) {
-                    Ok(dcs) => self.with_store(dcs, Some(file)).await,
-                    Err(error) => fail(&error),
-                }
+            Mode::Cluster => {
+                let (namespace, scope, name) = (&config.namespace, &config.scope, config.name.as_str());
+                Some(LeaseFile::new(&config.postgres.data_dir, namespace, scope, name))
             }
+        };
+        let kept = self.handover.lease.and_then(|token| LeaseToken::new(token.as_str()));
+        let lease = kept.or_else(|| file.as_ref()?.load());
+        let timing = Dynamic::default().timing.effective(Floor::Ours);
+        match dcs::connect(config, timing, lease.as_ref()) {
+            Ok(store) => self.with_store(store, file).await,
+            Err(error) => fail(&error),
         }
     }
 
-    async fn with_store<D: Dcs>(self, dcs: D, lease_file: Option<LeaseFile>) -> u8 {
+    async fn with_store(self, dcs: Store, lease_file: Option<LeaseFile>) -> u8 {
         let Beginning { config, instance, peers, source, telemetry, init, handover } = self;
         let (peers, incarnation) = (Arc::new(peers), incarnation(&handover));
         let rest = watch::Sender::new(Arc::new(config.rest.clone()));
         let listening = rest.subscribe();
-        let mode = match config.dcs {
-            DcsConfig::Single => Mode::Single,
-            DcsConfig::Etcd3(_) => Mode::Cluster,
-        };
+        let mode = config.dcs.mode();
         let known = peers.clone();
         let reread = move || {
             let config = source.read().map_err(|errors| errors.to_string())?;
@@ -249,7 +242,7 @@ impl Beginning {
 }
 
 /// The API listens only after the check for a namesake, which it would answer itself.
-async fn serve<D: Dcs>(mut agent: Agent<D, LocalPostgres>, incarnation: Incarnation, options: api::Options) -> u8 {
+async fn serve(mut agent: Agent<Store, LocalPostgres>, incarnation: Incarnation, options: api::Options) -> u8 {
     if let Some(code) = agent.prepare().await {
         return code;
     }

@@ -10,7 +10,7 @@
 //!
 //! 1. `main` calls `receive_environment`, `agent::run` then `receive_handover`, both once and in this order.
 //! 2. `Ready` once the configuration is accepted, `Guard` after each renewal and each change of role, `Postmaster`
-//!    when one was started, adopted or has ended, `Lease` when its id changes.
+//!    when one was started, adopted or has ended, `Lease` when its token changes.
 //! 3. Each `Signal` is answered by `Alive`, and while the agent is stopping `Alive` goes out at least once a second:
 //!    after `SILENCE_MAX` without any message PID 1 takes it for frozen, kills it and stops PostgreSQL itself.
 //! 4. `Bye` is the last message before the agent ends on purpose. An end without it is a crash: PID 1 starts the agent
@@ -23,7 +23,10 @@ use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
 
 /// The size of every message to PID 1.
-pub const TO_INIT_LEN: usize = 16;
+pub const TO_INIT_LEN: usize = 64;
+
+/// The longest lease token: what a message to PID 1 has room for.
+pub const LEASE_TOKEN_MAX: usize = TO_INIT_LEN - 2;
 
 /// The largest packet to the agent.
 pub const TO_AGENT_MAX: usize = 4096;
@@ -44,6 +47,39 @@ pub enum Guard {
     NoDeadline,
     /// Nanoseconds on CLOCK_BOOTTIME. Past it PID 1 kills PostgreSQL.
     Until(u64),
+}
+
+/// What the agent's DCS backend needs to go on with its lease. Only the backend knows what it means.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct LeaseToken {
+    bytes: [u8; LEASE_TOKEN_MAX],
+    length: u8,
+}
+
+impl LeaseToken {
+    /// `None`: empty, longer than `LEASE_TOKEN_MAX`, or not printable ASCII.
+    pub fn new(text: &[u8]) -> Option<LeaseToken> {
+        if text.is_empty() || !text.iter().all(u8::is_ascii_graphic) {
+            return None;
+        }
+        let mut bytes = [0; LEASE_TOKEN_MAX];
+        bytes.get_mut(..text.len())?.copy_from_slice(text);
+        Some(LeaseToken { bytes, length: u8::try_from(text.len()).ok()? })
+    }
+
+    pub fn as_str(&self) -> &str {
+        std::str::from_utf8(self.as_bytes()).unwrap_or_default()
+    }
+
+    fn as_bytes(&self) -> &[u8] {
+        &self.bytes[..usize::from(self.length)]
+    }
+}
+
+impl std::fmt::Debug for LeaseToken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
 }
 
 /// Bytes that may hold secrets; `Debug` shows how many there are.
@@ -67,7 +103,7 @@ pub enum ToInit {
     /// The postmaster that the agent started or adopted; `None` when it has ended and was reaped.
     Postmaster(Option<u32>),
     /// The DCS lease to go on with after a restart of the agent.
-    Lease(Option<i64>),
+    Lease(Option<LeaseToken>),
     /// The agent ends on purpose; the container's exit code is to be this one.
     Bye(u8),
 }
@@ -82,18 +118,18 @@ impl ToInit {
             ToInit::Postmaster(None) => (5, 0),
             ToInit::Postmaster(Some(pid)) => (6, u64::from(pid)),
             ToInit::Lease(None) => (7, 0),
-            ToInit::Lease(Some(id)) => (8, id.cast_unsigned()),
+            ToInit::Lease(Some(token)) => return encode_lease(&token),
             ToInit::Bye(code) => (9, u64::from(code)),
         };
         let mut packet = [0; TO_INIT_LEN];
         packet[0] = tag;
-        packet[8..].copy_from_slice(&u64::to_le_bytes(value));
+        packet[8..16].copy_from_slice(&u64::to_le_bytes(value));
         packet
     }
 
     pub fn decode(packet: &[u8]) -> Option<ToInit> {
         let packet: &[u8; TO_INIT_LEN] = packet.try_into().ok()?;
-        let value = u64::from_le_bytes(*packet.last_chunk()?);
+        let value = u64::from_le_bytes(packet[8..16].try_into().ok()?);
         match packet[0] {
             1 => Some(ToInit::Ready),
             2 => Some(ToInit::Alive),
@@ -102,11 +138,19 @@ impl ToInit {
             5 => Some(ToInit::Postmaster(None)),
             6 => Some(ToInit::Postmaster(Some(u32::try_from(value).ok()?))),
             7 => Some(ToInit::Lease(None)),
-            8 => Some(ToInit::Lease(Some(value.cast_signed()))),
+            8 => Some(ToInit::Lease(Some(LeaseToken::new(packet[2..].get(..usize::from(packet[1]))?)?))),
             9 => Some(ToInit::Bye(u8::try_from(value).ok()?)),
             _ => None,
         }
     }
+}
+
+/// Tag, length, token.
+fn encode_lease(token: &LeaseToken) -> [u8; TO_INIT_LEN] {
+    let mut packet = [0; TO_INIT_LEN];
+    packet[..2].copy_from_slice(&[8, token.length]);
+    packet[2..].copy_from_slice(&token.bytes);
+    packet
 }
 
 /// From PID 1 to the agent: first the environment and its end, then `Starts`, `Lease` and `Guard`, then signals.
@@ -118,7 +162,7 @@ pub enum ToAgent<'a> {
     /// The how manyth agent this is, from 1 on.
     Starts(u32),
     /// What the agent before this one kept with PID 1.
-    Lease(Option<i64>),
+    Lease(Option<LeaseToken>),
     /// What PID 1 will do if it hears nothing new.
     Guard(Guard),
     /// A signal that came to PID 1, by its number.
@@ -139,7 +183,12 @@ impl<'a> ToAgent<'a> {
             ToAgent::EnvironmentEnd => (2, 0),
             ToAgent::Starts(count) => (3, u64::from(count)),
             ToAgent::Lease(None) => (4, 0),
-            ToAgent::Lease(Some(id)) => (5, id.cast_unsigned()),
+            ToAgent::Lease(Some(ref token)) => {
+                let token = token.as_bytes();
+                buffer[0] = 5;
+                buffer[1..=token.len()].copy_from_slice(token);
+                return 1 + token.len();
+            }
             ToAgent::Guard(Guard::NoDeadline) => (6, 0),
             ToAgent::Guard(Guard::Until(nanos)) => (7, nanos),
             ToAgent::Signal(number) => (8, u64::from(number.cast_unsigned())),
@@ -151,15 +200,16 @@ impl<'a> ToAgent<'a> {
 
     pub fn decode(packet: &'a [u8]) -> Option<ToAgent<'a>> {
         let (tag, rest) = packet.split_first()?;
-        if *tag == 1 {
-            return Some(ToAgent::Environment(Piece(rest)));
+        match tag {
+            1 => return Some(ToAgent::Environment(Piece(rest))),
+            5 => return LeaseToken::new(rest).map(|token| ToAgent::Lease(Some(token))),
+            _ => {}
         }
         let value = u64::from_le_bytes(rest.try_into().ok()?);
         match tag {
             2 => Some(ToAgent::EnvironmentEnd),
             3 => Some(ToAgent::Starts(u32::try_from(value).ok()?)),
             4 => Some(ToAgent::Lease(None)),
-            5 => Some(ToAgent::Lease(Some(value.cast_signed()))),
             6 => Some(ToAgent::Guard(Guard::NoDeadline)),
             7 => Some(ToAgent::Guard(Guard::Until(value))),
             8 => Some(ToAgent::Signal(u32::try_from(value).ok()?.cast_signed())),
@@ -173,7 +223,7 @@ impl<'a> ToAgent<'a> {
 pub struct Handover {
     /// 1: the container has just started.
     pub starts: u32,
-    pub lease: Option<i64>,
+    pub lease: Option<LeaseToken>,
     pub guard: Guard,
 }
 
@@ -248,7 +298,8 @@ mod tests {
             ToInit::Postmaster(None),
             ToInit::Postmaster(Some(4_194_304)),
             ToInit::Lease(None),
-            ToInit::Lease(Some(-7_587_854_321_987)),
+            ToInit::Lease(LeaseToken::new(b"694d9a7b-3f2e")),
+            ToInit::Lease(LeaseToken::new(&[b'x'; LEASE_TOKEN_MAX])),
             ToInit::Bye(64),
         ];
         for message in messages {
@@ -265,7 +316,8 @@ mod tests {
             ToAgent::EnvironmentEnd,
             ToAgent::Starts(3),
             ToAgent::Lease(None),
-            ToAgent::Lease(Some(i64::MIN)),
+            ToAgent::Lease(LeaseToken::new(b"7")),
+            ToAgent::Lease(LeaseToken::new(&[b'x'; LEASE_TOKEN_MAX])),
             ToAgent::Guard(Guard::NoDeadline),
             ToAgent::Guard(Guard::Until(1)),
             ToAgent::Signal(15),
@@ -285,5 +337,16 @@ mod tests {
         assert_eq!(ToAgent::decode(&[]), None);
         assert_eq!(ToAgent::decode(&[3; 8]), None);
         assert_eq!(ToAgent::decode(&[99; 9]), None);
+        assert_eq!(ToAgent::decode(&[5]), None, "an empty token");
+        let mut lease = [b'x'; TO_INIT_LEN];
+        lease[..2].copy_from_slice(&[8, 63]);
+        assert_eq!(ToInit::decode(&lease), None, "a token longer than the packet");
+    }
+
+    #[test]
+    fn a_token_is_short_printable_text() {
+        assert!(LeaseToken::new(b"").is_none());
+        assert!(LeaseToken::new(b"a b").is_none());
+        assert!(LeaseToken::new(&[b'x'; LEASE_TOKEN_MAX + 1]).is_none());
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tamada::core::policy::Timing;
 use tamada::dcs::memory::{Fault, MemoryDcs, MemoryStore};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 use tokio::time::{Instant, timeout};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -47,13 +47,13 @@ async fn a_lost_answer_is_a_deed_done_and_a_hanging_call_is_none() {
     let store = MemoryStore::new();
     let dcs = member(&store, "n1");
     dcs.inject(Fault::Hang);
-    assert!(dcs.acquire(LIMIT).await.is_err());
+    assert!(dcs.acquire(None, LIMIT).await.is_err());
     assert_eq!(store.get_raw("leader"), None);
     dcs.inject(Fault::AnswerLost);
-    assert!(dcs.acquire(LIMIT).await.is_err());
+    assert!(dcs.acquire(None, LIMIT).await.is_err());
     assert_eq!(store.get_raw("leader").as_deref(), Some("n1"));
     dcs.inject(Fault::None);
-    assert_eq!(dcs.renew(None, None, LIMIT).await.expect("there is no fault"), Lock::Held);
+    assert!(dcs.renew(None, None, LIMIT).await.expect("there is no fault").is_held());
 }
 
 #[tokio::test(start_paused = true)]

@@ -102,7 +102,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
         self.write_documents(&decision.documents, seen).await;
         // The next cycle, which follows at once, has more to tell: a promotion, or what the answers lead to.
-        let won = decision.lease == LeaseStep::Acquire && matches!(outcome.lease, LeaseOutcome::Held { .. });
+        let won = matches!((&decision.lease, &outcome.lease), (LeaseStep::Acquire { .. }, LeaseOutcome::Held { .. }));
         let asked = matches!(outcome.asked, Some(Question::Peers(_)));
         match decision.exit {
             None if won || asked => {}

@@ -15,7 +15,7 @@ use crate::core::lease;
 use crate::core::local::{Guard, LastRole, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::{Mode, Pause, Timing};
-use crate::core::units::{Instant, Lsn};
+use crate::core::units::{Instant, Lsn, Revision};
 use crate::core::view::{ClusterStatus, ClusterView};
 use crate::dcs::{Dcs, DcsError, Lock};
 use crate::postgres::Instance;
@@ -66,7 +66,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     pub(super) async fn carry_out_lease(&mut self, step: &LeaseStep, seen: &Observation) -> LeaseOutcome {
         let outcome = match step {
             LeaseStep::Keep => LeaseOutcome::None,
-            LeaseStep::Acquire => self.acquire(seen).await,
+            LeaseStep::Acquire { seen: lock } => self.acquire(*lock, seen).await,
             LeaseStep::Renew => self.renew(seen).await,
             LeaseStep::Release { last_position } => self.release(*last_position, Confirmed::Yes, seen).await,
             LeaseStep::ReleaseUnconfirmed { last_position } => {
@@ -78,10 +78,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         outcome
     }
 
-    async fn acquire(&mut self, seen: &Observation) -> LeaseOutcome {
+    async fn acquire(&mut self, lock: Option<Revision>, seen: &Observation) -> LeaseOutcome {
         let started = self.shared.now();
         let limit = self.patience();
-        let answer = self.shared.bounded(limit, self.shared.dcs.acquire(limit)).await;
+        let answer = self.shared.bounded(limit, self.shared.dcs.acquire(lock, limit)).await;
         let outcome = self.judge("acquire", started, answer);
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
             self.retained.inherit(started, view);
@@ -115,7 +115,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     fn judge(&self, attempted: &'static str, started: Instant, answer: Option<Result<Lock, DcsError>>) -> LeaseOutcome {
         match answer {
-            Some(Ok(Lock::Held)) => LeaseOutcome::Held { until: started + self.settings.timing.ttl },
+            Some(Ok(Lock::Held { valid_for })) => LeaseOutcome::Held { until: started + valid_for },
             Some(Ok(Lock::NotHeld)) => LeaseOutcome::Lost,
             Some(Err(error)) => {
                 tracing::warn!("cannot {attempted} the leader lock: {error}");

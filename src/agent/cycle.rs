@@ -35,7 +35,7 @@ use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, WallTime};
 use crate::core::view::ClusterStatus;
-use crate::dcs::{Dcs, Snapshot};
+use crate::dcs::{Dcs, LeaseToken, Snapshot};
 use crate::postgres::{Instance, Probe};
 
 /// How many requests may wait for the loop's thread; more wait in the API.
@@ -112,8 +112,8 @@ pub struct Agent<D, I> {
     /// The restart that the running job carries out.
     pub(super) restart: Option<PendingRestart>,
     pub(super) lease_file: Option<LeaseFile>,
-    pub(super) lease_saved: Option<i64>,
-    pub(super) lease_told: Option<i64>,
+    pub(super) lease_saved: Option<LeaseToken>,
+    pub(super) lease_told: Option<LeaseToken>,
     pub(super) postmaster_told: Option<i32>,
     /// The last reading as the API gets it.
     pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
@@ -141,7 +141,7 @@ pub(super) enum Outage {
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
         let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread } = parts;
-        let settings = Settings::new(Arc::new(config), instance.load_dynamic());
+        let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = publish::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::units::MemberName;
+use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Errand {
@@ -39,7 +40,7 @@ pub(super) enum Report {
     Configured(u64),
     /// The configuration of this generation is kept beside the data.
     DynamicSaved(u64),
-    LeaseSaved(i64),
+    LeaseSaved(LeaseToken),
     Done,
     /// It failed; tried again when it is due again.
     Failed(String),

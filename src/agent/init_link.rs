@@ -4,13 +4,14 @@
 //! them. When PID 1 is gone the kernel ends us.
 
 use crate::core::local::Guard;
+use crate::dcs::LeaseToken;
 
 /// The way to PID 1.
 pub trait InitLink: Send + Sync + 'static {
     /// Until when PostgreSQL may run as a primary.
     fn guard(&self, guard: Guard);
     /// The lease that our keys hang on, for the agent that comes after us.
-    fn lease(&self, id: i64);
+    fn lease(&self, token: &LeaseToken);
     /// The postmaster that runs by the last probe; for the case that this agent ends.
     fn postmaster(&self, pid: Option<i32>);
 }

@@ -17,6 +17,7 @@ use tokio::time::sleep;
 use super::init_link::{FromInit, InitLink};
 use crate::core::local::Guard;
 use crate::core::units::Instant;
+use crate::dcs::LeaseToken;
 use crate::wire::{self, TO_AGENT_MAX, ToAgent, ToInit};
 
 /// How often a stopping agent says that it lives; three fit into what PID 1 bears.
@@ -102,8 +103,8 @@ impl InitLink for InitSocket {
         self.tell(ToInit::Guard(to_wire(guard)));
     }
 
-    fn lease(&self, id: i64) {
-        self.tell(ToInit::Lease(Some(id)));
+    fn lease(&self, token: &LeaseToken) {
+        self.tell(ToInit::Lease(wire::LeaseToken::new(token.as_str().as_bytes())));
     }
 
     fn postmaster(&self, pid: Option<i32>) {
@@ -137,6 +138,11 @@ mod tests {
     use tokio::sync::mpsc;
 
     use super::*;
+
+    #[test]
+    fn every_lease_token_fits_into_a_message() {
+        assert_eq!(crate::dcs::LEASE_TOKEN_MAX, wire::LEASE_TOKEN_MAX);
+    }
 
     fn pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()

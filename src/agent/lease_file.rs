@@ -1,4 +1,4 @@
-//! `tamada.lease` in the data directory: the DCS lease that our keys hang on, so that a restarted container goes on
+//! `tamada.lease` in the data directory: the token of the DCS lease that our keys hang on, so that a restarted container goes on
 //! renewing it instead of waiting for its own lock to expire.
 //!
 //! The file names the member it belongs to. A clone or a rewind may bring another member's file along; it is removed.
@@ -7,6 +7,8 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
+
+use crate::dcs::LeaseToken;
 
 const NAME: &str = "tamada.lease";
 
@@ -23,29 +25,28 @@ impl LeaseFile {
     }
 
     /// Our lease from before. Whatever is not ours or makes no sense is removed and counts as nothing.
-    pub fn load(&self) -> Option<i64> {
+    pub fn load(&self) -> Option<LeaseToken> {
         let path = self.data_dir.join(NAME);
         let text = fs::read_to_string(&path).ok()?;
-        let id = self.parse(&text);
-        if id.is_none() {
+        let token = self.parse(&text);
+        if token.is_none() {
             tracing::warn!("{} is not this member's and is removed", path.display());
             // If it cannot be removed it is ignored again next time.
             let _ = fs::remove_file(&path);
         }
-        id
+        token
     }
 
-    fn parse(&self, text: &str) -> Option<i64> {
-        let (owner, id) = text.trim_end().split_once('\n')?;
-        let id = u64::from_str_radix(id, 16).ok()?;
-        (owner == self.owner).then_some(id.cast_signed())
+    fn parse(&self, text: &str) -> Option<LeaseToken> {
+        let (owner, token) = text.trim_end().split_once('\n')?;
+        LeaseToken::new(token).filter(|_| owner == self.owner)
     }
 
     /// Written beside and renamed, so that a reader never sees half of it. The directory must exist.
-    pub fn save(&self, id: i64) -> io::Result<()> {
+    pub fn save(&self, token: &LeaseToken) -> io::Result<()> {
         let staged = self.data_dir.join("tamada.lease.tmp");
         let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        write!(file, "{}\n{id:x}\n", self.owner)?;
+        write!(file, "{}\n{token}\n", self.owner)?;
         file.sync_all()?;
         fs::rename(&staged, self.data_dir.join(NAME))
     }
@@ -62,8 +63,9 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let ours = LeaseFile::new(dir.path(), "service", "demo", "n1");
         assert_eq!(ours.load(), None);
-        ours.save(-2).unwrap();
-        assert_eq!(ours.load(), Some(-2));
+        let token = LeaseToken::new("694d9a7b3f2e");
+        ours.save(token.as_ref().unwrap()).unwrap();
+        assert_eq!(ours.load(), token);
         let mode = fs::metadata(dir.path().join(NAME)).unwrap().permissions().mode();
         assert_eq!(mode & 0o777, 0o600);
 
@@ -76,7 +78,7 @@ mod tests {
     fn a_broken_file_counts_as_none() {
         let dir = tempfile::tempdir().unwrap();
         let ours = LeaseFile::new(dir.path(), "service", "demo", "n1");
-        for text in ["", "service/demo/n1", "service/demo/n1\nxyz\n", "service/demo/n1\n\n"] {
+        for text in ["", "service/demo/n1", "service/demo/n1\nx y\n", "service/demo/n1\n\n"] {
             fs::write(dir.path().join(NAME), text).unwrap();
             assert_eq!(ours.load(), None, "{text:?}");
         }

@@ -99,7 +99,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::RolesEnsured => self.roles_ensured = true,
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
-            Report::LeaseSaved(id) => self.lease_saved = Some(id),
+            Report::LeaseSaved(token) => self.lease_saved = Some(token),
             Report::Done | Report::Failed(_) => {}
         }
     }
@@ -149,10 +149,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn take_snapshot(&mut self, read: Result<Arc<Snapshot>, DcsOutage>) -> Result<Arc<Snapshot>, DcsOutage> {
         match &read {
             Ok(snapshot) => {
+                let former_ttl = self.settings.timing.ttl;
                 match self.settings.take_in(snapshot) {
                     TimingChange::Same => {}
                     TimingChange::Changed => self.change_timing(),
                 }
+                self.note_losses(snapshot, former_ttl);
                 self.dcs_last_seen = self.shared.clock.wall();
                 self.snapshot = Some(snapshot.clone());
                 self.outage = Outage::No;
@@ -160,6 +162,17 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Err(_) => self.outage = Outage::Yes,
         }
         read
+    }
+
+    /// The ttl of a store that was restored may be shorter than that which a living leader goes by.
+    fn note_losses(&mut self, snapshot: &Snapshot, former_ttl: Duration) {
+        let known = self.snapshot.as_ref().map_or(0, |last| last.losses);
+        if snapshot.losses > known {
+            let ttl = former_ttl.max(self.settings.timing.ttl);
+            let event = Event::StoreForgot { at: self.shared.now(), ttl, lock: snapshot.view.lock_revision };
+            let memory = std::mem::take(&mut self.memory);
+            self.memory = core::note(memory, &event);
+        }
     }
 
     /// The store moves the lock to a lease of the new ttl, at the earliest now; a shorter one ends earlier than the one
@@ -284,18 +297,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// PID 1 keeps the lease for the next agent.
     fn tell_lease(&mut self) {
-        let lease = self.shared.dcs.lease_id();
-        if let Some(id) = lease.filter(|_| self.lease_told != lease) {
-            self.shared.init.lease(id);
-            self.lease_told = lease;
+        let lease = self.shared.dcs.lease().filter(|lease| self.lease_told.as_ref() != Some(lease));
+        if let Some(token) = lease {
+            self.shared.init.lease(&token);
+            self.lease_told = Some(token);
         }
     }
 
     /// And a file beside the data keeps it for the next container.
     fn keep_lease(&mut self) {
-        let Some(id) = self.shared.dcs.lease_id().filter(|id| self.lease_saved != Some(*id)) else { return };
+        let lease = self.shared.dcs.lease().filter(|lease| self.lease_saved.as_ref() != Some(lease));
+        let Some(token) = lease else { return };
         if let Some(file) = self.lease_file.clone() {
-            let work = async move { Report::of(file.save(id), |()| Report::LeaseSaved(id)) };
+            let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }

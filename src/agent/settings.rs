@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::{self, Config, DcsConfig, Dynamic};
+use crate::config::{self, Config, Dynamic};
 use crate::core::local::{Job, StartAs};
 use crate::core::policy::{Floor, Mode, Policy, Timing};
 use crate::core::units::Revision;
@@ -21,9 +21,11 @@ pub(super) struct Settings {
     pub(super) document: Value,
     /// Of the last document that was looked at, good or bad. `None` before the first.
     revision: Option<Revision>,
+    /// What the store can keep.
+    ttl_min: Duration,
     /// What the members present allow.
     pub(super) floor: Floor,
-    /// The timers in force: those of the document, raised to what the members present can keep.
+    /// The timers in force: those of the document, raised to what the store and the members present can keep.
     pub(super) timing: Timing,
     /// Grows with every change of what the server is to run with.
     pub(super) generation: u64,
@@ -48,7 +50,7 @@ pub(super) enum TimingChange {
 
 impl Settings {
     /// Before the store has been read: the document kept beside the data, else that of `bootstrap.dcs`.
-    pub(super) fn new(config: Arc<Config>, kept: Option<Value>) -> Self {
+    pub(super) fn new(config: Arc<Config>, kept: Option<Value>, ttl_min: Duration) -> Self {
         let kept = kept.filter(|document| document.as_object().is_some_and(|fields| !fields.is_empty()));
         let read = |document: Value| Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document));
         let (dynamic, document) = kept.and_then(read).unwrap_or_else(|| {
@@ -60,13 +62,14 @@ impl Settings {
             (dynamic, document)
         });
         let floor = Floor::Ours;
-        let timing = dynamic.timing.effective(floor);
+        let timing = in_force(dynamic.timing, ttl_min, floor);
         let force = Force::No;
         Settings {
             config,
             dynamic,
             document,
             revision: None,
+            ttl_min,
             floor,
             timing,
             generation: 1,
@@ -79,10 +82,7 @@ impl Settings {
     }
 
     pub(super) fn mode(&self) -> Mode {
-        match self.config.dcs {
-            DcsConfig::Single => Mode::Single,
-            DcsConfig::Etcd3(_) => Mode::Cluster,
-        }
+        self.config.dcs.mode()
     }
 
     /// Takes over what this reading of the store says.
@@ -98,7 +98,8 @@ impl Settings {
             self.take_in_document(&document.value);
         }
         self.floor = Floor::of(&snapshot.view);
-        let (given, timing) = (self.dynamic.timing, self.dynamic.timing.effective(self.floor));
+        let given = self.dynamic.timing;
+        let timing = in_force(given, self.ttl_min, self.floor);
         if self.told_timing != Some((given, timing)) {
             if given != timing {
                 tracing::warn!("timers in force: {timing}; configured are {given}, which cannot be kept");
@@ -155,7 +156,7 @@ impl Settings {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        config::policy(&self.config, &self.dynamic, self.floor)
+        Policy { timing: self.timing, ..config::policy(&self.config, &self.dynamic, self.floor) }
     }
 
     /// What the server is to run with.
@@ -175,4 +176,8 @@ impl Settings {
             _standby_or_promotion => self.config.postgres.pg_ctl_timeout,
         }
     }
+}
+
+fn in_force(given: Timing, ttl_min: Duration, floor: Floor) -> Timing {
+    Timing { ttl: given.ttl.max(ttl_min), ..given }.effective(floor)
 }

@@ -68,7 +68,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             match &error {
                 _ if text == told => tracing::debug!("still no answer: {text}"),
                 DcsError::Unreachable { store, .. } => tracing::info!("waiting on {store}: {text}"),
-                DcsError::Denied { .. } | DcsError::Conflict { .. } | DcsError::Failed { .. } => {
+                DcsError::Denied { .. }
+                | DcsError::Conflict { .. }
+                | DcsError::Forgot { .. }
+                | DcsError::Failed { .. } => {
                     tracing::error!("cannot read the cluster: {text}");
                 }
             }

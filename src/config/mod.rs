@@ -49,7 +49,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::policy::{Pause, Switch, Timing};
+use crate::core::policy::{Mode, Pause, Switch, Timing};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
@@ -87,6 +87,15 @@ pub enum DcsConfig {
     /// No DCS: a single, plain server.
     Single,
     Etcd3(EtcdConfig),
+}
+
+impl DcsConfig {
+    pub fn mode(&self) -> Mode {
+        match self {
+            DcsConfig::Single => Mode::Single,
+            DcsConfig::Etcd3(_) => Mode::Cluster,
+        }
+    }
 }
 
 #[derive(Clone, Debug)]

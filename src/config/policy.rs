@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use super::document::{is_same, leaves};
 use super::merge::server_settings;
-use super::{Config, DcsConfig, Dynamic, redact};
-use crate::core::policy::{Floor, Mode, Policy, RewindPolicy, Switch};
+use super::{Config, Dynamic, redact};
+use crate::core::policy::{Floor, Policy, RewindPolicy, Switch};
 
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
@@ -15,10 +15,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
     let failed_rewind = own.remove_data_directory_on_rewind_failure.or(dynamic.remove_data_after_failed_rewind);
     Policy {
         name: config.name.clone(),
-        mode: match config.dcs {
-            DcsConfig::Single => Mode::Single,
-            DcsConfig::Etcd3(_) => Mode::Cluster,
-        },
+        mode: config.dcs.mode(),
         timing: dynamic.timing.effective(floor),
         pause: dynamic.pause,
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,

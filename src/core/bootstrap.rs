@@ -25,6 +25,9 @@ pub fn decide(ctx: &Ctx) -> Decision {
         };
     }
     match ctx.view.initialize {
+        Initialize::Absent | Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) && has_seen_cluster(ctx) => {
+            ctx.idle(Reason::NotInitializing)
+        }
         Initialize::Absent if may_bootstrap(ctx) => new_cluster(ctx),
         // Our own claim from before this agent was started anew.
         Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) => {
@@ -39,6 +42,12 @@ pub fn decide(ctx: &Ctx) -> Decision {
 fn may_bootstrap(ctx: &Ctx) -> bool {
     let policy = ctx.policy;
     policy.bootstrap.is_on() && !policy.tags.is_nofailover() && policy.refused_settings.is_empty()
+}
+
+/// A cluster that the store no longer knows is still somewhere; a new one beside it would be two.
+fn has_seen_cluster(ctx: &Ctx) -> bool {
+    let memory = &ctx.seen.memory;
+    memory.cluster.is_some() || memory.amnesia.is_some() || memory.last_leader.is_some()
 }
 
 pub fn new_cluster(ctx: &Ctx) -> Decision {
@@ -69,7 +78,7 @@ pub fn source(ctx: &Ctx, wanted: ReinitRequest) -> Option<CloneSource> {
         other && member.tags.clonefrom && member.state == MemberState::Running && member.address.is_some()
     };
     // The first after our own name, so that several members that clone at once spread over the sources.
-    let offering: Vec<&Member> = ctx.view.members.values().filter(offers).collect();
+    let offering: Vec<&Member> = ctx.view.alive().filter(offers).collect();
     let replica = offering.iter().find(|member| member.name > ctx.policy.name).or(offering.first());
     match (wanted, replica) {
         (ReinitRequest::AnySource, Some(replica)) => of(replica, CloneFrom::Replica),

@@ -106,10 +106,9 @@ impl<'a> Ctx<'a> {
         let may_answer = |member: &&Member| {
             member.name != self.policy.name && member.api_url.is_some() && !member.tags.is_nofailover()
         };
-        let expired =
-            self.seen.memory.last_members.values().filter(|member| !self.view.members.contains_key(&member.name));
+        let expired = self.seen.memory.last_members.values().filter(|member| !self.view.is_alive(&member.name));
         let expired = expired.filter(may_answer).map(|member| (member.name.clone(), EXPIRED_PEER_LIMIT));
-        let alive = self.view.members.values().filter(may_answer).map(|member| (member.name.clone(), PEER_LIMIT));
+        let alive = self.view.alive().filter(may_answer).map(|member| (member.name.clone(), PEER_LIMIT));
         expired.chain(alive).collect()
     }
 

@@ -26,8 +26,10 @@ pub struct Decision {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStep {
     Keep,
-    /// Create the leader key if it is absent.
-    Acquire,
+    /// Take the lock if it still is as it was seen (`ClusterView::lock_revision`).
+    Acquire {
+        seen: Option<Revision>,
+    },
     Renew,
     /// Give the lock up. A position is given only after a clean shutdown that ended there.
     Release {
@@ -44,7 +46,7 @@ impl LeaseStep {
     pub fn gives_up(&self) -> bool {
         match self {
             LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => true,
-            LeaseStep::Keep | LeaseStep::Acquire | LeaseStep::Renew => false,
+            LeaseStep::Keep | LeaseStep::Acquire { .. } | LeaseStep::Renew => false,
         }
     }
 }

@@ -39,6 +39,10 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
         }
+        Initialize::InProgress(Holder::Other) if ctx.seen.memory.cluster == Some(data.system_id) => {
+            let documents = vec![DocumentStep::SetInitialize(data.system_id)];
+            return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
+        }
         Initialize::InProgress(Holder::Other) => return ctx.idle(Reason::NoClusterId),
     }
     if let Some(reason) = barred(ctx) {
@@ -66,12 +70,13 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     }
     match better(ctx, &asked, since, facts) {
         Some(reason) => ctx.again_after(PEER_LIMIT, reason),
-        None => acquire(),
+        None => acquire(ctx),
     }
 }
 
-pub fn acquire() -> Decision {
-    Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::Acquiring, Wake::Now) }
+pub fn acquire(ctx: &Ctx) -> Decision {
+    let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+    Decision { lease, ..Decision::idle(Reason::Acquiring, Wake::Now) }
 }
 
 /// Answers count from when the lock became free.
@@ -135,7 +140,7 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
         return None;
     }
     let since = ctx.seen.memory.unlocked_since?;
-    let record = ctx.view.members.get(last)?;
+    let record = ctx.view.alive().find(|member| member.name == *last)?;
     let serving = record.kind == MemberKind::Ours
         && record.role == MemberRole::Primary
         && matches!(record.state, MemberState::Running | MemberState::Restarting | MemberState::Starting);
@@ -157,7 +162,7 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
     let newer = status.timeline.is_some_and(|theirs| Some(theirs) > facts.timeline);
     status.role == PeerRole::Standby
         && !newer
-        && !ctx.view.members.contains_key(peer)
+        && !ctx.view.is_alive(peer)
         && since + ctx.timing().ttl <= ctx.now()
         && facts.position().behind(status.position) <= ctx.policy.maximum_lag_on_failover
 }

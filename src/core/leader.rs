@@ -102,8 +102,8 @@ fn history_is_stale(history: &History, timeline: Timeline) -> bool {
 /// Nobody holds the lock and we are a primary: just bootstrapped, adopted, or the key was removed by hand. A running
 /// primary needs no comparison with others, but one on an old timeline must not win.
 fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
-    let acquire =
-        |reason, documents| Decision { lease: LeaseStep::Acquire, documents, ..Decision::idle(reason, Wake::Now) };
+    let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+    let acquire = |reason, documents| Decision { lease: lease.clone(), documents, ..Decision::idle(reason, Wake::Now) };
     let claimed = ctx.view.initialize == Initialize::InProgress(Holder::Us);
     if claimed || ctx.seen.memory.bootstrapped == Some(data.system_id) {
         let documents = vec![DocumentStep::SetInitialize(data.system_id), DocumentStep::RestoreConfig];
@@ -115,6 +115,7 @@ fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) };
         }
+        Initialize::InProgress(_) if ctx.seen.memory.cluster == Some(data.system_id) => {}
         Initialize::InProgress(_) => return ctx.idle(Reason::NoClusterId),
     }
     match ctx.view.history.timeline() {

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use super::amnesia;
 use super::context::Ctx;
 use super::decision::Wake;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
 use super::observation::{
-    Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
+    Amnesia, Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
     JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered,
 };
 use super::reason::Reason;
@@ -37,6 +38,7 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
         Event::TtlChanged { at, ttl } => {
             memory.lease_valid_until = memory.lease_valid_until.map(|until| until.min(*at + *ttl));
         }
+        Event::StoreForgot { at, ttl, lock } => memory.amnesia = Some(Amnesia { until: *at + *ttl, lock: *lock }),
     }
     memory
 }
@@ -45,6 +47,7 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
 pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
     match (&outcome.lease, wake) {
         (LeaseOutcome::Unknown | LeaseOutcome::ReleaseUnknown, Wake::At(at)) => Wake::At(at.min(outcome.now + RETRY)),
+        (LeaseOutcome::Unknown | LeaseOutcome::ReleaseUnknown, Wake::Now) => Wake::At(outcome.now + RETRY),
         (LeaseOutcome::Lost, Wake::At(_)) => Wake::Now,
         // What waited for the confirmation goes on at once.
         (LeaseOutcome::Held { .. }, Wake::At(_)) if outcome.reason == Reason::ConfirmingLock => Wake::Now,
@@ -55,7 +58,11 @@ pub fn next_wake(wake: Wake, outcome: &Outcome) -> Wake {
 fn learn_view(memory: &mut Memory, seen: &Observation) {
     let Ok(view) = &seen.cluster else { return };
     memory.first_cycle = FirstCycle::Done;
-    match &view.leader {
+    memory.amnesia = memory.amnesia.filter(|amnesia| !amnesia::is_over(amnesia, view, seen.now));
+    if let (Initialize::Done(cluster), None) = (&view.initialize, &memory.amnesia) {
+        memory.cluster = Some(*cluster);
+    }
+    match view.leader.as_ref().filter(|_| memory.amnesia.is_none()) {
         Some(leader) => {
             memory.unlocked_since = None;
             memory.last_leader = Some(leader.name.clone());
@@ -166,6 +173,7 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
         LeaseOutcome::Held { until } => {
             memory.lease_valid_until = Some(until);
             memory.lock_lost = LockLost::No;
+            memory.amnesia = None;
         }
         LeaseOutcome::Lost => {
             memory.lease_valid_until = None;
@@ -180,7 +188,8 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
         LeaseOutcome::ReleaseUnknown => memory.lease_valid_until = None,
         LeaseOutcome::None | LeaseOutcome::Unknown => {
             let Ok(view) = &seen.cluster else { return };
-            if view.is_ours() {
+            // A store that has lost its data does not know whether the lock is ours.
+            if view.is_ours() || memory.amnesia.is_some() {
                 return;
             }
             memory.lease_valid_until = None;

@@ -12,6 +12,7 @@ pub mod reason;
 pub mod units;
 pub mod view;
 
+mod amnesia;
 mod bootstrap;
 mod busy;
 mod context;
@@ -29,6 +30,7 @@ mod switchover;
 
 pub use memory::{learn, next_wake, note};
 
+use amnesia::Verdict;
 use context::Ctx;
 use decision::{Decision, Exit};
 use lease::Hold;
@@ -48,7 +50,14 @@ pub fn decide(policy: &Policy, seen: &Observation) -> Decision {
     }
     match &seen.cluster {
         Err(outage) => outage::decide(policy, seen, outage),
-        Ok(view) => connected(&Ctx { policy, seen, view }),
+        Ok(view) => {
+            let ctx = Ctx { policy, seen, view };
+            match amnesia::judge(&ctx) {
+                Verdict::Over => connected(&ctx),
+                Verdict::Decided(decision) => *decision,
+                Verdict::Believed(view) => connected(&Ctx { view: &view, ..ctx }),
+            }
+        }
     }
 }
 
@@ -122,7 +131,8 @@ fn wrong_cluster(ctx: &Ctx) -> Option<Decision> {
 fn replica_before_cluster(ctx: &Ctx) -> Option<Decision> {
     let running_standby = matches!(ctx.seen.local.postgres, Postgres::Running(Running::Standby(_)));
     let first = ctx.seen.memory.first_cycle == FirstCycle::Pending;
-    if !(first && running_standby && ctx.view.leader.is_none()) {
+    let is_known = ctx.seen.memory.cluster == ctx.seen.local.data.system_id() || ctx.seen.memory.amnesia.is_some();
+    if !(first && running_standby && ctx.view.leader.is_none()) || is_known {
         return None;
     }
     let reason = Reason::ReplicaBeforeCluster;

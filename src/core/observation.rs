@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
-use super::units::{Instant, Lsn, MemberName, SystemId, Timeline, WallTime};
+use super::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use super::view::{AfterPromote, ClusterView, Tags};
 
 /// What `decide` sees.
@@ -144,6 +144,10 @@ pub struct Memory {
     pub backoff: Option<Backoff>,
     /// The store answered that the lock is not ours while PostgreSQL may still be a primary.
     pub lock_lost: LockLost,
+    /// The store has lost its data, and nobody has taken the lock since.
+    pub amnesia: Option<Amnesia>,
+    /// The cluster that this member belongs to, by what `initialize` said when the store knew it.
+    pub cluster: Option<SystemId>,
     /// The identifier of the cluster that this member has just initialised, until `initialize` says so too.
     pub bootstrapped: Option<SystemId>,
     /// Starts as a primary tried since it last ran as one under our lock.
@@ -167,6 +171,15 @@ pub enum FirstCycle {
     #[default]
     Pending,
     Done,
+}
+
+/// A loss of the store's data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Amnesia {
+    /// When every lock from before has run out.
+    pub until: Instant,
+    /// The lock as it stood when the loss was noticed.
+    pub lock: Option<Revision>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -268,6 +281,13 @@ pub enum Event {
     TtlChanged {
         at: Instant,
         ttl: Duration,
+    },
+    /// The store has lost data that it had shown before. `ttl`: the longest that a lock from before may last from now on.
+    StoreForgot {
+        at: Instant,
+        ttl: Duration,
+        /// The lock as the store has it now.
+        lock: Option<Revision>,
     },
     /// The checkpoint that was asked for is done.
     CheckpointDone,

@@ -59,7 +59,8 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             None => ctx.idle(Reason::PausedLeading { name: ctx.policy.name.clone() }),
         },
         Hold::NotOurs if ctx.view.leader.is_none() && own_cluster => {
-            Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
+            let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+            Decision { lease, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
         }
         Hold::NotOurs => ctx.idle(Reason::PausedWithoutLock),
     }
@@ -70,7 +71,7 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         Hold::Held { .. } if switchover::names_me(ctx) => ctx.step(PostgresStep::Promote, Reason::PausedPromoting),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
-        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => election::acquire(),
+        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => election::acquire(ctx),
         Hold::NotOurs => {
             let wanted = follower::upstream(ctx);
             match &wanted {

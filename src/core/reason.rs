@@ -51,6 +51,8 @@ reasons! {
     DemotedLockLost, "demoted_lock_lost", "demoted self because failed to update leader lock in DCS";
     DemotedOtherLeader { leader: MemberName }, "demoted_other_leader", "demoting self because I do not have the lock and I was a leader; the lock is held by {leader}";
     DcsOutage { error: String }, "dcs_outage", "DCS is not accessible: {error}";
+    StoreForgot, "store_forgot", "the DCS has lost its data (restored from a backup, or wiped): what it says about the leader lock does not count, and nobody takes it before ttl is over but a primary whose lock is still valid";
+    StoreForgotMyLock, "store_forgot_my_lock", "the DCS has lost its data (restored from a backup, or wiped): taking the leader lock again, which is still valid by our own clock";
     DuringJob { job: Job }, "during_job", "updated leader lock during {job}";
     JobInProgress { job: Job }, "job_in_progress", "{job} in progress";
     JobLostLock { job: Job }, "job_lost_lock", "lost leader lock during {job}";
@@ -119,6 +121,7 @@ reasons! {
     // Bootstrap.
     Bootstrapping, "bootstrapping", "trying to bootstrap a new cluster";
     Initialized, "initialized", "initialized a new cluster";
+    NotInitializing, "not_initializing", "not initializing a new cluster although the DCS knows none: this member has seen one before and waits for a member with its data. If that cluster is given up, remove .tamada.cluster from the data directory and restart this member";
     BootstrapFailed, "bootstrap_failed", "failed to bootstrap cluster";
     WaitingForLeader, "waiting_for_leader", "waiting for leader to bootstrap";
     Cloning { source: CloneSource }, "cloning", "trying to bootstrap from {source}";

@@ -71,7 +71,7 @@ pub enum Successor {
 /// published.
 pub fn successor(ctx: &Ctx) -> Successor {
     let mut asked = ctx.electorate();
-    asked.retain(|name, _| ctx.view.members.contains_key(name));
+    asked.retain(|name, _| ctx.view.is_alive(name));
     let since = ctx.answers_count_from();
     let missing = ctx.unanswered(&asked, since);
     if !missing.is_empty() {

@@ -54,7 +54,11 @@ fn serving(ctx: &Ctx, data: &Data) -> Decision {
     match ctx.hold() {
         Hold::NotOurs => {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
-            Decision { lease: LeaseStep::Acquire, documents, ..Decision::idle(Reason::Serving, Wake::Now) }
+            Decision {
+                lease: LeaseStep::Acquire { seen: ctx.view.lock_revision },
+                documents,
+                ..Decision::idle(Reason::Serving, Wake::Now)
+            }
         }
         Hold::Held { .. } | Hold::Unconfirmed => ctx.idle(Reason::Serving),
     }

@@ -88,7 +88,7 @@ pub fn not_after_due(ctx: &Ctx, wake: Wake) -> Wake {
 /// Members of the view that may take over: the one that is named, or all.
 fn candidates(ctx: &Ctx, named: Option<&MemberName>) -> BTreeMap<MemberName, Duration> {
     let mut candidates = ctx.electorate();
-    candidates.retain(|name, _| ctx.view.members.contains_key(name) && named.is_none_or(|named| named == name));
+    candidates.retain(|name, _| ctx.view.is_alive(name) && named.is_none_or(|named| named == name));
     candidates
 }
 
@@ -211,7 +211,7 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
         let may = takes_over(ctx) && (request.leader.is_none() || election::timeline_behind(ctx, facts).is_none());
         let take = || {
             let wait = election::behind_released(ctx, facts);
-            wait.map_or_else(election::acquire, |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
+            wait.map_or_else(|| election::acquire(ctx), |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
         };
         return may.then(take);
     }

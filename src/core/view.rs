@@ -12,6 +12,9 @@ use super::units::{Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ClusterView {
     pub leader: Option<Leader>,
+    /// The revision of the lock as the store keeps it, held or free; `None`: there is nothing. A store without a key for
+    /// each lock (Kubernetes) has one even while nobody holds it.
+    pub lock_revision: Option<Revision>,
     pub members: BTreeMap<MemberName, Member>,
     pub initialize: Initialize,
     pub config: ConfigKey,
@@ -27,6 +30,17 @@ impl ClusterView {
     /// Whether the leader key exists and hangs on our lease.
     pub fn is_ours(&self) -> bool {
         matches!(&self.leader, Some(Leader { holder: Holder::Us, .. }))
+    }
+
+    /// Whether this member's process has been heard of within its ttl. Here a record vanishes with its lease, so it is
+    /// the record's presence; in a store where records do not expire (Kubernetes' annotations) it will not be.
+    pub fn is_alive(&self, member: &MemberName) -> bool {
+        self.members.contains_key(member)
+    }
+
+    /// The members that are alive.
+    pub fn alive(&self) -> impl Iterator<Item = &Member> {
+        self.members.values().filter(|member| self.is_alive(&member.name))
     }
 
     /// The record of the member that holds the lock, when that is another member and has one.

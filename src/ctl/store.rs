@@ -3,12 +3,9 @@
 use std::time::Duration;
 
 use crate::api::types::ClusterDocument;
-use crate::config::{Config, DcsConfig};
-use crate::core::policy::Timing;
+use crate::config::Config;
 use crate::core::view::Initialize;
-use crate::dcs::codec::base_path;
-use crate::dcs::etcd::EtcdDcs;
-use crate::dcs::{Dcs, DcsError};
+use crate::dcs::{self, Dcs, DcsError};
 
 const READ_LIMIT: Duration = Duration::from_secs(5);
 
@@ -23,12 +20,7 @@ pub enum StoreError {
 
 /// The cluster, and its database's identifier or what stands for it.
 pub async fn read(config: &Config) -> Result<(ClusterDocument, Option<String>), StoreError> {
-    let etcd = match &config.dcs {
-        DcsConfig::Single => return Err(StoreError::Single),
-        DcsConfig::Etcd3(etcd) => etcd,
-    };
-    let base = base_path(&config.namespace, &config.scope);
-    let store = EtcdDcs::observer(etcd, &base, Timing::default())?;
+    let store = dcs::observe(config)?.ok_or(StoreError::Single)?;
     let snapshot = store.read(READ_LIMIT).await?;
     let documents = &snapshot.documents;
     let settings = documents.config.as_ref().map(|config| &config.value);

@@ -7,7 +7,8 @@ use crate::core::view::{AfterPromote, Member, MemberKind, MemberRole, MemberStat
 /// Whether somebody else's change from `old` to `new` is one to wake up for. A change of `status` is, while a member of
 /// the reference is about that steers by it.
 pub(super) fn matters(old: &Snapshot, new: &Snapshot, own: &MemberName) -> bool {
-    old.view.leader != new.view.leader
+    old.losses != new.losses
+        || old.view.leader != new.view.leader
         || old.view.initialize != new.view.initialize
         || revision(&old.documents.config) != revision(&new.documents.config)
         || revision(&old.documents.switchover) != revision(&new.documents.switchover)

@@ -8,6 +8,11 @@ pub mod etcd;
 pub mod memory;
 
 mod change;
+mod connect;
+mod token;
+
+pub use connect::{Store, connect, observe};
+pub use token::{LEASE_TOKEN_MAX, LeaseToken};
 
 use std::future::Future;
 use std::sync::Arc;
@@ -27,11 +32,16 @@ pub struct Snapshot {
     pub documents: Documents,
     /// Grows with every change that this process has seen; for `wait_for_change`.
     pub version: u64,
+    /// How often this process has found that the store had lost data which it, or a former process whose token it goes
+    /// on with, had been shown: restored from a backup, or wiped.
+    pub losses: u64,
 }
 
 /// The documents as they stand in the store, for those who must pass them on unchanged (the API, PATCH).
 #[derive(Clone, Debug, Default)]
 pub struct Documents {
+    /// The revision of `initialize`.
+    pub initialize: Option<Revision>,
     pub config: Option<Document>,
     pub switchover: Option<Document>,
     pub history: Option<Document>,
@@ -79,9 +89,16 @@ pub enum Content {
 /// Whether the lock is ours after `acquire` or `renew`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lock {
-    Held,
+    /// Ours, for so long from the start of the call. The backend says how long: a store may grant less than was asked.
+    Held { valid_for: Duration },
     /// Somebody else holds it, or nobody does: an answer of the store, not an outage.
     NotHeld,
+}
+
+impl Lock {
+    pub fn is_held(self) -> bool {
+        matches!(self, Lock::Held { .. })
+    }
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -92,6 +109,10 @@ pub enum DcsError {
     /// The condition of a write did not hold.
     #[error("the key {key:?} was changed by somebody else")]
     Conflict { key: Key },
+    /// The store has lost data that it had shown before. It says nothing about the lock until a `snapshot` has told of
+    /// it (`Snapshot::losses`): its answer would be taken for news of a store that remembers.
+    #[error("{store} has lost data that it had before: restored from a backup, or wiped")]
+    Forgot { store: &'static str },
     /// Wrong credentials or missing rights.
     #[error("{store} refuses access: {detail}")]
     Denied { store: &'static str, detail: String },
@@ -108,13 +129,16 @@ pub trait Dcs: Send + Sync + 'static {
     /// A fresh, linearizable reading (for requests that must see their own effects).
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
 
-    /// Create the leader key on our lease if it is absent. The lease is renewed first: on `Held` it is valid for ttl
-    /// from the start of this call.
-    fn acquire(&self, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send;
+    /// Take the lock, provided that it still is as it was `seen` (`ClusterView::lock_revision`; `None`: there was no
+    /// leader key) or has become free since. Whatever makes it ours is renewed first.
+    fn acquire(
+        &self,
+        seen: Option<Revision>,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Lock, DcsError>> + Send;
 
     /// Renew our lease and prove, in one conditional request, that the leader key still hangs on it; writes `status`
-    /// and our member `record` in the same request where they differ from what stands there. On `Held`, valid for ttl
-    /// from the start of this call.
+    /// and our member `record` in the same request where they differ from what stands there.
     fn renew(
         &self,
         status: Option<&ClusterStatus>,
@@ -149,6 +173,9 @@ pub trait Dcs: Send + Sync + 'static {
     /// since the snapshot with this version; at once if that has happened already. Never fails: an outage is a change.
     fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send;
 
+    /// The shortest ttl that this store can keep; the cluster's timers are raised to it.
+    fn ttl_min(&self) -> Duration;
+
     /// New timers. A changed ttl moves the lock and our record to a lease of that ttl without ever giving them up.
     fn set_timing(&self, timing: Timing);
 
@@ -156,6 +183,7 @@ pub trait Dcs: Send + Sync + 'static {
     /// mistake in them breaks no connection that works.
     fn set_credentials(&self, config: &DcsConfig);
 
-    /// The lease that our keys hang on, to be kept across restarts of the agent. `None` before the first.
-    fn lease_id(&self) -> Option<i64>;
+    /// What a later process of this member needs to go on where this one ends, to be kept across restarts of the agent
+    /// and of the container. `None` before there is anything to keep.
+    fn lease(&self) -> Option<LeaseToken>;
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::fence::Place;
 use super::sys::Ended;
-use crate::wire::{Guard, SILENCE_MAX, ToInit};
+use crate::wire::{Guard, LeaseToken, SILENCE_MAX, ToInit};
 
 /// An agent that ended sooner than this after its start ended quickly: it is started again with a growing delay.
 const QUICK: Duration = Duration::from_secs(2);
@@ -87,7 +87,7 @@ pub(super) enum Postmaster {
 pub(super) struct State {
     place: Place,
     pub(super) guard: Guard,
-    pub(super) lease: Option<i64>,
+    pub(super) lease: Option<LeaseToken>,
     pub(super) starts: u32,
     agent: Agent,
     stop: Stop,

@@ -60,7 +60,7 @@ pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
 pub(super) async fn a_renewal_writes_the_status_when_it_differs<W: World>() {
     let mut world = W::open().await;
     let member = world.member("n1");
-    member.acquire(SOON).await.expect("the store answers");
+    member.acquire(None, SOON).await.expect("the store answers");
     member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     assert_eq!(world.get("status").await.as_deref(), Some(r#"{"optime":7}"#));
     let version = member.read(SOON).await.expect("the store answers").version;
@@ -73,7 +73,7 @@ pub(super) async fn a_renewal_writes_the_status_when_it_differs<W: World>() {
 pub(super) async fn a_renewal_writes_our_record_while_the_lock_is_ours_and_on_our_lease<W: World>() {
     let mut world = W::open().await;
     let member = world.resume("n1", timing(2), None);
-    member.acquire(SOON).await.expect("the store answers");
+    member.acquire(None, SOON).await.expect("the store answers");
     member.renew(None, Some(&record("starting")), SOON).await.expect("the store answers");
     assert_eq!(world.get("members/n1").await, Some(record("starting").to_string()));
     member.renew(Some(&status(7)), Some(&record("running")), SOON).await.expect("the store answers");

@@ -17,10 +17,10 @@ use serde_json::{Value, json};
 use tamada::core::policy::Timing;
 use tamada::core::units::Lsn;
 use tamada::core::view::ClusterStatus;
-use tamada::dcs::Dcs;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::memory::{MemoryDcs, MemoryStore};
+use tamada::dcs::{Dcs, LeaseToken};
 
 /// Enough for anything that must happen, on a busy machine too.
 const SOON: Duration = Duration::from_secs(20);
@@ -30,7 +30,7 @@ trait World {
     type Dcs: Dcs;
     async fn open() -> Self;
     /// A handle as a process of this name would have it, going on with `lease`.
-    fn resume(&self, name: &str, timing: Timing, lease: Option<i64>) -> Self::Dcs;
+    fn resume(&self, name: &str, timing: Timing, lease: Option<&LeaseToken>) -> Self::Dcs;
     fn member(&self, name: &str) -> Self::Dcs {
         self.resume(name, timing(30), None)
     }
@@ -46,7 +46,7 @@ impl World for Memory {
     async fn open() -> Self {
         Memory(MemoryStore::new())
     }
-    fn resume(&self, name: &str, timing: Timing, lease: Option<i64>) -> MemoryDcs {
+    fn resume(&self, name: &str, timing: Timing, lease: Option<&LeaseToken>) -> MemoryDcs {
         MemoryDcs::resume(&self.0, name.into(), timing, lease)
     }
     async fn put(&mut self, path: &str, value: &str) {
@@ -76,7 +76,7 @@ impl World for RealEtcd {
         let client = etcd.client().await;
         RealEtcd { etcd, client }
     }
-    fn resume(&self, name: &str, timing: Timing, lease: Option<i64>) -> EtcdDcs {
+    fn resume(&self, name: &str, timing: Timing, lease: Option<&LeaseToken>) -> EtcdDcs {
         let base = base_path("service", "demo");
         EtcdDcs::member(&self.etcd.config(), &base, name.into(), timing, lease).expect("the configuration is complete")
     }

@@ -3,11 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::json;
 use tamada::config::HostPort;
-use tamada::core::view::Holder;
 use tamada::dcs::etcd::EtcdDcs;
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+use tamada::dcs::{Dcs, DcsError, Lock};
 use tokio::task::JoinHandle;
 
 use super::etcd::Etcd;
@@ -24,21 +22,21 @@ fn wait(dcs: &Arc<EtcdDcs>, version: u64) -> JoinHandle<()> {
 async fn every_call_to_a_frozen_node_ends_by_its_deadline() {
     let etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     dcs.publish(&record(), SOON).await.expect("etcd answers");
     etcd.freeze(0);
     for deadline in [Duration::from_millis(100), SHORT] {
         assert_all_unreachable(&dcs, deadline).await;
     }
     etcd.thaw(0);
-    assert_eq!(in_time(SOON, dcs.renew(None, None, SOON)).await.expect("etcd answers again"), Lock::Held);
+    assert!(in_time(SOON, dcs.renew(None, None, SOON)).await.expect("etcd answers again").is_held());
 }
 
 #[tokio::test]
 async fn a_node_frozen_under_a_call_does_not_hold_it() {
     let etcd = Etcd::start();
     let dcs = Arc::new(member(&etcd.config(), "n1"));
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     let caller = dcs.clone();
     let calls = tokio::spawn(async move {
         loop {
@@ -52,7 +50,7 @@ async fn a_node_frozen_under_a_call_does_not_hold_it() {
     let error = tokio::time::timeout(SOON, calls).await.expect("a call fails").expect("no call takes too long");
     assert!(matches!(error, DcsError::Unreachable { .. }), "{error:?}");
     etcd.thaw(0);
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("etcd answers again").is_held());
 }
 
 /// A release that got no answer waits in the frozen node and may be carried out when that thaws; but no more once a
@@ -63,7 +61,7 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
     let dcs = member(&etcd.config(), "n1");
     let one_try = Duration::from_millis(300);
     let some_tries = Duration::from_secs(3);
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     for round in 0..6 {
         // The connection goes from one node to the next when its node is frozen, so most rounds hit it.
         etcd.freeze(round % 3);
@@ -71,15 +69,17 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
         let renewed = dcs.renew(None, None, some_tries).await;
         etcd.thaw(round % 3);
         let is_held = match (released, renewed) {
-            (Err(DcsError::Unreachable { .. }), Ok(Lock::Held)) => true,
+            (Err(DcsError::Unreachable { .. }), Ok(Lock::Held { .. })) => true,
             (Ok(()), Ok(Lock::NotHeld) | Err(_)) | (Err(_), Err(_) | Ok(Lock::NotHeld)) => false,
             impossible => panic!("{impossible:?}"),
         };
         for _ in 0..if is_held { 30 } else { 0 } {
-            assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held, "round {round}");
+            assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held(), "round {round}");
         }
-        eventually("the lock is ours again", || async { dcs.acquire(SOON).await.is_ok_and(|lock| lock == Lock::Held) })
-            .await;
+        eventually("the lock is ours again", || async {
+            dcs.acquire(None, SOON).await.is_ok_and(|lock| lock.is_held())
+        })
+        .await;
     }
 }
 
@@ -95,14 +95,15 @@ async fn a_lock_taken_over_from_a_former_process_gets_a_new_revision_once() {
         answer.kvs().first().expect("there is a leader").mod_revision()
     };
     let former = member(&config, "n1");
-    assert_eq!(former.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(former.acquire(None, SOON).await.expect("etcd answers").is_held());
     let acquired = revision().await;
     let base = base_path("service", "demo");
-    let dcs = EtcdDcs::member(&config, &base, "n1".into(), timing(30), former.lease_id()).expect("it is complete");
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
+    let dcs =
+        EtcdDcs::member(&config, &base, "n1".into(), timing(30), former.lease().as_ref()).expect("it is complete");
+    assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held());
     let confirmed = revision().await;
     assert!(confirmed > acquired, "a release of revision {acquired} would still find the key");
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held());
     assert_eq!(revision().await, confirmed);
 }
 
@@ -110,7 +111,7 @@ async fn a_lock_taken_over_from_a_former_process_gets_a_new_revision_once() {
 async fn without_any_node_calls_end_by_their_deadline_and_waiters_are_told_of_the_outage_and_its_end() {
     let mut etcd = Etcd::start();
     let dcs = Arc::new(member(&etcd.config(), "n1"));
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     let version = dcs.snapshot(SOON).await.expect("etcd answers").version;
     let sleeper = wait(&dcs, version);
     // The watch is alive when it has shown somebody else's write.
@@ -137,38 +138,12 @@ async fn without_any_node_calls_end_by_their_deadline_and_waiters_are_told_of_th
 async fn a_restarted_etcd_finds_the_lock_where_it_was() {
     let mut etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
-    let lease = dcs.lease_id();
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    let lease = dcs.lease();
     etcd.kill(0);
     etcd.restart(0);
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::Held);
-    assert_eq!(dcs.lease_id(), lease);
-}
-
-#[tokio::test]
-async fn an_etcd_that_lost_its_data_is_taken_as_it_is() {
-    let mut etcd = Etcd::start();
-    let dcs = Arc::new(member(&etcd.config(), "n1"));
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
-    for ttl in 0..20 {
-        let config = Content::Json(json!({"ttl": ttl}));
-        dcs.replace(Key::Config, config, Expect::Anything, SOON).await.expect("etcd answers");
-    }
-    etcd.kill(0);
-    etcd.lose_data(0);
-    etcd.restart(0);
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers again"), Lock::NotHeld);
-    eventually("nothing is seen of what was lost", || {
-        let dcs = dcs.clone();
-        async move {
-            let snapshot = dcs.snapshot(SOON).await.expect("etcd answers");
-            snapshot.view.leader.is_none() && snapshot.documents.config.is_none()
-        }
-    })
-    .await;
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
-    let leader = dcs.snapshot(SOON).await.expect("etcd answers").view.leader.clone();
-    assert_eq!(leader.map(|leader| leader.holder), Some(Holder::Us));
+    assert!(dcs.renew(None, None, SOON).await.expect("etcd answers again").is_held());
+    assert_eq!(dcs.lease(), lease);
 }
 
 /// A member of a three-node etcd holds the lock; then something happens to the node that it talks to.
@@ -179,10 +154,10 @@ async fn one_node_of_three(happens: impl FnOnce(&mut Etcd)) {
     let mut elsewhere = etcd.config();
     elsewhere.endpoints = endpoints[1..].to_vec();
     let other = member(&elsewhere, "n2");
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     happens(&mut etcd);
     let limit = Duration::from_secs(6);
-    assert_eq!(in_time(limit, dcs.renew(None, None, limit)).await.expect("two nodes serve"), Lock::Held);
+    assert!(in_time(limit, dcs.renew(None, None, limit)).await.expect("two nodes serve").is_held());
     dcs.publish(&record(), SOON).await.expect("two nodes serve");
     let version = dcs.read(SOON).await.expect("two nodes serve").version;
     let sleeper = wait(&dcs, version);
@@ -211,7 +186,7 @@ async fn nodes_that_are_not_configured_are_learned() {
     let mut config = etcd.config();
     config.endpoints.truncate(1);
     let dcs = member(&config, "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     let etcd_ref = &etcd;
     eventually("the nodes are asked for", || async move {
         let asked = |line: &str| {
@@ -221,21 +196,21 @@ async fn nodes_that_are_not_configured_are_learned() {
     })
     .await;
     // On the same connection this answer comes after the other.
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held());
     etcd.kill(0);
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("the others serve"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("the others serve").is_held());
 }
 
 #[tokio::test]
 async fn a_minority_is_no_store() {
     let mut etcd = Etcd::cluster(3);
     let dcs = member(&etcd.config(), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     etcd.kill(1);
     etcd.kill(2);
     assert_all_unreachable(&dcs, SHORT).await;
     etcd.restart(1);
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("a majority serves"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("a majority serves").is_held());
 }
 
 #[tokio::test]
@@ -246,7 +221,7 @@ async fn endpoints_that_lead_nowhere_are_passed_over() {
     let nowhere = nowhere.map(|(host, port)| HostPort { host: host.to_owned(), port });
     config.endpoints.splice(0..0, nowhere);
     let dcs = member(&config, "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("one endpoint serves"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("one endpoint serves").is_held());
     config.endpoints.truncate(2);
     let error = member(&config, "n2").read(SHORT).await.expect_err("no endpoint serves");
     let text = error.to_string();

@@ -5,7 +5,7 @@ use serde_json::json;
 use tamada::core::policy::Timing;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::etcd::Etcd;
 use super::{SOON, member, record, status};
@@ -14,11 +14,11 @@ use super::{SOON, member, record, status};
 async fn a_full_etcd_costs_no_lock() {
     let etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
     let mut client = etcd.client().await;
     client.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.expect("etcd answers");
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("etcd answers"), Lock::Held);
-    assert_eq!(dcs.renew(Some(&status(7)), None, SOON).await.expect("etcd answers"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.renew(Some(&status(7)), None, SOON).await.expect("etcd answers").is_held());
     assert_eq!(dcs.read(SOON).await.expect("etcd answers").view.status.optime, None);
     let refused = dcs.publish(&record(), SOON).await;
     assert!(matches!(refused, Err(DcsError::Failed { .. })), "{refused:?}");
@@ -37,7 +37,7 @@ async fn an_observer_reads_and_writes_without_a_lease() {
     let document = Content::Json(json!({"ttl": 30}));
     observer.replace(Key::Config, document, Expect::Absent, SOON).await.expect("etcd answers");
     assert!(observer.snapshot(SOON).await.expect("etcd answers").documents.config.is_some());
-    assert_eq!(observer.lease_id(), None);
+    assert_eq!(observer.lease(), None);
     let granted = etcd.client().await.leases().await.expect("etcd answers");
     assert_eq!(granted.leases().len(), 1);
 }

@@ -1,6 +1,7 @@
 //! The etcd backend against what happens to a real etcd: frozen, killed, cut down to a minority, emptied, with passwords,
 //! with certificates. In each case every call must end by its deadline.
 
+mod amnesia;
 #[path = "../support/certs.rs"]
 mod certs;
 #[path = "../support/etcd.rs"]
@@ -70,7 +71,7 @@ async fn assert_all_unreachable(dcs: &EtcdDcs, deadline: Duration) {
     let unreachable =
         |answer: Result<(), DcsError>| assert!(matches!(answer, Err(DcsError::Unreachable { .. })), "{answer:?}");
     unreachable(in_time(deadline, dcs.renew(None, None, deadline)).await.map(|_| ()));
-    unreachable(in_time(deadline, dcs.acquire(deadline)).await.map(|_| ()));
+    unreachable(in_time(deadline, dcs.acquire(None, deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.read(deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.publish(&json!({"state": "crashed"}), deadline)).await);
     let nothing = Content::Json(json!({}));

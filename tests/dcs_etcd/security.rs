@@ -2,7 +2,7 @@
 
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use tamada::config::{DcsConfig, EtcdConfig, Secret};
-use tamada::dcs::{Dcs, DcsError, Lock};
+use tamada::dcs::{Dcs, DcsError};
 
 use super::certs::Authority;
 use super::etcd::{Etcd, TlsFiles, own_host};
@@ -35,9 +35,9 @@ async fn a_user_with_its_password_is_served_and_nobody_else() {
     let mut client = etcd.client().await;
     lock_up(&mut client).await;
     let dcs = member(&with_password(&etcd, USER), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("the password is right"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("the password is right").is_held());
     dcs.publish(&record(), SOON).await.expect("the password is right");
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("the password is right"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("the password is right").is_held());
     for config in [with_password(&etcd, (USER.0, "wrong")), with_password(&etcd, ("stranger", USER.1)), etcd.config()] {
         let refused = member(&config, "n2").read(SOON).await.expect_err("etcd refuses");
         assert!(matches!(refused, DcsError::Denied { .. }), "{refused:?}");
@@ -51,14 +51,14 @@ async fn a_token_that_became_invalid_is_replaced() {
     let mut client = etcd.client().await;
     lock_up(&mut client).await;
     let dcs = member(&with_password(&etcd, USER), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("the password is right"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("the password is right").is_held());
     // Switching passwords off and on makes etcd forget all tokens, but no connection.
     let options = ConnectOptions::new().with_user(ROOT.0, ROOT.1);
     let urls: Vec<_> = etcd.endpoints().iter().map(|at| format!("http://{}:{}", at.host, at.port)).collect();
     let mut root = Client::connect(urls, Some(options)).await.expect("the password is right");
     root.auth_disable().await.expect("etcd answers");
     client.auth_enable().await.expect("etcd answers");
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("a new token is had"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("a new token is had").is_held());
     dcs.publish(&record(), SOON).await.expect("a new token is had");
 }
 
@@ -68,9 +68,9 @@ async fn a_login_that_was_changed_is_used_without_a_start() {
     let mut client = etcd.client().await;
     lock_up(&mut client).await;
     let dcs = member(&with_password(&etcd, (USER.0, "wrong")), "n1");
-    assert!(matches!(dcs.acquire(SOON).await.expect_err("etcd refuses"), DcsError::Denied { .. }));
+    assert!(matches!(dcs.acquire(None, SOON).await.expect_err("etcd refuses"), DcsError::Denied { .. }));
     dcs.set_credentials(&DcsConfig::Etcd3(with_password(&etcd, USER)));
-    assert_eq!(dcs.acquire(SOON).await.expect("the password is right now"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("the password is right now").is_held());
 
     // A connection that is in use goes on with the new password once etcd has it.
     let options = ConnectOptions::new().with_user(ROOT.0, ROOT.1);
@@ -78,16 +78,16 @@ async fn a_login_that_was_changed_is_used_without_a_start() {
     let mut root = Client::connect(urls, Some(options)).await.expect("the password is right");
     root.user_change_password(USER.0, "another secret").await.expect("etcd answers");
     dcs.set_credentials(&DcsConfig::Etcd3(with_password(&etcd, (USER.0, "another secret"))));
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("the new password is right"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("the new password is right").is_held());
 }
 
 #[tokio::test]
 async fn a_password_is_no_trouble_where_none_is_needed_and_is_used_once_it_is() {
     let etcd = Etcd::start();
     let dcs = member(&with_password(&etcd, USER), "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("no password is needed"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("no password is needed").is_held());
     lock_up(&mut etcd.client().await).await;
-    assert_eq!(dcs.renew(None, None, SOON).await.expect("the password is right"), Lock::Held);
+    assert!(dcs.renew(None, None, SOON).await.expect("the password is right").is_held());
 }
 
 #[tokio::test]
@@ -99,7 +99,7 @@ async fn certificates_are_shown_and_verified() {
     });
     let config = etcd.config();
     let dcs = member(&config, "n1");
-    assert_eq!(dcs.acquire(SOON).await.expect("both certificates are right"), Lock::Held);
+    assert!(dcs.acquire(None, SOON).await.expect("both certificates are right").is_held());
 
     let directory = tempfile::tempdir().expect("a directory can be made");
     let stranger = Authority::new("stranger");

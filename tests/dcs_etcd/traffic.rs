@@ -44,7 +44,7 @@ async fn an_idle_cycle_costs_one_keepalive_and_one_transaction_of_the_leader() {
     let config = etcd.config();
     let members = ["n1", "n2", "n3"].map(|name| member(&config, name));
     let [leader, ..] = &members;
-    leader.acquire(SOON).await.expect("etcd answers");
+    leader.acquire(None, SOON).await.expect("etcd answers");
     let cycle = async |_| {
         leader.renew(None, None, SOON).await.expect("etcd answers");
         for member in &members {
@@ -82,7 +82,7 @@ async fn a_leaders_record_and_status_in_its_renewal_are_one_message_to_each_watc
     let config = etcd.config();
     let members = ["n1", "n2"].map(|name| member(&config, name));
     let [leader, follower] = &members;
-    leader.acquire(SOON).await.expect("etcd answers");
+    leader.acquire(None, SOON).await.expect("etcd answers");
     let cycle = async |number: u64| {
         let record = json!({"state": "running", "role": "primary", "xlog_location": number, "tamada": "0"});
         leader.renew(Some(&status(number)), Some(&record), SOON).await.expect("etcd answers");

@@ -10,7 +10,7 @@ use std::process::{Child, Command, ExitCode, Stdio};
 
 use nix::sys::signal::{SigSet, Signal};
 use nix::time::{ClockId, clock_gettime};
-use tamada::wire::{self, Guard, ToAgent, ToInit};
+use tamada::wire::{self, Guard, LeaseToken, ToAgent, ToInit};
 
 /// Lines that a part writes into the test's folder.
 pub fn record(folder: &Path, file: &str, line: &str) {
@@ -69,7 +69,7 @@ impl Agent {
         let (name, value) = word.split_once('=').unwrap_or((word, ""));
         match (name, value) {
             ("tree", _) => self.start_postmaster(),
-            ("lease", id) => self.tell(ToInit::Lease(Some(id.parse().expect("a number")))),
+            ("lease", id) => self.tell(ToInit::Lease(LeaseToken::new(id.as_bytes()))),
             ("guard", "none") => self.tell(ToInit::Guard(Guard::NoDeadline)),
             ("guard", millis) => {
                 let until = boot_nanos() + millis.parse::<u64>().expect("a number") * 1_000_000;

@@ -94,7 +94,7 @@ impl State {
                 }
                 return if calls == Calls::Answered { LeaseOutcome::Released } else { unknown };
             }
-            LeaseStep::Acquire => *self.store.leader.get_or_insert(index) == index,
+            LeaseStep::Acquire { .. } => *self.store.leader.get_or_insert(index) == index,
             LeaseStep::Renew => alive && self.holds(index),
         };
         if held {

@@ -263,7 +263,7 @@ fn calls(step: &LeaseStep) -> impl Iterator<Item = Calls> {
         [Calls::Answered, Calls::Missed, Calls::Unanswered, Calls::Late],
         match step {
             LeaseStep::Keep => 1,
-            LeaseStep::Acquire | LeaseStep::Renew => 3,
+            LeaseStep::Acquire { .. } | LeaseStep::Renew => 3,
             LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => 4,
         },
     );

@@ -90,7 +90,7 @@ fn a_running_primary_takes_a_free_lock_without_a_restart() {
     let decision = decided(&seen(view(None), primary()));
     assert_eq!(
         decision,
-        Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
+        Decision { lease: LeaseStep::Acquire { seen: None }, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
     );
 }
 

@@ -1,5 +1,6 @@
 //! What a member does in one situation each: an observation from small constructors, `decide`, and the decision.
 
+mod amnesia;
 mod build;
 mod follower;
 mod leader;

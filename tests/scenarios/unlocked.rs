@@ -11,7 +11,7 @@ use tamada::core::view::{Holder, MemberRole, Tags};
 use super::build::*;
 
 fn acquires(decision: &Decision) -> bool {
-    decision.lease == LeaseStep::Acquire
+    decision.lease == LeaseStep::Acquire { seen: None }
 }
 
 #[test]
@@ -36,7 +36,10 @@ fn members_whose_records_expired_with_the_leaders_are_asked_but_not_waited_for_l
 #[test]
 fn the_one_with_the_most_wal_takes_the_lock() {
     let ahead = answers(seen(view(None), standby_at(500, "b")), &[("b", 500), ("c", 499)]);
-    assert_eq!(decided(&ahead), Decision { lease: LeaseStep::Acquire, ..Decision::idle(Reason::Acquiring, Wake::Now) });
+    assert_eq!(
+        decided(&ahead),
+        Decision { lease: LeaseStep::Acquire { seen: None }, ..Decision::idle(Reason::Acquiring, Wake::Now) }
+    );
     let behind = answers(seen(view(None), standby_at(500, "b")), &[("b", 500), ("c", 501)]);
     assert_eq!(decided(&behind).reason, Reason::PeerAhead { peer: "c".into() });
 }

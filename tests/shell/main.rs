@@ -7,6 +7,7 @@ mod server;
 mod settings;
 mod world;
 
+mod amnesia;
 mod failover;
 mod hangs;
 mod planned;

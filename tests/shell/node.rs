@@ -14,10 +14,10 @@ use tamada::agent::{Agent, Doors, Incarnation, Parts};
 use tamada::config::{Config, DcsConfig};
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
-use tamada::core::units::{Instant, MemberName};
+use tamada::core::units::{Instant, MemberName, Revision};
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use tamada::postgres::Instance;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -38,8 +38,12 @@ impl Dcs for Handle {
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send {
         self.0.read(deadline)
     }
-    fn acquire(&self, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send {
-        self.0.acquire(deadline)
+    fn acquire(
+        &self,
+        seen: Option<Revision>,
+        deadline: Duration,
+    ) -> impl Future<Output = Result<Lock, DcsError>> + Send {
+        self.0.acquire(seen, deadline)
     }
     fn renew(
         &self,
@@ -72,14 +76,17 @@ impl Dcs for Handle {
     fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send {
         self.0.wait_for_change(version)
     }
+    fn ttl_min(&self) -> Duration {
+        self.0.ttl_min()
+    }
     fn set_timing(&self, timing: Timing) {
         self.0.set_timing(timing);
     }
     fn set_credentials(&self, config: &DcsConfig) {
         self.0.set_credentials(config);
     }
-    fn lease_id(&self) -> Option<i64> {
-        self.0.lease_id()
+    fn lease(&self) -> Option<LeaseToken> {
+        self.0.lease()
     }
 }
 
@@ -92,7 +99,7 @@ pub struct FakeInit {
 
 struct InitState {
     guard: Guard,
-    lease: Option<i64>,
+    lease: Option<LeaseToken>,
     timer: Option<JoinHandle<()>>,
     told: Option<Instant>,
 }
@@ -107,8 +114,8 @@ impl FakeInit {
         self.state.lock().unwrap().told
     }
 
-    pub fn lease_kept(&self) -> Option<i64> {
-        self.state.lock().unwrap().lease
+    pub fn lease_kept(&self) -> Option<LeaseToken> {
+        self.state.lock().unwrap().lease.clone()
     }
 }
 
@@ -137,8 +144,8 @@ impl InitLink for FakeInit {
 
     fn postmaster(&self, _pid: Option<i32>) {}
 
-    fn lease(&self, id: i64) {
-        self.state.lock().unwrap().lease = Some(id);
+    fn lease(&self, token: &LeaseToken) {
+        self.state.lock().unwrap().lease = Some(token.clone());
     }
 }
 
@@ -208,7 +215,7 @@ impl Node {
         sleep(after).await;
         let name = MemberName::from(self.name);
         let lease = self.init.lease_kept();
-        self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease)));
+        self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease.as_ref())));
         (self.doors, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
     }
 

@@ -72,7 +72,7 @@ impl World {
         let rewrite = self.nodes[index].release_pending;
         let call = match step {
             LeaseStep::Keep => return None,
-            LeaseStep::Acquire => Call::Acquire { name, lease: self.living_lease(index), rewrite },
+            LeaseStep::Acquire { .. } => Call::Acquire { name, lease: self.living_lease(index), rewrite },
             LeaseStep::Renew => {
                 let node = &self.nodes[index];
                 let optime = (node.server == Server::Primary).then_some(Lsn(node.wal.end));

@@ -141,6 +141,26 @@ impl Etcd {
         std::fs::remove_dir_all(self.data(node)).expect("a killed node's data can be removed");
     }
 
+    /// `etcdctl snapshot save`, of a single node.
+    pub fn save(&self) -> PathBuf {
+        let file = self.directory.path().join("snapshot.db");
+        let endpoint = self.nodes[0].client.to_string();
+        etcdctl(Command::new("etcdctl").args(["--endpoints", &endpoint, "snapshot", "save"]).arg(&file));
+        file
+    }
+
+    /// The single node, killed before, gets the data of a snapshot. It has to be started again.
+    pub fn restore(&mut self, snapshot: &Path) {
+        self.lose_data(0);
+        let node = &self.nodes[0];
+        let peer = format!("http://{}", node.peer);
+        let mut command = Command::new("etcdctl");
+        command.args(["snapshot", "restore"]).arg(snapshot).arg("--data-dir").arg(self.data(0));
+        command.args(["--name", &node.name, "--initial-cluster", &format!("{}={peer}", node.name)]);
+        command.args(["--initial-cluster-token", "test", "--initial-advertise-peer-urls", &peer]);
+        etcdctl(&mut command);
+    }
+
     /// `GET /metrics` of a node.
     pub fn metrics(&self, node: usize) -> String {
         http_get(self.nodes[node].client, "/metrics").expect("a living node shows its metrics")
@@ -210,6 +230,11 @@ impl Drop for Etcd {
             self.kill(node);
         }
     }
+}
+
+fn etcdctl(command: &mut Command) {
+    let output = command.env("ETCDCTL_API", "3").output().expect("etcdctl is installed");
+    assert!(output.status.success(), "{output:?}");
 }
 
 /// Whether every thread of the process is in the state T.

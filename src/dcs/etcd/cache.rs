@@ -57,9 +57,26 @@ pub(super) struct Reading {
     pub(super) entries: Entries,
 }
 
-/// A revision that had been seen.
+/// What had been seen: a revision, and how often the store had lost its data by then.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Mark(u64);
+pub(super) struct Mark {
+    revision: u64,
+    losses: u64,
+}
+
+/// What a former process of this member has seen of the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Past {
+    pub(super) cluster: u64,
+    /// The revision of the leader key.
+    pub(super) leader: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Filled {
+    No,
+    Yes,
+}
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Author {
@@ -80,6 +97,13 @@ pub(super) struct Cache {
     /// The connection that the watch runs on; `None` while it is lost.
     watched: Option<Arc<Link>>,
     cluster: Option<u64>,
+    /// Whether a whole reading was ever taken in.
+    filled: Filled,
+    /// The newest revision of the leader key that was ever seen.
+    leader: u64,
+    losses: u64,
+    /// Those that the loop has been shown.
+    losses_shown: u64,
     /// All changes up to this revision are in.
     complete: u64,
     /// The highest revision known; above `complete` only of our own doing.
@@ -94,13 +118,18 @@ pub(super) struct Cache {
 }
 
 impl Cache {
-    pub(super) fn new(name: MemberName, lease: Option<i64>) -> Self {
+    /// `past`: what a former process of this member has seen.
+    pub(super) fn new(name: MemberName, lease: Option<i64>, past: Option<Past>) -> Self {
         Cache {
             own: Own { name, lease },
             watched: None,
-            cluster: None,
+            cluster: past.map(|past| past.cluster),
+            filled: Filled::No,
+            leader: past.map_or(0, |past| past.leader),
+            losses: 0,
+            losses_shown: 0,
             complete: 0,
-            highest: 0,
+            highest: past.map_or(0, |past| past.leader),
             entries: Entries::new(),
             deleted: BTreeMap::new(),
             writing: Vec::new(),
@@ -121,7 +150,34 @@ impl Cache {
 
     /// Whether a whole reading was ever taken in.
     pub(super) fn is_filled(&self) -> bool {
-        self.cluster.is_some()
+        self.filled == Filled::Yes
+    }
+
+    /// Whether there was a loss of which the loop does not know: then no answer about the lock means to it what it says.
+    pub(super) fn hides_loss(&self) -> bool {
+        self.losses != self.losses_shown
+    }
+
+    /// The loop gets this snapshot.
+    pub(super) fn shown(&mut self, snapshot: &Snapshot) {
+        self.losses_shown = snapshot.losses;
+    }
+
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
+    }
+
+    /// What a later process must find again.
+    pub(super) fn past(&self) -> Option<Past> {
+        let cluster = self.cluster.filter(|_| self.leader > 0)?;
+        Some(Past { cluster, leader: self.leader })
+    }
+
+    /// Whether an answer to a linearizable request that was sent after `mark` comes from a store that has lost data.
+    pub(super) fn is_lost(&self, cluster: u64, revision: u64, mark: Mark) -> bool {
+        // What was seen before the last loss is gone.
+        let went_back = mark.losses == self.losses && revision < mark.revision;
+        self.cluster.is_some_and(|known| known != cluster || went_back)
     }
 
     pub(super) fn entry(&self, path: &str) -> Option<&Entry> {
@@ -138,14 +194,14 @@ impl Cache {
 
     /// What every later reading must reach, since readings are linearizable.
     pub(super) fn mark(&self) -> Mark {
-        Mark(self.highest)
+        Mark { revision: self.highest, losses: self.losses }
     }
 
-    /// Take in a whole reading that was asked for after `mark`, and show the newest state known. One that does not
-    /// reach the mark comes from a store that has lost its data.
+    /// Take in a whole reading that was asked for after `mark`, and show the newest state known.
     pub(super) fn install(&mut self, reading: Reading, mark: Mark) -> Arc<Snapshot> {
         let Reading { cluster, revision, mut entries } = reading;
-        let is_same = self.cluster == Some(cluster) && revision >= mark.0;
+        let is_lost = self.is_lost(cluster, revision, mark) || self.went_back(&entries, mark);
+        let is_same = self.cluster.is_some() && !is_lost;
         if is_same && revision < self.complete {
             return self.snapshot.clone();
         }
@@ -158,14 +214,28 @@ impl Cache {
             self.deleted.clear();
             self.highest = 0;
         }
+        if is_lost {
+            self.losses += 1;
+            self.leader = 0;
+        }
+        self.filled = Filled::Yes;
         self.cluster = Some(cluster);
         self.complete = revision;
         self.highest = self.highest.max(revision);
-        if !is_same || self.entries != entries {
+        if !is_same || is_lost || self.entries != entries {
             self.entries = entries;
             self.rebuild(Author::Others);
         }
         self.snapshot.clone()
+    }
+
+    /// Whether a key has an older revision than it had before the reading was asked for: a restored store may count on
+    /// from where the lost one was (`etcdutl snapshot restore --bump-revision`).
+    fn went_back(&self, entries: &Entries, mark: Mark) -> bool {
+        let known = self.entries.iter().map(|(path, entry)| (path.as_str(), entry.revision));
+        let mut known = known.chain([(codec::LEADER, self.leader)]).filter(|(_, revision)| *revision <= mark.revision);
+        mark.losses == self.losses
+            && known.any(|(path, revision)| entries.get(path).is_some_and(|entry| entry.revision < revision))
     }
 
     /// The watch's events: all that happened up to the newest of them.
@@ -255,7 +325,8 @@ impl Cache {
     fn rebuild(&mut self, author: Author) {
         let (view, documents) = codec::assemble(&self.entries, &self.own);
         let version = self.snapshot.version + 1;
-        let new = Arc::new(Snapshot { view, documents, version });
+        self.leader = self.leader.max(view.lock_revision.map_or(0, |revision| revision.0));
+        let new = Arc::new(Snapshot { view, documents, version, losses: self.losses });
         let old = std::mem::replace(&mut self.snapshot, new);
         let matters = match author {
             Author::Us => false,

@@ -24,6 +24,8 @@ pub(super) enum Failure {
     AuthIsOff,
     /// The lease is not, or no longer, there.
     LeaseGone,
+    /// The answer comes from a store that has lost what it had shown before.
+    Forgot,
     /// etcd is full: it serves reads and keeps leases alive, but refuses writes.
     Full(String),
     /// Any other answer.
@@ -38,6 +40,7 @@ impl Failure {
             Failure::Token(detail) | Failure::Denied(detail) => DcsError::Denied { store, detail },
             Failure::Full(detail) | Failure::Answer(detail) => DcsError::Failed { store, detail },
             Failure::AuthIsOff => DcsError::Failed { store, detail: "authentication is not enabled".to_owned() },
+            Failure::Forgot => DcsError::Forgot { store },
             Failure::LeaseGone => DcsError::Failed { store, detail: "the lease has run out".to_owned() },
         }
     }
@@ -52,6 +55,7 @@ impl Failure {
             | Failure::Answer(detail) => detail,
             Failure::AuthIsOff => "authentication is not enabled",
             Failure::LeaseGone => "the lease has run out",
+            Failure::Forgot => "it has lost its data",
         }
     }
 }

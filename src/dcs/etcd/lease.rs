@@ -173,6 +173,12 @@ impl Session {
         Ok(Lease { id: answer.id(), ttl: Some(ttl), renewed: Some(began) })
     }
 
+    /// For how long etcd keeps this lease from a renewal on: what was granted; until that is known, the ttl in force.
+    pub(super) fn granted_ttl(&self, lease: i64) -> Duration {
+        let current = self.leases().current.filter(|current| current.id == lease);
+        current.and_then(|current| current.ttl).unwrap_or_else(|| self.lease_ttl())
+    }
+
     /// etcd counts in whole seconds.
     fn lease_ttl(&self) -> Duration {
         Duration::from_secs(self.timing().ttl.as_secs().max(1))

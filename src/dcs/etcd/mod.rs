@@ -8,11 +8,12 @@
 //! the time of the last proven renewal counts for the lock.
 //!
 //! - `failure`: what an answer means · `dial`, `tls`: byte streams · `link`: one connection · `pool`: endpoints, retries
-//! - `lease`, `ops`: the requests · `cache`, `watch`: the view · `session`: what they share
+//! - `lease`, `ops`: the requests · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
 
 mod cache;
 mod dial;
 mod failure;
+mod kept;
 mod lease;
 mod link;
 mod ops;
@@ -30,15 +31,16 @@ use tokio::task::JoinHandle;
 use self::cache::WatchState;
 use self::dial::{Dialer, Endpoint};
 use self::failure::STORE;
+use self::kept::Kept;
 use self::link::Login;
 use self::pool::Pool;
 use self::session::Session;
 use self::tls::Tls;
 use self::watch::Discovery;
-use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot, codec};
+use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{DcsConfig, EtcdConfig, Scheme};
 use crate::core::policy::Timing;
-use crate::core::units::MemberName;
+use crate::core::units::{MemberName, Revision};
 use crate::core::view::ClusterStatus;
 
 /// A member's, or an observer's, access to its cluster's keys in etcd.
@@ -56,9 +58,9 @@ impl EtcdDcs {
         base: &str,
         name: MemberName,
         timing: Timing,
-        lease: Option<i64>,
+        lease: Option<&LeaseToken>,
     ) -> Result<Self, DcsError> {
-        let session = Arc::new(Session::new(pool(config, timing)?, base, name, lease));
+        let session = Arc::new(Session::new(pool(config, timing)?, base, name, Kept::read(lease)));
         let discovery = if config.use_proxies.is_on() { Discovery::Off } else { Discovery::On };
         let watch = tokio::spawn(watch::keep_watch(session.clone(), discovery));
         Ok(EtcdDcs { session, watch: Some(watch) })
@@ -66,7 +68,7 @@ impl EtcdDcs {
 
     /// For the command line: reads and writes documents, has no name, no lease and no watch.
     pub fn observer(config: &EtcdConfig, base: &str, timing: Timing) -> Result<Self, DcsError> {
-        let session = Session::new(pool(config, timing)?, base, MemberName::from(""), None);
+        let session = Session::new(pool(config, timing)?, base, MemberName::from(""), Kept::default());
         Ok(EtcdDcs { session: Arc::new(session), watch: None })
     }
 }
@@ -99,18 +101,20 @@ fn status_text(status: Option<&ClusterStatus>) -> Option<String> {
 impl Dcs for EtcdDcs {
     async fn snapshot(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
         let fresh = self.session.cache().fresh(&self.session.timing());
-        match fresh {
-            Some(snapshot) => Ok(snapshot),
-            None => self.session.read(deadline).await,
-        }
+        let snapshot = match fresh {
+            Some(snapshot) => snapshot,
+            None => self.session.read(deadline).await?,
+        };
+        self.session.cache().shown(&snapshot);
+        Ok(snapshot)
     }
 
     async fn read(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
         self.session.read(deadline).await
     }
 
-    async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
-        self.session.acquire(deadline).await
+    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
+        self.session.acquire(seen, deadline).await
     }
 
     async fn renew(
@@ -153,6 +157,12 @@ impl Dcs for EtcdDcs {
         let _ = changed.await;
     }
 
+    /// Leases are granted in whole seconds. A node with a long election timeout grants more than it was asked for, which
+    /// makes a failover later and nothing unsafe.
+    fn ttl_min(&self) -> Duration {
+        Duration::from_secs(1)
+    }
+
     fn set_timing(&self, timing: Timing) {
         self.session.pool.set_timing(timing);
     }
@@ -164,7 +174,8 @@ impl Dcs for EtcdDcs {
         }
     }
 
-    fn lease_id(&self) -> Option<i64> {
-        self.session.leases().id()
+    fn lease(&self) -> Option<LeaseToken> {
+        let lease = self.session.leases().id();
+        Kept { lease, past: self.session.cache().past() }.token()
     }
 }

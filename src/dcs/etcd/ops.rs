@@ -14,6 +14,7 @@ use super::lease::{Missing, Release, Renewal};
 use super::link::Link;
 use super::pool::{Doubt, Try};
 use super::session::{Origin, Session};
+use crate::core::units::Revision;
 use crate::dcs::codec::{self, Entry};
 use crate::dcs::{Content, DcsError, Expect, Key, Lock};
 
@@ -26,39 +27,49 @@ enum Written {
 }
 
 impl Session {
-    pub(super) async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+    pub(super) async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let acquire = |attempt: Try| async move {
-            match self.acquire_once(&attempt.link).await {
+            self.recall()?;
+            let answer = match self.acquire_once(&attempt.link, seen).await {
                 // It ran out after we had looked.
-                Err(Failure::LeaseGone) => self.acquire_once(&attempt.link).await,
+                Err(Failure::LeaseGone) => self.acquire_once(&attempt.link, seen).await,
+                answer => answer,
+            };
+            match answer {
+                // Whoever held it has given it up.
+                Ok(Lock::NotHeld) if seen.is_some() && self.cache().entry(codec::LEADER).is_none() => {
+                    self.acquire_once(&attempt.link, None).await
+                }
                 answer => answer,
             }
         };
-        self.pool.call(deadline, acquire).await.map_err(|failure| failure.into_error(deadline))
+        let answer = self.pool.call(deadline, acquire).await.and_then(|lock| self.recall().map(|()| lock));
+        answer.map_err(|failure| failure.into_error(deadline))
     }
 
-    async fn acquire_once(&self, link: &Link) -> Result<Lock, Failure> {
+    async fn acquire_once(&self, link: &Link, seen: Option<Revision>) -> Result<Lock, Failure> {
         let Some(lease) = self.hold_lease(link, Renewal::Now, Missing::Grant).await? else {
             return Err(Failure::LeaseGone);
         };
         let leader = self.leader_key();
         let name = self.name.as_str();
         let txn = Txn::new()
-            .when([Compare::create_revision(leader.as_str(), CompareOp::Equal, 0)])
+            .when([as_seen(&leader, seen)])
             .and_then([TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease)))])
             .or_else([TxnOp::get(leader.as_str(), None)]);
         let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
+        let mark = self.cache().mark();
         let answer = link.kv().txn(txn).await.map_err(Failure::from).inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
             }
         })?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         if answer.succeeded() {
             // A new key has a new revision: an unanswered release misses it.
             self.leases().release = Release::None;
             self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
-            return Ok(Lock::Held);
+            return Ok(self.held(lease));
         }
         match self.learn_key(codec::LEADER, &answer, origin) {
             Some(entry) if self.is_lock(&entry, lease) => {
@@ -66,6 +77,16 @@ impl Session {
             }
             Some(_) | None => Ok(Lock::NotHeld),
         }
+    }
+
+    /// The lock hangs on this lease, which was renewed during this call.
+    fn held(&self, lease: i64) -> Lock {
+        Lock::Held { valid_for: self.granted_ttl(lease) }
+    }
+
+    /// Nothing is asked or said of the lock for a caller who does not know yet that the store has lost its data.
+    fn recall(&self) -> Result<(), Failure> {
+        if self.cache().hides_loss() { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     fn is_lock(&self, entry: &Entry, lease: i64) -> bool {
@@ -87,8 +108,10 @@ impl Session {
         deadline: Duration,
     ) -> Result<Lock, DcsError> {
         let renew = |attempt: Try| async move {
+            self.recall()?;
             let Some(lease) = self.hold_lease(&attempt.link, Renewal::Now, Missing::Report).await? else {
-                return Ok(Lock::NotHeld);
+                // A lease may be gone because the whole store is another one.
+                return if self.has_forgotten(&attempt.link).await? { Err(Failure::Forgot) } else { Ok(Lock::NotHeld) };
             };
             let status = status.filter(|status| !self.has_value(codec::STATUS, status.as_bytes()));
             let path = codec::member_key(&self.name);
@@ -102,7 +125,8 @@ impl Session {
                 answer => answer,
             }
         };
-        self.pool.call(deadline, renew).await.map_err(|failure| failure.into_error(deadline))
+        let answer = self.pool.call(deadline, renew).await.and_then(|lock| self.recall().map(|()| lock));
+        answer.map_err(|failure| failure.into_error(deadline))
     }
 
     pub(super) async fn release(
@@ -178,8 +202,9 @@ impl Session {
         let _status = status.map(|status| self.writing(codec::STATUS, Some(status.as_bytes())));
         let _record = record.map(|record| self.writing(&member, Some(record)));
         let _leader = (keep == Keep::Nothing).then(|| self.writing(codec::LEADER, None));
+        let mark = self.cache().mark();
         let answer = link.kv().txn(txn).await?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         if !answer.succeeded() {
             self.learn_key(codec::LEADER, &answer, origin);
             return Ok(Lock::NotHeld);
@@ -198,7 +223,7 @@ impl Session {
             }
             Keep::Nothing => self.wrote(origin, codec::LEADER, None, 0),
         }
-        Ok(Lock::Held)
+        Ok(self.held(lease))
     }
 
     pub(super) async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
@@ -223,13 +248,14 @@ impl Session {
         }
         let _writing = self.writing(&path, Some(record));
         let options = PutOptions::new().with_lease(lease);
+        let mark = self.cache().mark();
         let answer = link.kv().put(self.key(&path), record, Some(options)).await.map_err(Failure::from);
         let answer = answer.inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
             }
         })?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         self.record_stands(origin, &path, record, lease);
         Ok(())
     }
@@ -304,11 +330,8 @@ impl Session {
         let path = codec::key_path(key);
         let full = self.key(path);
         let condition = match expect {
-            Expect::Absent => Some(Compare::create_revision(full.as_str(), CompareOp::Equal, 0)),
-            Expect::Revision(revision) => {
-                let revision = i64::try_from(revision.0).unwrap_or(i64::MAX);
-                Some(Compare::mod_revision(full.as_str(), CompareOp::Equal, revision))
-            }
+            Expect::Absent => Some(as_seen(&full, None)),
+            Expect::Revision(revision) => Some(as_seen(&full, Some(revision))),
             Expect::Anything => None,
         };
         let write = match value {
@@ -320,13 +343,22 @@ impl Session {
             .and_then([write])
             .or_else([TxnOp::get(full.as_str(), None)]);
         let _writing = self.writing(path, value);
+        let mark = self.cache().mark();
         let answer = link.kv().txn(txn).await?;
-        let origin = self.origin(answer.header())?;
+        let origin = self.answered(link, answer.header(), mark).await?;
         if answer.succeeded() {
             self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);
             return Ok(Written::Done);
         }
         Ok(Written::Refused(self.learn_key(path, &answer, origin)))
+    }
+}
+
+/// The key is as it was seen: of this revision, or absent.
+fn as_seen(key: &str, seen: Option<Revision>) -> Compare {
+    match seen {
+        None => Compare::create_revision(key, CompareOp::Equal, 0),
+        Some(Revision(seen)) => Compare::mod_revision(key, CompareOp::Equal, i64::try_from(seen).unwrap_or(i64::MAX)),
     }
 }
 

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use etcd_client::ResponseHeader;
 use tokio::time::{Instant, timeout};
-use tracing::warn;
+use tracing::debug;
 
 use super::dial::{Dialer, Endpoint};
 use super::failure::Failure;
@@ -227,7 +227,7 @@ impl Pool {
             return Err(Failure::Gone(format!("its raft term {} is older than {}", header.raft_term(), terms.term)));
         }
         if !is_same {
-            warn!("the etcd cluster's id has changed: its data were lost or replaced");
+            debug!("the etcd cluster's id has changed");
         }
         *terms = Terms { cluster: Some(header.cluster_id()), term: header.raft_term(), stale: 0 };
         Ok(())

@@ -4,9 +4,11 @@ use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use etcd_client::{GetOptions, KeyValue, ResponseHeader, TxnOpResponse, TxnResponse};
+use tracing::warn;
 
-use super::cache::{Cache, Change, Reading};
+use super::cache::{Cache, Change, Mark, Reading};
 use super::failure::Failure;
+use super::kept::Kept;
 use super::lease::Leases;
 use super::link::Link;
 use super::pool::{Pool, Try};
@@ -34,13 +36,14 @@ pub(super) struct Origin {
 }
 
 impl Session {
-    pub(super) fn new(pool: Pool, base: &str, name: MemberName, lease: Option<i64>) -> Self {
+    pub(super) fn new(pool: Pool, base: &str, name: MemberName, kept: Kept) -> Self {
+        let Kept { lease, past } = kept;
         Session {
             pool,
             prefix: format!("{base}/"),
             leases: Mutex::new(Leases::resume(lease)),
             lease_turn: tokio::sync::Mutex::default(),
-            cache: Mutex::new(Cache::new(name.clone(), lease)),
+            cache: Mutex::new(Cache::new(name.clone(), lease, past)),
             name,
         }
     }
@@ -81,7 +84,13 @@ impl Session {
         let Origin { cluster, revision } = self.origin(answer.header())?;
         let change = |kv| self.change_of(kv).and_then(|change| Some((change.path, change.entry?)));
         let reading = Reading { cluster, revision, entries: answer.kvs().iter().filter_map(change).collect() };
-        Ok((revision, self.cache().install(reading, mark)))
+        let losses = self.cache().losses();
+        let snapshot = self.cache().install(reading, mark);
+        if snapshot.losses != losses {
+            warn!("etcd has lost data that it had before: restored from a backup, or wiped");
+            self.leases().published = None;
+        }
+        Ok((revision, snapshot))
     }
 
     /// Check an answer's header against what is known of the cluster.
@@ -90,6 +99,29 @@ impl Session {
         self.pool.check(header)?;
         let revision = u64::try_from(header.revision()).unwrap_or(0);
         Ok(Origin { cluster: header.cluster_id(), revision })
+    }
+
+    /// The same for the answer to a linearizable request that was sent after `mark`. One from a store that has lost its
+    /// data says nothing about the lock; the loss is noted at once.
+    pub(super) async fn answered(
+        &self,
+        link: &Link,
+        header: Option<&ResponseHeader>,
+        mark: Mark,
+    ) -> Result<Origin, Failure> {
+        let origin = self.origin(header)?;
+        if self.cache().is_lost(origin.cluster, origin.revision, mark) {
+            self.range(link).await?;
+            return Err(Failure::Forgot);
+        }
+        Ok(origin)
+    }
+
+    /// Whether this very moment's reading shows that the store has lost its data.
+    pub(super) async fn has_forgotten(&self, link: &Link) -> Result<bool, Failure> {
+        let losses = self.cache().losses();
+        let (_, snapshot) = self.range(link).await?;
+        Ok(snapshot.losses != losses)
     }
 
     /// A key that is there. Keys outside our prefix or not in UTF-8 are nobody's.

@@ -7,9 +7,8 @@ mod fault;
 mod store;
 
 pub use fault::Fault;
-pub use store::MemoryStore;
+pub use store::{Backup, MemoryStore};
 
-use std::future::Future;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -19,10 +18,10 @@ use tokio::time::Instant;
 
 use self::store::{Condition, HandleId, Store, Written};
 use super::codec::{self, Own};
-use super::{Content, Dcs, DcsError, Expect, Key, Lock, Snapshot};
+use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
-use crate::core::units::MemberName;
+use crate::core::units::{MemberName, Revision};
 use crate::core::view::ClusterStatus;
 
 const STORE: &str = "the in-process store";
@@ -40,6 +39,10 @@ pub struct MemoryDcs {
 struct State {
     timing: Timing,
     lease: Option<i64>,
+    /// Losses of the store before this handle was made.
+    losses_before: u64,
+    /// Those that a snapshot has shown.
+    losses_shown: u64,
 }
 
 impl MemoryDcs {
@@ -49,12 +52,14 @@ impl MemoryDcs {
     }
 
     /// The same, going on with the lease of a former handle if it still lives.
-    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, lease: Option<i64>) -> Self {
+    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, lease: Option<&LeaseToken>) -> Self {
+        let lease = lease.and_then(LeaseToken::number);
+        let losses = store.lock().losses();
         MemoryDcs {
             store: store.clone(),
             handle: store.register(name.clone()),
             name,
-            state: Mutex::new(State { timing, lease }),
+            state: Mutex::new(State { timing, lease, losses_before: losses, losses_shown: losses }),
             fault: watch::Sender::new(Fault::None),
         }
     }
@@ -105,7 +110,13 @@ impl MemoryDcs {
 
     fn snapshot_of(&self, store: &Store, state: &State) -> Arc<Snapshot> {
         let (view, documents) = codec::assemble(store.entries(), &Own { name: self.name.clone(), lease: state.lease });
-        Arc::new(Snapshot { view, documents, version: store.revision() })
+        let losses = store.losses() - state.losses_before;
+        Arc::new(Snapshot { view, documents, version: store.revision(), losses })
+    }
+
+    /// Nothing is said of the lock before a reading has shown that the store has lost its data.
+    fn recall(store: &Store, state: &State) -> Result<(), DcsError> {
+        if store.losses() == state.losses_shown { Ok(()) } else { Err(DcsError::Forgot { store: STORE }) }
     }
 
     /// Renew our lease or begin a new one; with another ttl, our keys move to a lease of that ttl.
@@ -143,22 +154,34 @@ impl MemoryDcs {
 
 impl Dcs for MemoryDcs {
     async fn snapshot(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
+        let request = |store: &mut Store, state: &mut State| {
+            state.losses_shown = store.losses();
+            Ok(self.snapshot_of(store, state))
+        };
+        self.ask(deadline, request).await
+    }
+
+    async fn read(&self, deadline: Duration) -> Result<Arc<Snapshot>, DcsError> {
         self.ask(deadline, |store, state| Ok(self.snapshot_of(store, state))).await
     }
 
-    fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send {
-        self.snapshot(deadline)
-    }
-
-    async fn acquire(&self, deadline: Duration) -> Result<Lock, DcsError> {
+    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let request = |store: &mut Store, state: &mut State| {
+            Self::recall(store, state)?;
             let lease = self.ensure_lease(store, state);
+            let held = Lock::Held { valid_for: state.timing.ttl };
             if self.holds(store, lease) {
-                return Ok(Lock::Held);
+                return Ok(held);
             }
             let name = self.name.as_str().as_bytes().to_vec();
-            match store.put_if(self.handle, codec::LEADER, Some(name), lease, Condition::Absent) {
-                Written::Done => Ok(Lock::Held),
+            let condition = seen.map_or(Condition::Absent, |seen| Condition::Revision(seen.0));
+            let condition = match (condition, store.entries().get(codec::LEADER)) {
+                // Whoever held it has given it up.
+                (Condition::Revision(_), None) => Condition::Absent,
+                (condition, _) => condition,
+            };
+            match store.put_if(self.handle, codec::LEADER, Some(name), lease, condition) {
+                Written::Done => Ok(held),
                 Written::Refused => Ok(Lock::NotHeld),
             }
         };
@@ -172,13 +195,14 @@ impl Dcs for MemoryDcs {
         deadline: Duration,
     ) -> Result<Lock, DcsError> {
         let request = |store: &mut Store, state: &mut State| {
+            Self::recall(store, state)?;
             let lease = self.ensure_lease(store, state);
             if !self.holds(store, lease) {
                 return Ok(Lock::NotHeld);
             }
             self.put_status(store, status);
             record.into_iter().for_each(|record| self.put_record(store, record, lease));
-            Ok(Lock::Held)
+            Ok(Lock::Held { valid_for: state.timing.ttl })
         };
         self.ask(deadline, request).await
     }
@@ -253,13 +277,17 @@ impl Dcs for MemoryDcs {
         }
     }
 
+    fn ttl_min(&self) -> Duration {
+        Duration::ZERO
+    }
+
     fn set_timing(&self, timing: Timing) {
         self.state().timing = timing;
     }
 
     fn set_credentials(&self, _config: &DcsConfig) {}
 
-    fn lease_id(&self) -> Option<i64> {
-        self.state().lease
+    fn lease(&self) -> Option<LeaseToken> {
+        self.state().lease.map(LeaseToken::of_number)
     }
 }

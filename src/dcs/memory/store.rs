@@ -35,6 +35,26 @@ impl MemoryStore {
         store.entries.get(path).map(|entry| String::from_utf8_lossy(&entry.value).into_owned())
     }
 
+    /// What a backup holds.
+    pub fn backup(&self) -> Backup {
+        let store = self.lock();
+        Backup { entries: store.entries.clone(), leases: store.leases.clone() }
+    }
+
+    /// The store forgets everything but what is in the backup; leases begin anew with their whole ttl. Whoever has an
+    /// eye on it is told that it has lost data.
+    pub fn restore(&self, backup: Backup) {
+        let mut store = self.lock();
+        store.entries = backup.entries;
+        store.leases = backup.leases;
+        store.leases.values_mut().for_each(|lease| lease.until = Instant::now() + lease.ttl);
+        store.losses += 1;
+        store.revision += 1;
+        let revision = store.revision;
+        store.handles.iter_mut().for_each(|handle| handle.relevant = revision);
+        store.changed.send_replace(revision);
+    }
+
     pub(super) fn register(&self, name: MemberName) -> HandleId {
         let mut store = self.lock();
         store.handles.push(Handle { name, relevant: 0 });
@@ -70,6 +90,13 @@ pub(super) enum Written {
     Refused,
 }
 
+/// What the store held at one moment; the default is an empty store.
+#[derive(Clone, Default)]
+pub struct Backup {
+    entries: Entries,
+    leases: BTreeMap<i64, Lease>,
+}
+
 #[derive(Default)]
 pub(super) struct Store {
     entries: Entries,
@@ -78,8 +105,10 @@ pub(super) struct Store {
     revision: u64,
     handles: Vec<Handle>,
     changed: watch::Sender<u64>,
+    losses: u64,
 }
 
+#[derive(Clone)]
 struct Lease {
     ttl: Duration,
     until: Instant,
@@ -98,6 +127,10 @@ impl Store {
 
     pub(super) fn revision(&self) -> u64 {
         self.revision
+    }
+
+    pub(super) fn losses(&self) -> u64 {
+        self.losses
     }
 
     pub(super) fn relevant(&self, handle: HandleId) -> u64 {
@@ -196,7 +229,7 @@ impl Store {
 
     fn seen_by(&self, name: &MemberName) -> Snapshot {
         let (view, documents) = codec::assemble(&self.entries, &Own { name: name.clone(), lease: None });
-        Snapshot { view, documents, version: self.revision }
+        Snapshot { view, documents, version: self.revision, losses: self.losses }
     }
 
     fn expire(&mut self) {

@@ -45,12 +45,12 @@ fn a_newer_message_moves_or_lifts_the_deadline() {
 fn a_crash_leaves_deadline_and_lease_as_they_are() {
     let mut state = running();
     state.heard(until(20_000), at(1_000));
-    state.heard(ToInit::Lease(Some(42)), at(1_000));
+    state.heard(ToInit::Lease(LeaseToken::new(b"42")), at(1_000));
     let end = state.agent_ended(CRASH, Postmaster::Runs, at(5_000));
     assert_eq!(end, AgentEnd::Restart(Duration::ZERO));
     assert_eq!(state.due(at(5_000)), Some(Due::StartAgent));
     state.agent_started(at(5_000));
-    assert_eq!((state.lease, state.starts), (Some(42), 2));
+    assert_eq!((state.lease, state.starts), (LeaseToken::new(b"42"), 2));
     assert_eq!(state.due(at(20_000)), Some(Due::Fence));
 }
 

@@ -4,7 +4,7 @@ use crate::core::policy::Floor;
 const CLUSTER: u64 = 1;
 
 fn cache() -> Cache {
-    Cache::new("n1".into(), Some(5))
+    Cache::new("n1".into(), Some(5), None)
 }
 
 fn entry(value: &str, revision: u64) -> Entry {

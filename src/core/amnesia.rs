@@ -1,0 +1,144 @@
+//! The store has lost its data: it was restored from a backup, or wiped. What it says about the lock does not count: a
+//! key that is there may name somebody who led long ago, and one that is missing may be missing under a living leader.
+//!
+//! - Whoever holds a lock that is valid by our own clock takes it again at once, over a key that nobody has touched since.
+//! - Nobody else takes it before a ttl has passed since the loss was noticed: until then a leader that is cut off from
+//!   the store may be writable. Then there is a race as always, newest timeline first.
+//! - A lock that only the store gave us back is released.
+//! - Nobody who has seen a cluster initialises another one (`bootstrap`).
+//!
+//! It is over when the lock is ours again, or when somebody else has taken it since.
+
+use super::context::Ctx;
+use super::decision::{Decision, DocumentStep, LeaseStep, Wake};
+use super::lease;
+use super::local::{DataDir, Guard, Job, LastRole, LocalState, Postgres, Running, StopWhy};
+use super::observation::Amnesia;
+use super::policy::{Mode, Pause};
+use super::reason::Reason;
+use super::units::{Instant, SystemId};
+use super::view::{ClusterStatus, ClusterView, Holder, Initialize};
+
+/// What a loss of the store's data leads to.
+pub enum Verdict {
+    /// Nothing: there was none, or it is over.
+    Over,
+    Decided(Box<Decision>),
+    /// The ordinary rules hold, with no more of the view than this.
+    Believed(Box<ClusterView>),
+}
+
+pub fn judge(ctx: &Ctx) -> Verdict {
+    let Some(amnesia) = &ctx.seen.memory.amnesia else { return Verdict::Over };
+    if ctx.policy.mode == Mode::Single || is_over(amnesia, ctx.view, ctx.now()) {
+        return Verdict::Over;
+    }
+    if may_retake(ctx) {
+        return Verdict::Decided(Box::new(retake(ctx)));
+    }
+    if ctx.view.is_ours() && !may_be_primary(&ctx.seen.local) {
+        return Verdict::Decided(Box::new(ctx.release(Reason::StoreForgot)));
+    }
+    let believed = believed(ctx.view);
+    match waiting(&Ctx { view: &believed, ..*ctx }, amnesia) {
+        Some(wait) => Verdict::Decided(Box::new(wait)),
+        None => Verdict::Believed(Box::new(believed)),
+    }
+}
+
+/// Whether somebody is known to hold the lock in the store as it is now. A key that has outlived a ttl is renewed.
+pub fn is_over(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
+    let is_new = view.lock_revision != amnesia.lock;
+    let has_waited = amnesia.until <= now;
+    match view.leader.as_ref().map(|leader| leader.holder) {
+        None => false,
+        Some(Holder::Other) => is_new || has_waited,
+        Some(Holder::Us) => is_new && has_waited,
+    }
+}
+
+/// What of the view counts: nothing about who leads, led, or is to lead.
+fn believed(view: &ClusterView) -> ClusterView {
+    let status = ClusterStatus { released_by: None, ..view.status.clone() };
+    ClusterView { leader: None, lock_revision: None, switchover: None, status, ..view.clone() }
+}
+
+/// Whether the lock is ours by our own clock, with the time that a stop takes to spare, and our data are the cluster's.
+fn may_retake(ctx: &Ctx) -> bool {
+    let (local, timing) = (&ctx.seen.local, ctx.timing());
+    // After a restart of the agent only PID 1 knows until when the lock was ours.
+    let ends = match (ctx.seen.memory.lease_valid_until, local.guard) {
+        (Some(until), _) => lease::stop_deadline(until, timing),
+        (None, Guard::Until(guard)) => guard - timing.stop_margin(),
+        (None, Guard::NoDeadline) => return false,
+    };
+    let gives_up =
+        local.job.as_ref().is_some_and(|running| matches!(running.job, Job::Stop { why: StopWhy::LostLock, .. }));
+    ctx.now() < ends && !gives_up && has_the_clusters_data(ctx) && !is_on_older_timeline(ctx)
+}
+
+fn has_the_clusters_data(ctx: &Ctx) -> bool {
+    match (&ctx.seen.local.data, &ctx.view.initialize) {
+        (DataDir::Present(data), Initialize::Done(cluster)) => data.system_id == *cluster,
+        (DataDir::Present(_), Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_)) => true,
+        (DataDir::Empty | DataDir::Unusable(_), _) => false,
+    }
+}
+
+/// Then somebody has been promoted in the store as it is now.
+fn is_on_older_timeline(ctx: &Ctx) -> bool {
+    match &ctx.seen.local.postgres {
+        Postgres::Running(Running::Primary(facts)) => Some(facts.timeline) < ctx.view.history.timeline(),
+        Postgres::Running(Running::Standby(_))
+        | Postgres::Stopped
+        | Postgres::Starting { .. }
+        | Postgres::Unresponsive { .. }
+        | Postgres::Stopping => false,
+    }
+}
+
+fn retake(ctx: &Ctx) -> Decision {
+    let lease = match ctx.view.is_ours() {
+        true => LeaseStep::Renew,
+        false => LeaseStep::Acquire { seen: ctx.view.lock_revision },
+    };
+    Decision { lease, ..Decision::idle(Reason::StoreForgotMyLock, Wake::Now) }
+}
+
+fn may_be_primary(local: &LocalState) -> bool {
+    match &local.postgres {
+        Postgres::Running(Running::Primary(_)) | Postgres::Stopping => true,
+        Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
+        Postgres::Running(Running::Standby(_)) | Postgres::Stopped => local.job.is_some(),
+    }
+}
+
+/// Before the ttl is over. `None`: what is done without a leader is right.
+fn waiting(ctx: &Ctx, amnesia: &Amnesia) -> Option<Decision> {
+    if amnesia.until <= ctx.now() || ctx.seen.local.job.is_some() {
+        return None;
+    }
+    let wait = ctx.again_after(amnesia.until.left(ctx.now()), Reason::StoreForgot);
+    if ctx.policy.pause == Pause::Paused {
+        return Some(wait);
+    }
+    match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
+        (Postgres::Running(Running::Primary(_)), _) => Some(ctx.stop_at_once(Reason::StoreForgot)),
+        (Postgres::Running(Running::Standby(_)), DataDir::Present(data)) => {
+            Some(Decision { documents: identity(ctx, data.system_id), ..wait })
+        }
+        (Postgres::Stopped, DataDir::Empty) => Some(wait),
+        (_, _) => None,
+    }
+}
+
+/// Whoever has the cluster's data says so at once, so that nobody initialises another.
+fn identity(ctx: &Ctx, own: SystemId) -> Vec<DocumentStep> {
+    match ctx.view.initialize {
+        Initialize::Done(_) => Vec::new(),
+        Initialize::InProgress(_) if ctx.seen.memory.cluster != Some(own) => Vec::new(),
+        Initialize::Absent | Initialize::Invalid(_) | Initialize::InProgress(_) => {
+            vec![DocumentStep::SetInitialize(own)]
+        }
+    }
+}
