@@ -78,6 +78,8 @@ pub(super) struct Memory {
     pub(super) told_role: Option<MemberRole>,
     /// Warnings and errors that are logged once: about settings, about what cannot be cleared up.
     pub(super) warned: std::collections::BTreeSet<String>,
+    /// `unix_socket_directories` as the last start had it.
+    pub(super) socket_dirs: Option<String>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
 }
@@ -125,6 +127,7 @@ impl LocalPostgres {
                 applied: None,
                 told_role: None,
                 warned: Default::default(),
+                socket_dirs: None,
                 settled: false,
             }),
             config: Mutex::new(config),

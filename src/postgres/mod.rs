@@ -32,6 +32,7 @@ mod segments;
 mod server;
 mod siblings;
 mod slots;
+mod sockets;
 mod staging;
 mod stop;
 mod tls;

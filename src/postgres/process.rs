@@ -91,6 +91,11 @@ pub(crate) fn executable(pid: i32) -> Option<PathBuf> {
     Some(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(text)))
 }
 
+/// The command's name, at most 15 bytes of it; told of other users' processes too.
+pub(crate) fn command_name(pid: i32) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end_matches('\n').to_owned())
+}
+
 /// A folder, whatever path leads to it: a process of another container may have one of the same path.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Folder {

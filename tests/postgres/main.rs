@@ -20,4 +20,6 @@ mod takeover;
 
 mod settings;
 
+mod sockets;
+
 mod tls;
