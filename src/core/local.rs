@@ -36,16 +36,21 @@ impl DataDir {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Data {
     pub system_id: SystemId,
-    /// `standby.signal` or `recovery.signal` is there.
     pub signal: RecoverySignal,
     /// Read only while no postmaster runs; it would be out of date otherwise.
     pub control: Option<Control>,
 }
 
+/// What the files of the data directory say about its next start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecoverySignal {
+    /// Nothing: a primary's data.
     None,
+    /// `standby.signal` or `recovery.signal` is there.
     Present,
+    /// `backup_label` is there: a base backup, whose control file may show the state of the primary that it was taken
+    /// from. Only a standby may be started from it: crash recovery would end anywhere in the middle of its WAL.
+    BackupLabel,
 }
 
 /// What pg_controldata says.

@@ -168,6 +168,8 @@ fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
         return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
     }
     let may_remove = match ctx.policy.rewind {
+        // pg_rewind wants a server that was shut down, and this one was never started.
+        _ if data.signal == RecoverySignal::BackupLabel => ctx.policy.remove_diverged_data,
         RewindPolicy::Allowed if ctx.seen.memory.failed_rewinds < REWIND_TRIES => {
             if is_unclean(ctx, data) {
                 return recover(ctx);

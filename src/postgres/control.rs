@@ -78,10 +78,7 @@ impl LocalPostgres {
         match self.control_data(freshness).await {
             Ok(data) => DataDir::Present(Data {
                 system_id: data.system_id,
-                signal: match self.has_recovery_signal() {
-                    true => RecoverySignal::Present,
-                    false => RecoverySignal::None,
-                },
+                signal: self.recovery_signal(),
                 control: (running == ServerState::Stopped).then_some(data.control),
             }),
             Err(error) => DataDir::Unusable(format!(
@@ -89,6 +86,15 @@ impl LocalPostgres {
                  clone it anew with `tamada reinit`",
                 dir.display()
             )),
+        }
+    }
+
+    /// What the files say about the next start.
+    pub(super) fn recovery_signal(&self) -> RecoverySignal {
+        match (is_backup(&self.data_dir), self.has_recovery_signal()) {
+            (true, _) => RecoverySignal::BackupLabel,
+            (false, true) => RecoverySignal::Present,
+            (false, false) => RecoverySignal::None,
         }
     }
 
@@ -111,6 +117,15 @@ impl LocalPostgres {
             )),
             Some(_) => None,
         }
+    }
+}
+
+/// Whether this is a base backup that no server was started from yet. Up to PostgreSQL 14 a primary has a label too,
+/// during an exclusive backup; when it crashes then, its `postmaster.pid` is still there.
+fn is_backup(data_dir: &Path) -> bool {
+    match std::fs::read_to_string(data_dir.join("backup_label")) {
+        Ok(label) => !label.contains("BACKUP METHOD: pg_start_backup") || !data_dir.join("postmaster.pid").exists(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }
 

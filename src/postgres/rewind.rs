@@ -13,6 +13,7 @@ use super::programs::Run;
 use super::watched::{LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, archive, files, history};
 use crate::config::{Config, Credentials};
+use crate::core::local::RecoverySignal;
 use crate::core::view::Address;
 
 /// How long the leader may take to say whether it is ready.
@@ -146,6 +147,12 @@ impl LocalPostgres {
             return Err(PostgresError::Refused(format!(
                 "cannot recover: PostgreSQL runs as process {}",
                 running.pid()
+            )));
+        }
+        if self.recovery_signal() == RecoverySignal::BackupLabel {
+            return Err(PostgresError::Refused(format!(
+                "cannot recover {}: it is a base backup (backup_label is there); start it as a standby",
+                self.data_dir.display()
             )));
         }
         self.processes.kill_everything().await;

@@ -17,7 +17,7 @@ use super::local::LocalPostgres;
 use super::postmaster::{left_pid_file, wait_ready};
 use super::process::Process;
 use super::{PostgresError, archive};
-use crate::core::local::{LastRole, StartAs, Upstream};
+use crate::core::local::{LastRole, RecoverySignal, StartAs, Upstream};
 use crate::core::view::MemberRole;
 
 const POLL: Duration = Duration::from_millis(10);
@@ -63,7 +63,7 @@ impl LocalPostgres {
             ));
         }
         self.close_sessions().await;
-        if matches!(role, StartAs::Standby(_)) && !self.has_recovery_signal() {
+        if matches!(role, StartAs::Standby(_)) && self.recovery_signal() == RecoverySignal::None {
             // A former primary's: no standby archives it, and its stop did not wait for the archiver.
             archive::archive_ready(self).await;
         }

@@ -5,11 +5,11 @@ use std::path::Path;
 use std::process::Command;
 
 use tamada::config::Secret;
-use tamada::core::local::{DataDir, Postgres, StartAs};
+use tamada::core::local::{ClusterState, DataDir, Postgres, RecoverySignal, StartAs};
 use tamada::postgres::Instance;
 
 use crate::installations::installations;
-use crate::support::{LIMIT, Node, PASSWORD, from_vars, on_every_version, progress};
+use crate::support::{LIMIT, Node, PASSWORD, eventually, from_vars, on_every_version, pair, progress};
 
 fn initdb(bin: &Path, data: &Path) {
     let done = Command::new(bin.join("initdb"))
@@ -47,6 +47,34 @@ fn data_of_another_major_version_are_refused_with_both_versions_and_stay_untouch
         assert!(why.contains("PostgreSQL 12") && why.contains(own.trim()), "{why}");
         assert!(node.postgres.bootstrap(progress()).await.is_err());
         assert_eq!(names_in(node.data_dir()), before);
+    });
+}
+
+#[test]
+fn a_base_backup_in_place_of_the_data_becomes_a_standby() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        replica.stop().await;
+        std::fs::remove_dir_all(replica.data_dir()).expect("removed");
+        let done = Command::new(bin.join("pg_basebackup"))
+            .args(["-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-U", "replicator", "-p"])
+            .arg(primary.config.postgres.port.to_string())
+            .arg("-D")
+            .arg(replica.data_dir())
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .expect("pg_basebackup");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let DataDir::Present(data) = replica.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.signal, RecoverySignal::BackupLabel);
+        assert_eq!(data.control.expect("it is stopped").state, ClusterState::InProduction);
+        let error = replica.postgres.recover().await.expect_err("refused");
+        assert!(error.to_string().contains("backup_label"), "{error}");
+        primary.sql("INSERT INTO t VALUES (2)");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("it has what was written since", async || replica.sql("SELECT count(*) FROM t") == "2").await;
+        let DataDir::Present(data) = replica.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.signal, RecoverySignal::Present);
     });
 }
 

@@ -160,6 +160,21 @@ fn a_stopped_replica_follows_without_ado() {
 }
 
 #[test]
+fn a_base_backup_starts_as_a_standby_and_is_never_recovered() {
+    let restored = |leader| stopped(leader, ClusterState::InProduction, RecoverySignal::BackupLabel);
+    let upstream = Upstream::Member { name: "b".into(), address: address("b") };
+    assert_eq!(decided(&restored(THEIRS)).postgres, PostgresStep::Start(StartAs::Standby(upstream)));
+    let of_nobody = PostgresStep::Start(StartAs::Standby(Upstream::None));
+    assert_eq!(decided(&restored(None)).postgres, of_nobody);
+    assert_eq!(decided(&renewed(restored(OURS), 3)).postgres, of_nobody);
+    let mut diverged = restored(THEIRS);
+    let report = DivergenceReport { leader: "b".into(), asked_at: now(), divergence: Divergence::Diverged };
+    diverged.divergence = Some(report);
+    let decision = decided(&diverged);
+    assert!(matches!(decision.postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }), "{decision:?}");
+}
+
+#[test]
 fn a_standby_that_does_not_start_is_compared_with_the_leader_and_repaired() {
     let mut observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
     let upstream = Upstream::Member { name: "b".into(), address: address("b") };
