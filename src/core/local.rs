@@ -51,6 +51,8 @@ pub enum RecoverySignal {
     /// `backup_label` is there: a base backup, whose control file may show the state of the primary that it was taken
     /// from. Only a standby may be started from it: crash recovery would end anywhere in the middle of its WAL.
     BackupLabel,
+    /// pg_rewind was cut short: neither the old data nor the leader's. Nothing may be started from it.
+    RewindUnfinished,
 }
 
 /// What pg_controldata says.

@@ -92,6 +92,7 @@ reasons! {
     Recovering, "recovering", "doing crash recovery in a single user mode";
     CheckingDivergence { leader: MemberName }, "checking_divergence", "comparing our WAL with the history of {leader}";
     Rewinding { leader: MemberName }, "rewinding", "running pg_rewind from {leader}";
+    RewindUnfinished, "rewind_unfinished", "pg_rewind was interrupted, so that PostgreSQL cannot be started; waiting for a leader to repeat it or to clone from";
     Recloning { source: CloneSource }, "recloning", "reinitializing due to diverged timelines, from {source}";
     RecloningWalGone { source: CloneSource }, "recloning_wal_gone", "the leader no longer has the WAL that follows ours; reinitializing from {source}";
     RecloningUnrecovered { source: CloneSource }, "recloning_unrecovered", "crash recovery has failed again and again; reinitializing from {source}";

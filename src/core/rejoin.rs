@@ -36,6 +36,9 @@ pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
 
 /// The lock was ours all the while, so nobody else was a primary since: a primary may start where it stopped.
 fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
+    if data.signal == RecoverySignal::RewindUnfinished {
+        return ctx.release(Reason::RewindUnfinished);
+    }
     if let Some(control) = &data.control
         && let Some(cluster) = ctx.view.history.timeline()
         && control.timeline < cluster
@@ -88,14 +91,25 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
         return wait;
     }
     let standby = |upstream, reason| ctx.step(PostgresStep::Start(StartAs::Standby(upstream)), reason);
-    let Some(leader) = &ctx.view.leader else { return standby(Upstream::None, Reason::StartingStandby) };
+    let may_start = data.signal != RecoverySignal::RewindUnfinished;
+    let leader = match &ctx.view.leader {
+        Some(leader) => leader,
+        None if may_start => return standby(Upstream::None, Reason::StartingStandby),
+        None => return ctx.idle(Reason::RewindUnfinished),
+    };
     if leader.name == ctx.policy.name || leader.holder == Holder::Us {
+        if !may_start {
+            return ctx.idle(Reason::RewindUnfinished);
+        }
         return standby(Upstream::None, Reason::OwnNameHeldElsewhere);
     }
     let wanted = upstream(ctx);
     let Some(record) = ctx.view.other_leader().filter(|_| wanted != Upstream::None) else {
         return ctx.again_after(LOOK_AGAIN, Reason::LeaderWithoutAddress { leader: leader.name.clone() });
     };
+    if !may_start {
+        return repair(ctx, data, record);
+    }
     match relation(ctx, data, record) {
         Relation::Fits => standby(wanted, Reason::StartingStandby),
         Relation::Diverged => repair(ctx, data, record),
@@ -170,6 +184,10 @@ fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
     let may_remove = match ctx.policy.rewind {
         // pg_rewind wants a server that was shut down, and this one was never started.
         _ if data.signal == RecoverySignal::BackupLabel => ctx.policy.remove_diverged_data,
+        // Crash recovery would make nothing whole of it.
+        RewindPolicy::Allowed if data.signal == RecoverySignal::RewindUnfinished && is_unclean(ctx, data) => {
+            ctx.policy.remove_data_after_failed_rewind
+        }
         RewindPolicy::Allowed if ctx.seen.memory.failed_rewinds < REWIND_TRIES => {
             if is_unclean(ctx, data) {
                 return recover(ctx);

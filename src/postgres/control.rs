@@ -11,7 +11,7 @@ use super::controldata::ControlData;
 use super::local::LocalPostgres;
 use super::staging;
 use super::version::Version;
-use super::{PostgresError, files};
+use super::{PostgresError, files, rewind};
 use crate::core::local::{Data, DataDir, RecoverySignal};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -81,16 +81,25 @@ impl LocalPostgres {
                 signal: self.recovery_signal(),
                 control: (running == ServerState::Stopped).then_some(data.control),
             }),
-            Err(error) => DataDir::Unusable(format!(
-                "data directory {} is neither empty nor a usable PostgreSQL data directory: {error}; restore it, or \
+            // pg_rewind may have been cut short while it wrote the control file.
+            Err(error) => match rewind::unfinished_of(dir) {
+                Some(system_id) => {
+                    DataDir::Present(Data { system_id, signal: RecoverySignal::RewindUnfinished, control: None })
+                }
+                None => DataDir::Unusable(format!(
+                    "data directory {} is neither empty nor a usable PostgreSQL data directory: {error}; restore it, or \
                  clone it anew with `tamada reinit`",
-                dir.display()
-            )),
+                    dir.display()
+                )),
+            },
         }
     }
 
     /// What the files say about the next start.
     pub(super) fn recovery_signal(&self) -> RecoverySignal {
+        if rewind::is_unfinished(&self.data_dir) {
+            return RecoverySignal::RewindUnfinished;
+        }
         match (is_backup(&self.data_dir), self.has_recovery_signal()) {
             (true, _) => RecoverySignal::BackupLabel,
             (false, true) => RecoverySignal::Present,
