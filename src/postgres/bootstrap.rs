@@ -20,6 +20,7 @@ use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
 use super::nameless::with_a_name;
+use super::places::{is_wal_dir, wal_dir};
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
@@ -162,7 +163,7 @@ impl LocalPostgres {
             Staging::begin(&self.data_dir).map_err(|cause| failed("prepare the data directory", cause))?;
         let new_dir = staging.new_dir();
         progress(format!("initializing a new cluster in {}", self.data_dir.display()));
-        let mut run = self.program("initdb").args(&config.bootstrap.initdb);
+        let mut run = self.program("initdb").args(self.initdb_options(&config, &mut staging)?);
         run = run.arg(format!("--username={}", superuser.username));
         let password = password_file(superuser).map_err(|cause| failed("hand initdb the password for", cause))?;
         if let Some(file) = &password {
@@ -178,6 +179,20 @@ impl LocalPostgres {
         files::replace(&new_dir.join(BOOTSTRAP_MARK), b"", mode).map_err(|cause| failed("mark", cause))?;
         staging.place().map_err(|cause| failed("put the new cluster into", cause))?;
         staging.clean().map_err(|cause| failed("clear up beside", cause))
+    }
+
+    /// The WAL's folder is staged like the data directory, so that an initdb that is cut short leaves nothing there. One
+    /// that is not empty is left to initdb to refuse.
+    fn initdb_options(&self, config: &Config, staging: &mut Staging) -> Result<Vec<String>, PostgresError> {
+        let mut options = config.bootstrap.initdb.clone();
+        if let Some(wal) = wal_dir(&options).filter(|wal| matches!(contents(wal), Contents::Empty)) {
+            let place = staging.also(&wal);
+            let place = place
+                .map_err(|cause| PostgresError::failed(format!("prepare a place for {}", wal.display()), cause))?;
+            options.retain(|option| !is_wal_dir(option));
+            options.push(format!("--waldir={}", place.display()));
+        }
+        Ok(options)
     }
 
     /// Who may connect until somebody configures it: initdb's file knows no other host, hence no replica either.

@@ -37,6 +37,7 @@ mod staging;
 mod stop;
 mod tls;
 pub mod version;
+mod wal_folder;
 mod watched;
 
 pub use local::LocalPostgres;
