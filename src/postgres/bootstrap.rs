@@ -125,7 +125,7 @@ impl LocalPostgres {
         let made = self.make_cluster(progress).await;
         match made {
             Ok(_) => self.memory().settled = true,
-            Err(_) => self.undo_bootstrap().await,
+            Err(ref error) => self.undo_bootstrap(error).await,
         }
         made
     }
@@ -136,7 +136,7 @@ impl LocalPostgres {
         self.start_prepared(&StartAs::Primary, limit, None).await?;
         let session = self.session("bootstrap", Duration::ZERO).await?;
         let config = self.config();
-        self.make_roles(&session, &config).await?;
+        self.make_roles(&session, &config, progress).await?;
         if let Some(database) = &config.bootstrap.database {
             let made = session.run(&format!("CREATE DATABASE {}", identifier(database))).await;
             made.map_err(|cause| PostgresError::sql(format!("create the database {}", identifier(database)), &cause))?;
@@ -210,22 +210,24 @@ impl LocalPostgres {
     }
 
     /// Whatever was made, and nothing else: the mark tells.
-    async fn undo_bootstrap(&self) {
+    async fn undo_bootstrap(&self, cause: &PostgresError) {
         let _ = self.stop_server(StopMode::Immediate, STOP_LIMIT, Announce::No).await;
         if let Err(error) = self.settle().await {
+            // Otherwise the cause is what the agent ends with.
+            tracing::error!("bootstrap: {cause}");
             tracing::error!("{error}");
         }
     }
 
     /// The roles of a new cluster, in one session; no statement of it reaches a log.
-    async fn make_roles(&self, session: &Session, config: &Config) -> Result<(), PostgresError> {
+    async fn make_roles(&self, session: &Session, config: &Config, progress: &Progress) -> Result<(), PostgresError> {
         self.silence(session).await?;
         let superuser = &config.postgres.superuser;
         // initdb has read its first line.
         if superuser.password.as_ref().is_some_and(|password| password.expose().contains(['\n', '\r'])) {
             self.make_role(session, superuser, Purpose::Superuser, Existing::Alter).await?;
         }
-        self.post_bootstrap(config).await?;
+        self.post_bootstrap(config, progress).await?;
         let wanted = if self.is_single() { Vec::new() } else { self.agents_roles(config) };
         for (credentials, purpose) in wanted {
             self.make_role(session, credentials, purpose, Existing::Alter).await?;
@@ -234,10 +236,10 @@ impl LocalPostgres {
     }
 
     /// The user's own command, with the connection string of the superuser's session as its last argument.
-    async fn post_bootstrap(&self, config: &Config) -> Result<(), PostgresError> {
+    async fn post_bootstrap(&self, config: &Config, progress: &Progress) -> Result<(), PostgresError> {
         let [program, args @ ..] = &config.bootstrap.post_bootstrap[..] else { return Ok(()) };
         let address = Address {
-            host: "localhost".to_owned(),
+            host: self.host_for_hooks(),
             port: config.postgres.port,
             database: config.postgres.database.clone(),
         };
@@ -249,6 +251,7 @@ impl LocalPostgres {
         if superuser.password.is_some() {
             run = run.env("PGPASSFILE", passfile.path());
         }
+        progress(format!("waiting for post_bootstrap to end: {program}"));
         run.success(None).await.map(drop)
     }
 

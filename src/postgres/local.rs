@@ -216,6 +216,19 @@ impl LocalPostgres {
         addresses
     }
 
+    /// Where a user's own command finds the local server, as Patroni says it: the folder of its socket with
+    /// `use_unix_socket`, else a host name.
+    pub(super) fn host_for_hooks(&self) -> String {
+        let config = self.config();
+        let socket = read_pid_file(&self.data_dir).and_then(|file| file.socket_dir);
+        match (socket.filter(|_| config.postgres.use_unix_socket.is_on()), tcp_host(&config.postgres.listen_addresses))
+        {
+            (Some(folder), _) => folder.to_string_lossy().into_owned(),
+            (None, Host::Tcp(host)) => host,
+            (None, Host::Loopback | Host::Socket(_)) => "localhost".to_owned(),
+        }
+    }
+
     /// A session with the local server as the superuser.
     pub(super) async fn connect(&self, purpose: &str, statement_timeout: Duration) -> Result<Session, ConnectError> {
         let config = self.config();

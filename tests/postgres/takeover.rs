@@ -6,10 +6,11 @@ use std::process::Command;
 
 use tamada::config::Secret;
 use tamada::core::local::{ClusterState, DataDir, Postgres, RecoverySignal, StartAs};
-use tamada::postgres::Instance;
+use tamada::core::policy::Switch;
+use tamada::postgres::{Force, Instance};
 
 use crate::installations::installations;
-use crate::support::{LIMIT, Node, PASSWORD, eventually, from_vars, on_every_version, pair, progress};
+use crate::support::{LIMIT, Node, PASSWORD, desired, eventually, from_vars, on_every_version, pair, progress};
 
 fn initdb(bin: &Path, data: &Path) {
     let done = Command::new(bin.join("initdb"))
@@ -227,5 +228,28 @@ fn a_bootstrap_that_fails_leaves_nothing_behind() {
         });
         let error = quoted.postgres.bootstrap(progress()).await.expect_err("refused");
         assert!(error.to_string().contains("PATRONI_SUPERUSER_USERNAME"), "{error}");
+    });
+}
+
+#[test]
+fn post_bootstrap_is_told_where_the_server_is() {
+    on_every_version(|bin| async move {
+        for socket in [Switch::Off, Switch::On] {
+            let told = tempfile::NamedTempFile::new().expect("a file");
+            let node = Node::changed("n1", &bin, |config| {
+                let script = format!("echo \"$1\" > {}", told.path().display());
+                config.bootstrap.post_bootstrap = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+                config.postgres.use_unix_socket = socket;
+            });
+            let sockets = node.folder.path().join("sockets");
+            let mut wanted = desired();
+            let setting = sockets.to_string_lossy().into_owned();
+            wanted.server.parameters.insert("unix_socket_directories".to_owned(), setting.into());
+            node.postgres.configure(&wanted, Force::No).await.expect("configured");
+            node.postgres.bootstrap(progress()).await.expect("bootstrapped");
+            let host = if socket.is_on() { sockets.display().to_string() } else { "localhost".to_owned() };
+            let expected = format!("dbname=postgres user=postgres host={host} port={}", node.config.postgres.port);
+            assert_eq!(std::fs::read_to_string(told.path()).expect("read").trim(), expected);
+        }
     });
 }
