@@ -272,8 +272,8 @@ impl std::fmt::Display for Job {
             }
             Job::Rewind { from } => write!(f, "running pg_rewind from {from}"),
             Job::Recover => f.write_str("doing crash recovery in a single user mode"),
-            Job::Start(StartAs::Primary) => f.write_str("starting primary after failure"),
-            Job::Start(StartAs::Standby(_)) => f.write_str("restarting after failure"),
+            Job::Start(StartAs::Primary) => f.write_str("starting as a primary"),
+            Job::Start(StartAs::Standby(_)) => f.write_str("starting as a standby"),
             Job::Stop { why: StopWhy::Shutdown, .. } => f.write_str("shutdown"),
             Job::Stop { why: StopWhy::Handover, .. } => f.write_str("switchover: demote"),
             Job::Stop { why: StopWhy::LostLock, .. } => f.write_str("demoting"),

@@ -85,6 +85,7 @@ reasons! {
 
     // PostgreSQL is not running.
     StartingInPlace, "starting_in_place", "starting primary after failure";
+    StartingPrimary, "starting_primary", "starting as the primary; the last shutdown was clean";
     FailingOver, "failing_over", "stopped PostgreSQL to fail over after a crash";
     Sweeping, "sweeping", "Primary crashed. Failing over.";
     StartFailedRelease, "start_failed_release", "removed leader key after trying and failing to start postgres";
@@ -100,6 +101,7 @@ reasons! {
     WalGoneNoRemedy { leader: MemberName }, "wal_gone_no_remedy", "{leader} no longer has the WAL that follows ours and the data directory may not be replaced; run: tamada reinit";
     WaitingForCheckpoint { leader: MemberName }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
     StartingStandby, "starting_standby", "starting as a secondary";
+    RestartingStandby, "restarting_standby", "restarting after failure";
     StartingReadOnly, "starting_read_only", "starting as readonly because i had the session lock";
     BackingOff { failures: u32, left: Seconds }, "backing_off", "waiting {left} before the next try ({failures} failed)";
     Unusable { why: String }, "unusable", "data directory is not usable: {why}";

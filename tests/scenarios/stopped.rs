@@ -193,6 +193,18 @@ fn nothing_is_started_from_a_directory_that_pg_rewind_has_not_finished() {
 }
 
 #[test]
+fn a_start_is_called_what_it_is() {
+    let reason = |leader, state, signal| decided(&renewed(stopped(leader, state, signal), 3)).reason;
+    let (up, down) = (ClusterState::InProduction, ClusterState::ShutDown);
+    assert_eq!(reason(OURS, up, RecoverySignal::None), Reason::StartingInPlace);
+    assert_eq!(reason(OURS, down, RecoverySignal::None), Reason::StartingPrimary);
+    let reason = |state, signal| decided(&stopped(THEIRS, state, signal)).reason;
+    assert_eq!(reason(ClusterState::InArchiveRecovery, RecoverySignal::Present), Reason::RestartingStandby);
+    assert_eq!(reason(ClusterState::ShutDownInRecovery, RecoverySignal::Present), Reason::StartingStandby);
+    assert_eq!(reason(up, RecoverySignal::BackupLabel), Reason::StartingStandby, "the first start after a clone");
+}
+
+#[test]
 fn a_standby_that_does_not_start_is_compared_with_the_leader_and_repaired() {
     let mut observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
     let upstream = Upstream::Member { name: "b".into(), address: address("b") };
