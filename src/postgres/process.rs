@@ -37,12 +37,13 @@ impl Process {
         Process::find(pid).ok().flatten()
     }
 
-    /// `None`: there is no such process, or it is a zombie. An error says that it cannot be told, as with no descriptor
+    /// `None`: there is no such process, it is a zombie, or the number is that of a thread. An error says that it cannot be told, as with no descriptor
     /// left.
     pub(crate) fn find(pid: i32) -> io::Result<Option<Self>> {
         match kernel::pidfd_open(pid) {
             Ok(fd) => Ok(Some(Process { pid, fd }).filter(Process::is_alive)),
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+            // A thread is refused as invalid, by newer kernels as not there.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => Ok(None),
             Err(error) => Err(error),
         }
     }

@@ -109,8 +109,12 @@ fn is_served(socket: &Path) -> bool {
 
 /// Whether the process that a lock file names may be the server that wrote it.
 fn is_server(file: &PidFile, server_names: &[String]) -> bool {
-    // A thread has no pidfd and a zombie is not alive, although both can be signalled.
-    let Some(process) = Process::open(file.pid) else { return false };
+    // Neither a thread nor a zombie is one, although both can be signalled.
+    let process = match Process::find(file.pid) {
+        Ok(Some(process)) => process,
+        Ok(None) => return false,
+        Err(_cannot_be_told) => return true,
+    };
     let name = process::executable(process.pid()).and_then(|path| Some(path.file_name()?.to_str()?.to_owned()));
     let name = name.or_else(|| process::command_name(process.pid()));
     let works_elsewhere = process::working_directory(process.pid())

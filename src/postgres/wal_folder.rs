@@ -90,10 +90,11 @@ fn system_of(segment: &Path) -> io::Result<Option<SystemId>> {
     Ok((is_long && system != 0).then_some(SystemId(system)))
 }
 
-/// Whether a process that we can see has a file there open.
+/// Whether a process that we can see has a file there open. What cannot be told counts as yes.
 fn is_used(folder: &Path) -> bool {
     let folder = real_path(folder);
-    all_pids().into_iter().any(|pid| {
+    let Ok(pids) = all_pids() else { return true };
+    pids.into_iter().any(|pid| {
         let open = std::fs::read_dir(format!("/proc/{pid}/fd")).into_iter().flatten().flatten();
         open.into_iter().any(|fd| std::fs::read_link(fd.path()).is_ok_and(|path| path.starts_with(&folder)))
     })
