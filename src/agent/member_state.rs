@@ -126,7 +126,9 @@ impl Shown {
             (DataDir::Empty | DataDir::Unusable(_), _) => MemberRole::Uninitialized,
             // Just begun, or just made: only the files tell.
             (DataDir::Present(data), MemberRole::Uninitialized) => match data.signal {
-                RecoverySignal::Present => MemberRole::Replica,
+                RecoverySignal::Present | RecoverySignal::BackupLabel | RecoverySignal::RewindUnfinished => {
+                    MemberRole::Replica
+                }
                 RecoverySignal::None => MemberRole::Demoted,
             },
             (DataDir::Present(_), role) => self.while_demoting(role),

@@ -41,6 +41,8 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
             tracing::info!("{job}: done");
             JobResult::Done(product)
         }
+        // The agent ends with it.
+        Err(error) if job == Job::Bootstrap => JobResult::Failed(error.to_string()),
         Err(error) => {
             tracing::error!("{job}: {error}");
             JobResult::Failed(error.to_string())

@@ -36,16 +36,23 @@ impl DataDir {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Data {
     pub system_id: SystemId,
-    /// `standby.signal` or `recovery.signal` is there.
     pub signal: RecoverySignal,
     /// Read only while no postmaster runs; it would be out of date otherwise.
     pub control: Option<Control>,
 }
 
+/// What the files of the data directory say about its next start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum RecoverySignal {
+    /// Nothing: a primary's data.
     None,
+    /// `standby.signal` or `recovery.signal` is there.
     Present,
+    /// `backup_label` is there: a base backup, whose control file may show the state of the primary that it was taken
+    /// from. Only a standby may be started from it: crash recovery would end anywhere in the middle of its WAL.
+    BackupLabel,
+    /// pg_rewind was cut short: neither the old data nor the leader's. Nothing may be started from it.
+    RewindUnfinished,
 }
 
 /// What pg_controldata says.
@@ -265,8 +272,8 @@ impl std::fmt::Display for Job {
             }
             Job::Rewind { from } => write!(f, "running pg_rewind from {from}"),
             Job::Recover => f.write_str("doing crash recovery in a single user mode"),
-            Job::Start(StartAs::Primary) => f.write_str("starting primary after failure"),
-            Job::Start(StartAs::Standby(_)) => f.write_str("restarting after failure"),
+            Job::Start(StartAs::Primary) => f.write_str("starting as a primary"),
+            Job::Start(StartAs::Standby(_)) => f.write_str("starting as a standby"),
             Job::Stop { why: StopWhy::Shutdown, .. } => f.write_str("shutdown"),
             Job::Stop { why: StopWhy::Handover, .. } => f.write_str("switchover: demote"),
             Job::Stop { why: StopWhy::LostLock, .. } => f.write_str("demoting"),

@@ -4,7 +4,7 @@ use super::busy::gives_authority;
 use super::context::UNHURRIED;
 use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use super::lease;
-use super::local::{DataDir, Guard, LastRole, Postgres, Running, StartAs, StopMode, StopWhy, Upstream};
+use super::local::{DataDir, Guard, LastRole, Postgres, RecoverySignal, Running, StartAs, StopMode, StopWhy, Upstream};
 use super::observation::{DcsOutage, Handover, HandoverStage, Observation};
 use super::policy::{Pause, Policy};
 use super::reason::{Reason, Seconds};
@@ -23,6 +23,7 @@ pub fn decide(policy: &Policy, seen: &Observation, outage: &DcsOutage) -> Decisi
     }
     let backing_off = seen.memory.backoff.is_some_and(|backoff| backoff.until > seen.now);
     match (&seen.local.data, &seen.local.postgres, &seen.local.job) {
+        (DataDir::Present(data), Postgres::Stopped, None) if data.signal == RecoverySignal::RewindUnfinished => wait,
         // Reads go on: a server without a leader starts as a standby of nobody.
         (DataDir::Present(_), Postgres::Stopped, None) if !backing_off => {
             Decision { postgres: PostgresStep::Start(StartAs::Standby(Upstream::None)), ..wait }

@@ -88,6 +88,7 @@ reasons! {
 
     // PostgreSQL is not running.
     StartingInPlace, "starting_in_place", "starting primary after failure";
+    StartingPrimary, "starting_primary", "starting as the primary; the last shutdown was clean";
     FailingOver, "failing_over", "stopped PostgreSQL to fail over after a crash";
     Sweeping, "sweeping", "Primary crashed. Failing over.";
     StartFailedRelease, "start_failed_release", "removed leader key after trying and failing to start postgres";
@@ -95,6 +96,7 @@ reasons! {
     Recovering, "recovering", "doing crash recovery in a single user mode";
     CheckingDivergence { leader: MemberName }, "checking_divergence", "comparing our WAL with the history of {leader}";
     Rewinding { leader: MemberName }, "rewinding", "running pg_rewind from {leader}";
+    RewindUnfinished, "rewind_unfinished", "pg_rewind was interrupted, so that PostgreSQL cannot be started; waiting for a leader to repeat it or to clone from";
     Recloning { source: CloneSource }, "recloning", "reinitializing due to diverged timelines, from {source}";
     RecloningWalGone { source: CloneSource }, "recloning_wal_gone", "the leader no longer has the WAL that follows ours; reinitializing from {source}";
     RecloningUnrecovered { source: CloneSource }, "recloning_unrecovered", "crash recovery has failed again and again; reinitializing from {source}";
@@ -102,6 +104,7 @@ reasons! {
     WalGoneNoRemedy { leader: MemberName }, "wal_gone_no_remedy", "{leader} no longer has the WAL that follows ours and the data directory may not be replaced; run: tamada reinit";
     WaitingForCheckpoint { leader: MemberName }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
     StartingStandby, "starting_standby", "starting as a secondary";
+    RestartingStandby, "restarting_standby", "restarting after failure";
     StartingReadOnly, "starting_read_only", "starting as readonly because i had the session lock";
     BackingOff { failures: u32, left: Seconds }, "backing_off", "waiting {left} before the next try ({failures} failed)";
     Unusable { why: String }, "unusable", "data directory is not usable: {why}";

@@ -36,6 +36,9 @@ pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
 
 /// The lock was ours all the while, so nobody else was a primary since: a primary may start where it stopped.
 fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
+    if data.signal == RecoverySignal::RewindUnfinished {
+        return ctx.release(Reason::RewindUnfinished);
+    }
     if let Some(control) = &data.control
         && let Some(cluster) = ctx.view.history.timeline()
         && control.timeline < cluster
@@ -55,9 +58,9 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
     let overdue = serving::is_overdue(ctx);
     if tried || overdue || ctx.policy.primary_start_timeout.is_zero() {
         let reason = if overdue { Reason::StartTimeout } else { Reason::FailingOver };
-        return fail_over(ctx, if tried { Reason::StartFailedRelease } else { reason });
+        return fail_over(ctx, data, if tried { Reason::StartFailedRelease } else { reason });
     }
-    ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace)
+    ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data))
 }
 
 fn was_primary(data: &Data) -> bool {
@@ -71,14 +74,33 @@ fn was_primary(data: &Data) -> bool {
         }
 }
 
+fn was_shut_down(data: &Data) -> bool {
+    let state = data.control.as_ref().map(|control| control.state);
+    matches!(state, Some(ClusterState::ShutDown | ClusterState::ShutDownInRecovery))
+}
+
+/// What the start of a primary in place is.
+pub fn in_place(data: &Data) -> Reason {
+    if was_shut_down(data) { Reason::StartingPrimary } else { Reason::StartingInPlace }
+}
+
+/// What the start of a standby is. A copy that was never started has not failed.
+fn standby_reason(data: &Data) -> Reason {
+    match data.signal {
+        RecoverySignal::None | RecoverySignal::Present if !was_shut_down(data) => Reason::RestartingStandby,
+        RecoverySignal::None | RecoverySignal::Present => Reason::StartingStandby,
+        RecoverySignal::BackupLabel | RecoverySignal::RewindUnfinished => Reason::StartingStandby,
+    }
+}
+
 /// Give the lock to a member that can take it; if there is none, a start in place is all that is left.
-fn fail_over(ctx: &Ctx, reason: Reason) -> Decision {
+fn fail_over(ctx: &Ctx, data: &Data, reason: Reason) -> Decision {
     match serving::successor(ctx) {
         Successor::Asked(missing) => ctx.ask(missing, Reason::Sweeping),
         Successor::Ready => ctx.give_up(reason),
         Successor::Nobody => match ctx.backing_off() {
             Some(wait) => wait,
-            None => ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace),
+            None => ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data)),
         },
     }
 }
@@ -88,19 +110,30 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
         return wait;
     }
     let standby = |upstream, reason| ctx.step(PostgresStep::Start(StartAs::Standby(upstream)), reason);
-    let Some(leader) = &ctx.view.leader else { return standby(Upstream::None, Reason::StartingStandby) };
+    let may_start = data.signal != RecoverySignal::RewindUnfinished;
+    let leader = match &ctx.view.leader {
+        Some(leader) => leader,
+        None if may_start => return standby(Upstream::None, standby_reason(data)),
+        None => return ctx.idle(Reason::RewindUnfinished),
+    };
     if leader.name == ctx.policy.name || leader.holder == Holder::Us {
+        if !may_start {
+            return ctx.idle(Reason::RewindUnfinished);
+        }
         return standby(Upstream::None, Reason::OwnNameHeldElsewhere);
     }
     let wanted = upstream(ctx);
     let Some(record) = ctx.view.other_leader().filter(|_| wanted != Upstream::None) else {
         return ctx.again_after(LOOK_AGAIN, Reason::LeaderWithoutAddress { leader: leader.name.clone() });
     };
+    if !may_start {
+        return repair(ctx, data, record);
+    }
     match relation(ctx, data, record) {
-        Relation::Fits => standby(wanted, Reason::StartingStandby),
+        Relation::Fits => standby(wanted, standby_reason(data)),
         Relation::Diverged => repair(ctx, data, record),
         Relation::WalGone => reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data)
-            .unwrap_or_else(|| standby(wanted, Reason::StartingStandby)),
+            .unwrap_or_else(|| standby(wanted, standby_reason(data))),
         Relation::RecoverFirst => recover(ctx),
         Relation::Unknown => {
             let ask = Some(Question::Divergence { leader: record.name.clone() });
@@ -157,9 +190,7 @@ fn standby_start_failed(ctx: &Ctx) -> Option<Instant> {
 /// Whether only crash recovery can tell where this server's WAL ends. pg_rewind takes no such directory, and cannot
 /// recover that of a standby by itself: a single-user server refuses its signal file.
 fn is_unclean(ctx: &Ctx, data: &Data) -> bool {
-    let state = data.control.as_ref().map(|control| control.state);
-    let is_clean = matches!(state, Some(ClusterState::ShutDown | ClusterState::ShutDownInRecovery));
-    !is_clean && ctx.seen.memory.recovered == Recovered::No
+    !was_shut_down(data) && ctx.seen.memory.recovered == Recovered::No
 }
 
 /// Our WAL holds what the leader's history does not: rewind, or a clone where that is impossible.
@@ -168,6 +199,12 @@ fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
         return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
     }
     let may_remove = match ctx.policy.rewind {
+        // pg_rewind wants a server that was shut down, and this one was never started.
+        _ if data.signal == RecoverySignal::BackupLabel => ctx.policy.remove_diverged_data,
+        // Crash recovery would make nothing whole of it.
+        RewindPolicy::Allowed if data.signal == RecoverySignal::RewindUnfinished && is_unclean(ctx, data) => {
+            ctx.policy.remove_data_after_failed_rewind
+        }
         RewindPolicy::Allowed if ctx.seen.memory.failed_rewinds < REWIND_TRIES => {
             if is_unclean(ctx, data) {
                 return recover(ctx);

@@ -1,12 +1,12 @@
 //! A single, plain server: the in-process DCS, nobody to lose the lock to, and a user whose files these are.
 
-use super::bootstrap;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, Exit, LeaseStep, PostgresStep, Wake};
 use super::lease::Hold;
 use super::local::{ClusterState, Data, DataDir, Job, LastRole, Postgres, Running, StartAs};
 use super::observation::JobResult;
 use super::reason::Reason;
+use super::{bootstrap, rejoin};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
@@ -44,7 +44,7 @@ fn stopped(ctx: &Ctx, data: &Data) -> Decision {
         Some(JobResult::Failed(why)) => fatal(ctx, Reason::Stopped, why.clone()),
         Some(JobResult::Done(_)) if clean => Decision { exit: Some(Exit::Stopped), ..ctx.idle(Reason::Stopped) },
         Some(JobResult::Done(_) | JobResult::Cancelled) | None => {
-            ctx.step(PostgresStep::Start(StartAs::Primary), Reason::StartingInPlace)
+            ctx.step(PostgresStep::Start(StartAs::Primary), rejoin::in_place(data))
         }
     }
 }

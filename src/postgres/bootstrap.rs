@@ -20,6 +20,7 @@ use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
 use super::nameless::with_a_name;
+use super::places::{is_wal_dir, wal_dir};
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
@@ -124,7 +125,7 @@ impl LocalPostgres {
         let made = self.make_cluster(progress).await;
         match made {
             Ok(_) => self.memory().settled = true,
-            Err(_) => self.undo_bootstrap().await,
+            Err(ref error) => self.undo_bootstrap(error).await,
         }
         made
     }
@@ -135,7 +136,7 @@ impl LocalPostgres {
         self.start_prepared(&StartAs::Primary, limit, None).await?;
         let session = self.session("bootstrap", Duration::ZERO).await?;
         let config = self.config();
-        self.make_roles(&session, &config).await?;
+        self.make_roles(&session, &config, progress).await?;
         if let Some(database) = &config.bootstrap.database {
             let made = session.run(&format!("CREATE DATABASE {}", identifier(database))).await;
             made.map_err(|cause| PostgresError::sql(format!("create the database {}", identifier(database)), &cause))?;
@@ -162,7 +163,7 @@ impl LocalPostgres {
             Staging::begin(&self.data_dir).map_err(|cause| failed("prepare the data directory", cause))?;
         let new_dir = staging.new_dir();
         progress(format!("initializing a new cluster in {}", self.data_dir.display()));
-        let mut run = self.program("initdb").args(&config.bootstrap.initdb);
+        let mut run = self.program("initdb").args(self.initdb_options(&config, &mut staging)?);
         run = run.arg(format!("--username={}", superuser.username));
         let password = password_file(superuser).map_err(|cause| failed("hand initdb the password for", cause))?;
         if let Some(file) = &password {
@@ -180,6 +181,20 @@ impl LocalPostgres {
         staging.clean().map_err(|cause| failed("clear up beside", cause))
     }
 
+    /// The WAL's folder is staged like the data directory, so that an initdb that is cut short leaves nothing there. One
+    /// that is not empty is left to initdb to refuse.
+    fn initdb_options(&self, config: &Config, staging: &mut Staging) -> Result<Vec<String>, PostgresError> {
+        let mut options = config.bootstrap.initdb.clone();
+        if let Some(wal) = wal_dir(&options).filter(|wal| matches!(contents(wal), Contents::Empty)) {
+            let place = staging.also(&wal);
+            let place = place
+                .map_err(|cause| PostgresError::failed(format!("prepare a place for {}", wal.display()), cause))?;
+            options.retain(|option| !is_wal_dir(option));
+            options.push(format!("--waldir={}", place.display()));
+        }
+        Ok(options)
+    }
+
     /// Who may connect until somebody configures it: initdb's file knows no other host, hence no replica either.
     fn give_access(&self, new_dir: &Path, config: &Config) -> std::io::Result<()> {
         let file = new_dir.join("pg_hba.conf");
@@ -195,22 +210,24 @@ impl LocalPostgres {
     }
 
     /// Whatever was made, and nothing else: the mark tells.
-    async fn undo_bootstrap(&self) {
+    async fn undo_bootstrap(&self, cause: &PostgresError) {
         let _ = self.stop_server(StopMode::Immediate, STOP_LIMIT, Announce::No).await;
         if let Err(error) = self.settle().await {
+            // Otherwise the cause is what the agent ends with.
+            tracing::error!("bootstrap: {cause}");
             tracing::error!("{error}");
         }
     }
 
     /// The roles of a new cluster, in one session; no statement of it reaches a log.
-    async fn make_roles(&self, session: &Session, config: &Config) -> Result<(), PostgresError> {
+    async fn make_roles(&self, session: &Session, config: &Config, progress: &Progress) -> Result<(), PostgresError> {
         self.silence(session).await?;
         let superuser = &config.postgres.superuser;
         // initdb has read its first line.
         if superuser.password.as_ref().is_some_and(|password| password.expose().contains(['\n', '\r'])) {
             self.make_role(session, superuser, Purpose::Superuser, Existing::Alter).await?;
         }
-        self.post_bootstrap(config).await?;
+        self.post_bootstrap(config, progress).await?;
         let wanted = if self.is_single() { Vec::new() } else { self.agents_roles(config) };
         for (credentials, purpose) in wanted {
             self.make_role(session, credentials, purpose, Existing::Alter).await?;
@@ -219,10 +236,10 @@ impl LocalPostgres {
     }
 
     /// The user's own command, with the connection string of the superuser's session as its last argument.
-    async fn post_bootstrap(&self, config: &Config) -> Result<(), PostgresError> {
+    async fn post_bootstrap(&self, config: &Config, progress: &Progress) -> Result<(), PostgresError> {
         let [program, args @ ..] = &config.bootstrap.post_bootstrap[..] else { return Ok(()) };
         let address = Address {
-            host: "localhost".to_owned(),
+            host: self.host_for_hooks(),
             port: config.postgres.port,
             database: config.postgres.database.clone(),
         };
@@ -234,6 +251,7 @@ impl LocalPostgres {
         if superuser.password.is_some() {
             run = run.env("PGPASSFILE", passfile.path());
         }
+        progress(format!("waiting for post_bootstrap to end: {program}"));
         run.success(None).await.map(drop)
     }
 

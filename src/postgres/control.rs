@@ -11,7 +11,7 @@ use super::controldata::ControlData;
 use super::local::LocalPostgres;
 use super::staging;
 use super::version::Version;
-use super::{PostgresError, files};
+use super::{PostgresError, files, rewind};
 use crate::core::local::{Data, DataDir, RecoverySignal};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -78,17 +78,32 @@ impl LocalPostgres {
         match self.control_data(freshness).await {
             Ok(data) => DataDir::Present(Data {
                 system_id: data.system_id,
-                signal: match self.has_recovery_signal() {
-                    true => RecoverySignal::Present,
-                    false => RecoverySignal::None,
-                },
+                signal: self.recovery_signal(),
                 control: (running == ServerState::Stopped).then_some(data.control),
             }),
-            Err(error) => DataDir::Unusable(format!(
-                "data directory {} is neither empty nor a usable PostgreSQL data directory: {error}; restore it, or \
+            // pg_rewind may have been cut short while it wrote the control file.
+            Err(error) => match rewind::unfinished_of(dir) {
+                Some(system_id) => {
+                    DataDir::Present(Data { system_id, signal: RecoverySignal::RewindUnfinished, control: None })
+                }
+                None => DataDir::Unusable(format!(
+                    "data directory {} is neither empty nor a usable PostgreSQL data directory: {error}; restore it, or \
                  clone it anew with `tamada reinit`",
-                dir.display()
-            )),
+                    dir.display()
+                )),
+            },
+        }
+    }
+
+    /// What the files say about the next start.
+    pub(super) fn recovery_signal(&self) -> RecoverySignal {
+        if rewind::is_unfinished(&self.data_dir) {
+            return RecoverySignal::RewindUnfinished;
+        }
+        match (is_backup(&self.data_dir), self.has_recovery_signal()) {
+            (true, _) => RecoverySignal::BackupLabel,
+            (false, true) => RecoverySignal::Present,
+            (false, false) => RecoverySignal::None,
         }
     }
 
@@ -111,6 +126,15 @@ impl LocalPostgres {
             )),
             Some(_) => None,
         }
+    }
+}
+
+/// Whether this is a base backup that no server was started from yet. Up to PostgreSQL 14 a primary has a label too,
+/// during an exclusive backup; when it crashes then, its `postmaster.pid` is still there.
+fn is_backup(data_dir: &Path) -> bool {
+    match std::fs::read_to_string(data_dir.join("backup_label")) {
+        Ok(label) => !label.contains("BACKUP METHOD: pg_start_backup") || !data_dir.join("postmaster.pid").exists(),
+        Err(error) => error.kind() != std::io::ErrorKind::NotFound,
     }
 }
 

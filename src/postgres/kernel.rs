@@ -49,6 +49,24 @@ pub(super) enum Streams {
     ErrorToOutput,
 }
 
+/// Has the kernel kill the command's process when ours ends, however that comes about.
+pub(super) fn end_with_us(command: &mut Command) {
+    let us = std::process::id();
+    // SAFETY: between fork and exec the closure makes only async-signal-safe calls and allocates nothing.
+    unsafe {
+        command.pre_exec(move || {
+            if libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) < 0 {
+                return Err(io::Error::last_os_error());
+            }
+            // We may have ended before.
+            if libc::getppid() as u32 != us {
+                return Err(io::Error::from_raw_os_error(libc::ESRCH));
+            }
+            Ok(())
+        });
+    }
+}
+
 /// Makes the command's process the leader of a session of its own, with default signal handlers, no blocked signals
 /// (std sees to those) and, besides the three streams, no descriptor but those of `keep`.
 pub(super) fn detach(command: &mut Command, streams: Streams, keep: Vec<RawFd>) {

@@ -78,6 +78,8 @@ pub(super) struct Memory {
     pub(super) told_role: Option<MemberRole>,
     /// Warnings and errors that are logged once: about settings, about what cannot be cleared up.
     pub(super) warned: std::collections::BTreeSet<String>,
+    /// `unix_socket_directories` as the last start had it.
+    pub(super) socket_dirs: Option<String>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
 }
@@ -125,6 +127,7 @@ impl LocalPostgres {
                 applied: None,
                 told_role: None,
                 warned: Default::default(),
+                socket_dirs: None,
                 settled: false,
             }),
             config: Mutex::new(config),
@@ -211,6 +214,19 @@ impl LocalPostgres {
             addresses.reverse();
         }
         addresses
+    }
+
+    /// Where a user's own command finds the local server, as Patroni says it: the folder of its socket with
+    /// `use_unix_socket`, else a host name.
+    pub(super) fn host_for_hooks(&self) -> String {
+        let config = self.config();
+        let socket = read_pid_file(&self.data_dir).and_then(|file| file.socket_dir);
+        match (socket.filter(|_| config.postgres.use_unix_socket.is_on()), tcp_host(&config.postgres.listen_addresses))
+        {
+            (Some(folder), _) => folder.to_string_lossy().into_owned(),
+            (None, Host::Tcp(host)) => host,
+            (None, Host::Loopback | Host::Socket(_)) => "localhost".to_owned(),
+        }
     }
 
     /// A session with the local server as the superuser.

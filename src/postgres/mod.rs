@@ -33,10 +33,12 @@ mod senders;
 mod server;
 mod siblings;
 mod slots;
+mod sockets;
 mod staging;
 mod stop;
 mod tls;
 pub mod version;
+mod wal_folder;
 mod watched;
 
 pub use local::LocalPostgres;

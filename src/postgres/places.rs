@@ -1,8 +1,8 @@
 //! Folders outside a data directory that a copy needs: the WAL's and the tablespaces'.
 //!
-//! Where the old data have something at such a place, the copy's is made in a staging place of its own and takes the
-//! old one's place together with the data directory. A folder that our old data do not point to is never touched:
-//! pg_basebackup refuses it unless it is empty.
+//! What goes there is made in a staging place of its own and takes its place together with the data directory, so that a
+//! copy that is cut short leaves nothing in the way of the next one. A folder that is neither empty nor known to be ours
+//! is never touched.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -11,8 +11,11 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
 
 use super::PostgresError;
+use super::control::{Contents, contents};
 use super::local::LocalPostgres;
 use super::staging::{Staging, outside_folders};
+use super::wal_folder::{Verdict, verdict};
+use crate::core::units::SystemId;
 use crate::core::view::Address;
 
 /// How long the source may take to say where its tablespaces are.
@@ -26,6 +29,13 @@ pub(super) struct Tablespace {
     pub(super) bytes: Option<u64>,
 }
 
+/// What is asked of the source before it is copied.
+#[derive(Debug, Default)]
+struct SourceFacts {
+    spaces: Vec<Tablespace>,
+    system_id: Option<SystemId>,
+}
+
 impl LocalPostgres {
     /// The user's options of pg_basebackup, changed so that no folder of the old data is in the way, and what will be
     /// copied to elsewhere than the data directory, as far as that is known.
@@ -35,56 +45,87 @@ impl LocalPostgres {
         staging: &mut Staging,
     ) -> Result<(Vec<String>, Vec<Tablespace>), PostgresError> {
         let mut options = self.config().postgres.basebackup.clone();
+        let mut facts = tokio::time::timeout(ASKING, self.facts_of(source)).await.unwrap_or_default();
         let ours = outside_folders(&self.data_dir);
         let mut stage = |target: &Path| {
             let place = staging.also(target);
             place.map_err(|cause| PostgresError::failed(format!("prepare a place for {}", target.display()), cause))
         };
         let old_wal = std::fs::read_link(self.data_dir.join("pg_wal")).ok().filter(|wal| wal.is_absolute());
-        if let Some(wal) = wal_dir(&options).or(old_wal).filter(|wal| ours.contains(wal)) {
+        if let Some(wal) = wal_dir(&options).or(old_wal) {
+            if !ours.contains(&wal) {
+                accept_wal_folder(&wal, facts.system_id)?;
+            }
             options.retain(|option| !is_wal_dir(option));
             options.push(format!("--waldir={}", stage(&wal)?.display()));
         }
         let mappings = tablespace_mappings(&options);
-        let mut spaces = tokio::time::timeout(ASKING, self.tablespaces_of(source)).await.unwrap_or_default();
-        for space in &mut spaces {
+        for space in &mut facts.spaces {
             let target = mappings.get(&space.location).unwrap_or(&space.location).clone();
-            if ours.contains(&target) {
-                let mapping =
-                    format!("--tablespace-mapping={}={}", escaped(&space.location), escaped(&stage(&target)?));
-                // The first of several mappings of one place counts.
-                options.insert(0, mapping);
+            if !ours.contains(&target) && !matches!(contents(&target), Contents::Empty) {
+                return Err(taken(&target, "a tablespace", "is not empty"));
             }
+            let mapping = format!("--tablespace-mapping={}={}", escaped(&space.location), escaped(&stage(&target)?));
+            // The first of several mappings of one place counts.
+            options.insert(0, mapping);
             space.location = target;
         }
-        Ok((options, spaces))
+        Ok((options, facts.spaces))
     }
 
-    /// Where the source's tablespaces are. Unknown where no ordinary session is allowed: pg_basebackup will tell.
-    async fn tablespaces_of(&self, source: &Address) -> Vec<Tablespace> {
+    /// Unknown where no ordinary session is allowed: pg_basebackup will tell.
+    async fn facts_of(&self, source: &Address) -> SourceFacts {
         let config = self.config();
         let sql = "SELECT pg_tablespace_location(oid), CASE WHEN has_tablespace_privilege(oid, 'CREATE') OR \
                    pg_has_role('pg_read_all_stats', 'USAGE') THEN pg_tablespace_size(oid) END \
                    FROM pg_tablespace WHERE spcname NOT IN ('pg_default', 'pg_global')";
-        for credentials in [&config.postgres.replication, &config.postgres.superuser] {
+        let postgres = &config.postgres;
+        for credentials in [Some(&postgres.replication), postgres.rewind.as_ref(), Some(&postgres.superuser)] {
+            let Some(credentials) = credentials else { continue };
             let Ok(session) = self.connect_to(source, credentials).await else { continue };
             if let Ok(rows) = session.rows(sql).await {
                 let space = |row: &SimpleQueryRow| {
                     let location = row.get(0).filter(|location| location.starts_with('/'))?.into();
                     Some(Tablespace { location, bytes: row.get(1).and_then(|bytes| bytes.parse().ok()) })
                 };
-                return rows.iter().filter_map(space).collect();
+                let system_id = session.value("SELECT system_identifier FROM pg_control_system()").await;
+                let system_id = system_id.ok().flatten().and_then(|id| id.parse().ok()).map(SystemId);
+                return SourceFacts { spaces: rows.iter().filter_map(space).collect(), system_id };
             }
         }
-        Vec::new()
+        SourceFacts::default()
     }
 }
 
-fn is_wal_dir(option: &str) -> bool {
+/// A folder that our old data do not point to may take the copy's WAL if it is free or holds nothing but WAL that this
+/// member has left there: that is put aside like the old data.
+fn accept_wal_folder(folder: &Path, cluster: Option<SystemId>) -> Result<(), PostgresError> {
+    match verdict(folder, cluster) {
+        Verdict::Free => Ok(()),
+        Verdict::LeftOver => {
+            tracing::info!(
+                "{} holds WAL of this cluster that no server uses; the copy's takes its place",
+                folder.display()
+            );
+            Ok(())
+        }
+        Verdict::Taken(why) => Err(taken(folder, "WAL", &why)),
+    }
+}
+
+fn taken(folder: &Path, purpose: &str, why: &str) -> PostgresError {
+    PostgresError::Refused(format!(
+        "cannot copy: {}, the folder for {purpose}, {why}, and our data do not point to it; empty it, or choose another \
+         folder",
+        folder.display()
+    ))
+}
+
+pub(super) fn is_wal_dir(option: &str) -> bool {
     option.starts_with("--waldir=")
 }
 
-fn wal_dir(options: &[String]) -> Option<PathBuf> {
+pub(super) fn wal_dir(options: &[String]) -> Option<PathBuf> {
     options.iter().rev().find_map(|option| option.strip_prefix("--waldir=")).map(PathBuf::from)
 }
 

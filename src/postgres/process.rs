@@ -37,12 +37,13 @@ impl Process {
         Process::find(pid).ok().flatten()
     }
 
-    /// `None`: there is no such process, or it is a zombie. An error says that it cannot be told, as with no descriptor
+    /// `None`: there is no such process, it is a zombie, or the number is that of a thread. An error says that it cannot be told, as with no descriptor
     /// left.
     pub(crate) fn find(pid: i32) -> io::Result<Option<Self>> {
         match kernel::pidfd_open(pid) {
             Ok(fd) => Ok(Some(Process { pid, fd }).filter(Process::is_alive)),
-            Err(error) if error.raw_os_error() == Some(nix::libc::ESRCH) => Ok(None),
+            // A thread is refused as invalid, by newer kernels as not there.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ESRCH | libc::EINVAL | libc::ENOENT)) => Ok(None),
             Err(error) => Err(error),
         }
     }
@@ -89,6 +90,11 @@ pub(crate) fn executable(pid: i32) -> Option<PathBuf> {
     let path = std::fs::read_link(format!("/proc/{pid}/exe")).ok()?;
     let text = path.to_str()?;
     Some(PathBuf::from(text.strip_suffix(" (deleted)").unwrap_or(text)))
+}
+
+/// The command's name, at most 15 bytes of it; told of other users' processes too.
+pub(crate) fn command_name(pid: i32) -> Option<String> {
+    Some(std::fs::read_to_string(format!("/proc/{pid}/comm")).ok()?.trim_end_matches('\n').to_owned())
 }
 
 /// A folder, whatever path leads to it: a process of another container may have one of the same path.

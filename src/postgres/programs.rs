@@ -166,6 +166,7 @@ impl Run {
     /// Runs it to its end, however that is; killed with its whole family at the limit or when this is dropped.
     pub(crate) async fn run(mut self, limit: Option<Duration>, on_line: OnLine<'_>) -> Result<Ended, PostgresError> {
         kernel::detach(&mut self.command, Streams::AsSet, std::mem::take(&mut self.keep));
+        kernel::end_with_us(&mut self.command);
         self.command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let attempted = format!("run {}", self.name);
         let child = tokio::process::Command::from(self.command).spawn();

@@ -1,6 +1,13 @@
 //! Bringing a diverged directory back with pg_rewind, and crash recovery before it.
+//!
+//! **Invariant:** from a directory in which pg_rewind was cut short no server is started: a mark stands there from
+//! before its first change until it has succeeded.
 
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
+
+use nix::sys::stat::Mode;
 
 use super::conf::conninfo::Conninfo;
 use super::connect::Session;
@@ -13,12 +20,52 @@ use super::programs::Run;
 use super::watched::{LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, archive, files, history};
 use crate::config::{Config, Credentials};
+use crate::core::local::RecoverySignal;
+use crate::core::units::SystemId;
 use crate::core::view::Address;
 
 /// How long the leader may take to say whether it is ready.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 /// How long pg_rewind may read our WAL and compare files, of which it says nothing, before it copies.
 const FIRST_BYTES: Duration = Duration::from_secs(1800);
+
+/// In a data directory while pg_rewind works on it, followed by the system identifier, since the control file may be
+/// unreadable afterwards. A named pipe: pg_rewind removes all files, folders and links that the source does not have, and
+/// passes over everything else. Nothing opens it.
+const MARK: &str = "tamada.rewind.";
+/// In the line that pg_rewind (with `--progress`) writes before it changes anything.
+const BEGINS_TO_COPY: &str = "need to copy";
+
+/// The mark of a pg_rewind that was cut short in this data directory.
+fn mark_in(data_dir: &Path) -> Option<PathBuf> {
+    let names = std::fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    names
+        .into_iter()
+        .find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(MARK.as_bytes())))
+}
+
+/// Whether pg_rewind was cut short in this data directory.
+pub(super) fn is_unfinished(data_dir: &Path) -> bool {
+    mark_in(data_dir).is_some()
+}
+
+/// The cluster whose data pg_rewind has left unfinished here.
+pub(super) fn unfinished_of(data_dir: &Path) -> Option<SystemId> {
+    let mark = mark_in(data_dir)?;
+    mark.file_name()?.to_str()?.strip_prefix(MARK)?.parse().ok().map(SystemId)
+}
+
+/// Nothing but another pg_rewind, or a clone in its place, may be done with such a directory.
+pub(super) fn refuse_unfinished(data_dir: &Path, cannot: &str) -> Result<(), PostgresError> {
+    match is_unfinished(data_dir) {
+        false => Ok(()),
+        true => Err(PostgresError::Refused(format!(
+            "cannot {cannot}: pg_rewind was interrupted in {}; it must be repeated, or the member cloned anew with \
+             `tamada reinit`",
+            data_dir.display()
+        ))),
+    }
+}
 
 impl LocalPostgres {
     pub(super) fn rewind_credentials(config: &Config) -> &Credentials {
@@ -35,7 +82,8 @@ impl LocalPostgres {
             )));
         }
         self.processes.kill_everything().await;
-        if !self.control_data(Freshness::Exact).await?.may_be_rewound() {
+        let control = self.control_data(Freshness::Exact).await?;
+        if !control.may_be_rewound() {
             return Err(PostgresError::Refused(format!(
                 "cannot rewind {}: it has neither data checksums nor wal_log_hints; clone it anew",
                 self.data_dir.display()
@@ -52,17 +100,56 @@ impl LocalPostgres {
         let mut run = self.program("pg_rewind").in_c_locale().env("PGPASSFILE", passfile.path());
         run = run.env("PGOPTIONS", "-c statement_timeout=0").arg("-D").arg(&self.data_dir).arg("--progress");
         run = run.arg(format!("--source-server={conninfo}")).args(self.restore_options().await);
-        let result = self.watch_rewind(run.args(&config.postgres.rewind_options), leader, progress).await;
+        let run = run.args(&config.postgres.rewind_options);
+        let was_unfinished = is_unfinished(&self.data_dir);
+        self.begin_mark(control.system_id)?;
+        let changes = AtomicBool::new(false);
+        let result = self.watch_rewind(run, leader, &changes, progress).await;
         self.forget_server();
+        if result.is_err() && !was_unfinished && !changes.load(Ordering::Relaxed) {
+            self.remove_mark()?;
+        }
         result?;
         self.finish_rewind()
     }
 
-    async fn watch_rewind(&self, run: Run, leader: &Address, progress: &Progress) -> Result<(), PostgresError> {
+    /// Before pg_rewind runs: whatever ends it, what it leaves behind is known for what it is.
+    fn begin_mark(&self, id: SystemId) -> Result<(), PostgresError> {
+        if is_unfinished(&self.data_dir) {
+            return Ok(());
+        }
+        let mark = self.data_dir.join(format!("{MARK}{id}"));
+        nix::unistd::mkfifo(&mark, Mode::from_bits_truncate(0o600))
+            .map_err(std::io::Error::from)
+            .and_then(|()| files::sync_dir(&self.data_dir))
+            .map_err(|cause| PostgresError::failed(format!("make {}", mark.display()), cause))
+    }
+
+    fn remove_mark(&self) -> Result<(), PostgresError> {
+        let Some(mark) = mark_in(&self.data_dir) else { return Ok(()) };
+        files::remove_if_there(&mark)
+            .and_then(|()| files::sync_dir(&self.data_dir))
+            .map_err(|cause| PostgresError::failed(format!("remove {}", mark.display()), cause))
+    }
+
+    /// `changes`: whether it has begun to change the data directory.
+    async fn watch_rewind(
+        &self,
+        run: Run,
+        leader: &Address,
+        changes: &AtomicBool,
+        progress: &Progress,
+    ) -> Result<(), PostgresError> {
         let what = format!("running pg_rewind from {}:{}", leader.host, leader.port);
         progress(what.clone());
         let mut watch = Watch::new(what, FIRST_BYTES, self.now());
-        let mut on_line = watch.on_line();
+        let mut watched = watch.on_line();
+        let mut on_line = |line: &str| {
+            if line.contains(BEGINS_TO_COPY) {
+                changes.store(true, Ordering::Relaxed);
+            }
+            watched(line);
+        };
         let running = run.success_with_lines(None, &mut on_line);
         tokio::pin!(running);
         loop {
@@ -73,14 +160,15 @@ impl LocalPostgres {
         }
     }
 
-    /// What came from the leader and is its own, goes; and nothing but a standby may be started from here.
+    /// What came from the leader and is its own, goes; and nothing but a standby may be started from here. The mark last.
     fn finish_rewind(&self) -> Result<(), PostgresError> {
         let failed =
             |cause| PostgresError::failed(format!("clear up {} after the rewind", self.data_dir.display()), cause);
         for name in OWN_FILES.iter().chain(&["promote"]) {
             files::remove_if_there(&self.data_dir.join(name)).map_err(failed)?;
         }
-        files::replace(&self.data_dir.join("standby.signal"), b"", files::file_mode(&self.data_dir)).map_err(failed)
+        files::replace(&self.data_dir.join("standby.signal"), b"", files::file_mode(&self.data_dir)).map_err(failed)?;
+        self.remove_mark()
     }
 
     /// pg_rewind compares the control files' timelines: without a checkpoint since its promotion the leader's still
@@ -146,6 +234,13 @@ impl LocalPostgres {
             return Err(PostgresError::Refused(format!(
                 "cannot recover: PostgreSQL runs as process {}",
                 running.pid()
+            )));
+        }
+        refuse_unfinished(&self.data_dir, "recover")?;
+        if self.recovery_signal() == RecoverySignal::BackupLabel {
+            return Err(PostgresError::Refused(format!(
+                "cannot recover {}: it is a base backup (backup_label is there); start it as a standby",
+                self.data_dir.display()
             )));
         }
         self.processes.kill_everything().await;

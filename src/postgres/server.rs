@@ -3,7 +3,6 @@
 //! No program of PostgreSQL's but the server itself is run on these paths, and nothing is waited for by the second:
 //! readiness is read from the postmaster's file every ten milliseconds.
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,12 +16,10 @@ use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::postmaster::{left_pid_file, wait_ready};
 use super::process::Process;
-use super::{PostgresError, archive, files};
-use crate::core::local::{LastRole, StartAs, Upstream};
+use super::{PostgresError, archive, rewind};
+use crate::core::local::{LastRole, RecoverySignal, StartAs, Upstream};
 use crate::core::view::MemberRole;
 
-/// Where Debian's builds of the server have their socket, a folder that no setting names.
-const PACKAGED_SOCKETS: &str = "/var/run/postgresql";
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether a callback tells of a start or stop.
@@ -60,19 +57,24 @@ impl LocalPostgres {
         if let Some(why) = self.unsuitable() {
             return Err(PostgresError::Refused(format!("cannot start PostgreSQL: {why}")));
         }
+        rewind::refuse_unfinished(&self.data_dir, "start PostgreSQL")?;
         if !self.processes.kill_everything().await {
             return Err(PostgresError::Refused(
                 "cannot start PostgreSQL: processes that its last run left behind cannot be ended".to_owned(),
             ));
         }
         self.close_sessions().await;
-        if matches!(role, StartAs::Standby(_)) && !self.has_recovery_signal() {
+        if matches!(role, StartAs::Standby(_)) && self.recovery_signal() == RecoverySignal::None {
             // A former primary's: no standby archives it, and its stop did not wait for the archiver.
             archive::archive_ready(self).await;
         }
         let left = left_pid_file(&self.data_dir);
         let process = self.spawn(role).await?;
-        wait_ready(&self.data_dir, &process, left, limit).await?;
+        let ready = wait_ready(&self.data_dir, &process, left, limit).await;
+        if ready.is_err() {
+            self.memory().socket_dirs = None;
+        }
+        ready?;
         if !self.is_single() {
             self.save_backups();
         }
@@ -105,7 +107,7 @@ impl LocalPostgres {
             };
             self.remember_upstream(&upstream)?;
         }
-        self.check_socket_dir()?;
+        self.prepare_sockets().await?;
         let mut env = self.env.clone();
         env.extend(self.config().malloc_arena_max.iter().map(|value| ("MALLOC_ARENA_MAX".into(), value.into())));
         let mut arguments = self.arguments(&parameters);
@@ -128,29 +130,6 @@ impl LocalPostgres {
             memory.pending_restart = Map::new();
         }
         Ok(process)
-    }
-
-    /// A folder for sockets that was set, is absolute and does not exist is made: /run is empty after a restart.
-    fn check_socket_dir(&self) -> Result<(), PostgresError> {
-        let parameters = self.wanted_parameters();
-        let dirs = parameters.get("unix_socket_directories").unwrap_or_default().to_owned();
-        if dirs.is_empty() && Path::new(PACKAGED_SOCKETS).parent().is_some_and(files::is_writable) {
-            // An empty /run where nobody was root to prepare it; without the folder the server itself says what it lacks.
-            let _ = std::fs::create_dir_all(PACKAGED_SOCKETS);
-        }
-        for dir in dirs.split(',').map(str::trim).filter(|dir| dir.starts_with('/')) {
-            let dir = Path::new(dir);
-            std::fs::create_dir_all(dir).map_err(|cause| {
-                PostgresError::failed(format!("make {} of unix_socket_directories", dir.display()), cause)
-            })?;
-            if !files::is_writable(dir) {
-                return Err(PostgresError::Refused(format!(
-                    "unix_socket_directories: {} is not writable for the user that PostgreSQL runs as",
-                    dir.display()
-                )));
-            }
-        }
-        Ok(())
     }
 
     fn announce_start(&self, role: &StartAs, callback: Option<Callback>) {

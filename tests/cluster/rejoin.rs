@@ -73,7 +73,7 @@ fn a_restarted_container_waits_for_its_own_server_though_numbers_repeat() {
         let said = member.log().len();
         member.start();
         let place = |text: &str| member.said_since(said).find(text);
-        let done = || place("starting primary after failure: done");
+        let done = || place("starting as a primary: done");
         until(SOON, "the server was started in place", || done().is_some());
         assert!(place("database system is ready to accept connections") < done(), "{}", member.said_since(said));
     }

@@ -154,3 +154,102 @@ fn nothing_is_copied_onto_a_running_server() {
         tokio::time::timeout(Duration::from_secs(5), primary.probe()).await.expect("answers");
     });
 }
+
+fn empty(dir: &std::path::Path) {
+    std::fs::remove_dir_all(dir).expect("removed");
+    std::fs::create_dir(dir).expect("made");
+}
+
+/// A replica with its WAL in a folder outside.
+fn with_wal_in(wal: &std::path::Path, bin: &std::path::Path) -> Node {
+    Node::changed("n2", bin, |config| {
+        let option = format!("--waldir={}", wal.display());
+        config.postgres.basebackup.push(option.clone());
+        config.bootstrap.initdb.push(option);
+    })
+}
+
+#[test]
+fn wal_that_a_data_directory_emptied_by_hand_has_left_is_no_hindrance() {
+    on_every_version(|bin| async move {
+        let primary = Node::new("n1", &bin);
+        primary.bootstrap().await;
+        primary.sql("CREATE TABLE t AS SELECT 7 AS a");
+        let volume = tempfile::tempdir().expect("a folder");
+        let wal = volume.path().join("data");
+        let replica = with_wal_in(&wal, &bin);
+        replica.configure().await;
+        replica.postgres.clone_from(&source(&primary), progress()).await.expect("copied");
+        empty(replica.data_dir());
+        replica.postgres.clone_from(&source(&primary), progress()).await.expect("copied again");
+        follows(&replica, &primary).await;
+        assert_eq!(std::fs::read_link(replica.data_dir().join("pg_wal")).expect("a link"), wal);
+        replica.stop().await;
+        // Anybody else's is never touched.
+        empty(replica.data_dir());
+        std::fs::write(wal.join("precious"), "").expect("written");
+        let error = replica.postgres.clone_from(&source(&primary), progress()).await.expect_err("refused");
+        let text = error.to_string();
+        assert!(text.contains(&*wal.to_string_lossy()) && text.contains("holds files that are not WAL"), "{text}");
+        assert!(wal.join("precious").exists());
+        assert!(wal.read_dir().expect("read").count() > 1, "nor is anything beside it");
+    });
+}
+
+#[test]
+fn a_bootstrap_that_was_cut_short_leaves_no_wal_in_its_folder() {
+    on_every_version(|bin| async move {
+        let volume = tempfile::tempdir().expect("a folder");
+        let wal = volume.path().join("data");
+        let node = with_wal_in(&wal, &bin);
+        node.configure().await;
+        let written = || std::fs::read_dir(volume.path()).is_ok_and(|mut names| names.next().is_some());
+        tokio::select! {
+            result = node.postgres.bootstrap(progress()) => panic!("too fast: {result:?}"),
+            () = eventually("WAL is written", async || written()) => (),
+        }
+        let node = node.with_new_agent();
+        node.bootstrap().await;
+        assert_eq!(std::fs::read_link(node.data_dir().join("pg_wal")).expect("a link"), wal);
+        assert_eq!(std::fs::read_dir(volume.path()).expect("read").count(), 1);
+    });
+}
+
+#[test]
+fn a_copy_that_was_cut_short_leaves_nothing_in_a_tablespace() {
+    on_every_version(|bin| async move {
+        let primary = Node::new("n1", &bin);
+        primary.bootstrap().await;
+        let space = primary.folder.path().join("space");
+        std::fs::create_dir(&space).expect("made");
+        primary.sql(&format!("CREATE TABLESPACE s LOCATION '{}'", space.display()));
+        primary.sql("CREATE TABLE t TABLESPACE s AS SELECT repeat('x', 1900) AS a FROM generate_series(1, 2000)");
+        let own = tempfile::tempdir().expect("a folder");
+        let own_space = own.path().join("space");
+        let mapping = format!("--tablespace-mapping={}={}", space.display(), own_space.display());
+        let mut replica = Node::changed("n2", &bin, |config| {
+            config.postgres.basebackup = vec![mapping.clone(), "--max-rate=1M".to_owned()];
+        });
+        replica.configure().await;
+        let written = || std::fs::read_dir(own.path()).is_ok_and(|mut names| names.next().is_some());
+        let from = source(&primary);
+        tokio::select! {
+            result = replica.postgres.clone_from(&from, progress()) => panic!("too fast: {result:?}"),
+            () = eventually("the tablespace arrives", async || written()) => (),
+        }
+        let mut config = (*replica.config).clone();
+        config.postgres.basebackup = vec![mapping];
+        replica.config = config.into();
+        let replica = replica.with_new_agent();
+        replica.configure().await;
+        replica.postgres.clone_from(&from, progress()).await.expect("copied");
+        follows(&replica, &primary).await;
+        assert_eq!(replica.sql("SELECT count(*) FROM t"), "2000");
+        replica.stop().await;
+        // Without our data's word for it, nobody knows whose this is.
+        empty(replica.data_dir());
+        let error = replica.postgres.clone_from(&from, progress()).await.expect_err("refused");
+        assert!(error.to_string().contains(&*own_space.to_string_lossy()), "{error}");
+        assert!(own_space.read_dir().expect("read").next().is_some());
+    });
+}

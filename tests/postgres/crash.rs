@@ -77,6 +77,16 @@ fn a_lock_file_that_names_somebody_elses_process_is_no_hindrance_and_stays() {
         node.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
         let own = std::process::id();
         let data = node.data_dir().to_owned();
+        // A thread's number is no process's.
+        let thread = std::thread::spawn(std::thread::park);
+        let tasks = std::fs::read_dir("/proc/self/task").expect("threads").flatten();
+        let tasks: Vec<u32> = tasks.filter_map(|task| task.file_name().to_str()?.parse().ok()).collect();
+        for task in tasks.into_iter().filter(|task| *task != own) {
+            std::fs::write(data.join("postmaster.pid"), format!("{task}\n{}\n1700000000\n", data.display()))
+                .expect("written");
+            assert_eq!(node.probe().await.postgres, Postgres::Stopped);
+        }
+        thread.thread().unpark();
         let stale = format!("{own}\n{}\n1700000000\n5432\n\n\n\nready   \n", data.display());
         std::fs::write(data.join("postmaster.pid"), &stale).expect("written");
         let node = node.with_new_agent();

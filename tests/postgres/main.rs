@@ -21,4 +21,6 @@ mod takeover;
 
 mod settings;
 
+mod sockets;
+
 mod tls;

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use tamada::core::local::{CloneFrom, CloneSource, DataDir, StartAs, StopMode, Upstream};
+use tamada::core::local::{CloneFrom, CloneSource, DataDir, RecoverySignal, StartAs, StopMode, Upstream};
 use tamada::core::observation::Divergence;
 use tamada::core::units::Timeline;
 use tamada::postgres::{Force, Instance};
@@ -207,5 +207,101 @@ fn a_diverged_standby_that_crashed_is_recovered_before_it_is_rewound() {
         third.postgres.start(&StartAs::Standby(replica.as_upstream()), LIMIT).await.expect("started");
         eventually("it streams", async || third.standby_facts().await.replication.is_some()).await;
         assert_eq!(third.sql("SELECT count(*) FROM t"), "1");
+    });
+}
+
+/// A former primary that pg_rewind has a lot to copy to.
+async fn diverged_by_much(bin: &Path) -> (Node, Node) {
+    let (old, new) = pair(bin).await;
+    new.postgres.promote(LIMIT).await.expect("promoted");
+    old.sql("INSERT INTO t VALUES (2)");
+    old.stop().await;
+    new.sql("CREATE TABLE big AS SELECT repeat('x', 1900) AS a FROM generate_series(1, 60000)");
+    new.postgres.checkpoint().await.expect("checkpoint");
+    (old, new)
+}
+
+fn rewinds(of: &Node) -> Vec<Pid> {
+    let data = of.data_dir().to_string_lossy().into_owned();
+    let pids = std::fs::read_dir("/proc").expect("a process table").flatten();
+    let pids = pids.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    let is_rewind = |pid: &i32| {
+        std::fs::read_to_string(format!("/proc/{pid}/cmdline")).is_ok_and(|line| {
+            line.split('\0').next().is_some_and(|program| program.ends_with("pg_rewind")) && line.contains(&data)
+        })
+    };
+    pids.filter(is_rewind).map(Pid::from_raw).collect()
+}
+
+/// Once pg_rewind has written a part of the big table.
+async fn half_done(old: &Node, new: &Node) {
+    let file = old.data_dir().join(new.sql("SELECT pg_relation_filepath('big')"));
+    eventually("a part is copied", async || std::fs::metadata(&file).is_ok_and(|file| file.len() > 1 << 20)).await;
+}
+
+#[test]
+fn nothing_is_started_where_pg_rewind_was_cut_short() {
+    enum Cut {
+        Killed,
+        Cancelled,
+    }
+    on_every_version(|bin| async move {
+        for cut in [Cut::Killed, Cut::Cancelled] {
+            let (old, new) = diverged_by_much(&bin).await;
+            let address = new.address();
+            let mut rewind = Box::pin(old.postgres.rewind(&address, progress()));
+            tokio::select! {
+                result = &mut rewind => panic!("too fast: {result:?}"),
+                () = half_done(&old, &new) => (),
+            }
+            match cut {
+                Cut::Killed => {
+                    rewinds(&old).into_iter().for_each(|pid| kill(pid, Signal::SIGKILL).expect("killed"));
+                    rewind.await.expect_err("it was killed");
+                }
+                Cut::Cancelled => drop(rewind),
+            }
+            eventually("it has ended", async || rewinds(&old).is_empty()).await;
+            let old = old.with_new_agent();
+            old.configure().await;
+            match old.probe().await.data {
+                DataDir::Present(data) => assert_eq!(data.signal, RecoverySignal::RewindUnfinished),
+                other => panic!("{other:?}"),
+            }
+            for role in [StartAs::Primary, StartAs::Standby(Upstream::None)] {
+                let error = old.postgres.start(&role, LIMIT).await.expect_err("refused");
+                assert!(error.to_string().contains("pg_rewind was interrupted"), "{error}");
+            }
+            assert!(old.postgres.recover().await.is_err());
+            // A source that does not answer makes nothing better.
+            assert!(old.postgres.rewind(&old.address(), progress()).await.is_err());
+            assert!(old.postgres.start(&StartAs::Primary, LIMIT).await.is_err());
+            if let Err(error) = old.postgres.rewind(&new.address(), progress()).await {
+                eprintln!("a second pg_rewind does not work: {error}");
+                let source = CloneSource { name: "n2".into(), address: new.address(), kind: CloneFrom::Leader };
+                old.postgres.clone_from(&source, progress()).await.expect("copied");
+            }
+            comes_back(&old, &new).await;
+            assert_eq!(old.sql("SELECT count(*) FROM big"), "60000");
+            assert_eq!(old.sql("SELECT count(*) FROM t WHERE a = 2"), "0");
+        }
+    });
+}
+
+#[test]
+fn a_rewind_that_fails_before_it_changes_anything_leaves_the_data_as_they_are() {
+    on_every_version(|bin| async move {
+        let (_old, new) = pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        new.postgres.checkpoint().await.expect("checkpoint");
+        let odd = Node::changed("n3", &bin, |config| config.postgres.rewind_options = vec!["--no-such".to_owned()]);
+        odd.configure().await;
+        let source = CloneSource { name: "n2".into(), address: new.address(), kind: CloneFrom::Leader };
+        odd.postgres.clone_from(&source, progress()).await.expect("copied");
+        odd.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        odd.stop().await;
+        odd.postgres.rewind(&new.address(), progress()).await.expect_err("an unknown option");
+        let DataDir::Present(data) = odd.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.signal, RecoverySignal::Present);
     });
 }

@@ -5,11 +5,12 @@ use std::path::Path;
 use std::process::Command;
 
 use tamada::config::Secret;
-use tamada::core::local::{DataDir, Postgres, StartAs};
-use tamada::postgres::Instance;
+use tamada::core::local::{ClusterState, DataDir, Postgres, RecoverySignal, StartAs};
+use tamada::core::policy::Switch;
+use tamada::postgres::{Force, Instance};
 
 use crate::installations::installations;
-use crate::support::{LIMIT, Node, PASSWORD, from_vars, on_every_version, progress};
+use crate::support::{LIMIT, Node, PASSWORD, desired, eventually, from_vars, on_every_version, pair, progress};
 
 fn initdb(bin: &Path, data: &Path) {
     let done = Command::new(bin.join("initdb"))
@@ -47,6 +48,34 @@ fn data_of_another_major_version_are_refused_with_both_versions_and_stay_untouch
         assert!(why.contains("PostgreSQL 12") && why.contains(own.trim()), "{why}");
         assert!(node.postgres.bootstrap(progress()).await.is_err());
         assert_eq!(names_in(node.data_dir()), before);
+    });
+}
+
+#[test]
+fn a_base_backup_in_place_of_the_data_becomes_a_standby() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        replica.stop().await;
+        std::fs::remove_dir_all(replica.data_dir()).expect("removed");
+        let done = Command::new(bin.join("pg_basebackup"))
+            .args(["-X", "stream", "-c", "fast", "-h", "127.0.0.1", "-U", "replicator", "-p"])
+            .arg(primary.config.postgres.port.to_string())
+            .arg("-D")
+            .arg(replica.data_dir())
+            .env("PGPASSWORD", PASSWORD)
+            .output()
+            .expect("pg_basebackup");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        let DataDir::Present(data) = replica.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.signal, RecoverySignal::BackupLabel);
+        assert_eq!(data.control.expect("it is stopped").state, ClusterState::InProduction);
+        let error = replica.postgres.recover().await.expect_err("refused");
+        assert!(error.to_string().contains("backup_label"), "{error}");
+        primary.sql("INSERT INTO t VALUES (2)");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("it has what was written since", async || replica.sql("SELECT count(*) FROM t") == "2").await;
+        let DataDir::Present(data) = replica.probe().await.data else { panic!("there are data") };
+        assert_eq!(data.signal, RecoverySignal::Present);
     });
 }
 
@@ -199,5 +228,28 @@ fn a_bootstrap_that_fails_leaves_nothing_behind() {
         });
         let error = quoted.postgres.bootstrap(progress()).await.expect_err("refused");
         assert!(error.to_string().contains("PATRONI_SUPERUSER_USERNAME"), "{error}");
+    });
+}
+
+#[test]
+fn post_bootstrap_is_told_where_the_server_is() {
+    on_every_version(|bin| async move {
+        for socket in [Switch::Off, Switch::On] {
+            let told = tempfile::NamedTempFile::new().expect("a file");
+            let node = Node::changed("n1", &bin, |config| {
+                let script = format!("echo \"$1\" > {}", told.path().display());
+                config.bootstrap.post_bootstrap = ["/bin/sh", "-c", &script, "sh"].map(str::to_owned).to_vec();
+                config.postgres.use_unix_socket = socket;
+            });
+            let sockets = node.folder.path().join("sockets");
+            let mut wanted = desired();
+            let setting = sockets.to_string_lossy().into_owned();
+            wanted.server.parameters.insert("unix_socket_directories".to_owned(), setting.into());
+            node.postgres.configure(&wanted, Force::No).await.expect("configured");
+            node.postgres.bootstrap(progress()).await.expect("bootstrapped");
+            let host = if socket.is_on() { sockets.display().to_string() } else { "localhost".to_owned() };
+            let expected = format!("dbname=postgres user=postgres host={host} port={}", node.config.postgres.port);
+            assert_eq!(std::fs::read_to_string(told.path()).expect("read").trim(), expected);
+        }
     });
 }

@@ -6,8 +6,8 @@ use tamada::core::decide;
 use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Question};
 use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, Reinit, StartAs, Upstream};
 use tamada::core::observation::{
-    Divergence, DivergenceReport, Event, FinishedJob, JobResult, LeaseOutcome, Memory, Observation, Outcome, Recovered,
-    RestartRequest,
+    DcsOutage, Divergence, DivergenceReport, Event, FinishedJob, JobResult, LeaseOutcome, Memory, Observation, Outcome,
+    Recovered, RestartRequest,
 };
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch};
 use tamada::core::reason::Reason;
@@ -157,6 +157,51 @@ fn a_stopped_replica_follows_without_ado() {
     let observation = stopped(THEIRS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
     let upstream = Upstream::Member { name: "b".into(), address: address("b") };
     assert_eq!(decided(&observation).postgres, PostgresStep::Start(StartAs::Standby(upstream)));
+}
+
+#[test]
+fn a_base_backup_starts_as_a_standby_and_is_never_recovered() {
+    let restored = |leader| stopped(leader, ClusterState::InProduction, RecoverySignal::BackupLabel);
+    let upstream = Upstream::Member { name: "b".into(), address: address("b") };
+    assert_eq!(decided(&restored(THEIRS)).postgres, PostgresStep::Start(StartAs::Standby(upstream)));
+    let of_nobody = PostgresStep::Start(StartAs::Standby(Upstream::None));
+    assert_eq!(decided(&restored(None)).postgres, of_nobody);
+    assert_eq!(decided(&renewed(restored(OURS), 3)).postgres, of_nobody);
+    let mut diverged = restored(THEIRS);
+    let report = DivergenceReport { leader: "b".into(), asked_at: now(), divergence: Divergence::Diverged };
+    diverged.divergence = Some(report);
+    let decision = decided(&diverged);
+    assert!(matches!(decision.postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }), "{decision:?}");
+}
+
+#[test]
+fn nothing_is_started_from_a_directory_that_pg_rewind_has_not_finished() {
+    let half = |leader| stopped(leader, ClusterState::ShutDown, RecoverySignal::RewindUnfinished);
+    assert_eq!(decided(&half(None)).postgres, PostgresStep::Leave);
+    let held = decided(&renewed(half(OURS), 3));
+    assert_eq!((held.postgres, held.lease), (PostgresStep::Leave, LeaseStep::Release { last_position: None }));
+    let mut outage = half(None);
+    outage.cluster = Err(DcsOutage { error: "no answer".to_owned() });
+    assert_eq!(decided(&outage).postgres, PostgresStep::Leave);
+    let mut led = half(THEIRS);
+    assert_eq!(decided(&led).postgres, PostgresStep::Rewind { from: "b".into() });
+    led.memory.failed_rewinds = 2;
+    assert!(matches!(decided(&led).postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }));
+    // pg_rewind's last work is the control file; from then on only a clone helps.
+    let last = stopped(THEIRS, ClusterState::InArchiveRecovery, RecoverySignal::RewindUnfinished);
+    assert!(matches!(decided(&last).postgres, PostgresStep::Reinitialize { why: Reinit::Diverged, .. }));
+}
+
+#[test]
+fn a_start_is_called_what_it_is() {
+    let reason = |leader, state, signal| decided(&renewed(stopped(leader, state, signal), 3)).reason;
+    let (up, down) = (ClusterState::InProduction, ClusterState::ShutDown);
+    assert_eq!(reason(OURS, up, RecoverySignal::None), Reason::StartingInPlace);
+    assert_eq!(reason(OURS, down, RecoverySignal::None), Reason::StartingPrimary);
+    let reason = |state, signal| decided(&stopped(THEIRS, state, signal)).reason;
+    assert_eq!(reason(ClusterState::InArchiveRecovery, RecoverySignal::Present), Reason::RestartingStandby);
+    assert_eq!(reason(ClusterState::ShutDownInRecovery, RecoverySignal::Present), Reason::StartingStandby);
+    assert_eq!(reason(up, RecoverySignal::BackupLabel), Reason::StartingStandby, "the first start after a clone");
 }
 
 #[test]

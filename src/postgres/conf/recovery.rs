@@ -161,7 +161,7 @@ pub enum Passfile {
 pub fn compare(wanted: &Parameters, running: &RunningRecovery, version: Version) -> Change {
     match running.signal {
         RecoverySignal::None => return Change::Restart,
-        RecoverySignal::Present => {}
+        RecoverySignal::Present | RecoverySignal::BackupLabel | RecoverySignal::RewindUnfinished => {}
     }
     let streams = wanted.get("primary_conninfo").is_some_and(|conninfo| !conninfo.is_empty());
     let change = |name: &&str| {
