@@ -36,6 +36,12 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment) ->
         directories::prepare(&environment, Owner { uid: user.uid, gid: user.gid }, &mut log);
         set(&mut environment, "HOME", user.dir.clone().into_os_string());
     }
+    let of_libpq = environment::of_libpq(&environment);
+    if !of_libpq.is_empty() {
+        let names = of_libpq.join(", ");
+        let what = "libpq's variables are not passed to PostgreSQL, its programs and hooks";
+        log.write(Level::Warning, format_args!("{what}: {names}"));
+    }
     let secrets = match keep(&environment) {
         Ok(secrets) => secrets,
         Err(error) => {

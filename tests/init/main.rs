@@ -45,6 +45,7 @@ const TESTS: &[Test] = tests![
     signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
     signals::waits_for_a_process_to_be_had,
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
+    secrets::libpqs_variables_reach_nobody_and_are_named_once,
     secrets::any_user_number_will_do,
     root::prepares_a_fresh_volume_for_the_agents_user,
     root::leaves_what_is_not_a_data_directory_alone,

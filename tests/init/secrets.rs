@@ -36,6 +36,27 @@ pub fn no_process_shows_a_secret_to_the_agents_user_nor_to_root() {
     assert!(environment.contains("LANG=C.UTF-8") && !environment.contains("TAMADA_TEST_FOLDER"), "{environment}");
 }
 
+pub fn libpqs_variables_reach_nobody_and_are_named_once() {
+    let (reader, writer) = std::io::pipe().expect("a descriptor");
+    let withheld = ["PGSSLMODE", "PGREQUIREAUTH", "PGTZ", "PGSERVICEFILE"];
+    let left = [("PGDATA", "/nonexistent/data"), ("PGBACKREST_STANZA", "main")];
+    let setup = withheld.iter().fold(Setup::new(Namespace::Own).stderr(writer), |setup, name| setup.env(name, "x"));
+    let setup = left.iter().fold(setup.env("PGHOST", ""), |setup, (name, value)| setup.env(name, value));
+    let mut world = setup.start(&["tree"]);
+    world.agent_start(1);
+    world.tree();
+    let seen = world.read("seen");
+    assert!(left.iter().all(|(name, value)| seen.contains(&format!("{name}={value}"))), "{seen}");
+    assert!(withheld.iter().all(|name| !seen.contains(name)), "{seen}");
+    world.signal(nix::sys::signal::Signal::SIGTERM);
+    world.end();
+    drop(world);
+    let log = std::io::read_to_string(reader).expect("UTF-8");
+    let told: Vec<&str> = log.lines().filter(|line| line.contains("libpq")).collect();
+    assert!(told.len() == 1 && withheld.iter().all(|name| told[0].contains(name)), "{log}");
+    assert!(!log.contains("PGHOST") && !told[0].contains("PGDATA"), "an empty variable sets nothing: {log}");
+}
+
 pub fn any_user_number_will_do() {
     let user = ["setpriv", "--reuid", "54322", "--regid", "54322", "--clear-groups"];
     let world = world(Setup::new(Namespace::Own).through(&user));
