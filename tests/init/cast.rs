@@ -207,6 +207,52 @@ fn thousand_orphans() -> ! {
     }
 }
 
+/// Starts a program so many times, as whoever we are, and tries to trace each run and to take its standard input for as
+/// long as it lives, but at most `ATTEMPTS_MAX` times. Prints how many attempts there were and how many runs were taken.
+pub fn attacker(arguments: &[OsString]) -> ExitCode {
+    let [runs, program, words @ ..] = arguments else { panic!("RUNS PROGRAM WORD…") };
+    let runs: u32 = runs.to_str().and_then(|word| word.parse().ok()).expect("a number");
+    let name = Path::new(program).file_name().and_then(OsStr::to_str).expect("ASCII");
+    let (mut attempts, mut taken) = (0, 0);
+    for _ in 0..runs {
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("can be executed");
+        let pid = child.id().cast_signed();
+        // Before it is executed the process is a copy of ours, and ours to trace.
+        let comm = format!("/proc/{pid}/comm");
+        while std::fs::read_to_string(&comm).is_ok_and(|comm| !name.starts_with(comm.trim_end())) {}
+        let mut tries = 0;
+        while tries < ATTEMPTS_MAX && child.try_wait().expect("our child").is_none() {
+            tries += 1;
+            if is_taken(pid) {
+                taken += 1;
+                break;
+            }
+        }
+        attempts += tries;
+        child.kill().and_then(|()| child.wait()).expect("our child");
+    }
+    println!("{attempts} {taken}");
+    ExitCode::SUCCESS
+}
+
+const ATTEMPTS_MAX: u32 = 100_000;
+
+fn is_taken(pid: i32) -> bool {
+    // SAFETY: integers and null pointers; descriptors are closed with the process.
+    unsafe {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        if libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) == 0 {
+            return true;
+        }
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let stolen = libc::syscall(libc::SYS_pidfd_getfd, process, 0, 0);
+        libc::close(i32::try_from(process).expect("a descriptor"));
+        stolen >= 0
+    }
+}
+
 fn part(name: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().expect("mounted /proc"));
     command.arg(name);

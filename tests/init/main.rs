@@ -6,6 +6,7 @@
 //!
 //! `cargo test --test init [-- WORD…]` runs the tests whose name holds one of the words.
 
+mod attach;
 mod cast;
 mod commands;
 mod guard;
@@ -47,6 +48,7 @@ const TESTS: &[Test] = tests![
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
     secrets::libpqs_variables_reach_nobody_and_are_named_once,
     secrets::any_user_number_will_do,
+    attach::nobody_attaches_to_a_program_that_only_root_can_read,
     root::prepares_a_fresh_volume_for_the_agents_user,
     root::leaves_what_is_not_a_data_directory_alone,
     root::stays_small,
@@ -68,6 +70,7 @@ fn main() -> ExitCode {
         Some("postmaster") => cast::postmaster(&arguments[2]),
         Some("backend") => cast::backend(),
         Some("orphans") => cast::orphans(),
+        Some("attacker") => cast::attacker(&arguments[2..]),
         _ => run_tests(&arguments[1..]),
     }
 }

@@ -249,7 +249,7 @@ pub fn visible_to_us() -> Vec<(String, &'static str, String)> {
 }
 
 /// A copy of this executable where every user may execute it.
-fn executable() -> &'static PathBuf {
+pub fn executable() -> &'static PathBuf {
     static COPY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = COPY.get_or_init(|| {
         let folder = tempfile::Builder::new().prefix("tamada-init-").tempdir().expect("/tmp is writable");
