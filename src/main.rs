@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     ExitCode::from(match room(&arguments) {
         Room::Start => {
             process::hide();
-            init::start(without_run(arguments), std::env::vars_os().collect())
+            init::start(without_run(arguments), std::env::vars_os().collect(), run::wal_folders)
         }
         Room::Supervise => {
             process::hide();

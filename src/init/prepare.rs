@@ -16,13 +16,13 @@ use super::directories::{self, Owner};
 use super::environment::{self, Environment};
 use super::hand::Hand;
 use super::log::{Format, Level, Log, Style};
-use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, sys};
+use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, WalFolders, sys};
 
 /// Whom the agent and PostgreSQL run as when we are root.
 const USER: &str = "postgres";
 
 /// Does the preparations and executes the second stage; returns an exit code only when that failed.
-pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment) -> u8 {
+pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment, wal_folders: WalFolders) -> u8 {
     let style = style(&environment);
     let mut log = Log::new(style);
     let user = match geteuid().is_root().then(agent_user).transpose() {
@@ -33,7 +33,8 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment) ->
         }
     };
     if let Some(user) = &user {
-        directories::prepare(&environment, Owner { uid: user.uid, gid: user.gid }, &mut log);
+        let wal_folders = wal_folders(&environment, &arguments);
+        directories::prepare(&environment, &wal_folders, Owner { uid: user.uid, gid: user.gid }, &mut log);
         set(&mut environment, "HOME", user.dir.clone().into_os_string());
     }
     let of_libpq = environment::of_libpq(&environment);

@@ -50,6 +50,9 @@ const TESTS: &[Test] = tests![
     secrets::any_user_number_will_do,
     attach::nobody_attaches_to_a_program_that_only_root_can_read,
     root::prepares_a_fresh_volume_for_the_agents_user,
+    root::prepares_the_wal_folder_as_it_does_the_data_directory,
+    root::gives_no_directory_away_through_a_link,
+    root::warns_only_of_what_the_agent_cannot_do_itself,
     root::leaves_what_is_not_a_data_directory_alone,
     root::stays_small,
 ];
@@ -60,7 +63,7 @@ fn main() -> ExitCode {
         Some("start") => {
             tamada::process::hide();
             let rest = arguments.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, word)| word.clone());
-            ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect()))
+            ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect(), tamada::run::wal_folders))
         }
         Some(tamada::init::HAND_OVER) => {
             tamada::process::hide();
