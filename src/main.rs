@@ -170,7 +170,7 @@ mod tests {
             (&["run"], Room::Start),
             (&["run", "/etc/whatever"], Room::Start),
             (&["/etc/patroni.yml"], Room::Start),
-            (&["init", "3:plain:info"], Room::Supervise),
+            (&["init", "3:plain:info:sealed"], Room::Supervise),
             (&["agent"], Room::Agent),
             (&["list", "-f", "json"], Room::Ctl),
             (&["config", "check"], Room::Ctl),

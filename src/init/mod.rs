@@ -19,6 +19,7 @@ mod log;
 mod memory;
 mod outbox;
 mod prepare;
+mod privileges;
 mod state;
 mod supervisor;
 mod sys;

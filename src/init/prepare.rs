@@ -16,6 +16,7 @@ use super::directories::{self, Owner};
 use super::environment::{self, Environment};
 use super::hand::Hand;
 use super::log::{Format, Level, Log, Style};
+use super::privileges::Privileges;
 use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, WalFolders, sys};
 
 /// Whom the agent and PostgreSQL run as when we are root.
@@ -51,7 +52,9 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment, wa
         }
     };
     let identity = user.map(|user| identity(&user));
-    let hand = Hand { environment: secrets.as_raw_fd(), identity, style };
+    let privileges = environment::value(&environment, "TAMADA_NO_NEW_PRIVS").and_then(|word| word.to_str());
+    let privileges = Privileges::of(privileges);
+    let hand = Hand { environment: secrets.as_raw_fd(), identity, style, privileges };
     let mut second = Command::new(program());
     second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(HAND_OVER).arg(hand.to_string());
     second.args(arguments.iter().skip(1)).env_clear().envs(environment::shown(&environment));

@@ -20,7 +20,7 @@ pub fn record(folder: &Path, file: &str, line: &str) {
 
 /// Carries out its arguments one after the other at its first start, then answers what PID 1 says:
 /// `tree` starts a postmaster, `lease=N`, `guard=MS` (from now) and `guard=none` tell PID 1, `renew=MS` goes on renewing,
-/// `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
+/// `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
 pub fn agent(script: &[OsString]) -> ExitCode {
     tamada::process::hide();
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
@@ -87,6 +87,10 @@ impl Agent {
                         std::thread::sleep(std::time::Duration::from_millis(millis / 4));
                     }
                 });
+            }
+            ("run", name) => {
+                let output = Command::new(self.folder.join(name)).arg("-u").output().expect("can be executed");
+                std::fs::write(self.folder.join("run.out"), output.stdout).expect("folder is writable");
             }
             ("orphans", _) => drop(part("orphans").spawn().and_then(|mut child| child.wait())),
             ("bye", code) => {

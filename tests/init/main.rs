@@ -11,6 +11,7 @@ mod cast;
 mod commands;
 mod guard;
 mod orphans;
+mod privileges;
 mod root;
 mod secrets;
 mod signals;
@@ -49,6 +50,9 @@ const TESTS: &[Test] = tests![
     secrets::libpqs_variables_reach_nobody_and_are_named_once,
     secrets::any_user_number_will_do,
     attach::nobody_attaches_to_a_program_that_only_root_can_read,
+    privileges::children_cannot_gain_privileges_and_pid_1_keeps_few,
+    privileges::a_setuid_program_works_only_where_hooks_are_to_use_sudo,
+    privileges::any_user_number_gains_nothing_either,
     root::prepares_a_fresh_volume_for_the_agents_user,
     root::prepares_the_wal_folder_as_it_does_the_data_directory,
     root::gives_no_directory_away_through_a_link,

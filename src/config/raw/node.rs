@@ -17,6 +17,9 @@ variables! {
         /// Start a single server in any case, without a DCS, even where a cluster is configured or the data directory
         /// was a cluster's. Nothing then prevents a second writable server.
         tamada_standalone: Switch, "environment.standalone", "off", Restart;
+        /// Whether PostgreSQL, its programs and hooks are kept from gaining privileges (`no_new_privs` and an empty
+        /// bounding set of capabilities). `off` where a hook or `archive_command` uses sudo or another setuid program.
+        tamada_no_new_privs: Switch, "environment.no_new_privs", "on", Restart;
         /// The address that other members reach this one at; the default of both connect addresses.
         pod_ip: Text, "environment.pod_ip", "the host name", Restart;
         /// Tags of this member: `nofailover`, `failover_priority`, `noloadbalance`, `clonefrom`, `nosync`,
