@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         }
         Room::Agent => {
             process::hide();
+            process::keep_files();
             process::save_memory();
             agent(arguments)
         }

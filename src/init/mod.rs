@@ -20,6 +20,7 @@ mod memory;
 mod outbox;
 mod prepare;
 mod privileges;
+mod secret_files;
 mod state;
 mod supervisor;
 mod sys;

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::unistd::{Gid, getgroups, setegid, setgroups};
 
 /// Takes over a descriptor that was handed down by number through an exec.
 ///
@@ -18,8 +20,24 @@ pub(super) fn inherited(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// A memory file with this content, which nobody can change any more. It stays open across an exec.
+pub(super) fn sealed_memfd(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
+    let file = memfd(name)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        match nix::unistd::write(&file, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
+
 /// A sealable memory file that survives exec; without the execute bit where the kernel knows that flag (6.3).
-pub(super) fn memfd(name: &CStr) -> io::Result<OwnedFd> {
+fn memfd(name: &CStr) -> io::Result<OwnedFd> {
     const NOEXEC_SEAL: libc::c_uint = 8;
     for flags in [libc::MFD_ALLOW_SEALING | NOEXEC_SEAL, libc::MFD_ALLOW_SEALING] {
         // SAFETY: `name` is a C string; the result is checked and owned at once.
@@ -142,6 +160,23 @@ pub(super) fn keep_capabilities(kept: &[Capability]) -> io::Result<()> {
     // SAFETY: as above, read only.
     let result = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Does something with the rights of another user, all its groups included, and becomes root again. `Err`: without the
+/// capabilities for that nothing was done.
+pub(super) fn as_identity<T>(identity: &Identity, act: impl FnOnce() -> T) -> io::Result<T> {
+    let ours = (nix::unistd::getegid(), getgroups()?);
+    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups)?;
+    let done = setegid(Gid::from_raw(identity.gid)).map_err(io::Error::from).and_then(|()| {
+        set_effective_uid(identity.uid)?;
+        let done = act();
+        set_effective_uid(0)?;
+        Ok(done)
+    });
+    setegid(ours.0)?;
+    setgroups(&ours.1)?;
+    done
 }
 
 /// Civil time in the container's time zone. The first call reads the zone's file, later ones do not.

@@ -23,6 +23,7 @@ pub fn record(folder: &Path, file: &str, line: &str) {
 /// `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
 pub fn agent(script: &[OsString]) -> ExitCode {
     tamada::process::hide();
+    tamada::process::keep_files();
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
     nix::unistd::dup2_stdin(std::fs::File::open("/dev/null").expect("there")).expect("a descriptor");
     let environment = wire::receive_environment(&socket).expect("PID 1 sends it");
@@ -41,6 +42,12 @@ pub fn agent(script: &[OsString]) -> ExitCode {
         std::process::id(),
         secret.display()
     );
+    // What stands in the files whose paths the environment has.
+    for (name, path) in environment.iter().filter(|(name, _)| name.to_string_lossy().starts_with("PATRONI_")) {
+        if let Ok(content) = std::fs::read_to_string(path) {
+            record(&folder, "files", &format!("{} {content}", name.display()));
+        }
+    }
     let mut agent = Agent { socket: std::fs::File::from(socket), folder, postmaster: None };
     let always = script.iter().position(|word| word == "always").unwrap_or(script.len());
     let words = if starts == 1 { script } else { &script[always..] };

@@ -47,6 +47,7 @@ const TESTS: &[Test] = tests![
     signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
     signals::waits_for_a_process_to_be_had,
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
+    secrets::files_that_only_root_can_read_reach_the_agent_and_nobody_else,
     secrets::libpqs_variables_reach_nobody_and_are_named_once,
     secrets::any_user_number_will_do,
     attach::nobody_attaches_to_a_program_that_only_root_can_read,
