@@ -8,6 +8,7 @@ pub mod config;
 pub mod core;
 pub mod ctl;
 pub mod dcs;
+pub mod environment;
 pub mod http;
 pub mod init;
 pub mod postgres;

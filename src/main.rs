@@ -53,7 +53,7 @@ fn main() -> ExitCode {
     ExitCode::from(match room(&arguments) {
         Room::Start => {
             process::hide();
-            init::start(without_run(arguments), std::env::vars_os().collect())
+            init::start(without_run(arguments), std::env::vars_os().collect(), run::wal_folders)
         }
         Room::Supervise => {
             process::hide();
@@ -61,6 +61,7 @@ fn main() -> ExitCode {
         }
         Room::Agent => {
             process::hide();
+            process::keep_files();
             process::save_memory();
             agent(arguments)
         }
@@ -170,7 +171,7 @@ mod tests {
             (&["run"], Room::Start),
             (&["run", "/etc/whatever"], Room::Start),
             (&["/etc/patroni.yml"], Room::Start),
-            (&["init", "3:plain:info"], Room::Supervise),
+            (&["init", "3:plain:info:sealed"], Room::Supervise),
             (&["agent"], Room::Agent),
             (&["list", "-f", "json"], Room::Ctl),
             (&["config", "check"], Room::Ctl),

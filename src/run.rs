@@ -6,7 +6,8 @@
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
@@ -59,6 +60,35 @@ pub struct Given {
 /// What a configuration names that cannot be used on this machine, one line each. `tamada config check` tells it too.
 pub fn unusable_settings(config: &Config) -> Vec<String> {
     config.missing_programs().into_iter().chain(api::problems(config)).collect()
+}
+
+/// Where the configuration puts WAL outside of the data directory. For PID 1, which runs as root: a file that others can
+/// write says nothing to it, and neither does a configuration that is wrong, which the agent will tell.
+pub fn wal_folders(environment: &[(OsString, OsString)], arguments: &[OsString]) -> Vec<PathBuf> {
+    let file = arguments.get(1).map(PathBuf::from);
+    if file.as_ref().is_some_and(|file| !is_roots(file).unwrap_or(false)) {
+        return Vec::new();
+    }
+    let Ok(config) = (Source { environment: environment.to_vec(), file }).read() else { return Vec::new() };
+    let options = config.bootstrap.initdb.iter().chain(&config.postgres.basebackup);
+    options.filter_map(|option| option.strip_prefix("--waldir=")).map(PathBuf::from).collect()
+}
+
+/// Whether nobody but root can have written a file, or the files of a folder.
+fn is_roots(file: &Path) -> std::io::Result<bool> {
+    const OTHERS_WRITE: u32 = 0o022;
+    const STICKY: u32 = 0o1000;
+    let file = file.canonicalize()?;
+    let within = if file.is_dir() { std::fs::read_dir(&file)?.collect::<Result<_, _>>()? } else { Vec::new() };
+    let paths = within.iter().map(std::fs::DirEntry::path).chain(file.ancestors().map(Path::to_owned));
+    for path in paths {
+        let found = path.metadata()?;
+        let others = found.mode() & OTHERS_WRITE != 0 && !(found.is_dir() && found.mode() & STICKY != 0);
+        if found.uid() != 0 || others {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 /// Runs the agent until it is to end; the exit code, which PID 1 has been told.

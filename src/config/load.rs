@@ -100,6 +100,8 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Option<Confi
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());
     unbuilt::check(reader, mode);
+    // PID 1 obeys it; it is read here so that a value that is no switch is an error.
+    reader.switch_or("environment.no_new_privs", Switch::On);
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
     let config = Config {
         name: node::name(reader, host, mode),

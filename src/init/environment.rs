@@ -1,26 +1,22 @@
-//! Which variables stay in the environment that everybody can read, and how the whole of it is kept for the agent.
-//!
-//! `COPY … FROM PROGRAM` runs as the agent's user and reads the environment of every process of that user. Ours and
-//! whatever is named a password therefore leave the environment; the agent gets them through its socket. What others
-//! need in PostgreSQL's environment stays there, secret or not: `archive_command` reads `PGBACKREST_*` and `AWS_*`.
+//! The container's environment: what of it PID 1 and the agent run with themselves, and how the whole of it is kept for the
+//! agent.
 
 use std::ffi::{OsStr, OsString};
 use std::os::unix::ffi::OsStrExt;
 
-pub(super) type Environment = Vec<(OsString, OsString)>;
+use crate::environment::{is_of_libpq, is_withheld};
 
-/// Whether a variable must not reach PostgreSQL, its children, or `/proc/PID/environ` of any process of ours.
-pub(super) fn is_withheld(name: &OsStr) -> bool {
-    let name = name.as_bytes();
-    let begins = [&b"PATRONI_"[..], b"TAMADA_", b"POSTGRES_", b"LISTEN_"];
-    begins.iter().any(|prefix| name.starts_with(prefix))
-        || name == b"NOTIFY_SOCKET"
-        || name.to_ascii_uppercase().windows(8).any(|part| part == b"PASSWORD")
-}
+pub(super) type Environment = Vec<(OsString, OsString)>;
 
 /// What the kernel may show of us.
 pub(super) fn shown(environment: &Environment) -> Environment {
     environment.iter().filter(|(name, _)| !is_withheld(name)).cloned().collect()
+}
+
+/// The variables of libpq that are set, by name: they are withheld, and whoever set them is told.
+pub(super) fn of_libpq(environment: &Environment) -> Vec<&str> {
+    let set = environment.iter().filter(|(name, value)| is_of_libpq(name) && !value.is_empty());
+    set.filter_map(|(name, _)| name.to_str()).collect()
 }
 
 /// `NAME=VALUE` pieces, each ended by NUL: what `wire::receive_environment` returns.
@@ -56,28 +52,6 @@ pub(super) fn value<'a>(environment: &'a Environment, name: &str) -> Option<&'a 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn ours_and_passwords_are_withheld() {
-        let withheld = [
-            "PATRONI_SUPERUSER_PASSWORD",
-            "PATRONI_SCOPE",
-            "TAMADA_STANDALONE",
-            "POSTGRES_PASSWORD",
-            "POSTGRES_USER",
-            "PGPASSWORD",
-            "PGPASSWORD_SUPERUSER",
-            "my_password",
-            "LISTEN_FDS",
-            "NOTIFY_SOCKET",
-        ];
-        for name in withheld {
-            assert!(is_withheld(OsStr::new(name)), "{name}");
-        }
-        for name in ["PATH", "LANG", "PGDATA", "PGBACKREST_STANZA", "AWS_REGION", "KUBERNETES_SERVICE_HOST"] {
-            assert!(!is_withheld(OsStr::new(name)), "{name}");
-        }
-    }
 
     #[test]
     fn a_packed_environment_reads_back_byte_for_byte() {

@@ -5,6 +5,7 @@ use std::os::fd::RawFd;
 use std::str::FromStr;
 
 use super::log::{Format, Level, Style};
+use super::privileges::Privileges;
 use super::sys::Identity;
 
 pub(super) struct Hand {
@@ -13,6 +14,7 @@ pub(super) struct Hand {
     /// Whom the agent becomes; `None`: it stays what we are.
     pub(super) identity: Option<Identity>,
     pub(super) style: Style,
+    pub(super) privileges: Privileges,
 }
 
 impl fmt::Display for Hand {
@@ -27,7 +29,11 @@ impl fmt::Display for Hand {
             Level::Warning => "warning",
             Level::Error => "error",
         };
-        write!(f, "{}:{format}:{level}", self.environment)?;
+        let privileges = match self.privileges {
+            Privileges::Sealed => "sealed",
+            Privileges::Gainable => "gainable",
+        };
+        write!(f, "{}:{format}:{level}:{privileges}", self.environment)?;
         let Some(identity) = &self.identity else { return Ok(()) };
         write!(f, ":{}:{}", identity.uid, identity.gid)?;
         identity.groups.iter().try_for_each(|group| write!(f, ":{group}"))
@@ -46,13 +52,18 @@ impl FromStr for Hand {
             _ => return Err(()),
         };
         let level = Level::from_word(words.next().ok_or(())?);
+        let privileges = match words.next() {
+            Some("sealed") => Privileges::Sealed,
+            Some("gainable") => Privileges::Gainable,
+            _ => return Err(()),
+        };
         let numbers: Vec<u32> = words.map(str::parse).collect::<Result<_, _>>().map_err(|_| ())?;
         let identity = match numbers.as_slice() {
             [] => None,
             [_] => return Err(()),
             [uid, gid, groups @ ..] => Some(Identity { uid: *uid, gid: *gid, groups: groups.to_vec() }),
         };
-        Ok(Hand { environment, identity, style: Style { format, level } })
+        Ok(Hand { environment, identity, style: Style { format, level }, privileges })
     }
 }
 
@@ -62,11 +73,19 @@ mod tests {
 
     #[test]
     fn a_hand_reads_back() {
-        for text in ["3:plain:info", "12:json:debug:999:999:104:110", "4:plain:warning:70:70"] {
+        for text in ["3:plain:info:sealed", "12:json:debug:gainable:999:999:104:110", "4:plain:warning:sealed:70:70"] {
             let hand: Hand = text.parse().unwrap_or_else(|()| panic!("{text}"));
             assert_eq!(hand.to_string(), text);
         }
-        for text in ["", "x:plain:info", "3:loud:info", "3:plain", "3:plain:info:999", "3:plain:info:a:b"] {
+        for text in [
+            "",
+            "x:plain:info:sealed",
+            "3:loud:info:sealed",
+            "3:plain",
+            "3:plain:info",
+            "3:plain:info:sealed:999",
+            "3:plain:info:sealed:a:b",
+        ] {
             assert!(text.parse::<Hand>().is_err(), "{text}");
         }
     }

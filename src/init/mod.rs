@@ -19,6 +19,8 @@ mod log;
 mod memory;
 mod outbox;
 mod prepare;
+mod privileges;
+mod secret_files;
 mod state;
 mod supervisor;
 mod sys;
@@ -26,6 +28,7 @@ mod sys;
 pub use environment::unpack as unpack_environment;
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 /// The hidden subcommand of the second stage; its argument follows.
 pub const HAND_OVER: &str = "init";
@@ -38,10 +41,14 @@ const FATAL: u8 = 1;
 const CONFIGURATION: u8 = 64;
 const CANNOT_EXECUTE: u8 = 126;
 
+/// The folders outside of the data directory that the configuration names for WAL. Called as root, with the environment and
+/// the arguments of PID 1; only what the agent's user cannot have written may be believed.
+pub type WalFolders = fn(&[(OsString, OsString)], &[OsString]) -> Vec<PathBuf>;
+
 /// The first stage. `arguments` begins with the program's name; what follows it is passed on to the agent. Returns only
 /// when the second stage could not be started, with the exit code.
-pub fn start(arguments: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> u8 {
-    prepare::prepare(arguments, environment)
+pub fn start(arguments: Vec<OsString>, environment: Vec<(OsString, OsString)>, wal_folders: WalFolders) -> u8 {
+    prepare::prepare(arguments, environment, wal_folders)
 }
 
 /// The second stage, with the arguments that the first one made: name, `HAND_OVER`, its argument, the agent's arguments.

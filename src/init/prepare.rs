@@ -1,28 +1,26 @@
 //! The first stage: what has to be done once, before PID 1 settles down. Ends by executing the program anew, so that
 //! `/proc/1/environ` shows no secret and nothing of what was allocated here stays.
 
-use std::ffi::{CStr, CString, OsString};
-use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::ffi::{CString, OsString};
+use std::os::fd::AsRawFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::Command;
 
-use nix::errno::Errno;
-use nix::fcntl::{FcntlArg, SealFlag, fcntl};
 use nix::unistd::{User, geteuid, getgrouplist};
 
 use super::directories::{self, Owner};
 use super::environment::{self, Environment};
 use super::hand::Hand;
 use super::log::{Format, Level, Log, Style};
-use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, sys};
+use super::privileges::Privileges;
+use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, WalFolders, secret_files, sys};
 
 /// Whom the agent and PostgreSQL run as when we are root.
 const USER: &str = "postgres";
 
 /// Does the preparations and executes the second stage; returns an exit code only when that failed.
-pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment) -> u8 {
+pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment, wal_folders: WalFolders) -> u8 {
     let style = style(&environment);
     let mut log = Log::new(style);
     let user = match geteuid().is_root().then(agent_user).transpose() {
@@ -33,22 +31,33 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment) ->
         }
     };
     if let Some(user) = &user {
-        directories::prepare(&environment, Owner { uid: user.uid, gid: user.gid }, &mut log);
+        let wal_folders = wal_folders(&environment, &arguments);
+        directories::prepare(&environment, &wal_folders, Owner { uid: user.uid, gid: user.gid }, &mut log);
         set(&mut environment, "HOME", user.dir.clone().into_os_string());
     }
-    let secrets = match keep(&environment) {
+    let of_libpq = environment::of_libpq(&environment);
+    if !of_libpq.is_empty() {
+        let names = of_libpq.join(", ");
+        let what = "libpq's variables are not passed to PostgreSQL, its programs and hooks";
+        log.write(Level::Warning, format_args!("{what}: {names}"));
+    }
+    let identity = user.map(|user| identity(&user));
+    let files = identity.as_ref().map(|agent| secret_files::take_over(&mut environment, agent, &mut log));
+    let secrets = match sys::sealed_memfd(c"environment", &environment::pack(&environment)) {
         Ok(secrets) => secrets,
         Err(error) => {
             log.write(Level::Error, format_args!("cannot keep the environment in memory: {error}"));
             return FATAL;
         }
     };
-    let identity = user.map(|user| identity(&user));
-    let hand = Hand { environment: secrets.as_raw_fd(), identity, style };
+    let privileges = environment::value(&environment, "TAMADA_NO_NEW_PRIVS").and_then(|word| word.to_str());
+    let privileges = Privileges::of(privileges);
+    let hand = Hand { environment: secrets.as_raw_fd(), identity, style, privileges };
     let mut second = Command::new(program());
     second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(HAND_OVER).arg(hand.to_string());
     second.args(arguments.iter().skip(1)).env_clear().envs(environment::shown(&environment));
     let error = second.exec();
+    drop(files);
     log.write(Level::Error, format_args!("cannot execute {} anew: {error}", program().display()));
     CANNOT_EXECUTE
 }
@@ -95,22 +104,4 @@ fn identity(user: &User) -> sys::Identity {
 fn set(environment: &mut Environment, name: &str, value: OsString) {
     environment.retain(|(other, _)| other != name);
     environment.push((name.into(), value));
-}
-
-/// Puts the whole environment into a sealed memory file that stays open across the exec.
-fn keep(environment: &Environment) -> io::Result<OwnedFd> {
-    const NAME: &CStr = c"environment";
-    let file = sys::memfd(NAME)?;
-    let packed = environment::pack(environment);
-    let mut rest = packed.as_slice();
-    while !rest.is_empty() {
-        match nix::unistd::write(&file, rest) {
-            Ok(written) => rest = &rest[written..],
-            Err(Errno::EINTR) => {}
-            Err(error) => return Err(error.into()),
-        }
-    }
-    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
-    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
-    Ok(file)
 }

@@ -43,9 +43,13 @@ pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
         return super::CONFIGURATION;
     };
     let mut log = Log::new(hand.style);
+    let privileges = hand.privileges;
     match Supervisor::new(hand, name, arguments, &mut log) {
         Ok(mut supervisor) => {
             memory::lock(Supervisor::run as *const () as usize, &mut log);
+            if let Err(error) = privileges.narrow() {
+                log.write(Level::Warning, format_args!("cannot give up privileges: {error}"));
+            }
             supervisor.run(&mut log)
         }
         Err(error) => {

@@ -9,6 +9,8 @@ use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use nix::errno::Errno;
+use nix::fcntl::{FcntlArg, SealFlag, fcntl};
+use nix::unistd::{Gid, getgroups, setegid, setgroups};
 
 /// Takes over a descriptor that was handed down by number through an exec.
 ///
@@ -18,8 +20,24 @@ pub(super) fn inherited(fd: RawFd) -> OwnedFd {
     unsafe { OwnedFd::from_raw_fd(fd) }
 }
 
+/// A memory file with this content, which nobody can change any more. It stays open across an exec.
+pub(super) fn sealed_memfd(name: &CStr, content: &[u8]) -> io::Result<OwnedFd> {
+    let file = memfd(name)?;
+    let mut rest = content;
+    while !rest.is_empty() {
+        match nix::unistd::write(&file, rest) {
+            Ok(written) => rest = &rest[written..],
+            Err(Errno::EINTR) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let seals = SealFlag::F_SEAL_SEAL | SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_GROW | SealFlag::F_SEAL_WRITE;
+    fcntl(&file, FcntlArg::F_ADD_SEALS(seals))?;
+    Ok(file)
+}
+
 /// A sealable memory file that survives exec; without the execute bit where the kernel knows that flag (6.3).
-pub(super) fn memfd(name: &CStr) -> io::Result<OwnedFd> {
+fn memfd(name: &CStr) -> io::Result<OwnedFd> {
     const NOEXEC_SEAL: libc::c_uint = 8;
     for flags in [libc::MFD_ALLOW_SEALING | NOEXEC_SEAL, libc::MFD_ALLOW_SEALING] {
         // SAFETY: `name` is a C string; the result is checked and owned at once.
@@ -90,6 +108,75 @@ pub(super) fn set_effective_uid(uid: u32) -> io::Result<()> {
     // process's.
     let result = unsafe { libc::syscall(libc::SYS_setresuid, -1, uid, -1) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// A capability, by its number in <linux/capability.h>.
+#[derive(Clone, Copy)]
+pub(super) struct Capability(u32);
+
+impl Capability {
+    pub(super) const KILL: Capability = Capability(5);
+    pub(super) const SETGID: Capability = Capability(6);
+    pub(super) const SETUID: Capability = Capability(7);
+}
+
+/// prctl(2) with small numbers.
+fn prctl(option: libc::c_int, argument: libc::c_ulong) -> io::Result<()> {
+    const NONE: libc::c_ulong = 0;
+    // SAFETY: options that take numbers, never pointers.
+    let result = unsafe { libc::prctl(option, argument, NONE, NONE, NONE) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+pub(super) fn set_no_new_privileges() -> io::Result<()> {
+    prctl(libc::PR_SET_NO_NEW_PRIVS, 1)
+}
+
+pub(super) fn clear_ambient_capabilities() {
+    // Fails on kernels without them (before 4.3).
+    let _ = prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL as libc::c_ulong);
+}
+
+/// Without CAP_SETPCAP nothing is taken out; `no_new_privs` holds all the same.
+pub(super) fn clear_bounding_set() {
+    for capability in 0..64 {
+        let _ = prctl(libc::PR_CAPBSET_DROP, capability);
+    }
+}
+
+/// Gives up every capability of this process but these; one that it does not have is not gained.
+pub(super) fn keep_capabilities(kept: &[Capability]) -> io::Result<()> {
+    const VERSION_3: u32 = 0x2008_0522;
+    let kept = kept.iter().fold(0, |mask, capability| mask | 1_u32 << capability.0);
+    // As `__user_cap_header_struct` and two of `__user_cap_data_struct`: effective, permitted, inheritable.
+    let mut header = [VERSION_3, 0];
+    let mut sets = [[0_u32; 3]; 2];
+    // SAFETY: the kernel writes two sets of three numbers, as version 3 says; 0 is this process.
+    if unsafe { libc::syscall(libc::SYS_capget, header.as_mut_ptr(), sets.as_mut_ptr()) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let low = sets[0][1] & kept;
+    let sets = [[low, low, 0], [0, 0, 0]];
+    // SAFETY: as above, read only.
+    let result = unsafe { libc::syscall(libc::SYS_capset, header.as_mut_ptr(), sets.as_ptr()) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Does something with the rights of another user, all its groups included, and becomes root again. `Err`: without the
+/// capabilities for that nothing was done.
+pub(super) fn as_identity<T>(identity: &Identity, act: impl FnOnce() -> T) -> io::Result<T> {
+    let ours = (nix::unistd::getegid(), getgroups()?);
+    let groups: Vec<Gid> = identity.groups.iter().copied().map(Gid::from_raw).collect();
+    setgroups(&groups)?;
+    let done = setegid(Gid::from_raw(identity.gid)).map_err(io::Error::from).and_then(|()| {
+        set_effective_uid(identity.uid)?;
+        let done = act();
+        set_effective_uid(0)?;
+        Ok(done)
+    });
+    setegid(ours.0)?;
+    setgroups(&ours.1)?;
+    done
 }
 
 /// Civil time in the container's time zone. The first call reads the zone's file, later ones do not.

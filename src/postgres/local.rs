@@ -3,7 +3,7 @@
 //!
 //! Locks are held for an instant, never across a wait, except those of the two long-lived sessions.
 
-use std::ffi::{OsStr, OsString};
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -18,25 +18,12 @@ use super::process::{self, Process};
 use super::programs::{Programs, Run};
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
-use crate::config::{Config, Credentials, is_hidden_from_children};
+use crate::config::{Config, Credentials};
 use crate::core::local::{LastRole, Upstream};
 use crate::core::policy::Switch;
 use crate::core::units::{Instant, MemberName, Timeline};
 use crate::core::view::MemberRole;
-
-/// What would lead libpq, in a program of ours or in the server, elsewhere than we say.
-const MISLEADING: [&str; 10] = [
-    "PGHOST",
-    "PGHOSTADDR",
-    "PGPORT",
-    "PGUSER",
-    "PGDATABASE",
-    "PGSERVICE",
-    "PGPASSFILE",
-    "PGOPTIONS",
-    "PGAPPNAME",
-    "PGTARGETSESSIONATTRS",
-];
+use crate::environment::is_withheld;
 
 pub struct LocalPostgres {
     config: Mutex<Arc<Config>>,
@@ -318,10 +305,6 @@ fn tcp_host(listen_addresses: &str) -> Host {
 }
 
 fn for_children(env: Vec<(OsString, OsString)>) -> Vec<(OsString, OsString)> {
-    let is_withheld = |key: &OsStr| {
-        let key = key.to_string_lossy();
-        is_hidden_from_children(&key) || MISLEADING.contains(&key.as_ref())
-    };
     env.into_iter().filter(|(key, _)| !is_withheld(key)).collect()
 }
 

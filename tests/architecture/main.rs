@@ -8,19 +8,20 @@ mod source;
 use source::{Source, code, sources};
 
 /// Which rooms a room may name besides itself. Arrows only downwards.
-const ROOMS: [(&str, &[&str]); 15] = [
+const ROOMS: [(&str, &[&str]); 16] = [
     ("core", &[]),
     ("wire", &[]),
     ("process", &[]),
+    ("environment", &[]),
     ("config", &["core"]),
     ("telemetry", &["config"]),
     ("http", &["core", "config"]),
     ("dcs", &["core", "config"]),
-    ("postgres", &["core", "config"]),
+    ("postgres", &["core", "config", "environment"]),
     ("agent", &["core", "config", "dcs", "postgres", "wire"]),
     ("api", &["core", "config", "http", "agent"]),
     ("ctl", &["core", "config", "dcs", "api", "http"]),
-    ("init", &["wire"]),
+    ("init", &["environment", "wire"]),
     // Where the parts are put together for the agent's process.
     ("run", &["agent", "api", "config", "core", "dcs", "http", "postgres", "process", "telemetry", "wire"]),
     ("lib", &[]),

@@ -20,9 +20,10 @@ pub fn record(folder: &Path, file: &str, line: &str) {
 
 /// Carries out its arguments one after the other at its first start, then answers what PID 1 says:
 /// `tree` starts a postmaster, `lease=N`, `guard=MS` (from now) and `guard=none` tell PID 1, `renew=MS` goes on renewing,
-/// `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
+/// `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
 pub fn agent(script: &[OsString]) -> ExitCode {
     tamada::process::hide();
+    tamada::process::keep_files();
     let socket = std::io::stdin().as_fd().try_clone_to_owned().expect("a descriptor");
     nix::unistd::dup2_stdin(std::fs::File::open("/dev/null").expect("there")).expect("a descriptor");
     let environment = wire::receive_environment(&socket).expect("PID 1 sends it");
@@ -41,6 +42,12 @@ pub fn agent(script: &[OsString]) -> ExitCode {
         std::process::id(),
         secret.display()
     );
+    // What stands in the files whose paths the environment has.
+    for (name, path) in environment.iter().filter(|(name, _)| name.to_string_lossy().starts_with("PATRONI_")) {
+        if let Ok(content) = std::fs::read_to_string(path) {
+            record(&folder, "files", &format!("{} {content}", name.display()));
+        }
+    }
     let mut agent = Agent { socket: std::fs::File::from(socket), folder, postmaster: None };
     let always = script.iter().position(|word| word == "always").unwrap_or(script.len());
     let words = if starts == 1 { script } else { &script[always..] };
@@ -87,6 +94,10 @@ impl Agent {
                         std::thread::sleep(std::time::Duration::from_millis(millis / 4));
                     }
                 });
+            }
+            ("run", name) => {
+                let output = Command::new(self.folder.join(name)).arg("-u").output().expect("can be executed");
+                std::fs::write(self.folder.join("run.out"), output.stdout).expect("folder is writable");
             }
             ("orphans", _) => drop(part("orphans").spawn().and_then(|mut child| child.wait())),
             ("bye", code) => {
@@ -204,6 +215,52 @@ fn thousand_orphans() -> ! {
             }
         }
         libc::_exit(0)
+    }
+}
+
+/// Starts a program so many times, as whoever we are, and tries to trace each run and to take its standard input for as
+/// long as it lives, but at most `ATTEMPTS_MAX` times. Prints how many attempts there were and how many runs were taken.
+pub fn attacker(arguments: &[OsString]) -> ExitCode {
+    let [runs, program, words @ ..] = arguments else { panic!("RUNS PROGRAM WORD…") };
+    let runs: u32 = runs.to_str().and_then(|word| word.parse().ok()).expect("a number");
+    let name = Path::new(program).file_name().and_then(OsStr::to_str).expect("ASCII");
+    let (mut attempts, mut taken) = (0, 0);
+    for _ in 0..runs {
+        let mut command = Command::new(program);
+        command.args(words).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        let mut child = command.spawn().expect("can be executed");
+        let pid = child.id().cast_signed();
+        // Before it is executed the process is a copy of ours, and ours to trace.
+        let comm = format!("/proc/{pid}/comm");
+        while std::fs::read_to_string(&comm).is_ok_and(|comm| !name.starts_with(comm.trim_end())) {}
+        let mut tries = 0;
+        while tries < ATTEMPTS_MAX && child.try_wait().expect("our child").is_none() {
+            tries += 1;
+            if is_taken(pid) {
+                taken += 1;
+                break;
+            }
+        }
+        attempts += tries;
+        child.kill().and_then(|()| child.wait()).expect("our child");
+    }
+    println!("{attempts} {taken}");
+    ExitCode::SUCCESS
+}
+
+const ATTEMPTS_MAX: u32 = 100_000;
+
+fn is_taken(pid: i32) -> bool {
+    // SAFETY: integers and null pointers; descriptors are closed with the process.
+    unsafe {
+        let none = std::ptr::null_mut::<libc::c_void>();
+        if libc::ptrace(libc::PTRACE_SEIZE, pid, none, none) == 0 {
+            return true;
+        }
+        let process = libc::syscall(libc::SYS_pidfd_open, pid, 0);
+        let stolen = libc::syscall(libc::SYS_pidfd_getfd, process, 0, 0);
+        libc::close(i32::try_from(process).expect("a descriptor"));
+        stolen >= 0
     }
 }
 

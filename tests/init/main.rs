@@ -6,10 +6,12 @@
 //!
 //! `cargo test --test init [-- WORD…]` runs the tests whose name holds one of the words.
 
+mod attach;
 mod cast;
 mod commands;
 mod guard;
 mod orphans;
+mod privileges;
 mod root;
 mod secrets;
 mod signals;
@@ -45,8 +47,17 @@ const TESTS: &[Test] = tests![
     signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
     signals::waits_for_a_process_to_be_had,
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
+    secrets::files_that_only_root_can_read_reach_the_agent_and_nobody_else,
+    secrets::libpqs_variables_reach_nobody_and_are_named_once,
     secrets::any_user_number_will_do,
+    attach::nobody_attaches_to_a_program_that_only_root_can_read,
+    privileges::children_cannot_gain_privileges_and_pid_1_keeps_few,
+    privileges::a_setuid_program_works_only_where_hooks_are_to_use_sudo,
+    privileges::any_user_number_gains_nothing_either,
     root::prepares_a_fresh_volume_for_the_agents_user,
+    root::prepares_the_wal_folder_as_it_does_the_data_directory,
+    root::gives_no_directory_away_through_a_link,
+    root::warns_only_of_what_the_agent_cannot_do_itself,
     root::leaves_what_is_not_a_data_directory_alone,
     root::stays_small,
 ];
@@ -57,7 +68,7 @@ fn main() -> ExitCode {
         Some("start") => {
             tamada::process::hide();
             let rest = arguments.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, word)| word.clone());
-            ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect()))
+            ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect(), tamada::run::wal_folders))
         }
         Some(tamada::init::HAND_OVER) => {
             tamada::process::hide();
@@ -67,6 +78,7 @@ fn main() -> ExitCode {
         Some("postmaster") => cast::postmaster(&arguments[2]),
         Some("backend") => cast::backend(),
         Some("orphans") => cast::orphans(),
+        Some("attacker") => cast::attacker(&arguments[2..]),
         _ => run_tests(&arguments[1..]),
     }
 }

@@ -230,7 +230,7 @@ fn namespace_pid(pid: i32) -> Option<i32> {
     line.split_whitespace().last()?.parse().ok()
 }
 
-/// Environment and arguments of every process as far as the caller may read them: (pid, file, content).
+/// Environment, arguments and open files of every process as far as the caller may read them: (pid, file, content).
 pub fn visible_to_us() -> Vec<(String, &'static str, String)> {
     let mut seen = Vec::new();
     for entry in fs::read_dir("/proc").expect("mounted").filter_map(Result::ok) {
@@ -244,12 +244,19 @@ pub fn visible_to_us() -> Vec<(String, &'static str, String)> {
                 seen.push((pid.clone(), file, content));
             }
         }
+        for open in fs::read_dir(entry.path().join("fd")).into_iter().flatten().flatten() {
+            // Memory files alone: pipes and sockets never end.
+            if fs::read_link(open.path()).is_ok_and(|file| file.to_string_lossy().contains("memfd")) {
+                let content = fs::read(open.path()).unwrap_or_default();
+                seen.push((pid.clone(), "fd", String::from_utf8_lossy(&content).replace(['\0', '\n'], " ")));
+            }
+        }
     }
     seen
 }
 
 /// A copy of this executable where every user may execute it.
-fn executable() -> &'static PathBuf {
+pub fn executable() -> &'static PathBuf {
     static COPY: OnceLock<(tempfile::TempDir, PathBuf)> = OnceLock::new();
     let (_, path) = COPY.get_or_init(|| {
         let folder = tempfile::Builder::new().prefix("tamada-init-").tempdir().expect("/tmp is writable");

@@ -14,6 +14,8 @@ mod crash;
 
 mod clone;
 
+mod libpq;
+
 mod rewind;
 
 mod slow_link;

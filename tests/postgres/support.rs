@@ -78,6 +78,15 @@ impl Node {
         Self::changed(name, bin, |_| ())
     }
 
+    /// A node whose container has these variables too.
+    pub fn with_environment(name: &str, bin: &Path, variables: &[(&str, &str)]) -> Self {
+        let mut node = Self::new(name, bin);
+        let mut env = vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())];
+        env.extend(variables.iter().map(|(key, value)| (key.into(), value.into())));
+        node.postgres = LocalPostgres::new(node.config.clone(), env).expect("programs");
+        node
+    }
+
     /// A node whose configuration a test wants to be different.
     pub fn changed(name: &str, bin: &Path, change: impl FnOnce(&mut Config)) -> Self {
         let folder = tempfile::Builder::new().prefix("tamada-").tempdir().expect("a folder");

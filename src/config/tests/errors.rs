@@ -183,3 +183,10 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         assert_eq!(cluster(&[(name, value)]).unwrap().warnings, Vec::<String>::new(), "{name}");
     }
 }
+
+#[test]
+fn the_switch_that_pid_1_obeys_is_read_here_too() {
+    let lines = error_lines(cluster(&[("TAMADA_NO_NEW_PRIVS", "sudo")]));
+    assert!(lines.len() == 1 && lines[0].starts_with("TAMADA_NO_NEW_PRIVS: \"sudo\" given"), "{lines:?}");
+    assert!(cluster(&[("TAMADA_NO_NEW_PRIVS", "off")]).is_ok());
+}
