@@ -56,25 +56,32 @@ pub(super) struct Report {
     broken: Vec<String>,
 }
 
+/// Proof that an error was reported. Only `Report` makes one, so whoever has no value to return has reported why.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reported(());
+
 impl Report {
     /// A variable that is set and cannot be used.
-    pub fn broken(&mut self, variable: &str, error: ConfigError) {
+    pub fn broken(&mut self, variable: &str, error: ConfigError) -> Reported {
         self.broken.push(variable.to_owned());
-        self.error(error);
+        self.error(error)
     }
 
-    pub fn is_broken(&self, variable: &str) -> bool {
-        self.broken.iter().any(|broken| broken == variable)
+    /// The proof that this variable could not be read.
+    pub fn broken_variable(&self, variable: &str) -> Option<Reported> {
+        self.broken.iter().any(|broken| broken == variable).then_some(Reported(()))
     }
 
-    pub fn is_section_broken(&self, prefix: &str) -> bool {
-        self.broken.iter().any(|broken| broken.starts_with(prefix))
+    /// The proof that a variable whose name begins so could not be read.
+    pub fn broken_section(&self, prefix: &str) -> Option<Reported> {
+        self.broken.iter().any(|broken| broken.starts_with(prefix)).then_some(Reported(()))
     }
 
-    pub fn error(&mut self, error: ConfigError) {
+    pub fn error(&mut self, error: ConfigError) -> Reported {
         if !self.errors.contains(&error) {
             self.errors.push(error);
         }
+        Reported(())
     }
 
     pub fn warn(&mut self, warning: impl Into<String>) {

@@ -14,6 +14,7 @@ mod load;
 mod machine;
 mod manual;
 mod merge;
+mod mode;
 mod node;
 mod options;
 mod policy;

@@ -260,7 +260,7 @@ pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
         match as_switch(value) {
             Some(switch) => *value = Value::Bool(switch.is_on()),
             None if value.is_null() => drop(published.shift_remove(key)),
-            None => reader.wrong(&format!("tags.{key}"), "on, true, yes, 1, off, false, no or 0"),
+            None => drop(reader.wrong(&format!("tags.{key}"), "on, true, yes, 1, off, false, no or 0")),
         }
     }
     for key in ["failover_priority", "sync_priority"] {

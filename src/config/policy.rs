@@ -52,7 +52,7 @@ impl Config {
                 let full = format!("bootstrap.dcs.{path}");
                 let held = held.map_or("nothing".to_owned(), |held| redact::shown(&full, held));
                 let shown = redact::shown(&full, &value);
-                let command = match redact::given(&full, &value).contains("not shown") {
+                let command = match redact::is_hidden(&full, &value) {
                     true => format!("tamada config set {path}=VALUE"),
                     false => self.patch_command(path, value),
                 };

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::document::{Document, Origin, leaves};
-use super::error::{ConfigError, Report};
+use super::error::{ConfigError, Report, Reported};
 use super::{EffectiveLine, HostPort, Secret, redact, units, words};
 use crate::core::policy::Switch;
 
@@ -45,21 +45,22 @@ impl<'a> Reader<'a> {
         self.lines.insert(path.to_owned(), EffectiveLine { value: value.to_owned(), origin });
     }
 
-    pub fn error(&mut self, path: &str, given: impl Into<String>, accepted: impl Into<String>) {
+    pub fn error(&mut self, path: &str, given: impl Into<String>, accepted: impl Into<String>) -> Reported {
         let error = ConfigError::new(self.document.place(path), given, accepted);
-        self.report.error(error);
+        self.report.error(error)
     }
 
     /// The value at this path is not what is expected.
-    pub fn wrong(&mut self, path: &str, accepted: &str) {
+    pub fn wrong(&mut self, path: &str, accepted: &str) -> Reported {
         let given = self.document.get(path).map_or("not set".to_owned(), |value| redact::given(path, value));
-        self.error(path, given, accepted);
+        self.error(path, given, accepted)
     }
 
     /// A variable is not set; unless it is, and wrong, which has been reported.
-    pub fn missing(&mut self, variable: &str, accepted: &str) {
-        if !self.report.is_broken(variable) {
-            self.report.error(ConfigError::missing(variable, accepted));
+    pub fn missing(&mut self, variable: &str, accepted: &str) -> Reported {
+        match self.report.broken_variable(variable) {
+            Some(reported) => reported,
+            None => self.report.error(ConfigError::missing(variable, accepted)),
         }
     }
 
@@ -166,7 +167,7 @@ impl<'a> Reader<'a> {
         for (key, value) in self.map(path).into_iter().flatten() {
             match scalar(value) {
                 Some(text) => drop(texts.insert(key.clone(), text)),
-                None => self.wrong(&format!("{path}.{key}"), "text"),
+                None => drop(self.wrong(&format!("{path}.{key}"), "text")),
             }
         }
         texts

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::document::Origin;
+use super::error::Reported;
 use super::load::{Account, FoundData, HostFacts};
 use super::merge::is_controlled;
 use super::options::{Tool, arguments};
@@ -26,15 +27,14 @@ const ROLE_OPTIONS: [&str; 9] = [
     "sslnegotiation",
 ];
 
-/// Where the data are: the configuration's word, else PGDATA. `None` after an error.
-pub(super) fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
+/// Where the data are: the configuration's word, else PGDATA.
+pub(super) fn data_dir(reader: &mut Reader<'_>) -> Result<PathBuf, Reported> {
     let pgdata = reader.text("environment.pgdata");
     let text = match reader.text("postgresql.data_dir") {
         Some(text) => text,
         None => {
             let Some(pgdata) = pgdata else {
-                reader.missing("PGDATA", "the data directory's path (or PATRONI_POSTGRESQL_DATA_DIR)");
-                return None;
+                return Err(reader.missing("PGDATA", "the data directory's path (or PATRONI_POSTGRESQL_DATA_DIR)"));
             };
             let origin = reader.document.origin("environment.pgdata");
             reader.note("postgresql.data_dir", &pgdata, origin);
@@ -48,10 +48,9 @@ pub(super) fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
         } else {
             "environment.pgdata"
         };
-        reader.wrong(at, "an absolute path of a folder of its own");
-        return None;
+        return Err(reader.wrong(at, "an absolute path of a folder of its own"));
     }
-    Some(path)
+    Ok(path)
 }
 
 /// Everything else; what is wrong is reported and replaced by a default.
@@ -201,7 +200,7 @@ fn roles(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Roles {
         }
         (Mode::Single, _) => None,
     };
-    let is_broken = reader.report.is_broken("PATRONI_SUPERUSER_PASSWORD");
+    let is_broken = reader.report.broken_variable("PATRONI_SUPERUSER_PASSWORD").is_some();
     if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser) && !is_broken) {
         reader.missing("POSTGRES_PASSWORD", accepted);
     }

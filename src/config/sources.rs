@@ -96,9 +96,9 @@ pub(super) fn documents(texts: &[Text], file: Option<&Path>, report: &mut Report
                 }
                 documents.push((map, origin));
             }
-            Ok(Value::Null) => report.error(ConfigError::new(at, "an empty document", "a YAML or JSON map")),
-            Ok(_) => report.error(ConfigError::new(at, "a document that is not a map", "a YAML or JSON map")),
-            Err(error) => report.error(ConfigError::new(at, error.to_string(), "a YAML or JSON map")),
+            Ok(Value::Null) => drop(report.error(ConfigError::new(at, "an empty document", "a YAML or JSON map"))),
+            Ok(_) => drop(report.error(ConfigError::new(at, "a document that is not a map", "a YAML or JSON map"))),
+            Err(error) => drop(report.error(ConfigError::new(at, error.to_string(), "a YAML or JSON map"))),
         }
     }
     documents
@@ -127,7 +127,7 @@ fn files(path: &Path, report: &mut Report) -> Vec<(String, String, Origin)> {
         let at = path.display().to_string();
         match read(&path) {
             Ok(text) => texts.push((at, text, Origin::File(path))),
-            Err(why) => report.error(ConfigError::new(at, why, "a readable configuration file")),
+            Err(why) => drop(report.error(ConfigError::new(at, why, "a readable configuration file"))),
         }
     }
     texts

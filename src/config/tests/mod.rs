@@ -2,6 +2,7 @@
 
 mod cluster;
 mod errors;
+mod mode;
 mod secrets;
 mod single;
 mod sources;
