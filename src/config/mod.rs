@@ -4,6 +4,7 @@
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
 mod bootstrap;
+mod compose;
 mod document;
 mod dynamic;
 mod effective;

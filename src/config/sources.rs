@@ -8,7 +8,7 @@ use serde_json::{Map, Value};
 use super::document::Origin;
 use super::error::{ConfigError, Report};
 use super::raw::{Kind, RawEnv, Variable, known};
-use super::yaml;
+use super::compose::compose;
 
 /// Larger files are no configuration.
 const FILE_SIZE_MAX: u64 = 1 << 20;
@@ -89,7 +89,7 @@ pub(super) fn documents(texts: &[Text], file: Option<&Path>, report: &mut Report
     };
     let mut documents = Vec::new();
     for (at, text, origin) in given {
-        match yaml::parse(&text) {
+        match compose(&text).map(|composed| composed.value) {
             Ok(Value::Object(mut map)) => {
                 if map.shift_remove("environment").is_some() {
                     report.warn(format!("{at}: environment is not a known section and is ignored"));
