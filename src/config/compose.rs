@@ -299,7 +299,8 @@ mod tests {
 
     #[test]
     fn a_key_without_a_value_is_told_from_null() {
-        for (text, has_empty) in [("{a}", true), ("{a: }", true), ("{a: null}", false), ("{a: ''}", false), ("", false)] {
+        for (text, has_empty) in [("{a}", true), ("{a: }", true), ("{a: null}", false), ("{a: ''}", false), ("", false)]
+        {
             assert_eq!(compose(text).map(|composed| composed.has_empty), Ok(has_empty), "{text}");
         }
     }

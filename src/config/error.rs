@@ -29,13 +29,17 @@ impl fmt::Display for ConfigError {
     }
 }
 
-/// Everything that is wrong; never empty. `Display` is one line for each.
+/// Everything that is wrong; never empty. `Display` is one line for each error.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ConfigErrors(pub Vec<ConfigError>);
+pub struct ConfigErrors {
+    pub errors: Vec<ConfigError>,
+    /// What a person should know as well: an unknown name may be why something is missing.
+    pub warnings: Vec<String>,
+}
 
 impl fmt::Display for ConfigErrors {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (index, error) in self.0.iter().enumerate() {
+        for (index, error) in self.errors.iter().enumerate() {
             if index > 0 {
                 f.write_str("\n")?;
             }
@@ -54,6 +58,8 @@ pub(super) struct Report {
     pub warnings: Vec<String>,
     /// Variables that are set but could not be read, by their names without `_FILE`: nothing about them is missing.
     broken: Vec<String>,
+    /// Set when a whole document could not be read: what it holds is not known, so nothing is said to be missing.
+    pub unread_document: Option<Reported>,
 }
 
 /// Proof that an error was reported. Only `Report` makes one, so whoever has no value to return has reported why.
@@ -82,6 +88,11 @@ impl Report {
             self.errors.push(error);
         }
         Reported(())
+    }
+
+    /// A document that cannot be used.
+    pub fn unread(&mut self, error: ConfigError) {
+        self.unread_document = Some(self.error(error));
     }
 
     pub fn warn(&mut self, warning: impl Into<String>) {

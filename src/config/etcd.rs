@@ -32,9 +32,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<EtcdConfig, Reported> {
         use_proxies: reader.switch_or("etcd3.use_proxies", Switch::Off),
         username: reader.text("etcd3.username"),
         password: reader.secret("etcd3.password"),
-        cacert: reader.path("etcd3.cacert"),
-        cert: reader.path("etcd3.cert"),
-        key: reader.path("etcd3.key"),
+        cacert: reader.file("etcd3.cacert"),
+        cert: reader.file("etcd3.cert"),
+        key: reader.file("etcd3.key"),
     };
     let (srv, endpoints) = (refuse_srv(reader), endpoints(reader, &mut config, default_port));
     srv.and(endpoints)?;

@@ -6,10 +6,11 @@ use std::path::Path;
 use super::document::Document;
 use super::effective::Effective;
 use super::error::{ConfigErrors, Report, Reported};
+use super::machine::check_files;
 use super::mode::Wanted;
 use super::raw::RawEnv;
 use super::reader::Reader;
-use super::{Config, DcsConfig, bootstrap, etcd, node, server, unbuilt};
+use super::{Config, DcsConfig, addresses, bootstrap, etcd, node, server, unbuilt};
 
 /// What a configuration depends on besides its sources.
 pub struct HostFacts {
@@ -50,34 +51,76 @@ pub fn inspect_data_dir(path: &Path) -> FoundData {
     }
 }
 
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A member starts: the files that the settings name have to be there.
+    Start,
+    /// A member that runs reads its configuration again.
+    Reload,
+    /// Commands ask members and the DCS, perhaps from elsewhere: no data directory and no role's password is needed.
+    CommandLine,
+}
+
 impl Config {
-    /// The configuration of this node. `file`: the path argument, a YAML file or a folder of them.
+    /// The configuration of a node that runs. `file`: the path argument, a YAML file or a folder of them.
     pub fn from_environment(
         vars: impl Iterator<Item = (OsString, OsString)>,
         file: Option<&Path>,
         host: &HostFacts,
     ) -> Result<Config, ConfigErrors> {
-        let mut report = Report::default();
-        let raw = RawEnv::read(vars, &mut report);
-        let document = Document::gather(&raw, file, &mut report);
-        let mut reader = Reader::new(&document, &mut report);
-        let config = read(&mut reader, &raw, host);
-        let mut lines = reader.finish();
-        lines.retain(|path, _| !path.starts_with("environment."));
-        match config {
-            Ok(config) if report.errors.is_empty() => Ok(Config {
-                warnings: report.warnings,
-                cluster_variables: document.cluster_variables,
-                effective: Effective(lines),
-                ..config
-            }),
-            _ => Err(ConfigErrors(report.errors)),
-        }
+        load(vars, file, host, Purpose::Reload)
+    }
+
+    /// The same for a node that is to start: files and programs that are not there are told with everything else.
+    pub fn for_start(
+        vars: impl Iterator<Item = (OsString, OsString)>,
+        file: Option<&Path>,
+        host: &HostFacts,
+    ) -> Result<Config, ConfigErrors> {
+        load(vars, file, host, Purpose::Start)
+    }
+
+    /// For commands, which also run where no member is: the data directory is empty where none is given.
+    pub fn for_command_line(
+        vars: impl Iterator<Item = (OsString, OsString)>,
+        file: Option<&Path>,
+        host: &HostFacts,
+    ) -> Result<Config, ConfigErrors> {
+        load(vars, file, host, Purpose::CommandLine)
     }
 
     /// Each value in force with its origin, secrets redacted; what `tamada config check` prints.
     pub fn effective(&self) -> &Effective {
         &self.effective
+    }
+}
+
+fn load(
+    vars: impl Iterator<Item = (OsString, OsString)>,
+    file: Option<&Path>,
+    host: &HostFacts,
+    purpose: Purpose,
+) -> Result<Config, ConfigErrors> {
+    let mut report = Report::default();
+    let raw = RawEnv::read(vars, &mut report);
+    let document = Document::gather(&raw, file, &mut report);
+    let mut reader = Reader::new(&document, &mut report, purpose);
+    let config = read(&mut reader, &raw, host);
+    let files = std::mem::take(&mut reader.files);
+    let mut lines = reader.finish();
+    lines.retain(|path, _| !path.starts_with("environment."));
+    if purpose == Purpose::Start {
+        check_files(&files, &mut report);
+    }
+    match config {
+        Ok(config) if report.errors.is_empty() => Ok(Config {
+            warnings: report.warnings,
+            cluster_variables: document.cluster_variables,
+            effective: Effective(lines),
+            ..config
+        }),
+        _ => Err(ConfigErrors { errors: report.errors, warnings: report.warnings }),
     }
 }
 
@@ -90,7 +133,9 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
         Wanted::Cluster => etcd::read(reader).map(DcsConfig::Etcd3),
         Wanted::WithoutDcs(reported) => Err(reported),
     };
-    let _asked = reader.value("etcd3").is_some();
+    if !matches!(wanted, Wanted::Cluster) {
+        let _asked = reader.value("etcd3");
+    }
     let rest = node::rest(reader, host, mode);
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());
@@ -102,7 +147,10 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
     let namespace = node::namespace(reader);
     let ctl = node::ctl(reader, rest.auth.clone());
     let log = node::log(reader);
-    let bootstrap = bootstrap::read(reader, &host.account, mode);
+    let bootstrap = bootstrap::read(reader, &host.account, &postgres.superuser.username, mode);
+    if let Ok(DcsConfig::Etcd3(etcd)) = &dcs {
+        addresses::warn_of_loopback(reader, etcd, &postgres, &rest);
+    }
     // Only now, so that everything has been read and all errors are told at once.
     data_dir?;
     Ok(Config {

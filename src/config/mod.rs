@@ -3,7 +3,9 @@
 //!
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
+mod addresses;
 mod bootstrap;
+mod cluster_keys;
 mod compose;
 mod document;
 mod dynamic;
@@ -11,6 +13,7 @@ mod effective;
 mod error;
 mod etcd;
 mod hidden;
+mod initdb;
 mod load;
 mod machine;
 mod manual;
@@ -40,7 +43,7 @@ pub use hidden::is_hidden_from_children;
 pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
-pub use policy::policy;
+pub use policy::{corrected_timers, policy};
 pub use reader::as_switch;
 pub use secret::Secret;
 pub use server::default_pg_hba;

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::document::leaves;
 use super::error::{ConfigError, Reported};
-use super::load::{FoundData, HostFacts};
+use super::load::{FoundData, HostFacts, Purpose};
 use super::raw::{Kind, RawEnv};
 use super::reader::Reader;
 use super::{unbuilt, unknown};
@@ -42,8 +42,15 @@ impl Wanted {
         if has_dcs {
             return Wanted::Cluster;
         }
-        if let Some(reported) = refused.or(reader.report.broken_section("PATRONI_ETCD3_")) {
+        let unread = reader.report.unread_document;
+        if let Some(reported) = unread.or(refused).or(reader.report.broken_section("PATRONI_ETCD3_")) {
             return Wanted::WithoutDcs(reported);
+        }
+        if signs.is_empty() && reader.purpose == Purpose::CommandLine && data_dir.is_none_or(|dir| dir == Path::new(""))
+        {
+            let accepted = "the DCS of the cluster, for example PATRONI_ETCD3_HOSTS=etcd1:2379 with PATRONI_SCOPE, or a \
+                            file with them (-c FILE)";
+            return Wanted::WithoutDcs(reader.report.error(ConfigError::missing("PATRONI_ETCD3_HOSTS", accepted)));
         }
         if signs.is_empty() {
             return Wanted::Single;
@@ -77,7 +84,7 @@ fn unknown_variables(reader: &mut Reader<'_>, raw: &RawEnv) -> Unknown {
             refused = Some(reported);
             continue;
         }
-        reader.report.warn(unknown::warning(name));
+        unknown::report(name, reader.report);
         if unknown::may_mean_a_cluster(name) {
             near_misses.push(name.clone());
         }
@@ -103,7 +110,7 @@ fn signs(
         .filter(|(variable, _)| unknown::is_of_cluster(variable) && variable.kind != Kind::Document)
         .map(|(_, name)| format!("{name} is set"))
         .collect();
-    signs.extend(near_misses.iter().map(|name| match unknown::closest(name) {
+    signs.extend(near_misses.iter().map(|name| match unknown::meant(name) {
         Some(known) => format!("{name} is set (meant {known}?)"),
         None => format!("{name} is set"),
     }));

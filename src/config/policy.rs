@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::document::{is_same, leaves};
 use super::merge::server_settings;
 use super::{Config, Dynamic, redact};
-use crate::core::policy::{Floor, Policy, RewindPolicy, Switch};
+use crate::core::policy::{Floor, Policy, RewindPolicy, Switch, Timing};
 
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
@@ -31,6 +31,13 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         bootstrap: config.bootstrap.may_initialise,
         refused_settings: dynamic.refused.clone(),
     }
+}
+
+/// A warning where the timers as configured cannot be kept together.
+pub fn corrected_timers(configured: Timing, floor: Floor) -> Option<String> {
+    let in_force = configured.effective(floor);
+    (in_force != configured)
+        .then(|| format!("timers in force: {in_force}; configured are {configured}, which cannot be kept"))
 }
 
 impl Config {

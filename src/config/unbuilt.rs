@@ -21,7 +21,7 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 22] = [
+const WARNED: [&str; 27] = [
     "restapi.server_tokens",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
@@ -44,6 +44,11 @@ const WARNED: [&str; 22] = [
     "postgresql.parameters_replica",
     "postgresql.pg_hba_primary",
     "postgresql.pg_hba_replica",
+    "postgresql.parameters_standby_leader",
+    "postgresql.pg_hba_standby_leader",
+    "postgresql.pg_ident_primary",
+    "postgresql.pg_ident_replica",
+    "postgresql.pg_ident_standby_leader",
 ];
 
 /// Known, and without any effect here.

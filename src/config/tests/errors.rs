@@ -58,7 +58,10 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_RESTAPI_LISTEN", "x:y")], "PATRONI_RESTAPI_LISTEN: \"x:y\" given; expected: host:port"),
         (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{X: \"a\\nb\"}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
         (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{'X Y': a}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
-        (&[("POSTGRES_INITDB_ARGS", "-Ume")], "POSTGRES_INITDB_ARGS: the option Ume may not be set"),
+        (
+            &[("POSTGRES_INITDB_ARGS", "-Ume")],
+            "POSTGRES_INITDB_ARGS: the option username is \"me\", but the superuser is",
+        ),
         (&[("PATRONI_RESTAPI_USERNAME", "u")], "PATRONI_RESTAPI_PASSWORD: not set"),
         (
             &[

@@ -1,6 +1,8 @@
 //! The configuration as a whole: sources in, `Config` or errors out.
 
+mod brought_along;
 mod cluster;
+mod command_line;
 mod errors;
 mod mode;
 mod secrets;
