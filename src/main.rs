@@ -105,11 +105,16 @@ fn room(arguments: &[OsString]) -> Room {
         b"--version" | b"-V" => Room::Version,
         word if word == init::HAND_OVER.as_bytes() => Room::Supervise,
         word if word == init::AGENT.as_bytes() => Room::Agent,
+        b"-c" | b"--config-file" if arguments.get(3).is_some_and(is_command) => Room::Ctl,
         word if word.starts_with(b"-") => Room::Refused,
-        _ if CTL_COMMANDS.iter().any(|command| first == command) => Room::Ctl,
+        _ if is_command(first) => Room::Ctl,
         word if [&b".yml"[..], b".yaml", b".json"].iter().any(|end| word.ends_with(end)) => Room::Start,
         _ => Room::Other,
     }
+}
+
+fn is_command(word: &OsString) -> bool {
+    CTL_COMMANDS.iter().any(|command| word == command)
 }
 
 fn without_run(mut arguments: Vec<OsString>) -> Vec<OsString> {
@@ -166,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_first_argument_chooses_the_room() {
-        let cases: [(&[&str], Room); 16] = [
+        let cases: [(&[&str], Room); 18] = [
             (&[], Room::Start),
             (&["run"], Room::Start),
             (&["run", "/etc/whatever"], Room::Start),
@@ -175,6 +180,8 @@ mod tests {
             (&["agent"], Room::Agent),
             (&["list", "-f", "json"], Room::Ctl),
             (&["config", "check"], Room::Ctl),
+            (&["-c", "patronictl.yaml", "list"], Room::Ctl),
+            (&["--config-file", "patronictl.yaml", "config", "show"], Room::Ctl),
             (&["bash", "-c", "true"], Room::Other),
             (&["/usr/bin/psql"], Room::Other),
             (&["postgres", "--version"], Room::Other),

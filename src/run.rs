@@ -104,6 +104,8 @@ pub fn agent(given: Given) -> u8 {
 struct Failure {
     /// One line for each thing that is wrong.
     why: String,
+    /// What a person should know as well.
+    warnings: Vec<String>,
     code: u8,
     init: Option<InitSocket>,
     /// Where the configuration could be read.
@@ -114,6 +116,7 @@ impl Failure {
     fn tell(self, log: LogConfig) -> u8 {
         match Telemetry::start(self.log.unwrap_or(log)) {
             Ok(telemetry) => {
+                self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 self.why.lines().for_each(|line| tracing::error!("{line}"));
                 telemetry.flush(FLUSH_LIMIT);
             }
@@ -149,32 +152,51 @@ struct Source {
 }
 
 impl Source {
+    /// Of an agent that starts beside a server that may run, or that reads its configuration again.
     fn read(&self) -> Result<Config, ConfigErrors> {
-        let host = HostFacts {
+        Config::from_environment(self.environment.iter().cloned(), self.file.as_deref(), &Source::host())
+    }
+
+    fn read_for_start(&self) -> Result<Config, ConfigErrors> {
+        Config::for_start(self.environment.iter().cloned(), self.file.as_deref(), &Source::host())
+    }
+
+    fn host() -> HostFacts {
+        HostFacts {
             host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             account: match User::from_uid(geteuid()) {
                 Ok(Some(user)) => Account::Named(user.name),
                 Ok(None) | Err(_) => Account::Unnamed,
             },
             inspect: Box::new(inspect_data_dir),
-        };
-        Config::from_environment(self.environment.iter().cloned(), self.file.as_deref(), &host)
+        }
     }
 }
 
 impl Beginning {
     fn of(given: Given) -> Result<Beginning, Failure> {
         let Given { socket, environment, inherited, mut arguments } = given;
-        let failed = |why: String| Failure { why, code: FAILED, init: None, log: None };
+        let failed = |why: String| Failure { why, warnings: Vec::new(), code: FAILED, init: None, log: None };
         let handover = receive_handover(&socket);
         let handover = handover.map_err(|error| failed(format!("cannot hear what PID 1 knows: {error}")))?;
         let init = InitSocket::new(socket).map_err(|error| failed(format!("cannot speak with PID 1: {error}")))?;
-        let refuse = |why: String, log| Failure { why, code: CONFIGURATION, init: Some(init.clone()), log };
+        let refuse = |why: String, log| Failure {
+            why,
+            warnings: Vec::new(),
+            code: CONFIGURATION,
+            init: Some(init.clone()),
+            log,
+        };
         if arguments.len() > 1 {
             return Err(refuse("expected at most one argument, a YAML file".to_owned(), None));
         }
         let source = Source { environment, file: arguments.pop().map(PathBuf::from) };
-        let config = source.read().map_err(|errors| refuse(errors.to_string(), None))?;
+        let config = match incarnation(&handover) {
+            Incarnation::First => source.read_for_start(),
+            Incarnation::Later => source.read(),
+        };
+        let config = config
+            .map_err(|errors| Failure { warnings: errors.warnings.clone(), ..refuse(errors.to_string(), None) })?;
         let unusable = |why: String| refuse(why, Some(config.log.clone()));
         let problems = match incarnation(&handover) {
             Incarnation::First => unusable_settings(&config),

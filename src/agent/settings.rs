@@ -101,8 +101,8 @@ impl Settings {
         let given = self.dynamic.timing;
         let timing = in_force(given, self.ttl_min, self.floor);
         if self.told_timing != Some((given, timing)) {
-            if given != timing {
-                tracing::warn!("timers in force: {timing}; configured are {given}, which cannot be kept");
+            if let Some(warning) = config::corrected_timers(given, self.floor) {
+                tracing::warn!("{warning}");
             } else if timing != self.timing {
                 tracing::info!("timers in force: {timing}");
             }

@@ -3,18 +3,19 @@
 use serde_json::{Map, Value, json};
 
 use super::document::Origin;
+use super::dynamic::{Problem, refused};
 use super::load::Account;
-use super::options::{Tool, arguments};
-use super::reader::{Reader, as_switch};
-use super::{BootstrapConfig, Dynamic, words};
-use crate::core::policy::{Mode, Switch};
+use super::policy::corrected_timers;
+use super::reader::{Reader, as_switch, remove_nulls};
+use super::{BootstrapConfig, Dynamic};
+use crate::core::policy::{Floor, Mode, Switch};
 
 /// Keys that every member reads as booleans. The reference takes the text `off` for true in some of them, so words
 /// become booleans before they reach the cluster.
 const SWITCHES: [&str; 4] = ["synchronous_mode", "synchronous_mode_strict", "failsafe_mode", "check_timeline"];
 const POSTGRESQL_SWITCHES: [&str; 2] = ["use_pg_rewind", "use_slots"];
 
-pub(super) fn read(reader: &mut Reader<'_>, account: &Account, mode: Mode) -> BootstrapConfig {
+pub(super) fn read(reader: &mut Reader<'_>, account: &Account, superuser: &str, mode: Mode) -> BootstrapConfig {
     let post_bootstrap = match reader.command("bootstrap.post_bootstrap") {
         command if command.is_empty() => reader.command("bootstrap.post_init"),
         command => {
@@ -34,8 +35,8 @@ pub(super) fn read(reader: &mut Reader<'_>, account: &Account, mode: Mode) -> Bo
         }
     }
     BootstrapConfig {
-        dcs: dcs(reader),
-        initdb: initdb(reader, account),
+        dcs: dcs(reader, mode),
+        initdb: super::initdb::arguments(reader, account, superuser),
         pg_hba,
         post_bootstrap,
         may_initialise: may_initialise(reader, mode),
@@ -73,6 +74,9 @@ fn may_initialise(reader: &mut Reader<'_>, mode: Mode) -> Switch {
     if mode == Mode::Single || !names_dcs || reader.document.get("bootstrap").is_some() {
         return Switch::On;
     }
+    if reader.report.unread_document.is_some() {
+        return Switch::Off;
+    }
     reader.report.warn(
         "the configuration has no bootstrap section: this member joins a cluster but never initialises one (with \
          bootstrap: {} it would)",
@@ -80,7 +84,7 @@ fn may_initialise(reader: &mut Reader<'_>, mode: Mode) -> Switch {
     Switch::Off
 }
 
-fn dcs(reader: &mut Reader<'_>) -> Map<String, Value> {
+fn dcs(reader: &mut Reader<'_>, mode: Mode) -> Map<String, Value> {
     let in_base = reader.document.base.as_ref().and_then(|base| base.get("bootstrap")?.get("dcs"));
     let mut dcs = reader.map("bootstrap.dcs").cloned().unwrap_or_default();
     if in_base.is_none() {
@@ -94,20 +98,29 @@ fn dcs(reader: &mut Reader<'_>) -> Map<String, Value> {
             normalise(postgresql, key);
         }
     }
+    for key in Dynamic::unknown_keys(&dcs) {
+        reader.warn_unknown(&format!("bootstrap.dcs.{key}"));
+    }
     let without_effect = Dynamic::without_effect(&Value::Object(dcs.clone()));
     without_effect.into_iter().for_each(|warning| reader.report.warn(format!("bootstrap.dcs: {warning}")));
-    match Dynamic::parse(&Value::Object(dcs.clone())) {
+    remove_nulls(&mut dcs);
+    match Dynamic::read(&dcs) {
         Ok(dynamic) => {
-            for refused in &dynamic.refused {
-                let key = refused.split(':').next().unwrap_or(refused);
+            if mode == Mode::Cluster
+                && let Some(warning) = corrected_timers(dynamic.timing, Floor::Ours)
+            {
+                reader.report.warn(format!("bootstrap.dcs: {warning}"));
+            }
+            for Problem { key, what } in refused(&dcs) {
                 let path = format!("bootstrap.dcs.{key}");
-                reader.error(&path, format!("{refused} given"), "nothing: this version does not carry it out yet");
+                let accepted = "nothing: this version does not carry it out yet";
+                reader.error(&path, format!("{key}: {what} given"), accepted);
             }
         }
         Err(problems) => {
             for problem in problems {
-                let key = problem.split(':').next().unwrap_or(&problem);
-                reader.error(&format!("bootstrap.dcs.{key}"), problem.clone(), "a value that members accept");
+                let path = format!("bootstrap.dcs.{}", problem.key);
+                reader.error(&path, problem.to_string(), "a value that members accept");
             }
         }
     }
@@ -141,56 +154,4 @@ fn normalise(map: &mut Map<String, Value>, key: &str) {
     {
         *value = Value::Bool(switch.is_on());
     }
-}
-
-/// The arguments of initdb. How connections authenticate is always said, since initdb's own default is `trust`.
-fn initdb(reader: &mut Reader<'_>, account: &Account) -> Vec<String> {
-    let mut given = Vec::new();
-    let mut problems = Vec::new();
-    if let Some(value) = reader.value("bootstrap.initdb") {
-        let (arguments, found) = arguments(value, Tool::Initdb);
-        given.extend(arguments);
-        problems.extend(found.into_iter().map(|problem| ("bootstrap.initdb", problem)));
-    }
-    if let Some(text) = reader.text("environment.initdb_args") {
-        match words::split(&text) {
-            Some(words) => given.extend(words),
-            None => problems.push(("environment.initdb_args", "a quote that is not closed".to_owned())),
-        }
-    }
-    for argument in &given {
-        let name = argument.trim_start_matches('-').split('=').next().unwrap_or_default();
-        let is_short =
-            !argument.starts_with("--") && ["-D", "-U", "-W"].iter().any(|short| argument.starts_with(short));
-        if is_short || ["pgdata", "pwfile", "username", "pwprompt"].contains(&name) {
-            problems.push(("environment.initdb_args", format!("the option {name} may not be set")));
-        }
-    }
-    for (path, problem) in problems {
-        let path = if reader.document.get(path).is_some() { path } else { "bootstrap.initdb" };
-        reader.error(path, problem, "options of initdb without directory, user and password");
-    }
-    let socket = match account {
-        Account::Named(_) => "--auth-local=peer",
-        Account::Unnamed => "--auth-local=scram-sha-256",
-    };
-    let names = |name: &str| given.iter().any(|given| given.split('=').next() == Some(name) || given == "-A");
-    let mut added = Vec::new();
-    if given.is_empty() {
-        added.push("--data-checksums");
-    }
-    if !names("--auth") && !names("--auth-local") {
-        added.push(socket);
-    }
-    if !names("--auth") && !names("--auth-host") {
-        added.push("--auth-host=scram-sha-256");
-    }
-    if !added.is_empty() {
-        reader.note("bootstrap.initdb (added)", &added.join(" "), Origin::Default);
-    }
-    given.extend(added.into_iter().map(str::to_owned));
-    if let Some(folder) = reader.text("environment.initdb_waldir") {
-        given.push(format!("--waldir={folder}"));
-    }
-    given
 }

@@ -213,16 +213,6 @@ fn read(variable: &Variable, name: &str, text: &str, report: &mut Report) -> Opt
         Kind::Map => yaml::map(text).map(Value::Object).map_err(|error| error.to_string()),
         Kind::Options => yaml::options(text).map_err(|error| error.to_string()),
     };
-    let value = match value {
-        Ok(Value::Object(map)) if map.values().any(Value::is_null) => {
-            let keys: Vec<&str> =
-                map.iter().filter(|(_, value)| value.is_null()).map(|(key, _)| key.as_str()).collect();
-            // A text that is no map at all reads as one key without a value, and that key may be anything.
-            let what = if keys.len() == map.len() { "keys without values" } else { "a key without a value" };
-            Err(format!("{what} given"))
-        }
-        value => value,
-    };
     let error = |given| ConfigError::new(name, given, variable.kind.accepted());
     value.map_err(|given| report.broken(&variable.name(), error(given))).ok()
 }

@@ -1,6 +1,7 @@
 //! The cluster's own configuration, the `config` key: lenient where the reference is (a bad value means the default),
 //! strict where it rejects a whole document, and plain about what this version does not carry out.
 
+use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
@@ -9,12 +10,41 @@ use super::reader::{as_lines, as_switch};
 use super::{Dynamic, ServerSettings, redact, units};
 use crate::core::policy::{Pause, Switch, Timing};
 
-const NOT_AN_OBJECT: &str = "the document: not a JSON object";
+/// A key of the document and what is wrong with it, or with its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Problem {
+    /// `postgresql.parameters`; empty for the whole document.
+    pub key: String,
+    pub what: String,
+}
+
+impl Problem {
+    fn new(key: &str, what: String) -> Self {
+        Problem { key: key.to_owned(), what }
+    }
+}
+
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let key = if self.key.is_empty() { "the document" } else { &self.key };
+        write!(f, "{key}: {}", self.what)
+    }
+}
+
+fn as_texts(problems: Vec<Problem>) -> Vec<String> {
+    problems.iter().map(Problem::to_string).collect()
+}
 
 impl Dynamic {
     /// Read the document. `Err`: members keep the configuration that they had; each entry is `key: what is wrong`.
     pub fn parse(document: &Value) -> Result<Dynamic, Vec<String>> {
-        let Value::Object(map) = document else { return Err(vec![NOT_AN_OBJECT.to_owned()]) };
+        let Value::Object(map) = document else {
+            return Err(as_texts(vec![Problem::new("", "not a JSON object".to_owned())]));
+        };
+        Dynamic::read(map).map_err(as_texts)
+    }
+
+    pub(super) fn read(map: &Map<String, Value>) -> Result<Dynamic, Vec<Problem>> {
         let mut problems = Vec::new();
         let timing = timing(map, &mut problems);
         let none = Map::new();
@@ -40,7 +70,7 @@ impl Dynamic {
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
-            refused: refused(map),
+            refused: as_texts(refused(map)),
         })
     }
 
@@ -59,36 +89,6 @@ impl Dynamic {
             refused(document).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
         parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
     }
-
-    /// Warnings about settings in this document that have no effect: what this version reads from a node's own
-    /// configuration only, although the reference takes it from both; and what is always done.
-    pub fn without_effect(document: &Value) -> Vec<String> {
-        const NODE_ONLY: [&str; 16] = [
-            "callbacks",
-            "create_replica_methods",
-            "create_replica_method",
-            "basebackup",
-            "rewind",
-            "pre_promote",
-            "before_stop",
-            "pg_ctl_timeout",
-            "use_unix_socket",
-            "use_unix_socket_repl",
-            "krbsrvname",
-            "custom_conf",
-            "config_base_name",
-            "bin_dir",
-            "bin_name",
-            "database",
-        ];
-        let postgresql = document.get("postgresql").and_then(Value::as_object);
-        let keys = postgresql.into_iter().flat_map(Map::keys).filter(|key| NODE_ONLY.contains(&key.as_str()));
-        let text = "has no effect in the cluster's configuration; set it in each node's own";
-        let node_only = keys.map(|key| format!("postgresql.{key} {text}"));
-        let unchecked = document.get("check_timeline").and_then(as_switch) == Some(Switch::Off);
-        let always = "check_timeline: off has no effect: a member of an older timeline never becomes the leader";
-        node_only.chain(unchecked.then(|| always.to_owned())).collect()
-    }
 }
 
 impl Default for Dynamic {
@@ -98,12 +98,12 @@ impl Default for Dynamic {
     }
 }
 
-fn timing(map: &Map<String, Value>, problems: &mut Vec<String>) -> Timing {
+fn timing(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Timing {
     let default = Timing::default();
     let mut timer = |key: &str, default| match map.get(key) {
         None => default,
         Some(value) => timer(value).unwrap_or_else(|| {
-            problems.push(format!("{key}: {}, not a whole number of seconds", redact::given(key, value)));
+            problems.push(Problem::new(key, format!("{}, not a whole number of seconds", redact::given(key, value))));
             default
         }),
     };
@@ -165,12 +165,12 @@ pub fn is_standby_cluster(section: Option<&Value>) -> bool {
     ["host", "port", "restore_command"].iter().any(is_set)
 }
 
-fn server(postgresql: &Map<String, Value>, problems: &mut Vec<String>) -> ServerSettings {
+fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> ServerSettings {
     let parameters = match postgresql.get("parameters") {
         None | Some(Value::Null) => Map::new(),
         Some(Value::Object(parameters)) => parameters.clone(),
         Some(other) => {
-            problems.push(format!("postgresql.parameters: {}, not a map", redact::given("", other)));
+            problems.push(Problem::new("postgresql.parameters", format!("{}, not a map", redact::given("", other))));
             Map::new()
         }
     };
@@ -185,10 +185,10 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<String>) -> Server
 }
 
 /// Settings in this document that data or availability hang on and that are not carried out.
-fn refused(map: &Map<String, Value>) -> Vec<String> {
+pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     const MAPS: [&str; 4] = ["slots", "permanent_replication_slots", "permanent_slots", "ignore_slots"];
     let mut refused = Vec::new();
-    let mut refuse = |key: &str, value: &Value| refused.push(format!("{key}: {}", redact::shown(key, value)));
+    let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
     if let Some(value) = map.get("synchronous_mode") {
         let is_quorum = value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum"));
         if is_quorum || switch(Some(value)).is_on() {
@@ -307,15 +307,6 @@ mod tests {
                          "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
         assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
-    }
-
-    #[test]
-    fn settings_that_only_nodes_have_are_told() {
-        let document = json!({"postgresql": {"callbacks": {"on_start": "x"}, "use_slots": true, "unknown": 1}});
-        let expected = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
-        assert_eq!(Dynamic::without_effect(&document), [expected]);
-        assert_eq!(Dynamic::without_effect(&json!({"check_timeline": "off"})).len(), 1);
-        assert!(Dynamic::without_effect(&json!({"check_timeline": true})).is_empty());
     }
 
     #[test]

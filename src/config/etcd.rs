@@ -1,10 +1,9 @@
 //! The section `etcd3`: which endpoints, how to speak to them, as whom.
 
-use std::ops::ControlFlow;
-
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
+use super::error::Reported;
 use super::reader::{Reader, parse_host_port};
 use super::{EtcdConfig, HostPort, Scheme, Secret};
 use crate::core::policy::Switch;
@@ -12,11 +11,9 @@ use crate::core::policy::Switch;
 const ENDPOINTS: &str = "endpoints as host:port, for example PATRONI_ETCD3_HOSTS=etcd1:2379,etcd2:2379";
 const URL: &str = "http://host:port or https://user:password@host:port";
 
-/// `None` after an error.
-pub(super) fn read(reader: &mut Reader<'_>) -> Option<EtcdConfig> {
+pub(super) fn read(reader: &mut Reader<'_>) -> Result<EtcdConfig, Reported> {
     if !reader.document.get("etcd3").is_none_or(Value::is_object) {
-        reader.wrong("etcd3", "a map");
-        return None;
+        return Err(reader.wrong("etcd3", "a map"));
     }
     let default_port = reader.whole_or("etcd3.port", 1..=65535, 2379);
     let default_port = u16::try_from(default_port).unwrap_or(2379);
@@ -35,23 +32,19 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Option<EtcdConfig> {
         use_proxies: reader.switch_or("etcd3.use_proxies", Switch::Off),
         username: reader.text("etcd3.username"),
         password: reader.secret("etcd3.password"),
-        cacert: reader.path("etcd3.cacert"),
-        cert: reader.path("etcd3.cert"),
-        key: reader.path("etcd3.key"),
+        cacert: reader.file("etcd3.cacert"),
+        cert: reader.file("etcd3.cert"),
+        key: reader.file("etcd3.key"),
     };
     let (srv, endpoints) = (refuse_srv(reader), endpoints(reader, &mut config, default_port));
-    if srv.is_break() || endpoints.is_break() {
-        return None;
-    }
-    check(reader, &config)
+    srv.and(endpoints)?;
+    check(reader, config)
 }
 
-fn check(reader: &mut Reader<'_>, config: &EtcdConfig) -> Option<EtcdConfig> {
+fn check(reader: &mut Reader<'_>, config: EtcdConfig) -> Result<EtcdConfig, Reported> {
     if config.endpoints.is_empty() {
-        if !reader.report.is_section_broken("PATRONI_ETCD3_") {
-            reader.missing("PATRONI_ETCD3_HOSTS", ENDPOINTS);
-        }
-        return None;
+        let broken = reader.report.broken_section("PATRONI_ETCD3_");
+        return Err(broken.unwrap_or_else(|| reader.missing("PATRONI_ETCD3_HOSTS", ENDPOINTS)));
     }
     if config.username.is_some() != config.password.is_some() {
         let (set, unset) = match config.username {
@@ -59,28 +52,28 @@ fn check(reader: &mut Reader<'_>, config: &EtcdConfig) -> Option<EtcdConfig> {
             None => ("etcd3.password", "PATRONI_ETCD3_USERNAME"),
         };
         let set = reader.document.place(set);
-        reader.missing(unset, format!("both user and password, since {set} is set").as_str());
-        return None;
+        return Err(reader.missing(unset, &format!("both user and password, since {set} is set")));
     }
     if config.key.is_some() && config.cert.is_none() {
         reader.missing("PATRONI_ETCD3_CERT", "the certificate of the key");
     }
-    Some(config.clone())
+    Ok(config)
 }
 
-/// `Break` after an error: somebody who has only the domain gives no endpoints.
-fn refuse_srv(reader: &mut Reader<'_>) -> ControlFlow<()> {
+/// Somebody who has only the domain gives no endpoints.
+fn refuse_srv(reader: &mut Reader<'_>) -> Result<(), Reported> {
     let names = ["etcd3.srv", "etcd3.discovery_srv", "etcd3.srv_domain"];
     let found: Vec<&str> = names.into_iter().filter(|name| reader.value(name).is_some()).collect();
     let _asked = reader.value("etcd3.srv_suffix");
-    for name in &found {
-        reader.wrong(name, "PATRONI_ETCD3_HOSTS: endpoints are not discovered by SRV records yet");
+    let accepted = "PATRONI_ETCD3_HOSTS: endpoints are not discovered by SRV records yet";
+    match found.into_iter().map(|name| reader.wrong(name, accepted)).last() {
+        Some(reported) => Err(reported),
+        None => Ok(()),
     }
-    if found.is_empty() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
 }
 
-/// The proxy wins over the URL, that over `hosts`, that over `host`. `Break` after an error.
-fn endpoints(reader: &mut Reader<'_>, config: &mut EtcdConfig, default_port: u16) -> ControlFlow<()> {
+/// The proxy wins over the URL, that over `hosts`, that over `host`.
+fn endpoints(reader: &mut Reader<'_>, config: &mut EtcdConfig, default_port: u16) -> Result<(), Reported> {
     let [proxy, url] = ["etcd3.proxy", "etcd3.url"].map(|path| reader.text(path).map(|url| (path, url)));
     let hosts = reader.list("etcd3.hosts");
     let host = reader.text("etcd3.host");
@@ -89,8 +82,7 @@ fn endpoints(reader: &mut Reader<'_>, config: &mut EtcdConfig, default_port: u16
     }
     if let Some((path, url)) = proxy.or(url) {
         let Some(parsed) = parse_url(&url, default_port) else {
-            reader.wrong(path, URL);
-            return ControlFlow::Break(());
+            return Err(reader.wrong(path, URL));
         };
         config.scheme = parsed.scheme;
         config.endpoints = vec![parsed.endpoint];
@@ -98,24 +90,23 @@ fn endpoints(reader: &mut Reader<'_>, config: &mut EtcdConfig, default_port: u16
             config.username = Some(username);
             config.password = Some(password);
         }
-        return ControlFlow::Continue(());
+        return Ok(());
     }
     let (path, texts) = match (hosts, host) {
         (Some(hosts), _) => ("etcd3.hosts", hosts),
         (None, Some(host)) => ("etcd3.host", vec![host]),
-        (None, None) => return ControlFlow::Continue(()),
+        (None, None) => return Ok(()),
     };
     for text in texts.iter().filter(|text| !text.trim().is_empty()) {
         match parse_host_port(text, Some(default_port)) {
             Some(endpoint) => config.endpoints.push(endpoint),
             None => {
                 let given = super::redact::given(path, &Value::from(text.as_str()));
-                reader.error(path, given, ENDPOINTS);
-                return ControlFlow::Break(());
+                return Err(reader.error(path, given, ENDPOINTS));
             }
         }
     }
-    ControlFlow::Continue(())
+    Ok(())
 }
 
 struct Url {

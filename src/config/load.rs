@@ -1,20 +1,16 @@
 //! From the environment and a file to a checked `Config`, or to everything that is wrong.
-//!
-//! **Invariant:** a single, writable server is configured only when nothing at all speaks of a cluster, or when
-//! TAMADA_STANDALONE says so: two writable servers for one cluster are the worst that a configuration could cause.
 
 use std::ffi::OsString;
 use std::path::Path;
 
-use serde_json::Value;
-
-use super::document::{Document, leaves};
+use super::document::Document;
 use super::effective::Effective;
-use super::error::{ConfigError, ConfigErrors, Report};
-use super::raw::{Kind, RawEnv};
+use super::error::{ConfigErrors, Report, Reported};
+use super::machine::check_files;
+use super::mode::Wanted;
+use super::raw::RawEnv;
 use super::reader::Reader;
-use super::{Config, DcsConfig, bootstrap, etcd, node, server, unbuilt, unknown};
-use crate::core::policy::{Mode, Switch};
+use super::{Config, DcsConfig, addresses, bootstrap, etcd, node, server, unbuilt};
 
 /// What a configuration depends on besides its sources.
 pub struct HostFacts {
@@ -55,29 +51,43 @@ pub fn inspect_data_dir(path: &Path) -> FoundData {
     }
 }
 
+/// What a configuration is read for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// A member starts: the files that the settings name have to be there.
+    Start,
+    /// A member that runs reads its configuration again.
+    Reload,
+    /// Commands ask members and the DCS, perhaps from elsewhere: no data directory and no role's password is needed.
+    CommandLine,
+}
+
 impl Config {
-    /// The configuration of this node. `file`: the path argument, a YAML file or a folder of them.
+    /// The configuration of a node that runs. `file`: the path argument, a YAML file or a folder of them.
     pub fn from_environment(
         vars: impl Iterator<Item = (OsString, OsString)>,
         file: Option<&Path>,
         host: &HostFacts,
     ) -> Result<Config, ConfigErrors> {
-        let mut report = Report::default();
-        let raw = RawEnv::read(vars, &mut report);
-        let document = Document::gather(&raw, file, &mut report);
-        let mut reader = Reader::new(&document, &mut report);
-        let config = read(&mut reader, &raw, host);
-        let mut lines = reader.finish();
-        lines.retain(|path, _| !path.starts_with("environment."));
-        match config {
-            Some(config) if report.errors.is_empty() => Ok(Config {
-                warnings: report.warnings,
-                cluster_variables: document.cluster_variables,
-                effective: Effective(lines),
-                ..config
-            }),
-            _ => Err(ConfigErrors(report.errors)),
-        }
+        load(vars, file, host, Purpose::Reload)
+    }
+
+    /// The same for a node that is to start: files and programs that are not there are told with everything else.
+    pub fn for_start(
+        vars: impl Iterator<Item = (OsString, OsString)>,
+        file: Option<&Path>,
+        host: &HostFacts,
+    ) -> Result<Config, ConfigErrors> {
+        load(vars, file, host, Purpose::Start)
+    }
+
+    /// For commands, which also run where no member is: the data directory is empty where none is given.
+    pub fn for_command_line(
+        vars: impl Iterator<Item = (OsString, OsString)>,
+        file: Option<&Path>,
+        host: &HostFacts,
+    ) -> Result<Config, ConfigErrors> {
+        load(vars, file, host, Purpose::CommandLine)
     }
 
     /// Each value in force with its origin, secrets redacted; what `tamada config check` prints.
@@ -86,114 +96,82 @@ impl Config {
     }
 }
 
-fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Option<Config> {
-    let near_misses = unknown_variables(reader, raw);
+fn load(
+    vars: impl Iterator<Item = (OsString, OsString)>,
+    file: Option<&Path>,
+    host: &HostFacts,
+    purpose: Purpose,
+) -> Result<Config, ConfigErrors> {
+    let mut report = Report::default();
+    let raw = RawEnv::read(vars, &mut report);
+    let document = Document::gather(&raw, file, &mut report);
+    let mut reader = Reader::new(&document, &mut report, purpose);
+    let config = read(&mut reader, &raw, host);
+    let files = std::mem::take(&mut reader.files);
+    let mut lines = reader.finish();
+    lines.retain(|path, _| !path.starts_with("environment."));
+    if purpose == Purpose::Start {
+        check_files(&files, &mut report);
+    }
+    match config {
+        Ok(config) if report.errors.is_empty() => Ok(Config {
+            warnings: report.warnings,
+            cluster_variables: document.cluster_variables,
+            effective: Effective(lines),
+            ..config
+        }),
+        _ => Err(ConfigErrors { errors: report.errors, warnings: report.warnings }),
+    }
+}
+
+fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Config, Reported> {
     let data_dir = server::data_dir(reader);
-    let mode = mode(reader, raw, host, &near_misses, data_dir.as_deref());
-    let dcs = match mode {
-        Mode::Single => Some(DcsConfig::Single),
-        Mode::Cluster if reader.document.get("etcd3").is_some() => etcd::read(reader).map(DcsConfig::Etcd3),
-        Mode::Cluster => None,
+    let wanted = Wanted::of(reader, raw, host, data_dir.as_deref().ok());
+    let mode = wanted.mode();
+    let dcs = match wanted {
+        Wanted::Single => Ok(DcsConfig::Single),
+        Wanted::Cluster => etcd::read(reader).map(DcsConfig::Etcd3),
+        Wanted::WithoutDcs(reported) => Err(reported),
     };
-    let _asked = reader.value("etcd3").is_some();
+    if !matches!(wanted, Wanted::Cluster) {
+        let _asked = reader.value("etcd3");
+    }
     let rest = node::rest(reader, host, mode);
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());
     unbuilt::check(reader, mode);
     // PID 1 obeys it; it is read here so that a value that is no switch is an error.
-    reader.switch_or("environment.no_new_privs", Switch::On);
+    reader.switch_or("environment.no_new_privs", crate::core::policy::Switch::On);
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
-    let config = Config {
-        name: node::name(reader, host, mode),
-        stop_timeout: node::stop_timeout(reader),
-        scope: node::scope(reader, mode),
-        namespace: node::namespace(reader),
-        dcs: dcs.unwrap_or(DcsConfig::Single),
+    let name = node::name(reader, host, mode);
+    let stop_timeout = node::stop_timeout(reader);
+    let scope = node::scope(reader, mode);
+    let namespace = node::namespace(reader);
+    let ctl = node::ctl(reader, rest.auth.clone());
+    let log = node::log(reader);
+    let bootstrap = bootstrap::read(reader, &host.account, &postgres.superuser.username, mode);
+    if let Ok(DcsConfig::Etcd3(etcd)) = &dcs {
+        addresses::warn_of_loopback(reader, etcd, &postgres, &rest);
+    }
+    // Only now, so that everything has been read and all errors are told at once.
+    data_dir?;
+    Ok(Config {
+        name,
+        stop_timeout,
+        scope,
+        namespace,
+        dcs: dcs?,
         postgres,
-        ctl: node::ctl(reader, rest.auth.clone()),
+        ctl,
         rest,
-        log: node::log(reader),
+        log,
         tags,
         published_tags,
-        bootstrap: bootstrap::read(reader, &host.account, mode),
+        bootstrap,
         warnings: Vec::new(),
         cluster_variables: Vec::new(),
         malloc_arena_max,
         account: host.account.clone(),
         effective: Effective::default(),
-    };
-    // Without a data directory an error has been reported, and so for a cluster without a DCS.
-    data_dir.map(|_| config)
-}
-
-/// Warn about variables that nobody knows; those that may have meant a cluster.
-fn unknown_variables(reader: &mut Reader<'_>, raw: &RawEnv) -> Vec<String> {
-    let mut near_misses = Vec::new();
-    for name in raw.unknown.iter().filter(|name| !is_service_link(name)) {
-        if unbuilt::refuse_variable(reader, name) {
-            continue;
-        }
-        reader.report.warn(unknown::warning(name));
-        if unknown::may_mean_a_cluster(name) {
-            near_misses.push(name.clone());
-        }
-    }
-    near_misses
-}
-
-/// Kubernetes puts a variable of this form into each pod for a service whose name begins like ours.
-fn is_service_link(name: &str) -> bool {
-    name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_TCP")
-}
-
-/// Whether this is a member of a cluster or a single server. What speaks of a cluster without a DCS is an error.
-fn mode(
-    reader: &mut Reader<'_>,
-    raw: &RawEnv,
-    host: &HostFacts,
-    near_misses: &[String],
-    data_dir: Option<&Path>,
-) -> Mode {
-    let is_unbuilt = unbuilt::refuse_stores(reader) || reader.report.errors.iter().any(|error| error.given == "set");
-    let has_dcs = reader.document.get("etcd3").is_some();
-    let mut signs: Vec<String> = raw
-        .names()
-        .filter(|(variable, _)| unknown::is_of_cluster(variable) && variable.kind != Kind::Document)
-        .map(|(_, name)| format!("{name} is set"))
-        .collect();
-    signs.extend(near_misses.iter().map(|name| match unknown::closest(name) {
-        Some(known) => format!("{name} is set (meant {known}?)"),
-        None => format!("{name} is set"),
-    }));
-    if let Some(base) = &reader.document.base {
-        let paths = leaves("", &Value::Object(base.clone())).into_iter().filter(|(_, value)| !value.is_null());
-        let of_cluster = paths.filter(|(path, _)| unknown::is_cluster_path(path));
-        signs.extend(of_cluster.map(|(path, _)| format!("{path} is set in {}", reader.document.origin(&path))));
-        let near_misses = base.keys().filter(|key| unknown::is_near_store(key) && *key != "etcd3");
-        signs.extend(near_misses.map(|key| format!("{key} is set in {}", reader.document.origin(key))));
-    }
-    match data_dir.map(|path| (path, (host.inspect)(path))) {
-        Some((path, FoundData::ClusterMember)) => {
-            signs.push(format!("{} holds the data of a cluster's member (patroni.dynamic.json)", path.display()));
-        }
-        Some((path, FoundData::Unreadable)) => signs.push(format!("{} cannot be looked into", path.display())),
-        Some((_, FoundData::None | FoundData::Plain)) | None => {}
-    }
-    if reader.switch_or("environment.standalone", Switch::Off).is_on() {
-        signs.iter().for_each(|sign| {
-            reader.report.warn(format!("TAMADA_STANDALONE: a single server starts without a DCS although {sign}"));
-        });
-        return Mode::Single;
-    }
-    if has_dcs || is_unbuilt || reader.report.is_section_broken("PATRONI_ETCD3_") {
-        return Mode::Cluster;
-    }
-    if signs.is_empty() {
-        return Mode::Single;
-    }
-    const ADVICE: &str = "the DCS of the cluster, for example PATRONI_ETCD3_HOSTS=etcd1:2379 with PATRONI_SCOPE; or \
-                          TAMADA_STANDALONE=true for a single server that no cluster knows of";
-    let given = format!("not set, although {}", signs.join(", "));
-    reader.report.error(ConfigError::new("PATRONI_ETCD3_HOSTS", given, ADVICE));
-    Mode::Cluster
+    })
 }

@@ -1,7 +1,28 @@
 //! Whether what a configuration names is there on this machine. Apart from reading it, since the command line is also
-//! used where no PostgreSQL is.
+//! used where no member is.
+
+use std::io::ErrorKind;
+use std::path::PathBuf;
 
 use super::Config;
+use super::error::{ConfigError, Report};
+
+/// A file that a setting names.
+#[derive(Debug)]
+pub(super) struct NamedFile {
+    /// The setting, as errors name it.
+    pub place: String,
+    pub path: PathBuf,
+}
+
+/// Files that are not there are errors. What may not be read is left to whoever reads it, perhaps as another user.
+pub(super) fn check_files(files: &[NamedFile], report: &mut Report) {
+    for NamedFile { place, path } in files {
+        if std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            report.error(ConfigError::new(place, format!("{path:?} given, no such file"), "a file that is there"));
+        }
+    }
+}
 
 impl Config {
     /// What is wrong with the folder of PostgreSQL's programs, where one is given.

@@ -3,16 +3,21 @@
 //!
 //! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
+mod addresses;
 mod bootstrap;
+mod cluster_keys;
+mod compose;
 mod document;
 mod dynamic;
 mod effective;
 mod error;
 mod etcd;
+mod initdb;
 mod load;
 mod machine;
 mod manual;
 mod merge;
+mod mode;
 mod node;
 mod options;
 mod policy;
@@ -36,7 +41,7 @@ pub use error::{ConfigError, ConfigErrors};
 pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
-pub use policy::policy;
+pub use policy::{corrected_timers, policy};
 pub use reader::as_switch;
 pub use secret::Secret;
 pub use server::default_pg_hba;

@@ -7,9 +7,10 @@ use std::ffi::OsString;
 
 use serde_json::{Map, Value};
 
+use super::addresses::is_loopback;
 use super::document::Origin;
 use super::load::HostFacts;
-use super::reader::{Reader, as_switch};
+use super::reader::{Reader, as_switch, remove_nulls};
 use super::server::{is_wildcard, not_a_wildcard, own_address};
 use super::{
     BasicAuth, CtlConfig, HostPort, LogConfig, LogFormat, LogLevel, RestConfig, ServerTls, VerifyClient, redact, units,
@@ -26,14 +27,14 @@ pub(super) fn name(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Mem
     let Some(name) = given else {
         reader.note("name", &host.host_name, Origin::Machine("host name"));
         if host.host_name.is_empty() {
-            reader.missing("PATRONI_NAME", "the member's name, since the host name is empty");
+            reader.missing_of_member("PATRONI_NAME", "the member's name, since the host name is empty");
         } else if mode == Mode::Cluster && is_container_id(&host.host_name) {
             let advice = format!(
                 "a name that the member keeps, since the host name {} is a container's id, new with each container: \
                  set PATRONI_NAME or the container's host name",
                 host.host_name
             );
-            reader.missing("PATRONI_NAME", &advice);
+            reader.missing_of_member("PATRONI_NAME", &advice);
         }
         return MemberName::new(host.host_name.clone());
     };
@@ -134,10 +135,6 @@ fn headers(reader: &mut Reader<'_>, path: &str) -> BTreeMap<String, String> {
     headers
 }
 
-fn is_loopback(host: &str) -> bool {
-    host == "localhost" || host.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback())
-}
-
 pub(super) fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Option<BasicAuth> {
     let username = reader.text(&format!("{section}.authentication.username"));
     let password = reader.secret(&format!("{section}.authentication.password"));
@@ -161,10 +158,10 @@ pub(super) fn auth(reader: &mut Reader<'_>, section: &str, prefix: &str) -> Opti
 }
 
 fn tls(reader: &mut Reader<'_>) -> Option<ServerTls> {
-    let certfile = reader.path("restapi.certfile");
-    let keyfile = reader.path("restapi.keyfile");
+    let certfile = reader.file("restapi.certfile");
+    let keyfile = reader.file("restapi.keyfile");
     let keyfile_password = reader.secret("restapi.keyfile_password");
-    let cafile = reader.path("restapi.cafile");
+    let cafile = reader.file("restapi.cafile");
     let ciphers = reader.text("restapi.ciphers");
     let verify_client = match reader.text_or("restapi.verify_client", "none").to_ascii_lowercase().as_str() {
         "none" => VerifyClient::None,
@@ -197,9 +194,9 @@ pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlC
     let config = CtlConfig {
         auth: auth(reader, "ctl", "PATRONI_CTL").or(rest_auth),
         insecure: reader.switch_or("ctl.insecure", Switch::Off).is_on(),
-        cacert: reader.path("ctl.cacert").or_else(|| reader.path("restapi.cafile")),
-        certfile: reader.path("ctl.certfile"),
-        keyfile: reader.path("ctl.keyfile"),
+        cacert: reader.file("ctl.cacert").or_else(|| reader.file("restapi.cafile")),
+        certfile: reader.file("ctl.certfile"),
+        keyfile: reader.file("ctl.keyfile"),
         keyfile_password: reader.secret("ctl.keyfile_password"),
     };
     if config.keyfile.is_some() && config.certfile.is_none() {
@@ -242,7 +239,8 @@ pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
             LogLevel::Info
         }
     };
-    let static_fields = reader.map("log.static_fields").cloned().unwrap_or_default();
+    let mut static_fields = reader.map("log.static_fields").cloned().unwrap_or_default();
+    remove_nulls(&mut static_fields);
     if !static_fields.is_empty() && format == LogFormat::Plain {
         let place = reader.document.place("log.static_fields");
         reader
@@ -255,12 +253,12 @@ pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
 /// The tags as decisions take them, and as they are published (`dcs.md` D-19, D-20).
 pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
     let mut published = reader.map("tags").cloned().unwrap_or_default();
+    remove_nulls(&mut published);
     for key in ["nofailover", "noloadbalance", "clonefrom", "nosync", "nostream"] {
         let Some(value) = published.get_mut(key) else { continue };
         match as_switch(value) {
             Some(switch) => *value = Value::Bool(switch.is_on()),
-            None if value.is_null() => drop(published.shift_remove(key)),
-            None => reader.wrong(&format!("tags.{key}"), "on, true, yes, 1, off, false, no or 0"),
+            None => drop(reader.wrong(&format!("tags.{key}"), "on, true, yes, 1, off, false, no or 0")),
         }
     }
     for key in ["failover_priority", "sync_priority"] {

@@ -1,9 +1,8 @@
-//! Options of PostgreSQL's programs, from the notations of the configuration to arguments (`bootstrap.md` 3.1).
+//! Options of PostgreSQL's programs, from the notations of the configuration to arguments.
 
 use serde_json::Value;
 
-use super::reader::scalar;
-use super::words;
+use super::{units, words};
 
 /// The program that the options are for; each has some that would break what we do with it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,21 +43,84 @@ impl Tool {
             ],
         }
     }
+
+    /// Options without an argument.
+    fn flags(self) -> &'static [&'static str] {
+        match self {
+            Tool::Initdb => &[
+                "allow-group-access",
+                "data-checksums",
+                "debug",
+                "no-clean",
+                "no-data-checksums",
+                "no-instructions",
+                "no-locale",
+                "no-sync",
+                "noclean",
+                "show",
+            ],
+            Tool::Basebackup => &[
+                "create-slot",
+                "manifest-force-encode",
+                "no-clean",
+                "no-estimate-size",
+                "no-manifest",
+                "no-slot",
+                "no-sync",
+                "no-verify-checksums",
+                "progress",
+                "verbose",
+                "write-recovery-conf",
+            ],
+            Tool::Rewind => &["debug", "no-sync", "progress"],
+        }
+    }
+}
+
+/// What a value says about its option.
+enum Given {
+    /// The option without an argument.
+    Flag,
+    LeftOut,
+    Argument(String),
+}
+
+impl Given {
+    /// `true`, `"true"` and nothing at all name a flag, `false` leaves it out. `None`: neither text nor that.
+    fn of(key: &str, value: &Value, tool: Tool) -> Option<Given> {
+        let is_flag = tool.flags().contains(&key);
+        match value {
+            Value::Null if is_flag => Some(Given::Flag),
+            Value::Null | Value::Bool(false) => Some(Given::LeftOut),
+            Value::Bool(true) => Some(Given::Flag),
+            Value::String(text) if is_flag => match units::parse_bool(text) {
+                Some(true) => Some(Given::Flag),
+                Some(false) => Some(Given::LeftOut),
+                None if text.is_empty() => Some(Given::Flag),
+                None => Some(Given::Argument(text.clone())),
+            },
+            Value::String(text) => Some(Given::Argument(words::unquote(text))),
+            Value::Number(number) => Some(Given::Argument(number.to_string())),
+            Value::Array(_) | Value::Object(_) => None,
+        }
+    }
 }
 
 /// The arguments, and what is wrong with the options that gave none.
 pub fn arguments(options: &Value, tool: Tool) -> (Vec<String>, Vec<String>) {
     let mut arguments = Vec::new();
     let mut problems = Vec::new();
-    let mut take = |parsed: Result<String, String>| match parsed {
-        Ok(argument) => arguments.push(argument),
+    let mut take = |parsed: Result<Option<String>, String>| match parsed {
+        Ok(argument) => arguments.extend(argument),
         Err(problem) => problems.push(problem),
     };
     match options {
         Value::Object(map) => {
-            let is_set =
-                |value: &Value| !matches!(value, Value::Null | Value::Bool(false)) && value != "" && value != 0;
-            for (key, value) in map.iter().filter(|(key, value)| !key.is_empty() && is_set(value)) {
+            // As in Patroni an empty text or zero leaves an option of a map out.
+            let is_set = |key: &str, value: &Value| {
+                !key.is_empty() && (tool.flags().contains(&key) || (*value != "" && *value != 0))
+            };
+            for (key, value) in map.iter().filter(|(key, value)| is_set(key, value)) {
                 take(pair(key, value, tool));
             }
         }
@@ -68,27 +130,34 @@ pub fn arguments(options: &Value, tool: Tool) -> (Vec<String>, Vec<String>) {
     (arguments, problems)
 }
 
-fn item_argument(item: &Value, tool: Tool) -> Result<String, String> {
+fn item_argument(item: &Value, tool: Tool) -> Result<Option<String>, String> {
     match item {
         Value::String(word) => {
             let word = word.trim_start_matches("--");
             allowed(word.split('=').next().unwrap_or(word), None, tool)?;
-            Ok(format!("--{word}"))
+            Ok(Some(format!("--{word}")))
         }
         Value::Object(map) => match map.iter().next() {
-            Some((key, value @ Value::String(_))) if map.len() == 1 => pair(key, value, tool),
-            Some((key, _)) if map.len() == 1 => Err(format!("the value of {key} is not text; quote it")),
+            Some((key, value)) if map.len() == 1 => pair(key, value, tool),
             _ => Err("an entry with several keys".to_owned()),
         },
         _ => Err("an entry that is neither a word nor a map with one key".to_owned()),
     }
 }
 
-fn pair(key: &str, value: &Value, tool: Tool) -> Result<String, String> {
-    let text = scalar(value).ok_or_else(|| format!("the value of {key} is not text"))?;
-    let text = words::unquote(&text);
-    allowed(key, Some(&text), tool)?;
-    Ok(format!("--{key}={text}"))
+fn pair(key: &str, value: &Value, tool: Tool) -> Result<Option<String>, String> {
+    let given = Given::of(key, value, tool).ok_or_else(|| format!("the value of {key} is a map or a list"))?;
+    Ok(match given {
+        Given::LeftOut => None,
+        Given::Flag => {
+            allowed(key, None, tool)?;
+            Some(format!("--{key}"))
+        }
+        Given::Argument(text) => {
+            allowed(key, Some(&text), tool)?;
+            Some(format!("--{key}={text}"))
+        }
+    })
 }
 
 fn allowed(name: &str, value: Option<&str>, tool: Tool) -> Result<(), String> {
@@ -129,11 +198,33 @@ mod tests {
     }
 
     #[test]
+    fn a_flag_is_named_by_true_or_nothing_and_left_out_by_false() {
+        for value in [json!(true), json!("true"), json!(null), json!("on"), json!(""), json!("True")] {
+            for options in [json!({ "data-checksums": value }), json!([{ "data-checksums": value }])] {
+                assert_eq!(
+                    arguments(&options, Tool::Initdb),
+                    (vec!["--data-checksums".to_owned()], vec![]),
+                    "{options}"
+                );
+            }
+        }
+        for value in [json!(false), json!("false"), json!("off")] {
+            for options in [json!({ "data-checksums": value }), json!([{ "data-checksums": value }])] {
+                assert_eq!(arguments(&options, Tool::Initdb), (vec![], vec![]), "{options}");
+            }
+        }
+        let options = json!([{"verbose": true}, {"max-rate": 100}, {"label": "true"}, {"no-slot": "yes"}]);
+        let expected = ["--verbose", "--max-rate=100", "--label=true", "--no-slot"].map(str::to_owned).to_vec();
+        assert_eq!(arguments(&options, Tool::Basebackup), (expected, vec![]));
+        assert_eq!(arguments(&json!({"locale": null, "encoding": "UTF8"}), Tool::Initdb).0, ["--encoding=UTF8"]);
+    }
+
+    #[test]
     fn what_would_break_a_program_is_a_problem() {
         let cases = [
             (json!(["pgdata"]), Tool::Initdb),
             (json!(["pwfile=/x"]), Tool::Initdb),
-            (json!([{"max-rate": 100}]), Tool::Basebackup),
+            (json!([{"max-rate": [100]}]), Tool::Basebackup),
             (json!([{"a": "1", "b": "2"}]), Tool::Initdb),
             (json!([["x"]]), Tool::Initdb),
             (json!("x"), Tool::Initdb),

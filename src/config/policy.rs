@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::document::{is_same, leaves};
 use super::merge::server_settings;
 use super::{Config, Dynamic, redact};
-use crate::core::policy::{Floor, Policy, RewindPolicy, Switch};
+use crate::core::policy::{Floor, Policy, RewindPolicy, Switch, Timing};
 
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
@@ -33,6 +33,13 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
     }
 }
 
+/// A warning where the timers as configured cannot be kept together.
+pub fn corrected_timers(configured: Timing, floor: Floor) -> Option<String> {
+    let in_force = configured.effective(floor);
+    (in_force != configured)
+        .then(|| format!("timers in force: {in_force}; configured are {configured}, which cannot be kept"))
+}
+
 impl Config {
     /// The warnings of a start on a cluster that has a configuration already: which variables say something else than
     /// the cluster, and the command that would change it.
@@ -52,7 +59,7 @@ impl Config {
                 let full = format!("bootstrap.dcs.{path}");
                 let held = held.map_or("nothing".to_owned(), |held| redact::shown(&full, held));
                 let shown = redact::shown(&full, &value);
-                let command = match redact::given(&full, &value).contains("not shown") {
+                let command = match redact::is_hidden(&full, &value) {
                     true => format!("tamada config set {path}=VALUE"),
                     false => self.patch_command(path, value),
                 };

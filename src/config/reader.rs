@@ -9,7 +9,9 @@ use std::path::PathBuf;
 use serde_json::{Map, Value};
 
 use super::document::{Document, Origin, leaves};
-use super::error::{ConfigError, Report};
+use super::error::{ConfigError, Report, Reported};
+use super::load::Purpose;
+use super::machine::NamedFile;
 use super::{EffectiveLine, HostPort, Secret, redact, units, words};
 use crate::core::policy::Switch;
 
@@ -19,13 +21,16 @@ const HOST_PORT: &str = "host:port with a port of 1 to 65535";
 pub(super) struct Reader<'a> {
     pub document: &'a Document,
     pub report: &'a mut Report,
+    pub purpose: Purpose,
+    /// The files that settings name.
+    pub files: Vec<NamedFile>,
     lines: BTreeMap<String, EffectiveLine>,
     asked: BTreeSet<String>,
 }
 
 impl<'a> Reader<'a> {
-    pub fn new(document: &'a Document, report: &'a mut Report) -> Self {
-        Reader { document, report, lines: BTreeMap::new(), asked: BTreeSet::new() }
+    pub fn new(document: &'a Document, report: &'a mut Report, purpose: Purpose) -> Self {
+        Reader { document, report, purpose, files: Vec::new(), lines: BTreeMap::new(), asked: BTreeSet::new() }
     }
 
     /// The value at a path; `null` and empty text count as absent.
@@ -45,21 +50,31 @@ impl<'a> Reader<'a> {
         self.lines.insert(path.to_owned(), EffectiveLine { value: value.to_owned(), origin });
     }
 
-    pub fn error(&mut self, path: &str, given: impl Into<String>, accepted: impl Into<String>) {
+    pub fn error(&mut self, path: &str, given: impl Into<String>, accepted: impl Into<String>) -> Reported {
         let error = ConfigError::new(self.document.place(path), given, accepted);
-        self.report.error(error);
+        self.report.error(error)
     }
 
     /// The value at this path is not what is expected.
-    pub fn wrong(&mut self, path: &str, accepted: &str) {
+    pub fn wrong(&mut self, path: &str, accepted: &str) -> Reported {
         let given = self.document.get(path).map_or("not set".to_owned(), |value| redact::given(path, value));
-        self.error(path, given, accepted);
+        self.error(path, given, accepted)
     }
 
-    /// A variable is not set; unless it is, and wrong, which has been reported.
-    pub fn missing(&mut self, variable: &str, accepted: &str) {
-        if !self.report.is_broken(variable) {
-            self.report.error(ConfigError::missing(variable, accepted));
+    /// A variable is not set; unless it is, and wrong, or may stand in a document that could not be read: both have been
+    /// reported.
+    pub fn missing(&mut self, variable: &str, accepted: &str) -> Reported {
+        match self.report.broken_variable(variable).or(self.report.unread_document) {
+            Some(reported) => reported,
+            None => self.report.error(ConfigError::missing(variable, accepted)),
+        }
+    }
+
+    /// The same for what only a member needs.
+    pub fn missing_of_member(&mut self, variable: &str, accepted: &str) {
+        match self.purpose {
+            Purpose::Start | Purpose::Reload => drop(self.missing(variable, accepted)),
+            Purpose::CommandLine => {}
         }
     }
 
@@ -83,6 +98,13 @@ impl<'a> Reader<'a> {
 
     pub fn path(&mut self, path: &str) -> Option<PathBuf> {
         self.text(path).map(PathBuf::from)
+    }
+
+    /// The path of a file that a member cannot start without.
+    pub fn file(&mut self, path: &str) -> Option<PathBuf> {
+        let file = self.path(path)?;
+        self.files.push(NamedFile { place: self.document.place(path), path: file.clone() });
+        Some(file)
     }
 
     pub fn secret(&mut self, path: &str) -> Option<Secret> {
@@ -163,10 +185,10 @@ impl<'a> Reader<'a> {
     /// A map of scalars as texts.
     pub fn texts(&mut self, path: &str) -> BTreeMap<String, String> {
         let mut texts = BTreeMap::new();
-        for (key, value) in self.map(path).into_iter().flatten() {
+        for (key, value) in self.map(path).into_iter().flatten().filter(|(_, value)| !value.is_null()) {
             match scalar(value) {
                 Some(text) => drop(texts.insert(key.clone(), text)),
-                None => self.wrong(&format!("{path}.{key}"), "text"),
+                None => drop(self.wrong(&format!("{path}.{key}"), "text")),
             }
         }
         texts
@@ -190,35 +212,86 @@ impl<'a> Reader<'a> {
         parsed
     }
 
-    /// Name what stands in a document and was never asked for; the effective configuration.
-    pub fn finish(self) -> BTreeMap<String, EffectiveLine> {
-        let known: BTreeSet<&str> = self.asked.iter().map(String::as_str).collect();
+    /// Name what stands in a document and was never asked for, and what nobody has expanded; the effective configuration.
+    pub fn finish(mut self) -> BTreeMap<String, EffectiveLine> {
+        let asked = std::mem::take(&mut self.asked);
+        let known: BTreeSet<&str> = asked.iter().map(String::as_str).collect();
         let is_asked = |path: &str| {
             let mut ends = path.match_indices('.').map(|(end, _)| &path[..end]);
             known.contains(path) || ends.any(|parent| known.contains(parent))
         };
         let mut unknown: BTreeSet<String> = BTreeSet::new();
-        for (path, _) in leaves("", &Value::Object(self.document.tree().clone())) {
-            if !is_asked(&path) && !path.is_empty() {
-                unknown.insert(top_of(&path, &known));
+        for (path, value) in leaves("", &Value::Object(self.document.tree().clone())) {
+            if is_asked(&path) {
+                self.refuse_placeholder(&path, &value);
+                continue;
+            }
+            match top_of(&path, &known) {
+                Some(top) => drop(unknown.insert(top.to_owned())),
+                // A section, with nothing in it.
+                None if value.is_null() || value.as_object().is_some_and(Map::is_empty) => {}
+                None => drop(self.error(&path, "no map given", "a map")),
             }
         }
         for path in unknown {
-            let place = self.document.origin(&path);
-            self.report.warn(format!("{path} of {place} is not a known setting and is ignored"));
+            self.warn_unknown(&path);
         }
         self.lines
     }
+
+    pub fn warn_unknown(&mut self, path: &str) {
+        let place = self.document.origin(path);
+        self.report.warn(format!("{path} of {place} is not a known setting and is ignored"));
+    }
+
+    /// A `${NAME}` that something else was to replace, where no shell will. What else is wrong with such a value follows
+    /// from that.
+    fn refuse_placeholder(&mut self, path: &str, value: &Value) {
+        if !has_placeholder(value) || is_for_a_shell(path) {
+            return;
+        }
+        let place = self.document.place(path);
+        self.report.errors.retain(|error| error.at != place);
+        let given = match value {
+            Value::String(_) => redact::given(path, value),
+            _ => "a value with ${…} given".to_owned(),
+        };
+        self.error(path, given, "the value itself: variables such as ${NAME} are not replaced here");
+    }
 }
 
-/// The shortest part of a path that no known path lies below: `foo` of `foo.bar.baz`.
-fn top_of(path: &str, known: &BTreeSet<&str>) -> String {
+/// Whether there is a `${NAME}`, or one with a default and the like (`${NAME:-x}`).
+fn has_placeholder(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.split("${").skip(1).any(|rest| {
+            let end = rest.find(|c: char| !c.is_ascii_alphanumeric() && c != '_').unwrap_or(rest.len());
+            let (name, after) = rest.split_at(end);
+            let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_');
+            is_name && after.starts_with(['}', ':', '-', '?', '+']) && after.contains('}')
+        }),
+        Value::Array(items) => items.iter().any(has_placeholder),
+        Value::Object(map) => map.values().any(has_placeholder),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Commands in which `${NAME}` may be meant for the shell that runs them: PostgreSQL's parameters, and ours, which may
+/// be a `sh -c`.
+fn is_for_a_shell(path: &str) -> bool {
+    let key = path.rsplit('.').next().unwrap_or(path);
+    let is_ours = ["postgresql.callbacks.", "bootstrap.post_"].iter().any(|ours| path.starts_with(ours));
+    is_ours || key.ends_with("_command")
+}
+
+/// The shortest part of a path that no known path lies below: `foo` of `foo.bar.baz`. `None`: known paths lie below the
+/// path itself.
+fn top_of<'p>(path: &'p str, known: &BTreeSet<&str>) -> Option<&'p str> {
     let ends = path.match_indices('.').map(|(end, _)| end).chain([path.len()]);
     let is_prefix = |part: &str| {
         let below = format!("{part}.");
         known.range(below.as_str()..).next().is_some_and(|known| known.starts_with(&below))
     };
-    ends.map(|end| &path[..end]).find(|part| !is_prefix(part)).unwrap_or(path).to_owned()
+    ends.map(|end| &path[..end]).find(|part| !is_prefix(part))
 }
 
 /// `on` and its like, as text or as a boolean.
@@ -238,6 +311,12 @@ pub(super) fn as_lines(value: &Value) -> Option<Vec<String>> {
         Value::Array(items) => items.iter().map(scalar).collect(),
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
+}
+
+/// `null` is absent, at every depth of maps.
+pub(super) fn remove_nulls(map: &mut Map<String, Value>) {
+    map.retain(|_, value| !value.is_null());
+    map.values_mut().filter_map(Value::as_object_mut).for_each(remove_nulls);
 }
 
 pub(super) fn scalar(value: &Value) -> Option<String> {

@@ -37,11 +37,10 @@ pub(super) fn is_secret(path: &str) -> bool {
 
 /// The value at this path as people may see it.
 pub(super) fn shown(path: &str, value: &Value) -> String {
-    if is_secret(path) {
+    if is_hidden(path, value) {
         return HIDDEN.to_owned();
     }
     match value {
-        Value::String(text) if looks_secret(text) => HIDDEN.to_owned(),
         Value::String(text) if text.is_empty() => "\"\"".to_owned(),
         Value::String(text) => text.replace('\n', "\\n"),
         Value::Array(items) => {
@@ -56,13 +55,18 @@ pub(super) fn shown(path: &str, value: &Value) -> String {
     }
 }
 
+/// Whether this value as a whole is not shown.
+pub(super) fn is_hidden(path: &str, value: &Value) -> bool {
+    is_secret(path) || value.as_str().is_some_and(looks_secret)
+}
+
 /// The same, for an error: quoted, and a map or a list only by what it is.
 pub(super) fn given(path: &str, value: &Value) -> String {
     match value {
         Value::Null => "nothing given".to_owned(),
         Value::Object(_) => "a map given".to_owned(),
         Value::Array(_) => "a list given".to_owned(),
-        _ if shown(path, value) == HIDDEN => "a value that is not shown here given".to_owned(),
+        _ if is_hidden(path, value) => "a value that is not shown here given".to_owned(),
         Value::String(text) => format!("{text:?} given"),
         Value::Bool(_) | Value::Number(_) => format!("{value} given"),
     }

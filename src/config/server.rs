@@ -4,15 +4,21 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::cluster_keys::misplaced;
 use super::document::Origin;
-use super::load::{Account, FoundData, HostFacts};
+use super::error::Reported;
+use super::load::{Account, FoundData, HostFacts, Purpose};
+use super::machine::NamedFile;
 use super::merge::is_controlled;
 use super::options::{Tool, arguments};
-use super::reader::{Reader, split_port};
+use super::reader::{Reader, remove_nulls, scalar, split_port};
 use super::{Callbacks, Config, Credentials, HostPort, PostgresConfig, Secret, ServerSettings};
 use crate::core::policy::{Mode, Switch};
 
 const PGPASS: &str = "/run/postgresql/tamada.pgpass";
+
+const PROGRAMS: [&str; 7] =
+    ["initdb", "pg_basebackup", "pg_controldata", "pg_ctl", "pg_isready", "pg_rewind", "postgres"];
 
 const ROLE_OPTIONS: [&str; 9] = [
     "sslmode",
@@ -26,15 +32,17 @@ const ROLE_OPTIONS: [&str; 9] = [
     "sslnegotiation",
 ];
 
-/// Where the data are: the configuration's word, else PGDATA. `None` after an error.
-pub(super) fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
+/// Where the data are: the configuration's word, else PGDATA.
+pub(super) fn data_dir(reader: &mut Reader<'_>) -> Result<PathBuf, Reported> {
     let pgdata = reader.text("environment.pgdata");
     let text = match reader.text("postgresql.data_dir") {
         Some(text) => text,
         None => {
             let Some(pgdata) = pgdata else {
-                reader.missing("PGDATA", "the data directory's path (or PATRONI_POSTGRESQL_DATA_DIR)");
-                return None;
+                if reader.purpose == Purpose::CommandLine {
+                    return Ok(PathBuf::new());
+                }
+                return Err(reader.missing("PGDATA", "the data directory's path (or PATRONI_POSTGRESQL_DATA_DIR)"));
             };
             let origin = reader.document.origin("environment.pgdata");
             reader.note("postgresql.data_dir", &pgdata, origin);
@@ -48,10 +56,9 @@ pub(super) fn data_dir(reader: &mut Reader<'_>) -> Option<PathBuf> {
         } else {
             "environment.pgdata"
         };
-        reader.wrong(at, "an absolute path of a folder of its own");
-        return None;
+        return Err(reader.wrong(at, "an absolute path of a folder of its own"));
     }
-    Some(path)
+    Ok(path)
 }
 
 /// Everything else; what is wrong is reported and replaced by a default.
@@ -63,6 +70,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
     };
     let found = (host.inspect)(&data_dir);
     let roles = roles(reader, mode, found);
+    let (bin_dir, bin_name) = programs(reader);
     let pgpass = PathBuf::from(reader.text_or("postgresql.pgpass", PGPASS));
     PostgresConfig {
         listen_addresses,
@@ -72,8 +80,8 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         config_dir: reader.path("postgresql.config_dir"),
         config_base_name: reader.text_or("postgresql.config_base_name", "postgresql"),
         custom_conf: reader.path("postgresql.custom_conf"),
-        bin_dir: reader.path("postgresql.bin_dir"),
-        bin_name: reader.texts("postgresql.bin_name"),
+        bin_dir,
+        bin_name,
         pgpass,
         database: reader.text_or("postgresql.database", "postgres"),
         superuser: roles.superuser,
@@ -91,6 +99,26 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         local: local_settings(reader),
         data_dir,
     }
+}
+
+/// The folder of PostgreSQL's programs and their names.
+fn programs(reader: &mut Reader<'_>) -> (Option<PathBuf>, BTreeMap<String, String>) {
+    let dir = reader.path("postgresql.bin_dir");
+    let names = bin_name(reader);
+    if let Some(dir) = &dir {
+        let server = names.get("postgres").map_or("postgres", String::as_str);
+        let place = reader.document.place("postgresql.bin_dir");
+        reader.files.push(NamedFile { place, path: dir.join(server) });
+    }
+    (dir, names)
+}
+
+fn bin_name(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+    let names = reader.texts("postgresql.bin_name");
+    for name in names.keys().filter(|name| !PROGRAMS.contains(&name.as_str())) {
+        reader.warn_unknown(&format!("postgresql.bin_name.{name}"));
+    }
+    names
 }
 
 fn seconds(reader: &mut Reader<'_>, path: &str, default: i64) -> Duration {
@@ -126,7 +154,7 @@ pub(super) fn own_address(reader: &mut Reader<'_>, path: &str, host: &HostFacts,
         None => (host.host_name.clone(), Origin::Machine("host name")),
     };
     if address.is_empty() || address.contains(char::is_whitespace) {
-        reader.missing(path, "an address that others reach this node at, since the host name is empty");
+        reader.missing_of_member(path, "an address that others reach this node at, since the host name is empty");
     }
     let address = HostPort { host: address, port };
     reader.note(path, &address.to_string(), origin);
@@ -165,7 +193,14 @@ fn tool_options(reader: &mut Reader<'_>, path: &str, tool: Tool) -> Vec<String> 
 }
 
 fn local_settings(reader: &mut Reader<'_>) -> ServerSettings {
-    let parameters = reader.map("postgresql.parameters").cloned().unwrap_or_default();
+    let mut parameters = reader.map("postgresql.parameters").cloned().unwrap_or_default();
+    for problem in misplaced(&parameters) {
+        let place = reader.document.origin("postgresql.parameters");
+        reader.report.warn(format!("{problem} ({place})"));
+    }
+    parameters.retain(|_, value| scalar(value).is_some());
+    let mut recovery_conf = reader.map("postgresql.recovery_conf").cloned();
+    recovery_conf.iter_mut().for_each(remove_nulls);
     for name in parameters.keys().filter(|name| is_controlled(name)) {
         let place = reader.document.origin(&format!("postgresql.parameters.{name}"));
         reader.report.warn(format!(
@@ -176,7 +211,7 @@ fn local_settings(reader: &mut Reader<'_>) -> ServerSettings {
         parameters,
         pg_hba: reader.lines("postgresql.pg_hba"),
         pg_ident: reader.lines("postgresql.pg_ident"),
-        recovery_conf: reader.map("postgresql.recovery_conf").cloned(),
+        recovery_conf,
         use_pg_rewind: reader.switch("postgresql.use_pg_rewind"),
     }
 }
@@ -194,6 +229,10 @@ fn roles(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Roles {
         .iter()
         .any(|key| reader.document.get(&format!("postgresql.authentication.rewind.{key}")).is_some());
     let rewind = has_rewind.then(|| role(reader, "rewind", "rewind_user"));
+    // Without a role of its own these have no effect, and are known all the same.
+    for key in ROLE_OPTIONS.iter().chain(&["username", "password", "sslpassword"]) {
+        let _asked = reader.value(&format!("postgresql.authentication.rewind.{key}"));
+    }
     let superuser_needed = match (mode, found) {
         (Mode::Cluster, _) => Some("the superuser's password (or PATRONI_SUPERUSER_PASSWORD)"),
         (Mode::Single, FoundData::None) if !trusts_everybody(reader) => {
@@ -201,15 +240,15 @@ fn roles(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Roles {
         }
         (Mode::Single, _) => None,
     };
-    let is_broken = reader.report.is_broken("PATRONI_SUPERUSER_PASSWORD");
+    let is_broken = reader.report.broken_variable("PATRONI_SUPERUSER_PASSWORD").is_some();
     if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser) && !is_broken) {
-        reader.missing("POSTGRES_PASSWORD", accepted);
+        reader.missing_of_member("POSTGRES_PASSWORD", accepted);
     }
     if mode == Mode::Cluster && !can_log_in(&replication) {
-        reader.missing("PATRONI_REPLICATION_PASSWORD", "the replication role's password");
+        reader.missing_of_member("PATRONI_REPLICATION_PASSWORD", "the replication role's password");
     }
     if mode == Mode::Cluster && rewind.as_ref().is_some_and(|rewind| !can_log_in(rewind)) {
-        reader.missing("PATRONI_REWIND_PASSWORD", "the password of the role that rewinds");
+        reader.missing_of_member("PATRONI_REWIND_PASSWORD", "the password of the role that rewinds");
     }
     let all = [("superuser", Some(&superuser)), ("replication", Some(&replication)), ("rewind", rewind.as_ref())];
     check_same_names(reader, &all);
@@ -282,6 +321,13 @@ fn role(reader: &mut Reader<'_>, role: &str, default_name: &str) -> Credentials 
     let mut options = BTreeMap::new();
     for key in ROLE_OPTIONS {
         options.extend(reader.text(&path(key)).map(|value| (key.to_owned(), value)));
+    }
+    for key in ["sslcert", "sslkey", "sslrootcert", "sslcrl"] {
+        // The authorities may be those of the system, by that word.
+        if let Some(file) = options.get(key).filter(|file| *file != "system") {
+            let place = reader.document.place(&path(key));
+            reader.files.push(NamedFile { place, path: PathBuf::from(file) });
+        }
     }
     Credentials { username, password, options, sslpassword }
 }

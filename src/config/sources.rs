@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::compose::compose;
 use super::document::Origin;
 use super::error::{ConfigError, Report};
 use super::raw::{Kind, RawEnv, Variable, known};
-use super::yaml;
 
 /// Larger files are no configuration.
 const FILE_SIZE_MAX: u64 = 1 << 20;
@@ -54,13 +54,10 @@ fn shown_path(path: &str) -> String {
     if path.starts_with('/') { format!("{path:?}") } else { "a relative path".to_owned() }
 }
 
-/// A secret's file; only the newlines at its end are cut.
+/// A value's file; line ends after the value are not part of it.
 fn from_file(path: &Path) -> Result<String, String> {
     let text = read(path)?;
-    let mut text = text.as_str();
-    while let Some(shorter) = text.strip_suffix('\n') {
-        text = shorter.strip_suffix('\r').unwrap_or(shorter);
-    }
+    let text = text.trim_end_matches(['\r', '\n']);
     if text.is_empty() { Err("an empty file".to_owned()) } else { Ok(text.to_owned()) }
 }
 
@@ -71,7 +68,9 @@ fn read(path: &Path) -> Result<String, String> {
         return Err(format!("a file of {size} bytes"));
     }
     let bytes = fs::read(path).map_err(reason)?;
-    String::from_utf8(bytes).map_err(|_| "a file that is not UTF-8 text".to_owned())
+    let text = String::from_utf8(bytes).map_err(|_| "a file that is not UTF-8 text".to_owned())?;
+    // A byte order mark, which some editors write.
+    Ok(text.strip_prefix('\u{feff}').unwrap_or(&text).to_owned())
 }
 
 /// The documents below the variables, in the order in which they are laid over one another.
@@ -85,23 +84,45 @@ pub(super) fn documents(texts: &[Text], file: Option<&Path>, report: &mut Report
             files(path, report)
         }
         (None, Some(text)) => vec![(text.name.clone(), text.text.clone(), Origin::Configuration)],
-        (None, None) => Vec::new(),
+        (None, None) => {
+            // Set, and reported as what it is.
+            report.unread_document = report.unread_document.or(report.broken_variable("PATRONI_CONFIGURATION"));
+            Vec::new()
+        }
     };
     let mut documents = Vec::new();
     for (at, text, origin) in given {
-        match yaml::parse(&text) {
-            Ok(Value::Object(mut map)) => {
+        match document(&text) {
+            Ok(mut map) => {
                 if map.shift_remove("environment").is_some() {
                     report.warn(format!("{at}: environment is not a known section and is ignored"));
                 }
                 documents.push((map, origin));
             }
-            Ok(Value::Null) => report.error(ConfigError::new(at, "an empty document", "a YAML or JSON map")),
-            Ok(_) => report.error(ConfigError::new(at, "a document that is not a map", "a YAML or JSON map")),
-            Err(error) => report.error(ConfigError::new(at, error.to_string(), "a YAML or JSON map")),
+            Err((given, accepted)) => report.unread(ConfigError::new(at, given, accepted)),
         }
     }
     documents
+}
+
+/// The map, or what was given and what is accepted instead.
+fn document(text: &str) -> Result<Map<String, Value>, (String, &'static str)> {
+    const MAP: &str = "a YAML or JSON map";
+    match compose(text).map(|composed| composed.value) {
+        Ok(Value::Object(map)) => Ok(map),
+        Ok(Value::Null) => Err(("an empty document".to_owned(), MAP)),
+        Ok(Value::String(text)) if is_path(&text) => {
+            let accepted = "a YAML or JSON map; give a file as the argument, or its path in PATRONI_CONFIGURATION_FILE";
+            Err(("holds a path".to_owned(), accepted))
+        }
+        Ok(_) => Err(("a document that is not a map".to_owned(), MAP)),
+        Err(error) => Err((error.to_string(), MAP)),
+    }
+}
+
+fn is_path(text: &str) -> bool {
+    let is_named = [".yml", ".yaml", ".json"].iter().any(|end| text.ends_with(end));
+    (text.starts_with(['/', '.']) || is_named) && !text.contains(char::is_whitespace)
 }
 
 /// One file, or the `.yml` and `.yaml` files of a folder in the order of their names.
@@ -112,12 +133,12 @@ fn files(path: &Path, report: &mut Report) -> Vec<(String, String, Origin)> {
             Ok(found) if !found.is_empty() => paths = found,
             Ok(_) => {
                 let empty = "a folder without files of the names *.yml or *.yaml";
-                report.error(ConfigError::new(path.display().to_string(), empty, "configuration files"));
+                report.unread(ConfigError::new(path.display().to_string(), empty, "configuration files"));
                 return Vec::new();
             }
             Err(error) => {
                 let given = format!("a folder which cannot be read ({})", error.kind());
-                report.error(ConfigError::new(path.display().to_string(), given, "a readable folder"));
+                report.unread(ConfigError::new(path.display().to_string(), given, "a readable folder"));
                 return Vec::new();
             }
         }
@@ -127,7 +148,7 @@ fn files(path: &Path, report: &mut Report) -> Vec<(String, String, Origin)> {
         let at = path.display().to_string();
         match read(&path) {
             Ok(text) => texts.push((at, text, Origin::File(path))),
-            Err(why) => report.error(ConfigError::new(at, why, "a readable configuration file")),
+            Err(why) => report.unread(ConfigError::new(at, why, "a readable configuration file")),
         }
     }
     texts

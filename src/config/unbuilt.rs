@@ -3,7 +3,7 @@
 
 use serde_json::Value;
 
-use super::error::ConfigError;
+use super::error::{ConfigError, Reported};
 use super::reader::Reader;
 use crate::core::policy::Mode;
 
@@ -21,7 +21,7 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 22] = [
+const WARNED: [&str; 27] = [
     "restapi.server_tokens",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
@@ -44,6 +44,11 @@ const WARNED: [&str; 22] = [
     "postgresql.parameters_replica",
     "postgresql.pg_hba_primary",
     "postgresql.pg_hba_replica",
+    "postgresql.parameters_standby_leader",
+    "postgresql.pg_hba_standby_leader",
+    "postgresql.pg_ident_primary",
+    "postgresql.pg_ident_replica",
+    "postgresql.pg_ident_standby_leader",
 ];
 
 /// Known, and without any effect here.
@@ -80,33 +85,28 @@ const CLUSTER_ONLY: [&str; 17] = [
 /// Settings of `postgresql` that a single server does not have: its files are the user's.
 const NOT_OF_A_SINGLE_SERVER: [&str; 5] = ["pg_hba", "pg_ident", "recovery_conf", "use_slots", "use_pg_rewind"];
 
-/// Whether a variable belongs to a section that is not built; then an error has been reported.
-pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> bool {
+/// A variable of a section that is not built is an error.
+pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> Option<Reported> {
     let upper = name.to_ascii_uppercase();
     let section = upper.strip_prefix("PATRONI_").and_then(|rest| rest.split('_').next()).unwrap_or_default();
     if section == "CITUS" {
         let advice = "no Citus: this version does not set up its coordinator and workers";
-        reader.report.error(ConfigError::new(name, "set", advice));
-        return true;
+        return Some(reader.report.error(ConfigError::new(name, "set", advice)));
     }
-    let store = STORES.iter().find(|(store, _)| store.eq_ignore_ascii_case(section));
-    if let Some((_, advice)) = store {
-        reader.report.error(ConfigError::new(name, "set", *advice));
-    }
-    store.is_some()
+    let (_, advice) = STORES.iter().find(|(store, _)| store.eq_ignore_ascii_case(section))?;
+    Some(reader.report.error(ConfigError::new(name, "set", *advice)))
 }
 
-/// Whether a document names a DCS that is not built; then an error has been reported for each.
-pub(super) fn refuse_stores(reader: &mut Reader<'_>) -> bool {
-    let mut is_any = false;
+/// Each DCS that a document names and that is not built is an error.
+pub(super) fn refuse_stores(reader: &mut Reader<'_>) -> Option<Reported> {
+    let mut refused = None;
     for (store, advice) in STORES {
         if reader.document.get(store).is_some() {
             let _asked = reader.value(store);
-            reader.error(store, format!("a section {store}"), advice);
-            is_any = true;
+            refused = Some(reader.error(store, format!("a section {store}"), advice));
         }
     }
-    is_any
+    refused
 }
 
 pub(super) fn check(reader: &mut Reader<'_>, mode: Mode) {
@@ -185,8 +185,12 @@ fn watchdog(reader: &mut Reader<'_>) {
             let place = reader.document.place("watchdog.mode");
             reader.report.warn(format!("{place}: no watchdog device is opened yet; PID 1 fences without one"));
         }
-        "required" | "require" => reader
-            .wrong("watchdog.mode", "automatic or off: a watchdog device is not opened yet, so it cannot be required"),
-        _ => reader.wrong("watchdog.mode", "off, automatic or required"),
+        "required" | "require" => {
+            let accepted = "automatic or off: a watchdog device is not opened yet, so it cannot be required";
+            reader.wrong("watchdog.mode", accepted);
+        }
+        _ => {
+            reader.wrong("watchdog.mode", "off, automatic or required");
+        }
     }
 }

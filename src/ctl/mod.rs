@@ -41,7 +41,7 @@ pub enum CtlError {
     Unknown(String),
     #[error("{0}")]
     Unreachable(String),
-    #[error("the configuration is wrong:\n{0}")]
+    #[error("{}the configuration is wrong:\n{}", warnings(.0), .0)]
     Configuration(ConfigErrors),
     /// The configuration is well-formed, but what it names cannot be used.
     #[error("the configuration is wrong:\n{0}")]
@@ -50,6 +50,10 @@ pub enum CtlError {
     Http(#[from] HttpError),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
+}
+
+fn warnings(errors: &ConfigErrors) -> String {
+    errors.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
 }
 
 impl CtlError {
@@ -96,7 +100,11 @@ async fn carry_out(
 ) -> Result<(), CtlError> {
     let named = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
     let file = arguments.file.or_else(|| named().map(|(_, value)| PathBuf::from(value)));
-    let load = || settings::load(environment, file.as_deref(), arguments.insecure.into());
+    let purpose = match arguments.command {
+        Command::Config(ConfigCommand::Check) => settings::Purpose::Check,
+        _ => settings::Purpose::Ask,
+    };
+    let load = || settings::load(environment, file.as_deref(), arguments.insecure.into(), purpose);
     match arguments.command {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");

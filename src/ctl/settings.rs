@@ -26,6 +26,15 @@ impl From<bool> for Insecure {
     }
 }
 
+/// What the settings are for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Purpose {
+    /// Members and the DCS are asked, perhaps from a machine without a member.
+    Ask,
+    /// Whether a member could start with them.
+    Check,
+}
+
 #[derive(Debug)]
 pub struct Settings {
     pub config: Config,
@@ -46,9 +55,14 @@ pub fn load(
     environment: Vec<(OsString, OsString)>,
     file: Option<&Path>,
     insecure: Insecure,
+    purpose: Purpose,
 ) -> Result<Settings, CtlError> {
-    let mut config =
-        Config::from_environment(environment.into_iter(), file, &host_facts()).map_err(CtlError::Configuration)?;
+    let (vars, host) = (environment.into_iter(), host_facts());
+    let config = match purpose {
+        Purpose::Ask => Config::for_command_line(vars, file, &host),
+        Purpose::Check => Config::for_start(vars, file, &host),
+    };
+    let mut config = config.map_err(CtlError::Configuration)?;
     if insecure == Insecure::Yes {
         config.ctl.insecure = true;
     }

@@ -17,8 +17,9 @@ use super::local::LocalPostgres;
 use super::process;
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
-use crate::config::{Config, DcsConfig};
+use crate::config::Config;
 use crate::core::local::Upstream;
+use crate::core::policy::Mode;
 use crate::core::units::MemberName;
 use crate::core::view::Address;
 
@@ -45,7 +46,7 @@ struct UpstreamFile {
 
 impl LocalPostgres {
     pub(super) fn is_single(&self) -> bool {
-        matches!(self.config().dcs, DcsConfig::Single)
+        self.config().dcs.mode() == Mode::Single
     }
 
     pub(super) fn config_dir(&self) -> PathBuf {

@@ -87,9 +87,15 @@ fn wrong_variables_end_the_start() {
         ("PATRONI_SCOPE", "", "PATRONI_SCOPE: not set"),
         ("PATRONI_SYNCHRONOUS_MODE", "on", "PATRONI_SYNCHRONOUS_MODE"),
         ("PATRONI_ETCD3_SRV", "example.org", "PATRONI_ETCD3_SRV"),
-        ("PATRONI_POSTGRESQL_BIN_DIR", "/nowhere", "PATRONI_POSTGRESQL_BIN_DIR"),
-        ("PATRONI_RESTAPI_CERTFILE", "/nowhere", "the REST API's certificate /nowhere"),
-        ("PATRONI_CTL_CACERT", "/nowhere", "ctl.cacert"),
+        (
+            "PATRONI_POSTGRESQL_BIN_DIR",
+            "/nowhere",
+            "PATRONI_POSTGRESQL_BIN_DIR: \"/nowhere/postgres\" given, no such file",
+        ),
+        ("PATRONI_RESTAPI_CERTFILE", "/nowhere", "PATRONI_RESTAPI_CERTFILE: \"/nowhere\" given, no such file"),
+        ("PATRONI_CTL_CACERT", "/nowhere", "PATRONI_CTL_CACERT: \"/nowhere\" given, no such file"),
+        ("PATRONI_BOOTSTRAP_DCS_SYNCHRONOUS_MODE", "true", "PATRONI_SYNCHRONOUS_MODE: its right name"),
+        ("PATRONI_CONFIGURATION", "/etc/patroni.yml", "PATRONI_CONFIGURATION: holds a path"),
     ];
     for (at, (name, value, told)) in cases.into_iter().enumerate() {
         let mut member = join(Member::new(folder.path(), &format!("m{at}")), &etcd);
@@ -102,7 +108,14 @@ fn wrong_variables_end_the_start() {
 fn everything_that_is_wrong_is_told_at_once_in_the_logs_format() {
     let folder = folder();
     let mut member = join(Member::new(folder.path(), "m1"), &Etcd::start());
-    let wrong = [("PATRONI_SUPERUSER_PASSWORD", ""), ("PATRONI_TTL", "soon"), ("PATRONI_LOG_TYPE", "Json")];
+    let wrong = [
+        ("PATRONI_SUPERUSER_PASSWORD", ""),
+        ("PATRONI_SUPERUSER_PASSWRD", "secret"),
+        ("PATRONI_TTL", "soon"),
+        ("PATRONI_LOG_TYPE", "Json"),
+        ("PATRONI_POSTGRESQL_BIN_DIR", "/nowhere"),
+        ("PATRONI_RESTAPI_CERTFILE", "/nowhere"),
+    ];
     for (name, value) in wrong {
         member.set(name, value);
     }
@@ -110,27 +123,57 @@ fn everything_that_is_wrong_is_told_at_once_in_the_logs_format() {
     assert_eq!(member.wait_end(SOON), CONFIGURATION);
     let log = member.log();
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
-    let errors = lines.iter().filter(|line| line["level"] == "ERROR");
-    let told: Vec<&str> = errors.filter_map(|line| line["message"].as_str()?.split(": ").next()).collect();
-    assert_eq!(told, ["PATRONI_TTL", "POSTGRES_PASSWORD"], "{log}");
-
-    // What is well-formed and cannot be used; the command says the same.
-    for (name, _) in wrong {
-        member.unset(name);
-    }
-    member.set("PATRONI_SUPERUSER_PASSWORD", "secret");
-    member.set("PATRONI_POSTGRESQL_BIN_DIR", "/nowhere").set("PATRONI_RESTAPI_CERTFILE", "/nowhere");
-    let said = member.log().len();
-    member.start();
-    assert_eq!(member.wait_end(SOON), CONFIGURATION);
-    let log = member.said_since(said);
-    assert_eq!(complaints(&log).len(), 2, "{log}");
+    let told = |level: &str| -> Vec<&str> {
+        let lines = lines.iter().filter(|line| line["level"] == level);
+        lines.filter_map(|line| line["message"].as_str()).collect()
+    };
+    let errors = told("ERROR");
+    let names: Vec<&str> = errors.iter().filter_map(|error| error.split(": ").next()).collect();
+    let expected = ["PATRONI_TTL", "POSTGRES_PASSWORD", "PATRONI_RESTAPI_CERTFILE", "PATRONI_POSTGRESQL_BIN_DIR"];
+    assert_eq!(names, expected, "{log}");
+    // What explains one of them.
+    assert!(told("WARNING").iter().any(|line| line.ends_with("did you mean PATRONI_SUPERUSER_PASSWORD?")), "{log}");
+    // The command says the same.
     let check = member.ctl(&["config", "check"]);
     assert_eq!(check.status.code(), Some(CONFIGURATION));
-    for complaint in complaints(&log) {
-        let (_, text) = complaint.split_once(" ERROR: ").expect("in the log's format");
-        assert!(String::from_utf8_lossy(&check.stderr).contains(text), "{text} in {check:?}");
+    let check = String::from_utf8_lossy(&check.stderr);
+    for line in errors.iter().chain(&told("WARNING")) {
+        assert!(check.contains(line), "{line} is not in {check}");
     }
+}
+
+#[test]
+fn the_command_line_needs_no_member_where_it_is() {
+    let folder = folder();
+    let etcd = Etcd::start();
+    let mut member = join(Member::new(folder.path(), "m1"), &etcd);
+    member.start();
+    member.wait_writable(SOON);
+    let file = folder.path().join("patronictl.yaml");
+    let (scope, hosts) = (&member.env["PATRONI_SCOPE"], &member.env["PATRONI_ETCD3_HOSTS"]);
+    fs::write(&file, format!("scope: {scope}\netcd3:\n  hosts: {hosts}\n")).expect("writable");
+    let file = file.to_str().expect("UTF-8");
+    let listed = || {
+        for words in [["-c", file, "list"], ["list", "-c", file]] {
+            let output = elsewhere(&words);
+            let shown = String::from_utf8_lossy(&output.stdout);
+            if output.status.code() != Some(0) || !shown.contains("m1") || !shown.contains("Leader") {
+                return Err(format!("{words:?}: {output:?}"));
+            }
+        }
+        Ok(())
+    };
+    eventually(SOON, "the member is listed", listed);
+    let nothing = elsewhere(&["list"]);
+    assert_eq!(nothing.status.code(), Some(CONFIGURATION));
+    let told = String::from_utf8_lossy(&nothing.stderr);
+    assert!(told.contains("PATRONI_ETCD3_HOSTS: not set") && !told.contains("PGDATA"), "{told}");
+}
+
+/// The command line without any variable.
+fn elsewhere(words: &[&str]) -> std::process::Output {
+    let mut command = std::process::Command::new(crate::member::program());
+    command.args(words).env_clear().stdin(std::process::Stdio::null()).output().expect("the program can be executed")
 }
 
 #[test]

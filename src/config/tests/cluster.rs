@@ -111,11 +111,11 @@ fn a_start_tells_where_the_cluster_has_something_else() {
 
 #[test]
 fn a_variable_of_its_own_wins_over_the_clusters_map_and_is_told_once() {
-    let config = cluster(&[("PATRONI_BOOTSTRAP_DCS", "ttl: 40, loop_wait: 5"), ("PATRONI_TTL", "20")]).unwrap();
-    assert_eq!(config.bootstrap.dcs["ttl"], 20);
-    assert_eq!(config.warnings, ["PATRONI_TTL (20) wins over bootstrap.dcs.ttl: 40 of variable PATRONI_BOOTSTRAP_DCS"]);
-    let told = config.differences_from_cluster(&json!({"ttl": 30, "loop_wait": 5}));
-    assert!(told.len() == 1 && told[0].starts_with("PATRONI_TTL sets ttl to 20"), "{told:?}");
+    let config = cluster(&[("PATRONI_BOOTSTRAP_DCS", "ttl: 40, loop_wait: 5"), ("PATRONI_TTL", "30")]).unwrap();
+    assert_eq!(config.bootstrap.dcs["ttl"], 30);
+    assert_eq!(config.warnings, ["PATRONI_TTL (30) wins over bootstrap.dcs.ttl: 40 of variable PATRONI_BOOTSTRAP_DCS"]);
+    let told = config.differences_from_cluster(&json!({"ttl": 20, "loop_wait": 5}));
+    assert!(told.len() == 1 && told[0].starts_with("PATRONI_TTL sets ttl to 30"), "{told:?}");
 }
 
 #[test]

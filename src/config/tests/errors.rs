@@ -42,7 +42,7 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_WATCHDOG_MODE", "required")], "PATRONI_WATCHDOG_MODE: \"required\" given"),
         (&[("PATRONI_BOOTSTRAP_METHOD", "pitr")], "PATRONI_BOOTSTRAP_METHOD: \"pitr\" given"),
         (&[("PATRONI_POSTGRESQL_PARAMETERS", "{a")], "PATRONI_POSTGRESQL_PARAMETERS: text that is not valid YAML"),
-        (&[("PATRONI_POSTGRESQL_PARAMETERS", "bad")], "PATRONI_POSTGRESQL_PARAMETERS: keys without values given"),
+        (&[("PATRONI_POSTGRESQL_PARAMETERS", "bad")], "PATRONI_POSTGRESQL_PARAMETERS: a key without a value"),
         (&[("PATRONI_BOOTSTRAP_INITDB", "pgdata: x")], "PATRONI_BOOTSTRAP_INITDB: the option pgdata may not be set"),
         (&[("POSTGRES_INITDB_ARGS", "'x")], "POSTGRES_INITDB_ARGS: a quote that is not closed"),
         (&[("POSTGRES_INITDB_ARGS", "--pwfile=x")], "POSTGRES_INITDB_ARGS: the option pwfile may not be set"),
@@ -58,7 +58,10 @@ fn each_wrong_value_is_one_line_that_names_it() {
         (&[("PATRONI_RESTAPI_LISTEN", "x:y")], "PATRONI_RESTAPI_LISTEN: \"x:y\" given; expected: host:port"),
         (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{X: \"a\\nb\"}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
         (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{'X Y': a}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
-        (&[("POSTGRES_INITDB_ARGS", "-Ume")], "POSTGRES_INITDB_ARGS: the option Ume may not be set"),
+        (
+            &[("POSTGRES_INITDB_ARGS", "-Ume")],
+            "POSTGRES_INITDB_ARGS: the option username is \"me\", but the superuser is",
+        ),
         (&[("PATRONI_RESTAPI_USERNAME", "u")], "PATRONI_RESTAPI_PASSWORD: not set"),
         (
             &[

@@ -1,7 +1,10 @@
 //! The configuration as a whole: sources in, `Config` or errors out.
 
+mod brought_along;
 mod cluster;
+mod command_line;
 mod errors;
+mod mode;
 mod secrets;
 mod single;
 mod sources;

@@ -39,7 +39,7 @@ fn single_variables_win_over_a_document_and_say_so() {
         ("PATRONI_CONFIGURATION", DOCUMENT),
         ("PATRONI_NAME", "other"),
         ("PATRONI_SCOPE", "lab"),
-        ("PATRONI_TTL", "20"),
+        ("PATRONI_TTL", "40"),
         ("PATRONI_POSTGRESQL_PARAMETERS", "work_mem: 1MB"),
         ("PATRONI_REWIND_PASSWORD", "s4"),
     ])
@@ -47,7 +47,7 @@ fn single_variables_win_over_a_document_and_say_so() {
     assert_eq!(config.name.as_str(), "other");
     assert_eq!(
         Value::Object(config.bootstrap.dcs.clone()),
-        json!({"ttl": 20, "postgresql": {"use_pg_rewind": true,
+        json!({"ttl": 40, "postgresql": {"use_pg_rewind": true,
                                          "parameters": {"max_connections": 100, "work_mem": "1MB"}}})
     );
     assert_eq!(
@@ -56,7 +56,7 @@ fn single_variables_win_over_a_document_and_say_so() {
             "PATRONI_NAME (other) wins over name: pg1 of PATRONI_CONFIGURATION",
             "PATRONI_REWIND_PASSWORD (***) wins over postgresql.authentication.rewind.password: *** of \
              PATRONI_CONFIGURATION",
-            "PATRONI_TTL (20) wins over bootstrap.dcs.ttl: 30 of PATRONI_CONFIGURATION",
+            "PATRONI_TTL (40) wins over bootstrap.dcs.ttl: 30 of PATRONI_CONFIGURATION",
         ]
     );
 }
