@@ -7,15 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::authority::Authority;
 use super::cycle::Agent;
 use super::documents::Claim;
 use super::errand::{AtEnd, Errand, Report};
 use super::mailbox::RestartResult;
-use super::observe::may_make_primary;
 use super::work::{Work, perform};
+use crate::core::authority::Effect;
 use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Question};
-use crate::core::local::{Job, LastRole, StartAs};
+use crate::core::local::{Job, LastRole};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
 use crate::core::view::Address;
@@ -26,49 +25,6 @@ use crate::postgres::Instance;
 const CLONE_STOP_LIMIT: Duration = Duration::from_secs(10);
 /// The stop of a restart: nothing hurries it. `primary_stop_timeout` would be for synchronous mode alone.
 const RESTART_STOP_LIMIT: Duration = Duration::from_secs(3600);
-
-/// What a PostgreSQL step does to this node's authority.
-enum Kind {
-    Nothing,
-    TakesAway(Job),
-    /// Long work that must not begin before the lease is settled.
-    Gives(Job),
-    ResumesReplay,
-}
-
-fn kind(step: &PostgresStep) -> Kind {
-    match step.clone() {
-        PostgresStep::Leave => Kind::Nothing,
-        PostgresStep::Stop { mode, why, limit: _ } => Kind::TakesAway(Job::Stop { mode, why }),
-        PostgresStep::Reinitialize { from, why } => Kind::TakesAway(Job::Reinitialize { from, why }),
-        PostgresStep::Start(role) => Kind::Gives(Job::Start(role)),
-        PostgresStep::Restart(role) => Kind::Gives(Job::Restart(role)),
-        PostgresStep::Promote => Kind::Gives(Job::Promote),
-        PostgresStep::Follow(upstream) => Kind::Gives(Job::Follow(upstream)),
-        PostgresStep::Bootstrap => Kind::Gives(Job::Bootstrap),
-        PostgresStep::Clone(from) => Kind::Gives(Job::Clone { from }),
-        PostgresStep::Rewind { from } => Kind::Gives(Job::Rewind { from }),
-        PostgresStep::Recover => Kind::Gives(Job::Recover),
-        PostgresStep::ResumeReplay => Kind::ResumesReplay,
-    }
-}
-
-/// Whether the job makes PostgreSQL a primary of a cluster that may have another. A bootstrap does not: it has just won
-/// the right to make a new cluster, and takes the lock before anybody can follow it.
-pub(super) fn needs_authority(job: &Job) -> bool {
-    match job {
-        Job::Promote | Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary) => true,
-        Job::Start(StartAs::Standby(_))
-        | Job::Restart(StartAs::Standby(_))
-        | Job::Bootstrap
-        | Job::Clone { .. }
-        | Job::Reinitialize { .. }
-        | Job::Rewind { .. }
-        | Job::Recover
-        | Job::Stop { .. }
-        | Job::Follow(_) => false,
-    }
-}
 
 /// Where a member's PostgreSQL answers, by its record.
 pub(super) fn address_of(member: &MemberName, seen: &Observation) -> Option<Address> {
@@ -84,8 +40,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             asked: None,
             reason: decision.reason.clone(),
         };
-        let kind = kind(&decision.postgres);
-        if let Kind::TakesAway(job) = &kind {
+        let effect = decision.postgres.effect();
+        if let Effect::TakesAway(job) = &effect {
             outcome.started = self.take_away(job, decision, seen).await;
         }
         outcome.lease = self.carry_out_lease(&decision.lease, seen).await;
@@ -93,10 +49,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             // Nothing may come between the loss and the stop that the next cycle decides.
             return outcome;
         }
-        match kind {
-            Kind::Nothing | Kind::TakesAway(_) => {}
-            Kind::Gives(job) => outcome.started = self.give(job, decision, seen, &outcome.lease).await,
-            Kind::ResumesReplay => self.resume_replay(),
+        match effect {
+            Effect::Nothing | Effect::TakesAway(_) => {}
+            Effect::Gives(job) => outcome.started = self.give(job, decision, seen, &outcome.lease).await,
+            Effect::ResumesReplay => self.resume_replay(),
         }
         // Before anything is written, since the answers are what is waited for.
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
@@ -133,11 +89,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     async fn give(&mut self, job: Job, decision: &Decision, seen: &Observation, lease: &LeaseOutcome) -> Option<Job> {
         if let Some(running) = self.jobs.running() {
-            tracing::debug!("not beginning {job}: {} is in progress", running.job);
+            tracing::debug!("not starting {job}: {} is in progress", running.job);
             return None;
         }
-        if needs_authority(&job) && self.authority(lease) == Authority::Missing {
-            tracing::info!("not beginning {job}: the leader lock is not ours, or not for long enough");
+        if !self.may_begin(&job, seen, lease) {
+            tracing::info!("not starting {job}: lock not held or expiring");
             return None;
         }
         match self.claim(&decision.documents).await {
@@ -170,7 +126,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
         self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
         self.shared.steps_up();
-        if may_make_primary(&job) {
+        if job.may_make_primary() {
             self.silent_as = LastRole::Primary;
         }
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));

@@ -1,34 +1,22 @@
-//! The lock and the fence: lease calls, what PID 1 is told, and whether PostgreSQL may be made a primary now.
+//! The lock and the fence: the calls to the store, and telling PID 1 what `core::authority` says that it is to know.
 //!
-//! **Invariant:** PID 1 knows the deadline before anything is begun that could make PostgreSQL a primary, and the
-//! deadline of a running primary is lifted by a pause or in single mode only. Validity counts from the instant before
-//! the request that renewed the lease was sent.
+//! Validity counts from the instant before the request that renewed the lease was sent.
 
 use std::time::Duration;
 
-use super::act::needs_authority;
 use super::cycle::Agent;
 use super::publish::leader_of;
 use super::shared::SHUTDOWN_GRACE;
+use crate::core::authority::{self, Tenure};
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
-use crate::core::local::{Guard, LastRole, Postgres, Running};
+use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
-use crate::core::policy::{Mode, Pause, Timing};
+use crate::core::policy::Policy;
 use crate::core::units::{Instant, Lsn, Revision};
-use crate::core::view::{ClusterStatus, ClusterView};
+use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, DcsError, Lock};
 use crate::postgres::Instance;
-
-/// A call to the store gets at least so much, however little time is left.
-const PATIENCE_MIN: Duration = Duration::from_millis(100);
-
-/// Whether PostgreSQL may be made a primary at this moment.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Authority {
-    Given,
-    Missing,
-}
 
 /// Whether another member is known to have everything up to the last position, or none was there to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,13 +30,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// not renew has to begin its stop.
     pub(super) fn patience(&self) -> Duration {
         let timing = &self.settings.timing;
-        let lease = self.memory.lease_valid_until.map(|until| lease::stop_deadline(until, timing));
-        let guard = match self.guard {
-            Guard::NoDeadline => None,
-            Guard::Until(deadline) => Some(deadline - timing.stop_margin()),
-        };
-        let left = [lease, guard].into_iter().flatten().map(|end| end.left(self.shared.now())).min();
-        let limit = left.map_or(timing.retry_timeout, |left| left.min(timing.retry_timeout)).max(PATIENCE_MIN);
+        let limit = authority::call_limit(self.memory.lease_valid_until, self.guard, timing, self.shared.now());
         match self.shared.inbox().shutdown {
             None => limit,
             Some(_) => limit.min(SHUTDOWN_GRACE),
@@ -170,42 +152,20 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         Some(self.status_pace.due(status, self.shared.now(), leader_of(seen), self.step()))
     }
 
-    fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
-        let timing = &self.settings.timing;
-        let wanted = match (self.settings.mode(), self.settings.dynamic.pause, outcome) {
-            (Mode::Single, _, _) | (Mode::Cluster, Pause::Paused, _) => Guard::NoDeadline,
-            (Mode::Cluster, Pause::Running, LeaseOutcome::Held { until }) => {
-                Guard::Until(lease::guard_deadline(*until, timing))
-            }
-            (
-                Mode::Cluster,
-                Pause::Running,
-                LeaseOutcome::None
-                | LeaseOutcome::Lost
-                | LeaseOutcome::Unknown
-                | LeaseOutcome::Released
-                | LeaseOutcome::ReleaseUnknown,
-            ) => match self.guard_without_renewal(outcome, seen) {
-                Some(guard) => guard,
-                None => return,
-            },
-        };
-        self.tell_guard(wanted);
+    fn tenure<'a>(&'a self, policy: &'a Policy, seen: &'a Observation, outcome: &'a LeaseOutcome) -> Tenure<'a> {
+        let job = self.jobs.running().map(|running| &running.job);
+        Tenure { policy, seen, job, guard: self.guard, valid_until: self.memory.lease_valid_until, outcome }
     }
 
-    /// `None`: as it is.
-    fn guard_without_renewal(&self, outcome: &LeaseOutcome, seen: &Observation) -> Option<Guard> {
-        if self.is_harmless(outcome, seen) {
-            return Some(Guard::NoDeadline);
-        }
-        match (self.guard, self.memory.lease_valid_until) {
-            // The deadline was lifted while the lock was ours, by a pause or an outage: it holds again at once, not from
-            // the next renewal on.
-            (Guard::NoDeadline, Some(until)) if self.may_lead(outcome, seen) => {
-                Some(Guard::Until(lease::guard_deadline(until, &self.settings.timing)))
-            }
-            (Guard::NoDeadline | Guard::Until(_), _) => None,
-        }
+    fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
+        let policy = self.settings.policy();
+        let guard = self.tenure(&policy, seen, outcome).guard_after();
+        self.tell_guard(guard);
+    }
+
+    /// Asked right before a job begins.
+    pub(super) fn may_begin(&self, job: &Job, seen: &Observation, outcome: &LeaseOutcome) -> bool {
+        self.tenure(&self.settings.policy(), seen, outcome).may_begin(job, self.shared.now())
     }
 
     fn tell_guard(&mut self, wanted: Guard) {
@@ -222,56 +182,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             && until < deadline
         {
             self.tell_guard(Guard::Until(until));
-        }
-    }
-
-    /// Whether the key is on our lease by the last reading.
-    fn is_locked(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
-        match outcome {
-            LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
-            // Confirmed or not: a promotion that a former agent began may be under way.
-            LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
-                seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
-            }
-        }
-    }
-
-    /// Whether PostgreSQL is a primary as far as is known, or may become one by the lock or by what is under way.
-    fn may_lead(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
-        let is_primary = match &seen.local.postgres {
-            Postgres::Running(Running::Primary(_)) | Postgres::Stopping => true,
-            Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
-            Postgres::Running(Running::Standby(_)) | Postgres::Stopped => false,
-        };
-        let becomes_one = self.jobs.running().is_some_and(|running| needs_authority(&running.job));
-        is_primary || becomes_one || self.is_locked(outcome, seen)
-    }
-
-    /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.
-    /// A standby that was told to promote, by this agent or by one before it, may still come to it as long as the lock
-    /// may be ours; a stopped server does not.
-    fn is_harmless(&self, outcome: &LeaseOutcome, seen: &Observation) -> bool {
-        let quiet = match (&seen.local.postgres, &seen.cluster) {
-            (Postgres::Stopped, _) | (Postgres::Running(Running::Standby(_)), Ok(_)) => true,
-            (
-                Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping,
-                _,
-            ) => false,
-        };
-        quiet && !self.is_locked(outcome, seen) && self.jobs.running().is_none()
-    }
-
-    /// Whether the lock is ours beyond the margin and PID 1 knows; asked right before PostgreSQL is made a primary.
-    pub(super) fn authority(&self, outcome: &LeaseOutcome) -> Authority {
-        let now = self.shared.now();
-        let valid_until = match outcome {
-            LeaseOutcome::Held { until } => Some(*until),
-            LeaseOutcome::None | LeaseOutcome::Unknown => self.memory.lease_valid_until,
-            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
-        };
-        match (self.settings.mode(), self.settings.dynamic.pause) {
-            (Mode::Single, _) | (Mode::Cluster, Pause::Paused) => Authority::Given,
-            (Mode::Cluster, Pause::Running) => authority_at(now, valid_until, self.guard, &self.settings.timing),
         }
     }
 
@@ -293,36 +203,5 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     pub(super) fn show_leader(&self, until: Option<Instant>) {
         self.shared.show_leader(until.filter(|_| !self.is_stepping_down()));
-    }
-}
-
-/// Whether there is time left for being a primary, and PID 1 knows how much.
-fn authority_at(now: Instant, valid_until: Option<Instant>, guard: Guard, timing: &Timing) -> Authority {
-    let in_time = valid_until.is_some_and(|until| now < lease::stop_deadline(until, timing));
-    match guard {
-        Guard::Until(deadline) if in_time && now < deadline => Authority::Given,
-        Guard::Until(_) | Guard::NoDeadline => Authority::Missing,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(seconds: u64) -> Instant {
-        Instant(Duration::from_secs(seconds))
-    }
-
-    #[test]
-    fn a_primary_needs_a_lease_with_time_left_and_a_guard_that_knows_it() {
-        let timing = Timing::default();
-        let armed = Guard::Until(at(129));
-        let given = |now, valid_until, guard| authority_at(at(now), valid_until, guard, &timing);
-        assert_eq!(given(100, Some(at(130)), armed), Authority::Given);
-        assert_eq!(given(100, None, armed), Authority::Missing);
-        assert_eq!(given(100, Some(at(130)), Guard::NoDeadline), Authority::Missing);
-        assert_eq!(given(100, Some(at(130)), Guard::Until(at(100))), Authority::Missing);
-        assert_eq!(given(126, Some(at(130)), armed), Authority::Given);
-        assert_eq!(given(127, Some(at(130)), armed), Authority::Missing, "a stop would have to begin at once");
     }
 }

@@ -7,7 +7,6 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
-use super::act::needs_authority;
 use super::cycle::{Agent, Outage};
 use super::errand::{AtEnd, Errand, Report};
 use super::inbox::{ForceOut, Reload};
@@ -196,7 +195,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.probe.postgres = self.without_answer();
             return;
         };
-        let becomes_primary = self.jobs.running().is_some_and(|running| may_make_primary(&running.job));
+        let becomes_primary = self.jobs.running().is_some_and(|running| running.job.may_make_primary());
         self.silent_as = match &probe.postgres {
             _ if becomes_primary => LastRole::Primary,
             Postgres::Running(Running::Primary(_)) => LastRole::Primary,
@@ -313,11 +312,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
-}
-
-/// Whether the server may be a primary once this job has begun.
-pub(super) fn may_make_primary(job: &Job) -> bool {
-    needs_authority(job) || *job == Job::Bootstrap
 }
 
 fn replaces_data(job: &Job) -> bool {

@@ -9,10 +9,11 @@
 //!
 //! It is over when the lock is ours again, or when somebody else has taken it since.
 
+use super::authority;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, Wake};
-use super::lease;
-use super::local::{DataDir, Guard, Job, LastRole, LocalState, Postgres, Running, StopWhy};
+
+use super::local::{DataDir, Job, LocalState, Postgres, Running, StopWhy};
 use super::observation::Amnesia;
 use super::policy::{Mode, Pause};
 use super::reason::Reason;
@@ -66,15 +67,10 @@ fn believed(view: &ClusterView) -> ClusterView {
 /// Whether the lock is ours by our own clock, with the time that a stop takes to spare, and our data are the cluster's.
 fn may_retake(ctx: &Ctx) -> bool {
     let (local, timing) = (&ctx.seen.local, ctx.timing());
-    // After a restart of the agent only PID 1 knows until when the lock was ours.
-    let ends = match (ctx.seen.memory.lease_valid_until, local.guard) {
-        (Some(until), _) => lease::stop_deadline(until, timing),
-        (None, Guard::Until(guard)) => guard - timing.stop_margin(),
-        (None, Guard::NoDeadline) => return false,
-    };
+    let ends = authority::stop_begins(ctx.seen.memory.lease_valid_until, local.guard, timing);
     let gives_up =
         local.job.as_ref().is_some_and(|running| matches!(running.job, Job::Stop { why: StopWhy::LostLock, .. }));
-    ctx.now() < ends && !gives_up && has_the_clusters_data(ctx) && !is_on_older_timeline(ctx)
+    ends.is_some_and(|ends| ctx.now() < ends) && !gives_up && has_the_clusters_data(ctx) && !is_on_older_timeline(ctx)
 }
 
 fn has_the_clusters_data(ctx: &Ctx) -> bool {
@@ -106,11 +102,7 @@ fn retake(ctx: &Ctx) -> Decision {
 }
 
 fn may_be_primary(local: &LocalState) -> bool {
-    match &local.postgres {
-        Postgres::Running(Running::Primary(_)) | Postgres::Stopping => true,
-        Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
-        Postgres::Running(Running::Standby(_)) | Postgres::Stopped => local.job.is_some(),
-    }
+    authority::may_be_primary(&local.postgres) || local.job.is_some()
 }
 
 /// Before the ttl is over. `None`: what is done without a leader is right.

@@ -3,7 +3,7 @@
 use super::context::Ctx;
 use super::decision::{Decision, Wake};
 use super::lease::{self, Hold};
-use super::local::{Job, Postgres, StartAs, StopMode, StopWhy};
+use super::local::{Job, Postgres, StopWhy};
 use super::policy::{Mode, Pause};
 use super::reason::Reason;
 use super::serving;
@@ -36,7 +36,7 @@ fn overdue(ctx: &Ctx, job: &Job) -> Option<Decision> {
 
 /// A job under which PostgreSQL may accept writes ends when the lock does.
 pub fn authority_ends(ctx: &Ctx, job: &Job) -> Option<Decision> {
-    if !gives_authority(job) || ctx.policy.mode != Mode::Cluster || ctx.policy.pause != Pause::Running {
+    if !job.takes_writes() || ctx.policy.mode != Mode::Cluster || ctx.policy.pause != Pause::Running {
         return None;
     }
     let ends = match ctx.hold() {
@@ -45,18 +45,4 @@ pub fn authority_ends(ctx: &Ctx, job: &Job) -> Option<Decision> {
         Hold::Unconfirmed => false,
     };
     ends.then(|| ctx.stop_at_once(Reason::JobLostLock { job: job.clone() }))
-}
-
-/// Whether PostgreSQL may accept writes while or after this job runs.
-pub fn gives_authority(job: &Job) -> bool {
-    match job {
-        Job::Promote | Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary) => true,
-        Job::Start(StartAs::Standby(_)) | Job::Restart(StartAs::Standby(_)) => false,
-        // A new cluster has no lock yet; the claim on `initialize` keeps others away.
-        Job::Bootstrap => false,
-        Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => false,
-        // Clients go on writing until the checkpoint is made.
-        Job::Stop { mode, .. } => *mode == StopMode::CheckpointThenFast,
-        Job::Recover | Job::Follow(_) => false,
-    }
 }

@@ -46,14 +46,6 @@ pub fn stop_deadline(valid_until: Instant, timing: &Timing) -> Instant {
     guard_deadline(valid_until, timing) - timing.stop_margin()
 }
 
-/// How long a call to the store may take while the lock is ours until then: no longer than an orderly stop allows.
-pub fn call_limit(valid_until: Option<Instant>, timing: &Timing, now: Instant) -> Duration {
-    match valid_until {
-        Some(until) => stop_deadline(until, timing).left(now).min(timing.retry_timeout),
-        None => timing.retry_timeout,
-    }
-}
-
 /// When the next renewal is due: `loop_wait` after the last.
 pub fn renewal_due(valid_until: Instant, timing: &Timing) -> Instant {
     valid_until - timing.ttl + timing.loop_wait

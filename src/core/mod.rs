@@ -3,7 +3,9 @@
 //! `decide` looks at one observation and fills in one form. It never assumes that an earlier action worked: the next
 //! observation tells. `learn` and `note` are the only writers of what is carried from one cycle to the next.
 
+pub mod authority;
 pub mod decision;
+pub mod invariants;
 pub mod lease;
 pub mod local;
 pub mod observation;
@@ -45,6 +47,14 @@ pub const REFERENCE_VERSION: &str = "4.1.5";
 
 /// What is to be done now. Total: never fails, never panics.
 pub fn decide(policy: &Policy, seen: &Observation) -> Decision {
+    let decision = decided(policy, seen);
+    if let Err(what) = invariants::is_safe(policy, seen, &decision) {
+        debug_assert!(false, "{what}: {decision:?} on {seen:?}");
+    }
+    decision
+}
+
+fn decided(policy: &Policy, seen: &Observation) -> Decision {
     if let Some(how) = seen.requests.shutdown {
         return shutdown::decide(policy, seen, how);
     }

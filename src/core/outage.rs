@@ -1,10 +1,10 @@
 //! The DCS does not answer. Only the lease's remaining time counts, never the kind of error.
 
-use super::busy::gives_authority;
+use super::authority;
 use super::context::UNHURRIED;
 use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use super::lease;
-use super::local::{DataDir, Guard, LastRole, Postgres, RecoverySignal, Running, StartAs, StopMode, StopWhy, Upstream};
+use super::local::{DataDir, Guard, Postgres, RecoverySignal, StartAs, StopMode, StopWhy, Upstream};
 use super::observation::{DcsOutage, Handover, HandoverStage, Observation};
 use super::policy::{Pause, Policy};
 use super::reason::{Reason, Seconds};
@@ -15,7 +15,7 @@ pub fn decide(policy: &Policy, seen: &Observation, outage: &DcsOutage) -> Decisi
     if policy.pause == Pause::Paused {
         return wait;
     }
-    if may_be_primary(seen) {
+    if authority::may_take_writes(&seen.local) {
         return as_primary(policy, seen);
     }
     if handing_over(seen) {
@@ -32,17 +32,6 @@ pub fn decide(policy: &Policy, seen: &Observation, outage: &DcsOutage) -> Decisi
     }
 }
 
-fn may_be_primary(seen: &Observation) -> bool {
-    if let Some(running) = &seen.local.job {
-        return gives_authority(&running.job);
-    }
-    match &seen.local.postgres {
-        Postgres::Running(Running::Primary(_)) => true,
-        Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
-        Postgres::Running(Running::Standby(_)) | Postgres::Stopped | Postgres::Stopping => false,
-    }
-}
-
 /// PostgreSQL was stopped for a hand-over and the lock is still ours to give up.
 pub fn handing_over(seen: &Observation) -> bool {
     let confirming = |handover: &Handover| matches!(handover.stage, HandoverStage::Confirming { .. });
@@ -53,12 +42,8 @@ pub fn handing_over(seen: &Observation) -> bool {
 /// As long as the lock is ours nobody else can be a primary; before that ends we stop.
 fn as_primary(policy: &Policy, seen: &Observation) -> Decision {
     let timing = &policy.timing;
-    // After a restart of the agent only PID 1 knows until when the lock was ours.
-    let deadline = match (seen.memory.lease_valid_until, seen.local.guard) {
-        (Some(until), _) => lease::stop_deadline(until, timing),
-        (None, Guard::Until(guard)) => guard - timing.stop_margin(),
-        (None, Guard::NoDeadline) => seen.now,
-    };
+    let ends = authority::stop_begins(seen.memory.lease_valid_until, seen.local.guard, timing);
+    let deadline = ends.unwrap_or(seen.now);
     if seen.now < deadline {
         let left = deadline.left(seen.now);
         let retry = (seen.now + lease::RETRY).min(deadline);

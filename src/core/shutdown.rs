@@ -24,7 +24,7 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
     if let Some(running) = &seen.local.job {
         let ends = match (&ctx, &seen.cluster) {
             (Some(ctx), _) => busy::authority_ends(ctx, &running.job),
-            (None, Err(why)) if busy::gives_authority(&running.job) => Some(outage::decide(policy, seen, why)),
+            (None, Err(why)) if running.job.takes_writes() => Some(outage::decide(policy, seen, why)),
             (None, _) => None,
         };
         if let Some(decision) = ends {

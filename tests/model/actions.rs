@@ -2,13 +2,14 @@
 
 use std::sync::Arc;
 
+use tamada::core::authority::{Effect, Tenure};
 use tamada::core::decision::{DocumentStep, LeaseStep, PostgresStep, Question};
-use tamada::core::lease::{guard_deadline, stop_deadline};
-use tamada::core::local::{Job, Postgres, Running, RunningJob, StartAs, StopMode, StopWhy, Upstream};
+use tamada::core::local::{Guard, Job, RunningJob, StartAs, StopMode, StopWhy, Upstream};
 use tamada::core::observation::{
     Divergence, DivergenceReport, Event, FinishedJob, JobProduct, JobResult, LeaseOutcome, Observation, Outcome,
     PeerReport,
 };
+use tamada::core::policy::Policy;
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn};
 use tamada::core::{learn, note};
@@ -31,7 +32,7 @@ pub enum Calls {
 
 impl State {
     /// Carry out what was decided, on an observation that may be out of date by now.
-    pub fn act(&mut self, index: usize, calls: Calls, layers: Layers) {
+    pub fn act(&mut self, index: usize, calls: Calls, layers: Layers, policy: &Policy) {
         let Some(pending) = self.nodes[index].pending.take() else { return };
         let Pending { seen, decision, .. } = Arc::unwrap_or_clone(pending);
         self.nodes[index].peers.clear();
@@ -44,10 +45,14 @@ impl State {
             started = Some(Job::Stop { mode, why });
         }
         let lease = self.lease(index, &decision.lease, calls, layers);
-        self.settle_guard(index, &lease, &seen);
+        self.nodes[index].guard = match self.tenure(index, policy, &seen, &lease).guard_after() {
+            Guard::NoDeadline => None,
+            Guard::Until(deadline) => Some(deadline),
+        };
         let lost = lease == LeaseOutcome::Lost && decision.lease == LeaseStep::Renew;
-        if let Some(job) = given(&decision.postgres).filter(|_| !lost && self.nodes[index].job.is_none())
-            && (!needs_authority(&job) || self.has_authority(index, &lease))
+        let given = if let Effect::Gives(job) = decision.postgres.effect() { Some(job) } else { None };
+        if let Some(job) = given.filter(|_| !lost && self.nodes[index].job.is_none())
+            && self.tenure(index, policy, &seen, &lease).may_begin(&job, NOW)
         {
             self.begin(index, job.clone());
             started = Some(job);
@@ -109,34 +114,17 @@ impl State {
         }
     }
 
-    fn settle_guard(&mut self, index: usize, outcome: &LeaseOutcome, seen: &Observation) {
-        let node = &mut self.nodes[index];
-        let locked = match outcome {
-            LeaseOutcome::Held { until } => {
-                node.guard = Some(guard_deadline(*until, &TIMING));
-                return;
-            }
-            LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
-            LeaseOutcome::None | LeaseOutcome::Unknown => {
-                let valid = node.memory.lease_valid_until.is_some_and(|until| until > NOW);
-                valid && seen.cluster.as_ref().is_ok_and(tamada::core::view::ClusterView::is_ours)
-            }
-        };
-        let quiet = matches!(seen.local.postgres, Postgres::Stopped | Postgres::Running(Running::Standby(_)));
-        if quiet && !locked && node.job.is_none() {
-            node.guard = None;
-        }
-    }
-
-    fn has_authority(&self, index: usize, outcome: &LeaseOutcome) -> bool {
+    fn tenure<'a>(
+        &'a self,
+        index: usize,
+        policy: &'a Policy,
+        seen: &'a Observation,
+        outcome: &'a LeaseOutcome,
+    ) -> Tenure<'a> {
         let node = &self.nodes[index];
-        let until = match outcome {
-            LeaseOutcome::Held { until } => Some(*until),
-            LeaseOutcome::None | LeaseOutcome::Unknown => node.memory.lease_valid_until,
-            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
-        };
-        let in_time = until.is_some_and(|until| NOW < stop_deadline(until, &TIMING));
-        in_time && node.guard.is_some_and(|deadline| NOW < deadline)
+        let job = node.job.as_ref().map(|running| &running.job);
+        let guard = node.guard.map_or(Guard::NoDeadline, Guard::Until);
+        Tenure { policy, seen, job, guard, valid_until: node.memory.lease_valid_until, outcome }
     }
 
     /// Answers come at once and serve the next cycle alone.
@@ -281,25 +269,5 @@ fn followed(upstream: &Upstream) -> Option<usize> {
     match upstream {
         Upstream::Member { name, .. } => Some(index_of(name)),
         Upstream::None | Upstream::Foreign => None,
-    }
-}
-
-fn needs_authority(job: &Job) -> bool {
-    matches!(job, Job::Promote | Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary))
-}
-
-/// The job of a step that must not begin before the lease is settled.
-fn given(step: &PostgresStep) -> Option<Job> {
-    match step.clone() {
-        PostgresStep::Leave | PostgresStep::Stop { .. } | PostgresStep::ResumeReplay => None,
-        PostgresStep::Start(role) => Some(Job::Start(role)),
-        PostgresStep::Restart(role) => Some(Job::Restart(role)),
-        PostgresStep::Promote => Some(Job::Promote),
-        PostgresStep::Follow(upstream) => Some(Job::Follow(upstream)),
-        PostgresStep::Bootstrap => Some(Job::Bootstrap),
-        PostgresStep::Clone(from) => Some(Job::Clone { from }),
-        PostgresStep::Reinitialize { from, why } => Some(Job::Reinitialize { from, why }),
-        PostgresStep::Rewind { from } => Some(Job::Rewind { from }),
-        PostgresStep::Recover => Some(Job::Recover),
     }
 }

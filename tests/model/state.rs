@@ -130,8 +130,8 @@ impl State {
         }
     }
 
-    pub fn primaries(&self) -> usize {
-        self.nodes.iter().filter(|node| node.server == Server::Primary).count()
+    pub fn primaries(&self) -> impl Iterator<Item = &'static str> {
+        ["a", "b"].into_iter().zip(&self.nodes).filter(|(_, node)| node.server == Server::Primary).map(|(name, _)| name)
     }
 
     pub fn holds(&self, index: usize) -> bool {

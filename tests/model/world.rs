@@ -7,6 +7,7 @@ use std::time::Duration;
 use stateright::{Model, Path, Property};
 use tamada::core::decide;
 use tamada::core::decision::{Decision, LeaseStep, Wake};
+use tamada::core::invariants::one_writable;
 use tamada::core::local::Job;
 use tamada::core::observation::DcsOutage;
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch};
@@ -113,7 +114,7 @@ impl Model for World {
                 state.nodes.iter_mut().for_each(|node| node.looked = false);
             }
             Action::Observe(index) => self.look(&mut state, index),
-            Action::Act(index, calls) => state.act(index, calls, self.layers),
+            Action::Act(index, calls) => state.act(index, calls, self.layers, &self.policy(index)),
             Action::Finish(index) => state.finish(index),
             Action::PromoteLate(index) => {
                 state.promote(index);
@@ -134,7 +135,7 @@ impl Model for World {
 
     fn properties(&self) -> Vec<Property<Self>> {
         vec![
-            Property::always(ONE_PRIMARY, |_, state: &State| state.primaries() <= 1),
+            Property::always(ONE_PRIMARY, |_, state: &State| one_writable(state.primaries()).is_ok()),
             Property::always(NO_PROMOTION_WITHOUT_LOCK, |_, state: &State| !state.unlocked_promotion),
             Property::always(WHOLE_IN_THE_END, |world: &World, state: &State| !is_sampled(state) || world.heals(state)),
             Property::sometimes(FAILOVER, |_, state: &State| state.nodes[1].server == Server::Primary),
@@ -187,7 +188,7 @@ impl World {
         state.nodes[index].pending = Some(Arc::new(Pending { seen, decision, reason }));
         if idle {
             // Nothing that could come too late.
-            state.act(index, if cut { Calls::Missed } else { Calls::Answered }, self.layers);
+            state.act(index, if cut { Calls::Missed } else { Calls::Answered }, self.layers, &self.policy(index));
         }
     }
 
@@ -290,7 +291,7 @@ pub fn story(path: &Path<State, Action>) -> String {
         };
         let told = action.map_or("in the beginning".to_owned(), |action: Action| format!("{action:?}"));
         lines.push(format!("{told:<22} {} | {}", node(0), node(1)));
-        if state.primaries() > 1 || state.unlocked_promotion {
+        if one_writable(state.primaries()).is_err() || state.unlocked_promotion {
             break;
         }
         action = next;

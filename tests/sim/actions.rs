@@ -1,11 +1,12 @@
 //! What a decision's slots do to the store and to the servers, in the order in which the shell carries them out.
 
+use tamada::core::authority::{Effect, Tenure, call_limit};
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::lease::{call_limit, guard_deadline, stop_deadline};
-use tamada::core::local::{Job, Postgres, Running, StartAs, StopWhy};
+use tamada::core::local::{Job, StopWhy};
 use tamada::core::observation::{
     Divergence, DivergenceReport, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport,
 };
+use tamada::core::policy::Policy;
 use tamada::core::units::{Lsn, Timeline};
 use tamada::core::view::{HistoryEntry, Initialize};
 use tamada::core::{learn, next_wake};
@@ -28,6 +29,7 @@ impl World {
             started = Some(job);
         }
         let (lease, takes) = self.lease_step(index, &decision.lease);
+        self.nodes[index].guard = self.tenure(index, &self.policy(index), &seen, &lease).guard_after();
         // What (2) brought is kept in the memory at once, as the shell does.
         let outcome = Outcome { now: at(self.now), lease, started, asked: None, reason: decision.reason.clone() };
         let node = &mut self.nodes[index];
@@ -50,10 +52,8 @@ impl World {
                 let releases = step.gives_up();
                 node.release_pending |= releases;
                 let outcome = if releases { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
-                // A new agent goes by what PID 1 knows, as the shell does.
-                let told = node.guard.map(|deadline| at(deadline) + self.timing.guard_margin());
-                let until = node.memory.lease_valid_until.or(told);
-                return (outcome, call_limit(until, &self.timing, at(begun)).as_millis() as u64);
+                let limit = call_limit(node.memory.lease_valid_until, node.guard, &self.timing, at(begun));
+                return (outcome, limit.as_millis() as u64);
             }
             (Some(_), step) if step.gives_up() => return (LeaseOutcome::Released, latency),
             (Some(held), _) => held,
@@ -63,7 +63,6 @@ impl World {
         }
         node.release_pending = false;
         let until = at(begun) + self.timing.ttl;
-        node.guard = Some(guard_deadline(until, &self.timing).0.as_millis() as u64);
         (LeaseOutcome::Held { until }, latency)
     }
 
@@ -100,7 +99,7 @@ impl World {
         for document in &decision.documents {
             claimed &= self.document(index, document, seen);
         }
-        let started = self.start_job(decision, seen).filter(|_| claimed);
+        let started = self.start_job(index, decision, seen).filter(|_| claimed);
         if let Some(job) = &started {
             let takes = 40 + self.rng.below(600);
             self.nodes[index].job = Some((job.clone(), self.now, self.now + takes));
@@ -117,26 +116,27 @@ impl World {
         }
     }
 
-    fn start_job(&self, decision: &Decision, seen: &Observation) -> Option<Job> {
-        let job = match &decision.postgres {
-            PostgresStep::Leave | PostgresStep::Stop { .. } | PostgresStep::ResumeReplay => return None,
-            PostgresStep::Start(role) => Job::Start(role.clone()),
-            PostgresStep::Restart(role) => Job::Restart(role.clone()),
-            PostgresStep::Promote => Job::Promote,
-            PostgresStep::Follow(upstream) => Job::Follow(upstream.clone()),
-            PostgresStep::Bootstrap => Job::Bootstrap,
-            PostgresStep::Clone(from) => Job::Clone { from: from.clone() },
-            PostgresStep::Reinitialize { from, why } => Job::Reinitialize { from: from.clone(), why: *why },
-            PostgresStep::Rewind { from } => Job::Rewind { from: from.clone() },
-            PostgresStep::Recover => Job::Recover,
-        };
-        // The shell looks at the clock once more before it gives authority.
-        let authority = matches!(job, Job::Promote | Job::Start(StartAs::Primary));
-        let until = seen.memory.lease_valid_until;
-        if authority && until.is_none_or(|until| at(self.now) >= stop_deadline(until, &self.timing)) {
+    fn tenure<'a>(
+        &'a self,
+        index: usize,
+        policy: &'a Policy,
+        seen: &'a Observation,
+        outcome: &'a LeaseOutcome,
+    ) -> Tenure<'a> {
+        let node = &self.nodes[index];
+        let job = node.job.as_ref().map(|(job, ..)| job);
+        Tenure { policy, seen, job, guard: node.guard, valid_until: node.memory.lease_valid_until, outcome }
+    }
+
+    /// The shell looks at the clock once more before it gives authority.
+    fn start_job(&self, index: usize, decision: &Decision, seen: &Observation) -> Option<Job> {
+        let (Effect::Gives(job) | Effect::TakesAway(job @ Job::Reinitialize { .. })) = decision.postgres.effect()
+        else {
             return None;
-        }
-        Some(job)
+        };
+        let policy = self.policy(index);
+        let may = self.tenure(index, &policy, seen, &LeaseOutcome::None).may_begin(&job, at(self.now));
+        may.then_some(job)
     }
 
     pub(super) fn end_cycle(&mut self, index: usize, decision: &Decision, seen: &Observation, outcome: Outcome) {
@@ -147,10 +147,6 @@ impl World {
             memory = learn_started_only(memory, seen, &outcome);
         }
         node.memory = memory;
-        let standby = matches!(seen.local.postgres, Postgres::Running(Running::Standby(_)));
-        if (standby || matches!(node.server, Server::Down { .. })) && node.job.is_none() && seen.cluster.is_ok() {
-            node.guard = if node.memory.lease_valid_until.is_some() { node.guard } else { None };
-        }
         let record = Box::new(node.record());
         let lease = self.living_lease(index);
         self.call(index, Call::Publish { lease, record }, now);

@@ -53,7 +53,7 @@ pub struct Node {
     pub job: Option<(Job, u64, u64)>,
     /// A promotion that nobody waits for any more comes about then.
     pub promotes_at: Option<u64>,
-    pub guard: Option<u64>,
+    pub guard: Guard,
     /// The agent does nothing before then: frozen, dead, or blocked in a call.
     pub away_until: u64,
     pub frozen: bool,
@@ -90,7 +90,7 @@ impl Node {
             memory: Memory::default(),
             job: None,
             promotes_at: None,
-            guard: None,
+            guard: Guard::NoDeadline,
             away_until: 0,
             frozen: false,
             wake: 0,
@@ -151,7 +151,7 @@ impl Node {
             data,
             postgres: self.postgres(),
             job: self.job.as_ref().map(|(job, since, _)| RunningJob { job: job.clone(), since: at(*since) }),
-            guard: self.guard.map_or(Guard::NoDeadline, |deadline| Guard::Until(at(deadline))),
+            guard: self.guard,
         }
     }
 

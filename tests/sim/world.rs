@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
+use tamada::core::invariants::one_writable;
+use tamada::core::local::Guard;
 use tamada::core::local::Upstream;
 use tamada::core::observation::{DcsOutage, Event, Observation, Requests};
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
@@ -119,12 +121,9 @@ impl World {
     }
 
     fn one_primary(&self) -> Result<(), String> {
-        let primaries: Vec<_> = self.nodes.iter().filter(|node| node.server == Server::Primary).collect();
-        if primaries.len() > 1 {
-            let names: Vec<_> = primaries.iter().map(|node| node.name.as_str()).collect();
-            return Err(self.with_log(&format!("two writable primaries {names:?} at {}", self.now)));
-        }
-        Ok(())
+        let primaries = self.nodes.iter().filter(|node| node.server == Server::Primary);
+        one_writable(primaries.map(|node| node.name.as_str()))
+            .map_err(|what| self.with_log(&format!("{what} at {}", self.now)))
     }
 
     /// A server becomes writable by a promotion or a start: then the leader key must hang on this node's living lease.
@@ -176,7 +175,7 @@ impl World {
             0 => {
                 // The node dies; the container comes back, with the lease id on its volume.
                 self.nodes[index].crash_server();
-                self.nodes[index].guard = None;
+                self.nodes[index].guard = Guard::NoDeadline;
                 self.nodes[index].restart_agent(until);
             }
             1 => self.nodes[index].crash_server(),
@@ -211,10 +210,11 @@ impl World {
     /// PID 1: at the deadline everything of this node is killed, and the agent begins anew.
     fn guard(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        if self.layers.guard && node.guard.is_some_and(|deadline| deadline <= self.now) {
+        let expired = matches!(node.guard, Guard::Until(deadline) if deadline <= at(self.now));
+        if self.layers.guard && expired {
             self.log.push(format!("{} guard of {} kills", self.now, node.name));
             node.crash_server();
-            node.guard = None;
+            node.guard = Guard::NoDeadline;
             node.restart_agent(self.now + 300);
         }
     }
@@ -243,7 +243,7 @@ impl World {
         }
     }
 
-    fn policy(&self, index: usize) -> Policy {
+    pub(super) fn policy(&self, index: usize) -> Policy {
         Policy {
             name: self.nodes[index].name.clone(),
             mode: Mode::Cluster,

@@ -1,0 +1,192 @@
+//! Who may be a primary, and for how long: the rules that keep a cluster from having two. They stand here alone; the
+//! agent, the model and the simulator call them.
+//!
+//! - PID 1 has a deadline whenever PostgreSQL may be a primary. It is set by a renewal, and lifted by a fact of one
+//!   observation alone: PostgreSQL is stopped, or a standby without the lock (`guard_after`).
+//! - PostgreSQL is made a primary only while the lock is ours beyond the time that a stop takes, and PID 1 knows until
+//!   when (`may_begin`).
+//! - No call to the store outlasts the moment at which a primary that could not renew has to stop (`call_limit`).
+
+use std::time::Duration;
+
+use super::decision::PostgresStep;
+use super::lease;
+use super::local::{Guard, Job, LastRole, LocalState, Postgres, Running, StartAs, StopMode};
+use super::observation::{LeaseOutcome, Observation};
+use super::policy::{Mode, Pause, Policy, Timing};
+use super::units::Instant;
+use super::view::ClusterView;
+
+/// A call to the store gets at least so much, however little time is left.
+const CALL_MIN: Duration = Duration::from_millis(100);
+
+/// What a PostgreSQL step does to this node's authority, and the job that carries it out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Effect {
+    Nothing,
+    /// Begins before the lease is touched.
+    TakesAway(Job),
+    /// Must not begin before the lease is settled.
+    Gives(Job),
+    ResumesReplay,
+}
+
+impl PostgresStep {
+    pub fn effect(&self) -> Effect {
+        match self.clone() {
+            PostgresStep::Leave => Effect::Nothing,
+            PostgresStep::Stop { mode, why, limit: _ } => Effect::TakesAway(Job::Stop { mode, why }),
+            PostgresStep::Reinitialize { from, why } => Effect::TakesAway(Job::Reinitialize { from, why }),
+            PostgresStep::Start(role) => Effect::Gives(Job::Start(role)),
+            PostgresStep::Restart(role) => Effect::Gives(Job::Restart(role)),
+            PostgresStep::Promote => Effect::Gives(Job::Promote),
+            PostgresStep::Follow(upstream) => Effect::Gives(Job::Follow(upstream)),
+            PostgresStep::Bootstrap => Effect::Gives(Job::Bootstrap),
+            PostgresStep::Clone(from) => Effect::Gives(Job::Clone { from }),
+            PostgresStep::Rewind { from } => Effect::Gives(Job::Rewind { from }),
+            PostgresStep::Recover => Effect::Gives(Job::Recover),
+            PostgresStep::ResumeReplay => Effect::ResumesReplay,
+        }
+    }
+}
+
+impl Job {
+    /// Whether it makes PostgreSQL a primary of a cluster that may have another. A bootstrap does not: it has just won
+    /// the right to make a new cluster, and takes the lock before anybody can follow it.
+    pub fn needs_lock(&self) -> bool {
+        match self {
+            Job::Promote | Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary) => true,
+            Job::Start(StartAs::Standby(_)) | Job::Restart(StartAs::Standby(_)) => false,
+            Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => false,
+            Job::Recover | Job::Stop { .. } | Job::Follow(_) => false,
+        }
+    }
+
+    /// Whether PostgreSQL may be a primary once it has begun.
+    pub fn may_make_primary(&self) -> bool {
+        self.needs_lock() || *self == Job::Bootstrap
+    }
+
+    /// Whether PostgreSQL may accept writes of this cluster while or after it runs.
+    pub fn takes_writes(&self) -> bool {
+        // Clients go on writing until the checkpoint is made.
+        let checkpoints = matches!(self, Job::Stop { mode: StopMode::CheckpointThenFast, .. });
+        self.needs_lock() || checkpoints
+    }
+}
+
+/// Whether this server may be a primary by what was seen of it. Only `Stopped` and a standby's answer say that it is
+/// none; a running job is not looked at.
+pub fn may_be_primary(postgres: &Postgres) -> bool {
+    match postgres {
+        Postgres::Running(Running::Primary(_)) | Postgres::Stopping => true,
+        Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role == LastRole::Primary,
+        Postgres::Running(Running::Standby(_)) | Postgres::Stopped => false,
+    }
+}
+
+/// Whether it accepts writes now or by the job that runs. A server that is stopping accepts none.
+pub fn may_take_writes(local: &LocalState) -> bool {
+    match &local.job {
+        Some(running) => running.job.takes_writes(),
+        None => local.postgres != Postgres::Stopping && may_be_primary(&local.postgres),
+    }
+}
+
+/// When a primary that cannot renew has to begin its stop. After a restart of the agent only PID 1 knows until when the
+/// lock was ours. `None`: nothing is known of a lock.
+pub fn stop_begins(valid_until: Option<Instant>, guard: Guard, timing: &Timing) -> Option<Instant> {
+    match (valid_until, guard) {
+        (Some(until), _) => Some(lease::stop_deadline(until, timing)),
+        (None, Guard::Until(deadline)) => Some(deadline - timing.stop_margin()),
+        (None, Guard::NoDeadline) => None,
+    }
+}
+
+/// How long one call to the store may take: `retry_timeout`, and never past the moment at which a primary that could not
+/// renew has to begin its stop, by the lease or by PID 1's deadline.
+pub fn call_limit(valid_until: Option<Instant>, guard: Guard, timing: &Timing, now: Instant) -> Duration {
+    let by_lease = stop_begins(valid_until, Guard::NoDeadline, timing);
+    let by_guard = stop_begins(None, guard, timing);
+    let left = by_lease.into_iter().chain(by_guard).map(|end| end.left(now)).min();
+    left.map_or(timing.retry_timeout, |left| left.min(timing.retry_timeout)).max(CALL_MIN)
+}
+
+/// What an agent knows of its lock after a cycle's lease step.
+pub struct Tenure<'a> {
+    pub policy: &'a Policy,
+    pub seen: &'a Observation,
+    /// The job that runs now; the decision may have begun one since `seen`.
+    pub job: Option<&'a Job>,
+    /// What PID 1 was told last.
+    pub guard: Guard,
+    pub valid_until: Option<Instant>,
+    pub outcome: &'a LeaseOutcome,
+}
+
+impl Tenure<'_> {
+    /// What PID 1 is to know now.
+    pub fn guard_after(&self) -> Guard {
+        let timing = &self.policy.timing;
+        match (self.policy.mode, self.policy.pause, self.outcome) {
+            (Mode::Single, _, _) | (Mode::Cluster, Pause::Paused, _) => Guard::NoDeadline,
+            (Mode::Cluster, Pause::Running, LeaseOutcome::Held { until }) => {
+                Guard::Until(lease::guard_deadline(*until, timing))
+            }
+            (Mode::Cluster, Pause::Running, _) if self.is_harmless() => Guard::NoDeadline,
+            (Mode::Cluster, Pause::Running, _) => match (self.guard, self.valid_until) {
+                // It was lifted while the lock was ours, by a pause or an outage: it holds again at once, not from the
+                // next renewal on.
+                (Guard::NoDeadline, Some(until)) if self.may_lead() => {
+                    Guard::Until(lease::guard_deadline(until, timing))
+                }
+                (guard, _) => guard,
+            },
+        }
+    }
+
+    /// Whether this job may begin at this moment.
+    pub fn may_begin(&self, job: &Job, now: Instant) -> bool {
+        if !job.needs_lock() || self.policy.mode == Mode::Single || self.policy.pause == Pause::Paused {
+            return true;
+        }
+        let valid_until = match self.outcome {
+            LeaseOutcome::Held { until } => Some(*until),
+            LeaseOutcome::None | LeaseOutcome::Unknown => self.valid_until,
+            LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
+        };
+        let in_time = valid_until.is_some_and(|until| now < lease::stop_deadline(until, &self.policy.timing));
+        match self.guard {
+            Guard::Until(deadline) => in_time && now < deadline,
+            Guard::NoDeadline => false,
+        }
+    }
+
+    /// Whether the key is on our lease by the last reading.
+    fn is_locked(&self) -> bool {
+        match self.outcome {
+            LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
+            // Confirmed or not: a promotion that a former agent began may be under way.
+            LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
+                self.seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
+            }
+        }
+    }
+
+    /// Whether PostgreSQL is a primary as far as is known, or may become one by the lock or by what is under way.
+    fn may_lead(&self) -> bool {
+        may_be_primary(&self.seen.local.postgres) || self.job.is_some_and(Job::needs_lock) || self.is_locked()
+    }
+
+    /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.
+    /// A standby that was told to promote, by this agent or by one before it, may still come to it as long as the lock
+    /// may be ours; a stopped server does not.
+    fn is_harmless(&self) -> bool {
+        let quiet = match (&self.seen.local.postgres, &self.seen.cluster) {
+            (Postgres::Stopped, _) | (Postgres::Running(Running::Standby(_)), Ok(_)) => true,
+            (Postgres::Running(_) | Postgres::Starting { .. }, _) => false,
+            (Postgres::Unresponsive { .. } | Postgres::Stopping, _) => false,
+        };
+        quiet && !self.is_locked() && self.job.is_none()
+    }
+}
