@@ -13,7 +13,7 @@ use super::authority;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, Wake};
 
-use super::local::{DataDir, Job, LocalState, Postgres, Running, StopWhy};
+use super::local::{DataDir, Job, Postgres, Running, StopWhy};
 use super::observation::Amnesia;
 use super::policy::{Mode, Pause};
 use super::reason::Reason;
@@ -37,7 +37,7 @@ pub fn judge(ctx: &Ctx) -> Verdict {
     if may_retake(ctx) {
         return Verdict::Decided(Box::new(retake(ctx)));
     }
-    if ctx.view.is_ours() && !may_be_primary(&ctx.seen.local) {
+    if ctx.view.is_ours() && ctx.seen.local.job.is_none() && authority::is_no_primary(&ctx.seen.local) {
         return Verdict::Decided(Box::new(ctx.release(Reason::StoreForgot)));
     }
     let believed = believed(ctx.view);
@@ -99,10 +99,6 @@ fn retake(ctx: &Ctx) -> Decision {
         false => LeaseStep::Acquire { seen: ctx.view.lock_revision },
     };
     Decision { lease, ..Decision::idle(Reason::StoreForgotMyLock, Wake::Now) }
-}
-
-fn may_be_primary(local: &LocalState) -> bool {
-    authority::may_be_primary(&local.postgres) || local.job.is_some()
 }
 
 /// Before the ttl is over. `None`: what is done without a leader is right.

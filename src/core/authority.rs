@@ -85,6 +85,17 @@ pub fn may_be_primary(postgres: &Postgres) -> bool {
     }
 }
 
+/// Whether it is a fact of this observation that nothing here is a primary or becomes one: only then may the lock be given
+/// up. A standby may have been told to promote by a former agent, but that is done only while PID 1 has a deadline.
+pub fn is_no_primary(local: &LocalState) -> bool {
+    match &local.postgres {
+        Postgres::Stopped => !local.job.as_ref().is_some_and(|running| running.job.may_make_primary()),
+        Postgres::Running(Running::Standby(_)) => local.job.is_none() && local.guard == Guard::NoDeadline,
+        Postgres::Running(Running::Primary(_)) | Postgres::Starting { .. } => false,
+        Postgres::Unresponsive { .. } | Postgres::Stopping => false,
+    }
+}
+
 /// Whether it accepts writes now or by the job that runs. A server that is stopping accepts none.
 pub fn may_take_writes(local: &LocalState) -> bool {
     match &local.job {

@@ -5,6 +5,7 @@ use super::decision::{Decision, DocumentStep, Exit, PostgresStep};
 use super::lease::Hold;
 use super::local::{CloneFrom, CloneSource, Job, Reinit};
 use super::observation::{JobResult, ReinitRequest};
+use super::policy::Switch;
 use super::reason::Reason;
 use super::view::{Holder, Initialize, Member, MemberState};
 
@@ -98,4 +99,16 @@ pub fn reinitialize(ctx: &Ctx, wanted: ReinitRequest) -> Option<Decision> {
     let source = source(ctx, wanted)?;
     let step = PostgresStep::Reinitialize { from: source.clone(), why: Reinit::Requested };
     Some(ctx.step(step, Reason::Reinitializing { source }))
+}
+
+/// A clone of the leader in place of our data. `None`: they may not be replaced, or there is no source.
+pub fn reclone(ctx: &Ctx, why: Reinit, may_remove: Switch) -> Option<Decision> {
+    let source = source(ctx, ReinitRequest::FromLeader).filter(|_| may_remove.is_on())?;
+    let reason = match why {
+        Reinit::Requested => Reason::Reinitializing { source: source.clone() },
+        Reinit::Diverged => Reason::Recloning { source: source.clone() },
+        Reinit::WalGone => Reason::RecloningWalGone { source: source.clone() },
+        Reinit::Unrecovered => Reason::RecloningUnrecovered { source: source.clone() },
+    };
+    Some(ctx.step(PostgresStep::Reinitialize { from: source, why }, reason))
 }

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use super::bootstrap;
 use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, PostgresStep, Question};
 use super::local::{LastRole, Reinit, Replay, StandbyFacts, StopMode, StopWhy, Upstream};
 use super::observation::Divergence;
 use super::reason::Reason;
-use super::rejoin;
 use super::units::Instant;
 use super::view::{Member, MemberRole, ReplicationState};
 
@@ -92,7 +92,7 @@ fn compare(ctx: &Ctx, leader: &Member, reason: Reason) -> Decision {
     match report(ctx, leader) {
         None | Some(Divergence::Undecided) => Decision { ask, ..decision },
         Some(Divergence::WalGone) if ctx.backing_off().is_none() => {
-            rejoin::reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data).unwrap_or(decision)
+            bootstrap::reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data).unwrap_or(decision)
         }
         Some(Divergence::None | Divergence::Diverged | Divergence::WalGone) => decision,
     }

@@ -1,9 +1,10 @@
 //! What must hold of every decision and at every moment, as predicates: `decide` asserts them in a debug build, and the
 //! model and the simulator judge their worlds by them.
 
+use super::authority::{self, Effect};
 use super::decision::{Decision, LeaseStep};
 use super::lease::Hold;
-use super::local::{Job, Postgres};
+use super::local::Job;
 use super::observation::Observation;
 use super::policy::{Mode, Pause, Policy};
 
@@ -22,18 +23,10 @@ pub fn is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> Resu
         return Ok(());
     }
     let hold = seen.cluster.as_ref().ok().map(|view| Hold::of(view, &seen.memory, seen.now));
-    if decision.lease.gives_up() {
-        if seen.local.postgres != Postgres::Stopped {
-            return Err("the lock is given up before PostgreSQL is known to be stopped");
-        }
-        if seen.local.job.as_ref().is_some_and(|running| running.job.may_make_primary()) {
-            return Err("the lock is given up while a job may make PostgreSQL a primary");
-        }
+    if decision.lease.gives_up() && !authority::is_no_primary(&seen.local) {
+        return Err("the lock is given up although PostgreSQL is not known to be stopped or a standby");
     }
-    let job = match decision.postgres.effect() {
-        super::authority::Effect::Gives(job) => Some(job),
-        _ => None,
-    };
+    let job = if let Effect::Gives(job) = decision.postgres.effect() { Some(job) } else { None };
     if job.as_ref().is_some_and(Job::needs_lock) {
         if !matches!(hold, Some(Hold::Held { .. })) {
             return Err("PostgreSQL is made a primary without a lock that is confirmed");

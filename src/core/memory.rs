@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::amnesia;
-use super::context::Ctx;
+use super::canvass::eligible;
 use super::decision::Wake;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
@@ -156,7 +156,7 @@ fn learn_best(memory: &mut Memory, seen: &Observation) {
     let heirs = seen.peers.iter().filter(|(name, report)| {
         report.asked_at >= since && handover.candidate.as_ref().is_none_or(|candidate| candidate == *name)
     });
-    let best = heirs.filter_map(|(_, report)| Ctx::eligible(&report.answer)).map(|status| status.position).max();
+    let best = heirs.filter_map(|(_, report)| eligible(&report.answer)).map(|status| status.position).max();
     if let Some(best) = best
         && handover.best.is_none_or(|(before, _)| before < best)
     {

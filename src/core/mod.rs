@@ -17,6 +17,7 @@ pub mod view;
 mod amnesia;
 mod bootstrap;
 mod busy;
+mod canvass;
 mod context;
 mod election;
 mod follower;

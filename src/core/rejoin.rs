@@ -7,13 +7,13 @@ use super::decision::{Decision, PostgresStep, Question};
 use super::follower::{self, upstream};
 use super::lease::Hold;
 use super::local::{ClusterState, Data, Job, RecoverySignal, Reinit, StartAs, Upstream};
-use super::observation::{Divergence, JobResult, Recovered, ReinitRequest};
-use super::policy::{RewindPolicy, Switch};
+use super::observation::{Divergence, JobResult, Recovered};
+use super::policy::RewindPolicy;
 use super::reason::Reason;
 use super::serving::{self, Successor};
 use super::units::Instant;
 use super::view::{AfterPromote, Holder, Member, MemberRole};
-use super::{bootstrap, switchover};
+use super::{bootstrap, canvass, switchover};
 
 /// Tries of pg_rewind before a clone takes its place.
 const REWIND_TRIES: u32 = 2;
@@ -96,7 +96,7 @@ fn standby_reason(data: &Data) -> Reason {
 /// Give the lock to a member that can take it; if there is none, a start in place is all that is left.
 fn fail_over(ctx: &Ctx, data: &Data, reason: Reason) -> Decision {
     match serving::successor(ctx) {
-        Successor::Asked(missing) => ctx.ask(missing, Reason::Sweeping),
+        Successor::Asked(missing) => canvass::ask(ctx, missing, Reason::Sweeping),
         Successor::Ready => ctx.give_up(reason),
         Successor::Nobody => match ctx.backing_off() {
             Some(wait) => wait,
@@ -132,7 +132,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
     match relation(ctx, data, record) {
         Relation::Fits => standby(wanted, standby_reason(data)),
         Relation::Diverged => repair(ctx, data, record),
-        Relation::WalGone => reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data)
+        Relation::WalGone => bootstrap::reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data)
             .unwrap_or_else(|| standby(wanted, standby_reason(data))),
         Relation::RecoverFirst => recover(ctx),
         Relation::Unknown => {
@@ -215,25 +215,14 @@ fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
         RewindPolicy::Allowed => ctx.policy.remove_data_after_failed_rewind,
         RewindPolicy::Forbidden => ctx.policy.remove_diverged_data,
     };
-    reclone(ctx, Reinit::Diverged, may_remove)
+    bootstrap::reclone(ctx, Reinit::Diverged, may_remove)
         .unwrap_or_else(|| ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }))
 }
 
 /// Crash recovery. Where it fails again and again, a clone; where that may not be, it is tried for as long as it takes.
 fn recover(ctx: &Ctx) -> Decision {
     let given_up = ctx.seen.memory.failed_recoveries >= RECOVERY_TRIES;
-    let replaced = given_up.then(|| reclone(ctx, Reinit::Unrecovered, ctx.policy.remove_diverged_data)).flatten();
+    let replaced =
+        given_up.then(|| bootstrap::reclone(ctx, Reinit::Unrecovered, ctx.policy.remove_diverged_data)).flatten();
     replaced.unwrap_or_else(|| ctx.step(PostgresStep::Recover, Reason::Recovering))
-}
-
-/// A clone of the leader in place of our data. `None`: they may not be replaced, or there is no source.
-pub fn reclone(ctx: &Ctx, why: Reinit, may_remove: Switch) -> Option<Decision> {
-    let source = bootstrap::source(ctx, ReinitRequest::FromLeader).filter(|_| may_remove.is_on())?;
-    let reason = match why {
-        Reinit::Requested => Reason::Reinitializing { source: source.clone() },
-        Reinit::Diverged => Reason::Recloning { source: source.clone() },
-        Reinit::WalGone => Reason::RecloningWalGone { source: source.clone() },
-        Reinit::Unrecovered => Reason::RecloningUnrecovered { source: source.clone() },
-    };
-    Some(ctx.step(PostgresStep::Reinitialize { from: source, why }, reason))
 }

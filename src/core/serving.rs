@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::canvass::{self, Canvass, within_lag};
 use super::context::Ctx;
 use super::decision::Decision;
 use super::lease::Hold;
@@ -25,7 +26,7 @@ pub fn overdue(ctx: &Ctx) -> Option<Decision> {
         return None;
     }
     match successor(ctx) {
-        Successor::Asked(missing) => Some(ctx.ask(missing, Reason::Sweeping)),
+        Successor::Asked(missing) => Some(canvass::ask(ctx, missing, Reason::Sweeping)),
         Successor::Ready => Some(ctx.stop_at_once(Reason::StartTimeout)),
         Successor::Nobody => None,
     }
@@ -70,17 +71,13 @@ pub enum Successor {
 /// A member that has answered, may become leader and lags no more than is allowed behind the last position that was
 /// published.
 pub fn successor(ctx: &Ctx) -> Successor {
-    let mut asked = ctx.electorate();
-    asked.retain(|name, _| ctx.view.is_alive(name));
-    let since = ctx.answers_count_from();
-    let missing = ctx.unanswered(&asked, since);
-    if !missing.is_empty() {
+    let canvass = Canvass::of_candidates(ctx, None);
+    if let Some(missing) = canvass.missing() {
         return Successor::Asked(missing);
     }
     let last = ctx.view.status.optime.unwrap_or_default();
-    let is_ready = |name: &MemberName| {
-        let status = ctx.candidate(name, since);
-        status.is_some_and(|status| status.position.behind(last) <= ctx.policy.maximum_lag_on_failover)
-    };
-    if asked.keys().any(is_ready) { Successor::Ready } else { Successor::Nobody }
+    match canvass.has_candidate(|position| within_lag(ctx, position, last)) {
+        true => Successor::Ready,
+        false => Successor::Nobody,
+    }
 }

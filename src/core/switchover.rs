@@ -3,12 +3,11 @@
 //! The leader checks that somebody can take over, stops, sees that a member has received its last WAL, and only then
 //! gives the lock up, with that position. If nobody has it, the leader starts again: nothing acknowledged is lost.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::context::{Ctx, PEER_LIMIT, UNHURRIED};
+use super::canvass::{self, Canvass, PEER_LIMIT, behind_released, is_unlocked_for_ttl, timeline_behind, within_lag};
+use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
-use super::election;
 use super::lease::Hold;
 use super::local::{PrimaryFacts, StandbyFacts, StartAs, StopMode, StopWhy};
 use super::observation::{Handover, HandoverPurpose, HandoverStage, PeerAnswer};
@@ -58,17 +57,14 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
     if request.leader.as_ref().is_some_and(|leader| leader != me) || request.candidate.as_ref() == Some(me) {
         return clear(Reason::RequestMismatch);
     }
-    let candidates = candidates(ctx, request.candidate.as_ref());
+    let candidates = Canvass::of_candidates(ctx, request.candidate.as_ref());
     if candidates.is_empty() {
         return clear(Reason::NoHealthyCandidate);
     }
-    let since = ctx.answers_count_from();
-    let missing = ctx.unanswered(&candidates, since);
-    if !missing.is_empty() {
-        return Some(ctx.ask(missing, Reason::CheckingCandidates));
+    if let Some(missing) = candidates.missing() {
+        return Some(canvass::ask(ctx, missing, Reason::CheckingCandidates));
     }
-    if !anyone(ctx, &candidates, since, |position| position.behind(facts.flushed) <= ctx.policy.maximum_lag_on_failover)
-    {
+    if !candidates.has_candidate(|position| within_lag(ctx, position, facts.flushed)) {
         return clear(Reason::NoHealthyCandidate);
     }
     let stop = PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: UNHURRIED };
@@ -83,18 +79,6 @@ pub fn not_after_due(ctx: &Ctx, wake: Wake) -> Wake {
         Wake::At(at) => Wake::At(at.min(ctx.now() + left)),
         Wake::Now => Wake::Now,
     }
-}
-
-/// Members of the view that may take over: the one that is named, or all.
-fn candidates(ctx: &Ctx, named: Option<&MemberName>) -> BTreeMap<MemberName, Duration> {
-    let mut candidates = ctx.electorate();
-    candidates.retain(|name, _| ctx.view.is_alive(name) && named.is_none_or(|named| named == name));
-    candidates
-}
-
-/// Whether one of these could take over and answered with such a position.
-fn anyone(ctx: &Ctx, of: &BTreeMap<MemberName, Duration>, since: Instant, fits: impl Fn(Lsn) -> bool) -> bool {
-    of.keys().any(|name| ctx.candidate(name, since).is_some_and(|status| fits(status.position)))
 }
 
 /// PostgreSQL has been stopped for a hand-over. `None`: that is over, and the ordinary rules hold.
@@ -114,12 +98,12 @@ pub fn after_stop(ctx: &Ctx, handover: &Handover) -> Option<Decision> {
 }
 
 fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Decision {
-    let candidates = candidates(ctx, handover.candidate.as_ref());
+    let candidates = Canvass::of_candidates(ctx, handover.candidate.as_ref()).since(since);
     let release = Decision {
         lease: LeaseStep::Release { last_position: Some(position) },
         ..Decision::idle(Reason::Released, Wake::Now)
     };
-    if anyone(ctx, &candidates, since, |theirs| theirs >= position) {
+    if candidates.has_candidate(|theirs| theirs >= position) {
         return release;
     }
     // As long as somebody receives what is still under way, it is waited for.
@@ -127,7 +111,7 @@ fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Dec
     let given_up = candidates.is_empty() || moved + CONFIRM <= ctx.now();
     match handover.purpose {
         // All the others are stopping too, or gone: whoever comes back first waits for the one that has everything.
-        HandoverPurpose::Shutdown if nobody_runs(ctx, &candidates, since) => return release,
+        HandoverPurpose::Shutdown if nobody_runs(ctx, &candidates) => return release,
         HandoverPurpose::Shutdown if given_up || no_time_left(ctx, handover) => {
             return release_unconfirmed(ctx, handover, position);
         }
@@ -135,23 +119,21 @@ fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Dec
         HandoverPurpose::Shutdown | HandoverPurpose::Switchover => {}
     }
     // Those that have not been asked since a moment ago: an answer that came too early is asked for anew.
-    let again = ctx.unanswered(&candidates, since.max(ctx.now() - CONFIRM_EVERY));
+    let again = candidates.since(ctx.now() - CONFIRM_EVERY).missing();
     let reason = Reason::ConfirmingHandover { position };
-    if again.is_empty() {
-        return ctx.again_after(CONFIRM_EVERY, reason);
-    }
-    let decision = ctx.ask(again, reason.clone());
+    let Some(again) = again else { return ctx.again_after(CONFIRM_EVERY, reason) };
+    let decision = canvass::ask(ctx, again, reason.clone());
     Decision { wake: ctx.again_after(PEER_LIMIT.min(CONFIRM_EVERY * 10), reason).wake, ..decision }
 }
 
 /// Whether no other member runs that could confirm anything.
-fn nobody_runs(ctx: &Ctx, candidates: &BTreeMap<MemberName, Duration>, since: Instant) -> bool {
+fn nobody_runs(ctx: &Ctx, candidates: &Canvass) -> bool {
     let is_gone = |name: &MemberName| {
         let state = ctx.view.members.get(name).map(|member| member.state);
         matches!(state, Some(MemberState::Stopping | MemberState::Stopped))
-            || matches!(ctx.answer(name, since), Some(PeerAnswer::Unreachable))
+            || matches!(candidates.answer(name), Some(PeerAnswer::Unreachable))
     };
-    candidates.keys().all(is_gone)
+    candidates.names().all(is_gone)
 }
 
 /// Whether whoever asked for the stop is about to kill us.
@@ -208,48 +190,36 @@ pub fn takes_over(ctx: &Ctx) -> bool {
 pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
     let request = in_force(ctx)?;
     if names_me(ctx) {
-        let may = takes_over(ctx) && (request.leader.is_none() || election::timeline_behind(ctx, facts).is_none());
+        let may = takes_over(ctx) && (request.leader.is_none() || timeline_behind(ctx, facts).is_none());
         let take = || {
-            let wait = election::behind_released(ctx, facts);
-            wait.map_or_else(|| election::acquire(ctx), |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
+            let wait = behind_released(ctx, facts);
+            wait.map_or_else(|| canvass::acquire(ctx), |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
         };
         return may.then(take);
     }
-    let freed = ctx.seen.memory.unlocked_since.unwrap_or(ctx.now());
-    if freed + ctx.timing().ttl <= ctx.now() {
+    if is_unlocked_for_ttl(ctx) {
         return None;
     }
     let Some(candidate) = &request.candidate else {
         // Whoever steps down leaves the race to the others for a while.
-        let stepped_down = request.leader.as_ref() == Some(&ctx.policy.name) && !ctx.electorate().is_empty();
+        let stepped_down = request.leader.as_ref() == Some(&ctx.policy.name) && !Canvass::of_all(ctx).is_empty();
         return stepped_down.then(|| ctx.again_after(PEER_LIMIT, Reason::LeftToOthers));
     };
-    let asked = candidates(ctx, Some(candidate));
-    let since = freed.max(ctx.answers_count_from());
-    let missing = ctx.unanswered(&asked, since);
-    if !missing.is_empty() {
-        return Some(ctx.ask(missing, Reason::CandidateGoesFirst { candidate: candidate.clone() }));
+    let asked = Canvass::of_candidates(ctx, Some(candidate)).since(canvass::freed(ctx));
+    if let Some(missing) = asked.missing() {
+        return Some(canvass::ask(ctx, missing, Reason::CandidateGoesFirst { candidate: candidate.clone() }));
     }
     // One that has to compare itself with the others will not take the lock while it is behind us.
     let goes_first = request.leader.is_none() || handed_over(ctx, request);
-    let able = anyone(ctx, &asked, since, |position| goes_first || position >= facts.position());
+    let able = asked.has_candidate(|position| goes_first || position >= facts.position());
     able.then(|| ctx.again_after(PEER_LIMIT, Reason::CandidateGoesFirst { candidate: candidate.clone() }))
 }
 
 /// A leader that handed over is not asked whether it is better than a member that has its last position.
-pub fn without_former_leader(
-    ctx: &Ctx,
-    mut asked: BTreeMap<MemberName, Duration>,
-    facts: &StandbyFacts,
-) -> BTreeMap<MemberName, Duration> {
+pub fn without_former_leader<'a>(ctx: &Ctx<'a>, others: Canvass<'a>, facts: &StandbyFacts) -> Canvass<'a> {
     let released = ctx.view.status.released_by.as_ref();
-    if let Some(leader) = released.filter(|_| ctx.view.status.optime <= Some(facts.position())) {
-        asked.remove(leader);
-    }
-    if let Some(leader) =
-        in_force(ctx).filter(|request| handed_over(ctx, request)).and_then(|request| request.leader.as_ref())
-    {
-        asked.remove(leader);
-    }
-    asked
+    let released = released.filter(|_| ctx.view.status.optime <= Some(facts.position()));
+    let relieved = in_force(ctx).filter(|request| handed_over(ctx, request));
+    let relieved = relieved.and_then(|request| request.leader.as_ref());
+    released.into_iter().chain(relieved).fold(others, Canvass::without)
 }

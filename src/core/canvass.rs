@@ -1,0 +1,208 @@
+//! Asking the other members: whom, who has answered, who of them could take over, who of them is better than we, and what
+//! lies within the lag that is allowed. Elections, hand-overs and a leader that gives way all ask here.
+
+use std::cmp::Ordering;
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::context::Ctx;
+use super::decision::{Decision, LeaseStep, Question, Wake};
+use super::local::{DataDir, Postgres, Running, StandbyFacts};
+use super::observation::{PeerAnswer, PeerReport, PeerRole, PeerStatus, PeerWatchdog};
+use super::reason::Reason;
+use super::units::{Instant, Lsn, MemberName, Timeline};
+use super::view::Member;
+
+/// How long a member that is alive by its lease may take to answer.
+pub const PEER_LIMIT: Duration = Duration::from_secs(2);
+/// The same for one whose record has expired: it is asked in case it lives, but not waited for long.
+const EXPIRED_PEER_LIMIT: Duration = Duration::from_millis(300);
+/// For how long an answer counts. More than a question takes, so that a peer that does not answer at all is not asked for
+/// ever.
+const ANSWER_AGE: Duration = Duration::from_secs(4);
+/// A question takes no longer, with what the loop adds.
+const ROUND: Duration = Duration::from_millis(2_500);
+
+/// Some members, and from when on their answers count: an old position is never a vote.
+pub struct Canvass<'a> {
+    ctx: Ctx<'a>,
+    asked: BTreeMap<MemberName, Duration>,
+    since: Instant,
+}
+
+impl<'a> Canvass<'a> {
+    /// All that might take over or know better: the members of the view, and those that were there when a leader was last
+    /// seen, since their records may expire together with the leader's.
+    pub fn of_all(ctx: &Ctx<'a>) -> Self {
+        let may_answer = |member: &&Member| {
+            member.name != ctx.policy.name && member.api_url.is_some() && !member.tags.is_nofailover()
+        };
+        let expired = ctx.seen.memory.last_members.values().filter(|member| !ctx.view.is_alive(&member.name));
+        let expired = expired.filter(may_answer).map(|member| (member.name.clone(), EXPIRED_PEER_LIMIT));
+        let alive = ctx.view.alive().filter(may_answer).map(|member| (member.name.clone(), PEER_LIMIT));
+        Canvass { ctx: *ctx, asked: expired.chain(alive).collect(), since: ctx.now() - ANSWER_AGE }
+    }
+
+    /// Those of the view that may take over from a leader: the one that is named, or all.
+    pub fn of_candidates(ctx: &Ctx<'a>, named: Option<&MemberName>) -> Self {
+        let mut canvass = Canvass::of_all(ctx);
+        let may = |name: &MemberName| ctx.view.is_alive(name) && named.is_none_or(|named| named == name);
+        canvass.asked.retain(|name, _| may(name));
+        canvass
+    }
+
+    /// Only answers to questions from this moment on count.
+    pub fn since(mut self, since: Instant) -> Self {
+        self.since = self.since.max(since);
+        self
+    }
+
+    pub fn without(mut self, name: &MemberName) -> Self {
+        self.asked.remove(name);
+        self
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.asked.is_empty()
+    }
+
+    pub fn names(&self) -> impl Iterator<Item = &MemberName> {
+        self.asked.keys()
+    }
+
+    /// What this member was last heard to say; `None` while that is awaited.
+    pub fn answer(&self, peer: &MemberName) -> Option<&'a PeerAnswer> {
+        let report = self.ctx.seen.peers.get(peer).filter(|report: &&PeerReport| report.asked_at >= self.since)?;
+        Some(&report.answer)
+    }
+
+    /// Who is to be asked now; `None`: all have answered. An answer that would be too old when the missing ones have
+    /// come is asked for again with them, or they would take turns for ever.
+    pub fn missing(&self) -> Option<BTreeMap<MemberName, Duration>> {
+        if self.asked.keys().all(|peer| self.answer(peer).is_some()) {
+            return None;
+        }
+        let fresh = self.ctx.now() + ROUND - ANSWER_AGE;
+        let is_fresh = |peer: &MemberName| {
+            let report = self.ctx.seen.peers.get(peer);
+            report.is_some_and(|report| report.asked_at >= self.since.max(fresh))
+        };
+        let missing = self.asked.iter().filter(|(peer, _)| !is_fresh(peer));
+        Some(missing.map(|(peer, limit)| (peer.clone(), *limit)).collect())
+    }
+
+    /// The positions of those that have answered and could take over. One on an older timeline could not: whatever its
+    /// position, it lacks what was written since.
+    pub fn candidates(&self) -> impl Iterator<Item = &'a PeerStatus> {
+        let timeline = timeline(&self.ctx);
+        let eligible = self.asked.keys().filter_map(|peer| self.answer(peer).and_then(eligible));
+        eligible.filter(move |status| {
+            let behind = status.timeline.is_some_and(|theirs| Some(theirs) < timeline);
+            status.role == PeerRole::Standby && !behind
+        })
+    }
+
+    pub fn has_candidate(&self, fits: impl Fn(Lsn) -> bool) -> bool {
+        self.candidates().any(|status| fits(status.position))
+    }
+
+    /// Why one of them should take the lock rather than we, if one should. All have answered.
+    pub fn better_than(&self, facts: &StandbyFacts) -> Option<Reason> {
+        self.asked.keys().find_map(|peer| {
+            let status = eligible(self.answer(peer)?)?;
+            let better = better(&self.ctx, peer, status, facts)?;
+            (!is_given_up(&self.ctx, peer, status, facts)).then_some(better)
+        })
+    }
+}
+
+/// The decision that asks these, and goes on when they have answered (which wakes the loop) or could have.
+pub fn ask(ctx: &Ctx, peers: BTreeMap<MemberName, Duration>, reason: Reason) -> Decision {
+    let decision = ctx.again_after(PEER_LIMIT + Duration::from_millis(100), reason);
+    Decision { ask: Some(Question::Peers(peers)), ..decision }
+}
+
+/// The decision that takes the lock.
+pub fn acquire(ctx: &Ctx) -> Decision {
+    let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+    Decision { lease, ..Decision::idle(Reason::Acquiring, Wake::Now) }
+}
+
+/// Whether no more is lost than the cluster allows if this position takes over and `last` was the last one.
+pub fn within_lag(ctx: &Ctx, position: Lsn, last: Lsn) -> bool {
+    position.behind(last) <= ctx.policy.maximum_lag_on_failover
+}
+
+/// A peer that answered and may become leader.
+pub fn eligible(answer: &PeerAnswer) -> Option<&PeerStatus> {
+    match answer {
+        PeerAnswer::Status(status) if !status.tags.is_nofailover() && status.watchdog == PeerWatchdog::Fine => {
+            Some(status)
+        }
+        PeerAnswer::Status(_) | PeerAnswer::Unreachable => None,
+    }
+}
+
+/// The newest timeline that is known to be the cluster's: by its history, or because we are on it.
+fn timeline(ctx: &Ctx) -> Option<Timeline> {
+    let own = match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
+        (Postgres::Running(Running::Primary(facts)), _) => Some(facts.timeline),
+        (Postgres::Running(Running::Standby(facts)), _) => facts.timeline,
+        (_, DataDir::Present(data)) => data.control.as_ref().map(|control| control.timeline),
+        (_, DataDir::Empty | DataDir::Unusable(_)) => None,
+    };
+    own.max(ctx.view.history.timeline())
+}
+
+/// Whether this standby is on an older timeline than the cluster.
+pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
+    let (own, cluster) = (facts.timeline?, ctx.view.history.timeline()?);
+    (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
+}
+
+/// After a clean release the position is known at which nothing is lost: a candidate behind it waits up to ttl for a
+/// better one.
+pub fn behind_released(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
+    ctx.view.status.released_by.as_ref()?;
+    let released = ctx.view.status.optime?;
+    let own = facts.position();
+    (own < released && !is_unlocked_for_ttl(ctx)).then_some(Reason::BehindReleased { own, released })
+}
+
+/// When the lock became free, as far as we have seen it.
+pub fn freed(ctx: &Ctx) -> Instant {
+    ctx.seen.memory.unlocked_since.unwrap_or(ctx.now())
+}
+
+/// Whether the lock has been free for so long that every lease of then has ended.
+pub fn is_unlocked_for_ttl(ctx: &Ctx) -> bool {
+    freed(ctx) + ctx.timing().ttl <= ctx.now()
+}
+
+/// A standby whose record has expired cannot take the lock, however alive it is: after ttl it is waited for no longer,
+/// unless more than the cluster may lose is there alone (ADR 8).
+fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> bool {
+    let newer = status.timeline.is_some_and(|theirs| Some(theirs) > facts.timeline);
+    status.role == PeerRole::Standby
+        && !newer
+        && !ctx.view.is_alive(peer)
+        && is_unlocked_for_ttl(ctx)
+        && within_lag(ctx, facts.position(), status.position)
+}
+
+/// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position.
+fn better(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> Option<Reason> {
+    if status.role == PeerRole::Primary {
+        return Some(Reason::PrimaryAlive { peer: peer.clone() });
+    }
+    let timelines = match (status.timeline, facts.timeline) {
+        (Some(theirs), Some(own)) => theirs.cmp(&own),
+        (_, _) => Ordering::Equal,
+    };
+    let (theirs, own) = (status.tags.failover_priority, ctx.policy.tags.failover_priority);
+    match timelines.then(status.position.cmp(&facts.position())) {
+        Ordering::Greater => Some(Reason::PeerAhead { peer: peer.clone() }),
+        Ordering::Equal if theirs > own => Some(Reason::PeerPreferred { peer: peer.clone(), theirs, own }),
+        Ordering::Equal | Ordering::Less => None,
+    }
+}
