@@ -132,7 +132,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         LeaseOutcome::ReleaseUnknown
     }
 
-    /// A leader's status; nothing while a job runs or PostgreSQL is no primary (`dcs.md` D-26).
+    /// A leader's status; nothing while a job runs or PostgreSQL is no primary.
     fn status_to_publish(&mut self, seen: &Observation) -> Option<ClusterStatus> {
         let (Postgres::Running(Running::Primary(facts)), None, Ok(view)) =
             (&seen.local.postgres, self.jobs.running(), &seen.cluster)

@@ -52,7 +52,7 @@ pub enum WriteResult {
 
 #[derive(Clone, Debug)]
 pub enum ConfigChange {
-    /// PATCH: recursive merge, null removes.
+    /// PATCH: recursive merge, null removes.
     Merge(Map<String, Value>),
     /// PUT.
     Replace(Map<String, Value>),

@@ -1,4 +1,4 @@
-//! The words that others see: `state` and `role` of a member (`dcs.md` 2.2). Pure; decisions never look at them.
+//! The words that others see: `state` and `role` of a member. Pure; decisions never look at them.
 
 use crate::core::local::{DataDir, Job, LastRole, Postgres, RecoverySignal, Running, StopWhy};
 use crate::core::observation::{FinishedJob, JobResult};

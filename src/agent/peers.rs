@@ -49,7 +49,7 @@ pub(super) async fn ask_all(client: &dyn PeerClient, clock: &dyn Clock, asked: V
     join_all(questions).await.into_iter().collect::<BTreeMap<_, _>>()
 }
 
-/// A member's status document (`rest-api.md` R-40). Without `xlog` the member counts as not reachable.
+/// A member's status document. Without `xlog` the member counts as not reachable.
 pub(super) fn peer_status(name: &MemberName, body: &Value) -> Option<PeerStatus> {
     let xlog = body.get("xlog")?.as_object()?;
     let position = |field: &str| xlog.get(field).and_then(Value::as_u64);

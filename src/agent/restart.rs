@@ -1,4 +1,4 @@
-//! Restarts on request: their filters (`rest-api.md` R-90) and their schedule (`ha-loop.md` 12.2). The restart itself is
+//! Restarts on request: their filters and their schedule. The restart itself is
 //! a decision's; here a request becomes one that is due.
 
 use std::time::Duration;

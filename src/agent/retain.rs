@@ -1,4 +1,4 @@
-//! Which slots of members the leader keeps although their members are away (`dcs.md` 2.5, `retain_slots`).
+//! Which slots of members the leader keeps although their members are away.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;

@@ -16,7 +16,7 @@ pub struct Status {
     pub name: MemberName,
     pub scope: String,
     pub state: MemberState,
-    /// In-memory role (`dcs.md` 2.2.2).
+    /// In-memory role.
     pub role: MemberRole,
     /// Until when the lock is ours: "is leader" is `now < leader_until`, so that an answer given between two cycles is
     /// right too. `None`: not the leader.

@@ -88,7 +88,7 @@ fn documents(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Vec<DocumentStep> 
     steps
 }
 
-/// D-43; on the first timeline only a history that says otherwise is wrong.
+/// The history is to end with the timeline that we left; on the first timeline only one that says otherwise is wrong.
 fn history_is_stale(history: &History, timeline: Timeline) -> bool {
     match history {
         History::Unknown => timeline > Timeline(1),

@@ -250,7 +250,7 @@ pub enum JobResult {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum JobProduct {
     Nothing,
-    /// A clean stop of a primary: the position of its last record that matters (`postgres.md` 9.5).
+    /// A clean stop of a primary: the position of its last record that matters.
     StoppedAt(Lsn),
     /// A new cluster.
     Initialized(SystemId),

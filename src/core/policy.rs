@@ -122,7 +122,7 @@ impl Floor {
 
 impl Timing {
     /// The timers in force: raised to the floor, then `loop_wait + 2 * retry_timeout <= ttl` by giving up loop_wait
-    /// first (`ha-loop.md` H-10). Whole seconds, since leases are granted in seconds.
+    /// first. Whole seconds, since leases are granted in seconds.
     pub fn effective(self, floor: Floor) -> Timing {
         let minima = floor.minima();
         let ttl = self.ttl.max(minima.ttl).as_secs();

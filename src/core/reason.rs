@@ -1,6 +1,6 @@
 //! Why a decision was taken: a closed list, each with one sentence for people and one stable code for programs.
 //!
-//! Where `ha-loop.md` quotes a sentence of the reference, it is the sentence here, word for word.
+//! Where Patroni logs a sentence for the same reason, it is that sentence, word for word: monitoring looks for it.
 
 use std::fmt;
 use std::time::Duration;

@@ -1,6 +1,6 @@
 //! What the DCS says about the cluster: one consistent reading of all its keys, in types.
 //!
-//! `dcs::codec` makes these from the documents of `dcs.md`; nothing here knows how they are stored.
+//! `dcs::codec` makes these from the documents in the DCS; nothing here knows how they are stored.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -234,7 +234,7 @@ impl ReplicationState {
     }
 }
 
-/// The tags that steer decisions, already interpreted (`dcs.md` D-20). Own tags stay with the configuration.
+/// The tags that steer decisions, already interpreted. Own tags stay with the configuration.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Tags {
     /// 0 means that the member never becomes leader (`nofailover`).

@@ -3,6 +3,7 @@
 //! Reads the source as text. What is allowed stands in the tables here; a change of one is a change of the design and
 //! belongs into an ADR.
 
+mod circles;
 mod source;
 
 use source::{Source, code, sources};
