@@ -15,13 +15,13 @@ use futures_util::future::{BoxFuture, FutureExt};
 use hyper::Method;
 use nix::unistd::{User, geteuid, gethostname};
 use serde_json::Value;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 use crate::agent::clock::SystemClock;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
-use crate::agent::{Agent, Doors, Incarnation, Parts};
+use crate::agent::{Agent, Doors, Incarnation, Parts, Runtimes};
 use crate::api;
 use crate::config::{Account, Config, ConfigErrors, Dynamic, HostFacts, LogConfig, inspect_data_dir};
 use crate::core::policy::{Floor, Mode};
@@ -272,6 +272,10 @@ impl Beginning {
             rest.send_replace(Arc::new(config.rest.clone()));
             Ok(config)
         };
+        let (jobs, errands) = match (Worker::start("jobs"), Worker::start("errands")) {
+            (Ok(jobs), Ok(errands)) => (jobs, errands),
+            (Err(error), _) | (_, Err(error)) => return fail(&error),
+        };
         let (agent, doors) = Agent::new(Parts {
             config,
             dcs,
@@ -279,6 +283,7 @@ impl Beginning {
             clock: Arc::new(SystemClock),
             peers,
             init: Arc::new(init.clone()),
+            runtimes: Runtimes { jobs: jobs.handle.clone(), errands: errands.handle.clone() },
             guard: from_wire(handover.guard),
             incarnation,
             lease_file,
@@ -290,6 +295,29 @@ impl Beginning {
         let code = serve(agent, incarnation, api).await;
         hearing.abort();
         code
+    }
+}
+
+/// A thread with a runtime of its own. What runs there is dropped with it.
+struct Worker {
+    handle: tokio::runtime::Handle,
+    _ends: oneshot::Sender<()>,
+}
+
+impl Worker {
+    fn start(name: &str) -> std::io::Result<Worker> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .max_blocking_threads(BLOCKING_THREADS)
+            .build()?;
+        let handle = runtime.handle().clone();
+        let (ends, ended) = oneshot::channel::<()>();
+        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
+            // An error is the sender's end: the agent's.
+            let _ = runtime.block_on(ended);
+            runtime.shutdown_background();
+        })?;
+        Ok(Worker { handle, _ends: ends })
     }
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
@@ -56,6 +57,7 @@ pub struct Parts<D, I> {
     pub clock: Arc<dyn Clock>,
     pub peers: Arc<dyn PeerClient>,
     pub init: Arc<dyn InitLink>,
+    pub runtimes: Runtimes,
     /// What PID 1 will do if it hears nothing new.
     pub guard: Guard,
     pub incarnation: Incarnation,
@@ -63,6 +65,19 @@ pub struct Parts<D, I> {
     pub lease_file: Option<LeaseFile>,
     /// Reads the configuration again (SIGHUP); the error is for the log.
     pub reread: Reread,
+}
+
+/// Where work runs that may block: never on the loop's thread, which has a lease to renew.
+pub struct Runtimes {
+    pub jobs: Handle,
+    pub errands: Handle,
+}
+
+impl Runtimes {
+    /// Everything on the runtime that we are on, for tests whose work blocks nothing.
+    pub fn current() -> Self {
+        Runtimes { jobs: Handle::current(), errands: Handle::current() }
+    }
 }
 
 /// Which agent of its container this is.
@@ -140,7 +155,8 @@ pub(super) enum Outage {
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
-        let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread } = parts;
+        let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread, runtimes } =
+            parts;
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = publish::before_first_cycle(&settings, clock.now());
@@ -153,8 +169,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             reread,
             incarnation,
             memory: Memory::default(),
-            jobs: JobSlot::default(),
-            errands: Errands::default(),
+            jobs: JobSlot::new(runtimes.jobs),
+            errands: Errands::new(runtimes.errands),
             probe: super::observe::not_probed_yet(shared.now()),
             silent_as: LastRole::Primary,
             snapshot: None,

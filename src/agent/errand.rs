@@ -6,6 +6,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -77,14 +78,21 @@ pub(super) enum Begun {
     Busy,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Errands {
+    runtime: Handle,
     running: BTreeMap<Errand, JoinHandle<Report>>,
     /// The last failure of each kind, so that it is not told again and again.
     complaints: BTreeMap<Errand, String>,
 }
 
 impl Errands {
+    /// `runtime`: where they run. Not the loop's, since files are written, and not the jobs', since a stop waits for
+    /// nothing.
+    pub(super) fn new(runtime: Handle) -> Self {
+        Errands { runtime, running: BTreeMap::new(), complaints: BTreeMap::new() }
+    }
+
     pub(super) fn is_running(&self, errand: Errand) -> bool {
         self.running.contains_key(&errand)
     }
@@ -97,7 +105,7 @@ impl Errands {
             return Begun::Busy;
         }
         let wake = wake.clone();
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let limit = errand.limit();
             let report = match timeout(limit, work).await {
                 Ok(report) => report,
@@ -185,7 +193,7 @@ mod tests {
     #[tokio::test]
     async fn one_errand_of_a_kind_runs_and_its_report_comes_once() {
         let wake = Arc::new(Notify::new());
-        let mut errands = Errands::default();
+        let mut errands = Errands::new(Handle::current());
         let begin = |errands: &mut Errands| {
             errands.begin(Errand::Checkpoint, AtEnd::Wake, &wake, async { Report::Checkpointed })
         };

@@ -1,5 +1,5 @@
-//! The one slot for long work. A job is a task of the loop's runtime: the loop goes on renewing while it runs, and
-//! cancels it by dropping its future.
+//! The one slot for long work. A job is a task of another thread's runtime: the loop goes on renewing whatever blocks it,
+//! and cancels it by dropping its future.
 //!
 //! **Invariant:** there is never more than one job. A job's end wakes the loop.
 
@@ -7,6 +7,7 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -15,13 +16,13 @@ use crate::core::local::{Job, RunningJob};
 use crate::core::observation::{FinishedJob, JobResult};
 use crate::core::units::Instant;
 
-/// How long a cancelled job may take to drop what it holds. Dropping is synchronous, so this is never reached unless
-/// the job blocks the thread, in which case nothing here would run either.
+/// How long a cancelled job may take to drop what it holds. It is reached only by one that is blocked, as by a disk.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct JobSlot {
     slot: Option<Slot>,
+    runtime: Handle,
 }
 
 #[derive(Debug)]
@@ -31,6 +32,11 @@ struct Slot {
 }
 
 impl JobSlot {
+    /// `runtime`: where jobs run.
+    pub(super) fn new(runtime: Handle) -> Self {
+        JobSlot { slot: None, runtime }
+    }
+
     pub(super) fn running(&self) -> Option<&RunningJob> {
         self.slot.as_ref().map(|slot| &slot.running)
     }
@@ -41,7 +47,7 @@ impl JobSlot {
         F: Future<Output = JobResult> + Send + 'static,
     {
         debug_assert!(self.slot.is_none(), "a job is started while another runs");
-        let task = tokio::spawn(async move {
+        let task = self.runtime.spawn(async move {
             let result = work.await;
             wake.notify_one();
             result
@@ -89,7 +95,7 @@ mod tests {
     #[tokio::test]
     async fn the_end_of_a_job_wakes_the_loop_and_is_told_once() {
         let wake = Arc::new(Notify::new());
-        let mut slot = JobSlot::default();
+        let mut slot = JobSlot::new(Handle::current());
         slot.start(Job::Recover, NOW, wake.clone(), async { done() });
         assert_eq!(slot.running(), Some(&RunningJob { job: Job::Recover, since: NOW }));
         wake.notified().await;
@@ -103,7 +109,7 @@ mod tests {
     async fn cancelling_drops_what_the_job_holds() {
         let held = Arc::new(());
         let inside = held.clone();
-        let mut slot = JobSlot::default();
+        let mut slot = JobSlot::new(Handle::current());
         slot.start(Job::Promote, NOW, Arc::new(Notify::new()), async move {
             std::future::pending::<()>().await;
             drop(inside);
@@ -118,7 +124,7 @@ mod tests {
     #[tokio::test]
     async fn a_job_that_ended_before_it_was_cancelled_keeps_its_result() {
         let wake = Arc::new(Notify::new());
-        let mut slot = JobSlot::default();
+        let mut slot = JobSlot::new(Handle::current());
         slot.start(Job::Recover, NOW, wake.clone(), async { done() });
         wake.notified().await;
         assert_eq!(slot.cancel(NOW).await.map(|job| job.result), Some(done()));

@@ -3,12 +3,12 @@
 //!
 //! The file names the member it belongs to. A clone or a rewind may bring another member's file along; it is removed.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::dcs::LeaseToken;
+use crate::postgres::files;
 
 const NAME: &str = "tamada.lease";
 
@@ -44,11 +44,7 @@ impl LeaseFile {
 
     /// Written beside and renamed, so that a reader never sees half of it. The directory must exist.
     pub fn save(&self, token: &LeaseToken) -> io::Result<()> {
-        let staged = self.data_dir.join("tamada.lease.tmp");
-        let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        write!(file, "{}\n{token}\n", self.owner)?;
-        file.sync_all()?;
-        fs::rename(&staged, self.data_dir.join(NAME))
+        files::replace(&self.data_dir.join(NAME), format!("{}\n{token}\n", self.owner).as_bytes(), 0o600)
     }
 }
 

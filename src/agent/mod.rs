@@ -27,4 +27,4 @@ mod startup;
 pub mod status;
 mod work;
 
-pub use cycle::{Agent, Doors, Incarnation, Parts, Reread};
+pub use cycle::{Agent, Doors, Incarnation, Parts, Reread, Runtimes};

@@ -14,8 +14,15 @@ pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     Some((file.ino(), file.mtime(), file.mtime_nsec()))
 }
 
+/// A disk may take seconds to make something durable. The loop's thread has a lease to renew meanwhile, so nothing is
+/// written on it; in the agent's process that is the main thread.
+fn must_not_be_the_loop() {
+    debug_assert_ne!(std::thread::current().name(), Some("main"), "a file is written on the loop's thread");
+}
+
 /// Replaces a file as a whole: written beside it, made durable, renamed. The permissions are set as given.
 pub(crate) fn replace(path: &Path, content: &[u8], mode: u32) -> io::Result<()> {
+    must_not_be_the_loop();
     let beside = beside(path, "tmp");
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(mode).open(&beside)?;
     file.set_permissions(Permissions::from_mode(mode))?;
@@ -55,6 +62,7 @@ pub(crate) fn sync_parent(path: &Path) -> io::Result<()> {
 }
 
 pub(crate) fn sync_dir(dir: &Path) -> io::Result<()> {
+    must_not_be_the_loop();
     let dir = if dir.as_os_str().is_empty() { Path::new(".") } else { dir };
     File::open(dir)?.sync_all()
 }

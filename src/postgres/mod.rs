@@ -13,7 +13,7 @@ mod connect;
 mod control;
 pub mod controldata;
 mod divergence;
-mod files;
+pub(crate) mod files;
 pub mod history;
 mod instance;
 mod kernel;

@@ -10,7 +10,7 @@ use tamada::agent::init_link::{FromInit, InitLink};
 use tamada::agent::mailbox::Request;
 use tamada::agent::peers::{PeerClient, PeerReply};
 use tamada::agent::status::Status;
-use tamada::agent::{Agent, Doors, Incarnation, Parts};
+use tamada::agent::{Agent, Doors, Incarnation, Parts, Runtimes};
 use tamada::config::{Config, DcsConfig};
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
@@ -311,6 +311,7 @@ fn run(
         clock: Arc::new(world.clock),
         peers: Arc::new(Peers(world.clone())),
         init: init.clone(),
+        runtimes: Runtimes::current(),
         guard: init.guard_now(),
         incarnation,
         lease_file: None,
