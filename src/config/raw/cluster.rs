@@ -4,7 +4,7 @@ use super::variables;
 
 variables! {
     /// What `bootstrap.dcs` holds: written once, when the cluster is initialised.
-    Cluster {
+    Cluster in cluster {
         /// The cluster's first configuration as a map; the variables below win over it.
         patroni_bootstrap_dcs: Map, "bootstrap.dcs", "", Cluster;
         /// Seconds that the leader's lease lasts. At least 5, with members of another kind 20.
@@ -60,7 +60,7 @@ variables! {
 
 variables! {
     /// What is needed once, to make the first data directory.
-    Initialisation {
+    Initialisation in initialisation {
         /// Options of initdb: `encoding: UTF8, data-checksums`. Authentication is added unless it is given.
         patroni_bootstrap_initdb: Options, "bootstrap.initdb",
             "data-checksums, auth-local: peer, auth-host: scram-sha-256", Initialisation;
@@ -76,7 +76,7 @@ variables! {
 
 variables! {
     /// Conventions of the official image.
-    Container {
+    Container in container {
         /// The data directory, where nothing else names one.
         pgdata: Text, "environment.pgdata", "", Restart;
         /// The superuser's name, where PATRONI_SUPERUSER_USERNAME does not give it.

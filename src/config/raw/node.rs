@@ -4,7 +4,7 @@ use super::variables;
 
 variables! {
     /// Who the node is.
-    Node {
+    Node in node {
         /// The whole configuration as one YAML or JSON document, with the keys of a configuration file. Not read when a
         /// configuration file is given. Single variables win over it.
         patroni_configuration: Document, "environment.configuration", "", Restart;
@@ -45,7 +45,7 @@ variables! {
 
 variables! {
     /// How the node is asked, and asks others.
-    Rest {
+    Rest in rest {
         /// Address and port of the REST API. Without a DCS it listens on the loopback address only.
         patroni_restapi_listen: Text, "restapi.listen", "0.0.0.0:8008", Restart;
         /// Address and port that others reach the REST API at.
@@ -99,7 +99,7 @@ variables! {
 
 variables! {
     /// What is logged, and how.
-    Log {
+    Log in log {
         /// `plain` or `json`.
         patroni_log_type: Text, "log.type", "plain", Restart;
         /// Old name of `PATRONI_LOG_LEVEL`, which wins.

@@ -4,7 +4,7 @@ use super::variables;
 
 variables! {
     /// Where the cluster's state is kept.
-    Etcd {
+    Etcd in etcd {
         /// One endpoint, `host:port`.
         patroni_etcd3_host: Text, "etcd3.host", "", Restart;
         /// The endpoints: `a:2379,b:2379,c:2379`.
@@ -38,7 +38,7 @@ variables! {
 
 variables! {
     /// The server on this node.
-    Server {
+    Server in server {
         /// Addresses and port: `addr[,addr…][:port]`.
         patroni_postgresql_listen: Text, "postgresql.listen", "0.0.0.0:5432", Restart;
         /// Address and port that others reach PostgreSQL at.
@@ -106,7 +106,7 @@ variables! {
 
 variables! {
     /// The roles of the agent.
-    Roles {
+    Roles in roles {
         /// The superuser's name.
         patroni_superuser_username: Text, "postgresql.authentication.superuser.username", "POSTGRES_USER, else postgres", Restart;
         /// The superuser's password.
