@@ -209,10 +209,15 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
         _ => match serde_json::from_str::<Value>(text) {
-            Ok(number @ Value::Number(_)) if number == text => number,
+            Ok(number @ Value::Number(_)) if is_spelled(&number, text) => number,
             Ok(_) | Err(_) => Value::from(text),
         },
     }
+}
+
+fn is_spelled(value: &Value, text: &str) -> bool {
+    let spelled = value.to_string();
+    spelled == text
 }
 
 #[cfg(test)]
