@@ -107,7 +107,7 @@ fn dcs(reader: &mut Reader<'_>, mode: Mode) -> Map<String, Value> {
     match Dynamic::read(&dcs) {
         Ok(dynamic) => {
             if mode == Mode::Cluster
-                && let Some(warning) = corrected_timers(dynamic.timing, Floor::Ours)
+                && let Some(warning) = corrected_timers(dynamic.timing, dynamic.timing.effective(Floor::Ours))
             {
                 reader.report.warn(format!("bootstrap.dcs: {warning}"));
             }

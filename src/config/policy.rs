@@ -34,8 +34,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
 }
 
 /// A warning where the timers as configured cannot be kept together.
-pub fn corrected_timers(configured: Timing, floor: Floor) -> Option<String> {
-    let in_force = configured.effective(floor);
+pub fn corrected_timers(configured: Timing, in_force: Timing) -> Option<String> {
     (in_force != configured)
         .then(|| format!("timers in force: {in_force}; configured are {configured}, which cannot be kept"))
 }
@@ -44,7 +43,7 @@ impl Config {
     /// The warnings of a start on a cluster that has a configuration already: which variables say something else than
     /// the cluster, and the command that would change it.
     pub fn differences_from_cluster(&self, document: &Value) -> Vec<String> {
-        let mut warnings = Dynamic::without_effect(document);
+        let mut warnings = Vec::new();
         for (index, variable) in self.cluster_variables.iter().enumerate() {
             for (path, value) in leaves(&variable.path, &variable.value) {
                 let path = path.trim_start_matches('.');
