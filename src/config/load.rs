@@ -6,7 +6,7 @@ use std::path::Path;
 use super::document::Document;
 use super::effective::Effective;
 use super::error::{ConfigErrors, Report, Reported};
-use super::machine::check_files;
+use super::machine::{check_files, warn_of_old_version};
 use super::mode::Wanted;
 use super::raw::RawEnv;
 use super::reader::Reader;
@@ -112,6 +112,7 @@ fn load(
     lines.retain(|path, _| !path.starts_with("environment."));
     if purpose == Purpose::Start {
         check_files(&files, &mut report);
+        config.iter().for_each(|config| warn_of_old_version(config, &mut report));
     }
     match config {
         Ok(config) if report.errors.is_empty() => Ok(Config {

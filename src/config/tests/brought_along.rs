@@ -261,6 +261,20 @@ fn files_that_are_not_there_are_told_with_everything_else() {
 }
 
 #[test]
+fn a_version_past_its_end_of_life_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    for (version, is_old) in [("13\n", true), ("14\n", true), ("15\n", false), ("18\n", false)] {
+        fs::write(folder.path().join("PG_VERSION"), version).unwrap();
+        let vars = super::CLUSTER.map(|(name, value)| (name, if name == "PGDATA" { data } else { value }));
+        let vars = vars.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let warnings = Config::for_start(vars, None, &host(FoundData::Plain)).unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(is_old), "{warnings:?}");
+        assert!(!is_old || warnings[0].starts_with(&format!("PostgreSQL {} gets no", version.trim())), "{warnings:?}");
+    }
+}
+
+#[test]
 fn a_byte_order_mark_and_line_ends_are_no_part_of_a_value() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("pw");
