@@ -85,9 +85,9 @@ impl Dynamic {
     /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
     pub fn problems_of(document: &Map<String, Value>) -> Vec<String> {
         let parsed = Dynamic::parse(&Value::Object(document.clone()));
-        let unbuilt =
+        let unsupported =
             refused(document).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
-        parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
+        parsed.err().unwrap_or_default().into_iter().chain(unsupported).collect()
     }
 }
 

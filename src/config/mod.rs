@@ -28,9 +28,9 @@ mod reload;
 mod secret;
 mod server;
 mod sources;
-mod unbuilt;
 pub mod units;
 mod unknown;
+mod unsupported;
 pub mod words;
 mod yaml;
 

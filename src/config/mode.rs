@@ -14,7 +14,7 @@ use super::error::{ConfigError, Reported};
 use super::load::{FoundData, HostFacts, Purpose};
 use super::raw::{Kind, RawEnv};
 use super::reader::Reader;
-use super::{unbuilt, unknown};
+use super::{unknown, unsupported};
 use crate::core::policy::{Mode, Switch};
 
 /// What the configuration asks for.
@@ -30,7 +30,7 @@ pub(super) enum Wanted {
 impl Wanted {
     pub fn of(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts, data_dir: Option<&Path>) -> Wanted {
         let Unknown { near_misses, refused } = unknown_variables(reader, raw);
-        let refused = unbuilt::refuse_stores(reader).or(refused);
+        let refused = unsupported::refuse_stores(reader).or(refused);
         let has_dcs = reader.document.get("etcd3").is_some();
         let signs = signs(reader, raw, host, &near_misses, data_dir);
         if reader.switch_or("environment.standalone", Switch::Off).is_on() {
@@ -80,7 +80,7 @@ struct Unknown {
 fn unknown_variables(reader: &mut Reader<'_>, raw: &RawEnv) -> Unknown {
     let (mut near_misses, mut refused) = (Vec::new(), None);
     for name in raw.unknown.iter().filter(|name| !is_service_link(name)) {
-        if let Some(reported) = unbuilt::refuse_variable(reader, name) {
+        if let Some(reported) = unsupported::refuse_variable(reader, name) {
             refused = Some(reported);
             continue;
         }
