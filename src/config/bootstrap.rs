@@ -10,7 +10,7 @@ use super::reader::{Reader, as_switch, remove_nulls};
 use super::{BootstrapConfig, Dynamic};
 use crate::core::policy::{Floor, Mode, Switch};
 
-/// Keys that every member reads as booleans. The reference takes the text `off` for true in some of them, so words
+/// Keys that every member reads as booleans. Patroni takes the text `off` for true in some of them, so words
 /// become booleans before they reach the cluster.
 const SWITCHES: [&str; 4] = ["synchronous_mode", "synchronous_mode_strict", "failsafe_mode", "check_timeline"];
 const POSTGRESQL_SWITCHES: [&str; 2] = ["use_pg_rewind", "use_slots"];
@@ -113,7 +113,7 @@ fn dcs(reader: &mut Reader<'_>, mode: Mode) -> Map<String, Value> {
             }
             for Problem { key, what } in refused(&dcs) {
                 let path = format!("bootstrap.dcs.{key}");
-                let accepted = "nothing: this version does not carry it out yet";
+                let accepted = "nothing: this version does not implement it yet";
                 reader.error(&path, format!("{key}: {what} given"), accepted);
             }
         }

@@ -73,7 +73,7 @@ impl Wanted {
 struct Unknown {
     /// Those that may have meant a cluster.
     near_misses: Vec<String>,
-    /// One of a DCS that is not built.
+    /// One of a DCS that is not supported.
     refused: Option<Reported>,
 }
 
@@ -97,7 +97,7 @@ fn is_service_link(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_TCP")
 }
 
-/// Everything that speaks of a cluster.
+/// Everything that indicates a cluster.
 fn signs(
     reader: &Reader<'_>,
     raw: &RawEnv,

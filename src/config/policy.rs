@@ -1,4 +1,4 @@
-//! From the two configurations, the node's and the cluster's, to what decisions are made by; and where the two differ.
+//! Builds `Policy` from the node's and the cluster's configuration, and tells where the two differ.
 
 use serde_json::{Map, Value};
 

@@ -90,7 +90,7 @@ fn endpoints_are_not_discovered() {
 }
 
 #[test]
-fn stores_that_are_not_built_are_refused_by_name() {
+fn stores_that_are_not_supported_are_refused_by_name() {
     for (name, word) in [
         ("PATRONI_CONSUL_HOST", "Consul"),
         ("PATRONI_ZOOKEEPER_HOSTS", "ZooKeeper"),
