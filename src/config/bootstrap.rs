@@ -13,7 +13,12 @@ use crate::core::policy::{Floor, Mode, Switch};
 /// Keys that every member reads as booleans. Patroni takes the text `off` for true in some of them, so words
 /// become booleans before they reach the cluster.
 const SWITCHES: [&str; 4] = ["synchronous_mode", "synchronous_mode_strict", "failsafe_mode", "check_timeline"];
-const POSTGRESQL_SWITCHES: [&str; 2] = ["use_pg_rewind", "use_slots"];
+const POSTGRESQL_SWITCHES: [&str; 4] = [
+    "remove_data_directory_on_diverged_timelines",
+    "remove_data_directory_on_rewind_failure",
+    "use_pg_rewind",
+    "use_slots",
+];
 
 pub(super) fn read(reader: &mut Reader<'_>, account: &Account, superuser: &str, mode: Mode) -> BootstrapConfig {
     let post_bootstrap = match reader.command("bootstrap.post_bootstrap") {

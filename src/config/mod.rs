@@ -159,9 +159,9 @@ pub struct PostgresConfig {
     /// Options of pg_basebackup and pg_rewind, already as arguments (`--max-rate=100M`).
     pub basebackup: Vec<String>,
     pub rewind_options: Vec<String>,
-    /// `None`: as the cluster says; where that says nothing either, as for diverged timelines.
+    /// `None`: off where the one for diverged timelines is off on this node, else as the cluster says, else off.
     pub remove_data_directory_on_rewind_failure: Option<Switch>,
-    /// `None`: as the cluster says; where that says nothing either, a member that may not be rewound is cloned anew.
+    /// `None`: as the cluster says, else off.
     pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,

@@ -88,14 +88,17 @@ variables! {
         patroni_postgresql_basebackup: Options, "postgresql.basebackup", "", Restart;
         /// Options of pg_rewind.
         patroni_postgresql_rewind: Options, "postgresql.rewind", "", Restart;
-        /// Remove the data directory and clone anew when pg_rewind fails twice; off: keep it and wait for a person.
+        /// Remove the data directory and clone it anew when pg_rewind fails twice or was interrupted. Off: keep it and wait
+        /// for an operator.
         patroni_postgresql_remove_data_directory_on_rewind_failure: Switch,
             "postgresql.remove_data_directory_on_rewind_failure",
-            "as for diverged timelines: on (Patroni: off)", Restart;
-        /// Remove the data directory and clone anew when timelines diverged and pg_rewind may not be used; off: keep it
-        /// and wait for a person.
+            "as the cluster: on where variables alone made it, else off as in Patroni", Restart;
+        /// Remove the data directory and clone it anew when timelines diverged and pg_rewind may not be used, when the WAL
+        /// that a standby needs is gone, or when crash recovery fails again and again. Off: keep it and wait for an
+        /// operator.
         patroni_postgresql_remove_data_directory_on_diverged_timelines: Switch,
-            "postgresql.remove_data_directory_on_diverged_timelines", "on (Patroni: off)", Restart;
+            "postgresql.remove_data_directory_on_diverged_timelines",
+            "as the cluster: on where variables alone made it, else off as in Patroni", Restart;
         /// Ways to make a replica. Only `basebackup` is implemented.
         patroni_postgresql_create_replica_methods: List, "postgresql.create_replica_methods", "basebackup", Restart;
         /// Command run before a promotion. Not implemented yet.
