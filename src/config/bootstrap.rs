@@ -72,8 +72,8 @@ fn single_server_line(reader: &mut Reader<'_>) -> String {
     format!("host all all all {method}")
 }
 
-/// A document that names the DCS and has no `bootstrap` section leaves the initialisation to other members, as in the
-/// reference.
+/// A document that names the DCS and has no `bootstrap` section leaves the initialisation to other members, as in
+/// Patroni.
 fn may_initialise(reader: &mut Reader<'_>, mode: Mode) -> Switch {
     let names_dcs = reader.document.base.as_ref().is_some_and(|base| base.contains_key("etcd3"));
     if mode == Mode::Single || !names_dcs || reader.document.get("bootstrap").is_some() {

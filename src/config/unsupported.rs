@@ -21,7 +21,8 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 27] = [
+const WARNED: [&str; 28] = [
+    "etcd3.srv_suffix",
     "restapi.server_tokens",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
