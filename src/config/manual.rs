@@ -23,7 +23,8 @@ where they differ. The column *key* is the path in that document.
 - A value that is not accepted ends the start with exit code 64, and so does a file that is not there; all errors are
   logged at once, one line each. An unknown `PATRONI_*` or `TAMADA_*` variable is a warning, or an error where its right
   name is that of a setting on which data depend, such as `PATRONI_SYNCHRONOUS_MODE`.
-- `${NAME}` in a value is not replaced by anything, and is an error except in commands.
+- `${NAME}` in a value is not replaced by anything, and is an error, except in commands and within a password that has a
+  variable of its own.
 - In a document numbers and words are taken as they are written where text is expected (`3.10`, `0x1F`); `null` means
   that the setting is absent.
 - `tamada config check` shows the configuration in force and where each value came from.

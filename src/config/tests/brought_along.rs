@@ -104,10 +104,12 @@ postgresql:
     lines = error_lines(load_on(&super::CLUSTER, Some(&file), &host(FoundData::None)));
     assert!(!lines.iter().any(|line| line.starts_with("name ") || line.starts_with("scope ")), "{lines:#?}");
     // Dollars that are no placeholder.
-    for password in ["a$b", "${", "a${b", "${1}", "$HOME", "{}$"] {
+    for password in ["a$b", "${", "a${b", "${1}", "$HOME", "{}$", "a${HOME}b", "${HOME}${HOME}"] {
         assert!(cluster(&[("POSTGRES_PASSWORD", password)]).is_ok(), "{password}");
     }
-    assert!(only_error(cluster(&[("POSTGRES_PASSWORD", "${PW}")])).starts_with("POSTGRES_PASSWORD: "));
+    for password in ["${PW}", "${PW:-postgres}"] {
+        assert!(only_error(cluster(&[("POSTGRES_PASSWORD", password)])).starts_with("POSTGRES_PASSWORD: "));
+    }
 }
 
 #[test]
