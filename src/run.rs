@@ -109,12 +109,12 @@ struct Failure {
     code: u8,
     init: Option<InitSocket>,
     /// Where the configuration could be read.
-    log: Option<LogConfig>,
+    log: Option<Box<LogConfig>>,
 }
 
 impl Failure {
     fn tell(self, log: LogConfig) -> u8 {
-        match Telemetry::start(self.log.unwrap_or(log)) {
+        match Telemetry::start(self.log.map_or(log, |log| *log)) {
             Ok(telemetry) => {
                 self.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 self.why.lines().for_each(|line| tracing::error!("{line}"));
@@ -197,7 +197,7 @@ impl Beginning {
         };
         let config = config
             .map_err(|errors| Failure { warnings: errors.warnings.clone(), ..refuse(errors.to_string(), None) })?;
-        let unusable = |why: String| refuse(why, Some(config.log.clone()));
+        let unusable = |why: String| refuse(why, Some(Box::new(config.log.clone())));
         let problems = match incarnation(&handover) {
             Incarnation::First => unusable_settings(&config),
             Incarnation::Later => config.missing_programs().into_iter().collect(),

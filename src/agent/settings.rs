@@ -37,6 +37,8 @@ pub(super) struct Settings {
     pub(super) force: Force,
     /// Settings of the cluster's that were said not to be carried out.
     told_refused: Vec<String>,
+    /// The last warnings about settings of the cluster's without effect.
+    told_without_effect: Vec<String>,
     /// The timers that were told last, as configured and as in force.
     told_timing: Option<(Timing, Timing)>,
 }
@@ -77,6 +79,7 @@ impl Settings {
             saved: 0,
             force,
             told_refused: Vec::new(),
+            told_without_effect: Vec::new(),
             told_timing: None,
         }
     }
@@ -101,7 +104,7 @@ impl Settings {
         let given = self.dynamic.timing;
         let timing = in_force(given, self.ttl_min, self.floor);
         if self.told_timing != Some((given, timing)) {
-            if let Some(warning) = config::corrected_timers(given, self.floor) {
+            if let Some(warning) = config::corrected_timers(given, timing) {
                 tracing::warn!("{warning}");
             } else if timing != self.timing {
                 tracing::info!("timers in force: {timing}");
@@ -139,6 +142,11 @@ impl Settings {
             );
         }
         self.told_refused.clone_from(&dynamic.refused);
+        let without_effect = Dynamic::without_effect(document);
+        for warning in without_effect.iter().filter(|warning| !self.told_without_effect.contains(warning)) {
+            tracing::warn!("the cluster's configuration: {warning}");
+        }
+        self.told_without_effect = without_effect;
         self.dynamic = dynamic;
         self.document = document.clone();
         self.generation += 1;

@@ -10,10 +10,15 @@ use super::reader::{Reader, as_switch, remove_nulls};
 use super::{BootstrapConfig, Dynamic};
 use crate::core::policy::{Floor, Mode, Switch};
 
-/// Keys that every member reads as booleans. The reference takes the text `off` for true in some of them, so words
+/// Keys that every member reads as booleans. Patroni takes the text `off` for true in some of them, so words
 /// become booleans before they reach the cluster.
 const SWITCHES: [&str; 4] = ["synchronous_mode", "synchronous_mode_strict", "failsafe_mode", "check_timeline"];
-const POSTGRESQL_SWITCHES: [&str; 2] = ["use_pg_rewind", "use_slots"];
+const POSTGRESQL_SWITCHES: [&str; 4] = [
+    "remove_data_directory_on_diverged_timelines",
+    "remove_data_directory_on_rewind_failure",
+    "use_pg_rewind",
+    "use_slots",
+];
 
 pub(super) fn read(reader: &mut Reader<'_>, account: &Account, superuser: &str, mode: Mode) -> BootstrapConfig {
     let post_bootstrap = match reader.command("bootstrap.post_bootstrap") {
@@ -67,8 +72,8 @@ fn single_server_line(reader: &mut Reader<'_>) -> String {
     format!("host all all all {method}")
 }
 
-/// A document that names the DCS and has no `bootstrap` section leaves the initialisation to other members, as in the
-/// reference.
+/// A document that names the DCS and has no `bootstrap` section leaves the initialisation to other members, as in
+/// Patroni.
 fn may_initialise(reader: &mut Reader<'_>, mode: Mode) -> Switch {
     let names_dcs = reader.document.base.as_ref().is_some_and(|base| base.contains_key("etcd3"));
     if mode == Mode::Single || !names_dcs || reader.document.get("bootstrap").is_some() {
@@ -107,13 +112,13 @@ fn dcs(reader: &mut Reader<'_>, mode: Mode) -> Map<String, Value> {
     match Dynamic::read(&dcs) {
         Ok(dynamic) => {
             if mode == Mode::Cluster
-                && let Some(warning) = corrected_timers(dynamic.timing, Floor::Ours)
+                && let Some(warning) = corrected_timers(dynamic.timing, dynamic.timing.effective(Floor::Ours))
             {
                 reader.report.warn(format!("bootstrap.dcs: {warning}"));
             }
             for Problem { key, what } in refused(&dcs) {
                 let path = format!("bootstrap.dcs.{key}");
-                let accepted = "nothing: this version does not carry it out yet";
+                let accepted = "nothing: this version does not implement it yet";
                 reader.error(&path, format!("{key}: {what} given"), accepted);
             }
         }

@@ -1,5 +1,5 @@
-//! The cluster's own configuration, the `config` key: lenient where the reference is (a bad value means the default),
-//! strict where it rejects a whole document, and plain about what this version does not carry out.
+//! The cluster's own configuration, the `config` key: lenient where Patroni is (a bad value means the default),
+//! strict where it rejects a whole document, and plain about what this version does not implement.
 
 use std::fmt;
 use std::time::Duration;
@@ -85,9 +85,9 @@ impl Dynamic {
     /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
     pub fn problems_of(document: &Map<String, Value>) -> Vec<String> {
         let parsed = Dynamic::parse(&Value::Object(document.clone()));
-        let unbuilt =
-            refused(document).into_iter().map(|setting| format!("{setting} is not carried out by this version"));
-        parsed.err().unwrap_or_default().into_iter().chain(unbuilt).collect()
+        let unsupported =
+            refused(document).into_iter().map(|setting| format!("{setting} is not implemented by this version"));
+        parsed.err().unwrap_or_default().into_iter().chain(unsupported).collect()
     }
 }
 
@@ -141,7 +141,7 @@ fn switch(value: Option<&Value>) -> Switch {
     value.and_then(as_switch).unwrap_or(Switch::Off)
 }
 
-/// A flag that the reference only tests for being something. Words are read as words all the same: its text `off`
+/// A flag that Patroni only tests for being something. Words are read as words all the same: its text `off`
 /// means on only by accident.
 fn truthy(value: &Value) -> Switch {
     as_switch(value).unwrap_or(Switch::from(is_something(value)))
@@ -184,7 +184,7 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
     }
 }
 
-/// Settings in this document that data or availability hang on and that are not carried out.
+/// Settings in this document that data or availability hang on and that are not implemented.
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     const MAPS: [&str; 4] = ["slots", "permanent_replication_slots", "permanent_slots", "ignore_slots"];
     let mut refused = Vec::new();
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn spellings_are_taken_as_the_reference_takes_them() {
+    fn spellings_are_taken_as_patroni_takes_them() {
         let dynamic = Dynamic::parse(&json!({
             "ttl": "25", "loop_wait": 5.9, "retry_timeout": -1, "maximum_lag_on_failover": "1MB",
             "master_start_timeout": "7", "member_slots_ttl": "30min", "pause": "Yes",
@@ -269,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn a_document_that_the_reference_rejects_is_rejected() {
+    fn a_document_that_patroni_rejects_is_rejected() {
         let cases = [
             json!([]),
             json!({"ttl": "abc"}),
@@ -286,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_carried_out_is_named_and_what_is_off_is_not() {
+    fn what_is_not_implemented_is_named_and_what_is_off_is_not() {
         let cases = [
             (json!({"synchronous_mode": true}), "synchronous_mode: true"),
             (json!({"synchronous_mode": "Quorum"}), "synchronous_mode: Quorum"),

@@ -64,7 +64,6 @@ fn check(reader: &mut Reader<'_>, config: EtcdConfig) -> Result<EtcdConfig, Repo
 fn refuse_srv(reader: &mut Reader<'_>) -> Result<(), Reported> {
     let names = ["etcd3.srv", "etcd3.discovery_srv", "etcd3.srv_domain"];
     let found: Vec<&str> = names.into_iter().filter(|name| reader.value(name).is_some()).collect();
-    let _asked = reader.value("etcd3.srv_suffix");
     let accepted = "PATRONI_ETCD3_HOSTS: endpoints are not discovered by SRV records yet";
     match found.into_iter().map(|name| reader.wrong(name, accepted)).last() {
         Some(reported) => Err(reported),

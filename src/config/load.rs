@@ -6,11 +6,11 @@ use std::path::Path;
 use super::document::Document;
 use super::effective::Effective;
 use super::error::{ConfigErrors, Report, Reported};
-use super::machine::check_files;
+use super::machine::{check_files, warn_of_old_version};
 use super::mode::Wanted;
 use super::raw::RawEnv;
 use super::reader::Reader;
-use super::{Config, DcsConfig, addresses, bootstrap, etcd, node, server, unbuilt};
+use super::{Config, DcsConfig, addresses, bootstrap, etcd, node, server, unsupported};
 
 /// What a configuration depends on besides its sources.
 pub struct HostFacts {
@@ -112,6 +112,7 @@ fn load(
     lines.retain(|path, _| !path.starts_with("environment."));
     if purpose == Purpose::Start {
         check_files(&files, &mut report);
+        config.iter().for_each(|config| warn_of_old_version(config, &mut report));
     }
     match config {
         Ok(config) if report.errors.is_empty() => Ok(Config {
@@ -139,7 +140,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
     let rest = node::rest(reader, host, mode);
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());
-    unbuilt::check(reader, mode);
+    unsupported::check(reader, mode);
     // PID 1 obeys it; it is read here so that a value that is no switch is an error.
     reader.switch_or("environment.no_new_privs", crate::core::policy::Switch::On);
     let malloc_arena_max = reader.text("environment.malloc_arena_max");

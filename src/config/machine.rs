@@ -24,6 +24,21 @@ pub(super) fn check_files(files: &[NamedFile], report: &mut Report) {
     }
 }
 
+/// PostgreSQL's majors that get no fixes any more, with the month of their last.
+const UNSUPPORTED_MAJORS: [(&str, &str); 2] = [("13", "November 2025"), ("14", "November 2026")];
+
+/// A warning where the data or the programs are of a major version past its end of life.
+pub(super) fn warn_of_old_version(config: &Config, report: &mut Report) {
+    let of_data = std::fs::read_to_string(config.postgres.data_dir.join("PG_VERSION")).ok();
+    let of_data = of_data.as_deref().map(str::trim);
+    let parts = config.postgres.bin_dir.iter().flat_map(|dir| dir.iter()).filter_map(|part| part.to_str());
+    let found: Vec<&str> = of_data.into_iter().chain(parts).collect();
+    if let Some((major, end)) = UNSUPPORTED_MAJORS.iter().find(|(major, _)| found.contains(major)) {
+        report
+            .warn(format!("PostgreSQL {major} gets no security fixes any more, the last were those of {end}: upgrade"));
+    }
+}
+
 impl Config {
     /// What is wrong with the folder of PostgreSQL's programs, where one is given.
     pub fn missing_programs(&self) -> Option<String> {

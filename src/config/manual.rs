@@ -15,13 +15,18 @@ where they differ. The column *key* is the path in that document.
 
 - A variable that is set but empty counts as not set.
 - **secret**: never shown in a log, an error or the effective configuration. `NAME_FILE` may hold the path of a file with
-  the value of `NAME`; newlines at the file's end are cut. Both set is an error.
+  the value of `NAME`; a byte order mark and the line ends after the value are cut. Both set is an error.
 - **cluster**: the value is written into the cluster's configuration once, when the cluster is initialised. From then on
   that configuration holds, and a start with another value warns. Change it with `PATCH /config` or `tamada config set`.
 - **once**: used when the first data directory is made.
 - The others are read when the container starts.
-- Whatever cannot be read as what it is ends the start with exit code 64 and one line for each error. An unknown
-  `PATRONI_*` or `TAMADA_*` variable is warned about.
+- A value that is not accepted ends the start with exit code 64, and so does a file that is not there; all errors are
+  logged at once, one line each. An unknown `PATRONI_*` or `TAMADA_*` variable is a warning, or an error where its right
+  name is that of a setting on which data depend, such as `PATRONI_SYNCHRONOUS_MODE`.
+- `${NAME}` in a value is not replaced by anything, and is an error, except in commands and within a password that has a
+  variable of its own.
+- In a document numbers and words are taken as they are written where text is expected (`3.10`, `0x1F`); `null` means
+  that the setting is absent.
 - `tamada config check` shows the configuration in force and where each value came from.
 ";
 

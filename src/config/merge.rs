@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::ServerSettings;
 
-/// Parameters that only the cluster's configuration sets (`postgres.md` 2).
+/// Parameters that only the cluster's configuration sets.
 pub const CONTROLLED: [&str; 15] = [
     "listen_addresses",
     "port",
@@ -55,7 +55,7 @@ pub enum Patched {
     Changed(Map<String, Value>),
 }
 
-/// Merge a PATCH into the cluster's document (`rest-api.md` ): maps recursively, `null` removes, a value that
+/// Merge a PATCH into the cluster's document: maps recursively, `null` removes, a value that
 /// reads the same as text as what is there is no change; a map for a new key is stored as it is.
 pub fn patch(document: &Map<String, Value>, body: &Map<String, Value>) -> Patched {
     let mut patched = document.clone();
@@ -83,7 +83,7 @@ fn merge(into: &mut Map<String, Value>, body: &Map<String, Value>) -> bool {
     is_changed
 }
 
-/// Whether a PUT of this document would change nothing.
+/// Whether a PUT of this document would change nothing.
 pub fn is_same_document(one: &Value, other: &Value) -> bool {
     match (one, other) {
         (Value::Object(one), Value::Object(other)) => {
@@ -94,7 +94,7 @@ pub fn is_same_document(one: &Value, other: &Value) -> bool {
     }
 }
 
-/// Scalars are compared as the text that the reference's language prints: `101` and `"101"`, `true` and `"True"`.
+/// Scalars are compared as the text that Python prints: `101` and `"101"`, `true` and `"True"`.
 fn reads_the_same(one: &Value, other: &Value) -> bool {
     let text = |value: &Value| match value {
         Value::Null => Some("None".to_owned()),

@@ -28,9 +28,9 @@ mod reload;
 mod secret;
 mod server;
 mod sources;
-mod unbuilt;
 pub mod units;
 mod unknown;
+mod unsupported;
 pub mod words;
 mod yaml;
 
@@ -71,10 +71,10 @@ pub struct Config {
     pub ctl: CtlConfig,
     pub log: LogConfig,
     pub tags: Tags,
-    /// All effective tags as they are published (D-19), own ones with their YAML type.
+    /// All effective tags as they are published, own ones with their YAML type.
     pub published_tags: Map<String, Value>,
     pub bootstrap: BootstrapConfig,
-    /// What a person should know at start: unknown variables, overridden values, settings not carried out yet.
+    /// What a person should know at start: unknown variables, overridden values, settings not implemented yet.
     pub warnings: Vec<String>,
     /// The variables that gave a part of `bootstrap.dcs`.
     pub cluster_variables: Vec<ClusterVariable>,
@@ -159,9 +159,9 @@ pub struct PostgresConfig {
     /// Options of pg_basebackup and pg_rewind, already as arguments (`--max-rate=100M`).
     pub basebackup: Vec<String>,
     pub rewind_options: Vec<String>,
-    /// `None`: as the cluster says; where that says nothing either, as for diverged timelines.
+    /// `None`: off where the one for diverged timelines is off on this node, else as the cluster says, else off.
     pub remove_data_directory_on_rewind_failure: Option<Switch>,
-    /// `None`: as the cluster says; where that says nothing either, a member that may not be rewound is cloned anew.
+    /// `None`: as the cluster says, else off.
     pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
@@ -299,7 +299,7 @@ pub struct Dynamic {
     pub remove_diverged_data: Option<Switch>,
     /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.
     pub remove_data_after_failed_rewind: Option<Switch>,
-    /// Settings that data or availability hang on and that this version does not carry out yet, as `name: value`.
+    /// Settings that data or availability hang on and that this version does not implement yet, as `name: value`.
     pub refused: Vec<String>,
 }
 

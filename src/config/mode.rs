@@ -14,7 +14,7 @@ use super::error::{ConfigError, Reported};
 use super::load::{FoundData, HostFacts, Purpose};
 use super::raw::{Kind, RawEnv};
 use super::reader::Reader;
-use super::{unbuilt, unknown};
+use super::{unknown, unsupported};
 use crate::core::policy::{Mode, Switch};
 
 /// What the configuration asks for.
@@ -30,7 +30,7 @@ pub(super) enum Wanted {
 impl Wanted {
     pub fn of(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts, data_dir: Option<&Path>) -> Wanted {
         let Unknown { near_misses, refused } = unknown_variables(reader, raw);
-        let refused = unbuilt::refuse_stores(reader).or(refused);
+        let refused = unsupported::refuse_stores(reader).or(refused);
         let has_dcs = reader.document.get("etcd3").is_some();
         let signs = signs(reader, raw, host, &near_misses, data_dir);
         if reader.switch_or("environment.standalone", Switch::Off).is_on() {
@@ -73,14 +73,14 @@ impl Wanted {
 struct Unknown {
     /// Those that may have meant a cluster.
     near_misses: Vec<String>,
-    /// One of a DCS that is not built.
+    /// One of a DCS that is not supported.
     refused: Option<Reported>,
 }
 
 fn unknown_variables(reader: &mut Reader<'_>, raw: &RawEnv) -> Unknown {
     let (mut near_misses, mut refused) = (Vec::new(), None);
     for name in raw.unknown.iter().filter(|name| !is_service_link(name)) {
-        if let Some(reported) = unbuilt::refuse_variable(reader, name) {
+        if let Some(reported) = unsupported::refuse_variable(reader, name) {
             refused = Some(reported);
             continue;
         }
@@ -97,7 +97,7 @@ fn is_service_link(name: &str) -> bool {
     name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT") || name.contains("_TCP")
 }
 
-/// Everything that speaks of a cluster.
+/// Everything that indicates a cluster.
 fn signs(
     reader: &Reader<'_>,
     raw: &RawEnv,

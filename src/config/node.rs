@@ -19,7 +19,7 @@ use crate::core::policy::{Mode, Switch};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
-/// The name that the reference keeps for itself.
+/// The name that Patroni keeps for itself.
 const RESERVED_NAME: &str = "__patroni_strict_sync_replica_placeholder__";
 
 pub(super) fn name(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> MemberName {
@@ -59,7 +59,7 @@ fn is_key(text: &str) -> bool {
     !text.is_empty() && !text.contains(|c: char| c == '/' || c.is_control())
 }
 
-/// A single server without a scope has the one that the reference's documentation uses for its key folder.
+/// A single server without a scope has the one that Patroni's documentation uses for its key folder.
 pub(super) fn scope(reader: &mut Reader<'_>, mode: Mode) -> String {
     match reader.text("scope") {
         Some(scope) => {
@@ -250,7 +250,7 @@ pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
     LogConfig { format, level, static_fields }
 }
 
-/// The tags as decisions take them, and as they are published (`dcs.md` D-19, D-20).
+/// The tags as decisions take them, and as they are published.
 pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
     let mut published = reader.map("tags").cloned().unwrap_or_default();
     remove_nulls(&mut published);

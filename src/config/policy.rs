@@ -1,4 +1,4 @@
-//! From the two configurations, the node's and the cluster's, to what decisions are made by; and where the two differ.
+//! Builds `Policy` from the node's and the cluster's configuration, and tells where the two differ.
 
 use serde_json::{Map, Value};
 
@@ -11,8 +11,11 @@ use crate::core::policy::{Floor, Policy, RewindPolicy, Switch, Timing};
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
     let server = server_settings(&dynamic.server, &config.postgres.local);
     let own = &config.postgres;
-    let diverged = own.remove_data_directory_on_diverged_timelines.or(dynamic.remove_diverged_data);
-    let failed_rewind = own.remove_data_directory_on_rewind_failure.or(dynamic.remove_data_after_failed_rewind);
+    let own_diverged = own.remove_data_directory_on_diverged_timelines;
+    let diverged = own_diverged.or(dynamic.remove_diverged_data);
+    // A node that keeps diverged data keeps them after a failed rewind, too, unless it says otherwise.
+    let own_failed_rewind = own.remove_data_directory_on_rewind_failure.or(own_diverged.filter(|own| !own.is_on()));
+    let failed_rewind = own_failed_rewind.or(dynamic.remove_data_after_failed_rewind);
     Policy {
         name: config.name.clone(),
         mode: config.dcs.mode(),
@@ -25,8 +28,10 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
             Some(Switch::On) => RewindPolicy::Allowed,
             Some(Switch::Off) | None => RewindPolicy::Forbidden,
         },
-        remove_diverged_data: diverged.unwrap_or(Switch::On),
-        remove_data_after_failed_rewind: failed_rewind.or(diverged).unwrap_or(Switch::On),
+        // Off as in Patroni, so that a cluster that was taken over loses no data that it did not agree to lose. One that
+        // was made by variables alone has both in its configuration (`bootstrap`).
+        remove_diverged_data: diverged.unwrap_or(Switch::Off),
+        remove_data_after_failed_rewind: failed_rewind.unwrap_or(Switch::Off),
         tags: config.tags,
         bootstrap: config.bootstrap.may_initialise,
         refused_settings: dynamic.refused.clone(),
@@ -34,8 +39,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
 }
 
 /// A warning where the timers as configured cannot be kept together.
-pub fn corrected_timers(configured: Timing, floor: Floor) -> Option<String> {
-    let in_force = configured.effective(floor);
+pub fn corrected_timers(configured: Timing, in_force: Timing) -> Option<String> {
     (in_force != configured)
         .then(|| format!("timers in force: {in_force}; configured are {configured}, which cannot be kept"))
 }
@@ -44,7 +48,7 @@ impl Config {
     /// The warnings of a start on a cluster that has a configuration already: which variables say something else than
     /// the cluster, and the command that would change it.
     pub fn differences_from_cluster(&self, document: &Value) -> Vec<String> {
-        let mut warnings = Dynamic::without_effect(document);
+        let mut warnings = Vec::new();
         for (index, variable) in self.cluster_variables.iter().enumerate() {
             for (path, value) in leaves(&variable.path, &variable.value) {
                 let path = path.trim_start_matches('.');

@@ -250,6 +250,13 @@ impl<'a> Reader<'a> {
         if !has_placeholder(value) || is_for_a_shell(path) {
             return;
         }
+        // A password may hold anything. In a variable of its own it is meant as it is, unless it is a placeholder as a whole.
+        let is_own = matches!(self.document.origin(path), Origin::Variable(_)) && redact::is_secret(path);
+        if is_own
+            && !value.as_str().is_some_and(|text| text.starts_with("${") && text.find('}') == Some(text.len() - 1))
+        {
+            return;
+        }
         let place = self.document.place(path);
         self.report.errors.retain(|error| error.at != place);
         let given = match value {

@@ -1,15 +1,22 @@
 //! What may be shown of a value: in errors, warnings and the effective configuration.
 //!
 //! **Invariant:** a value at a secret path is never shown. Values that look as if they held a secret (a URL with a
-//! password, a command with a token) are hidden as well: better one line too few than one secret too many.
+//! password, a command with a token or a key) are hidden as well: better one line too few than one secret too many.
 
 use serde_json::Value;
 
 const HIDDEN: &str = "***";
 
-/// Words that make a key, or a text, one that is not shown.
-const WORDS: [&str; 8] =
-    ["password", "passwd", "passphrase", "secret", "token", "credential", "auth_data", "authorization"];
+/// Parts of a name that make it one of a secret.
+const PARTS: [&str; 9] =
+    ["password", "passwd", "passphrase", "secret", "token", "credential", "auth_data", "authorization", "apikey"];
+
+/// Words that do so as the last of a name: `CIPHER_PASS`, `aws-access-key`, `X-API-Key`; but no file of a key.
+const LAST_WORDS: [&str; 4] = ["pass", "pw", "pwd", "key"];
+
+/// Names that hold such a word, and no secret: the first are paths of files.
+const OPEN_NAMES: [&str; 5] =
+    ["key", "keyfile", "sslkey", "password_encryption", "ssl_passphrase_command_supports_reload"];
 
 /// The keys of a role that are no secret.
 const OPEN_ROLE_KEYS: [&str; 10] = [
@@ -32,7 +39,7 @@ pub(super) fn is_secret(path: &str) -> bool {
         return !OPEN_ROLE_KEYS.contains(&key);
     }
     let is_at = |at: &str| path == at || path.strip_prefix(at).is_some_and(|rest| rest.starts_with('.'));
-    SECRET.iter().any(|secret| is_at(secret)) || (has_word(path) && !path.ends_with("password_encryption"))
+    SECRET.iter().any(|secret| is_at(secret)) || path.split('.').any(names_a_secret)
 }
 
 /// The value at this path as people may see it.
@@ -72,17 +79,24 @@ pub(super) fn given(path: &str, value: &Value) -> String {
     }
 }
 
+/// A text that may hold a secret: a URL with a password, or a command or a connection string that names one.
 fn looks_secret(text: &str) -> bool {
     let has_user_info = text.split("://").skip(1).any(|rest| {
         let authority = rest.split(['/', ' ', '\'', '"']).next().unwrap_or_default();
         authority.contains('@')
     });
-    has_user_info || (has_word(text) && text.contains(['=', ':', ' ']))
+    let mut names = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
+    has_user_info || (text.contains(['=', ':', ' ']) && names.any(|name| names_a_secret(name.trim_start_matches('-'))))
 }
 
-fn has_word(text: &str) -> bool {
-    let lower = text.to_ascii_lowercase();
-    WORDS.iter().any(|word| lower.contains(word))
+/// Whether a setting, a variable, an option or a header of this name holds a secret.
+fn names_a_secret(name: &str) -> bool {
+    let lower = name.to_ascii_lowercase().replace('-', "_");
+    if OPEN_NAMES.contains(&lower.as_str()) {
+        return false;
+    }
+    let last = lower.rsplit('_').next().unwrap_or_default();
+    PARTS.iter().any(|part| lower.contains(part)) || LAST_WORDS.contains(&last)
 }
 
 #[cfg(test)]
@@ -109,6 +123,22 @@ mod tests {
                 json!({"primary_conninfo": "host=a password=b"}),
                 "{primary_conninfo: ***}",
             ),
+            ("postgresql.parameters.archive_command", json!("CIPHER_PASS=abc pgbackrest %p"), "***"),
+            ("postgresql.parameters.archive_command", json!("env PGBACKREST_REPO1_S3_KEY='abc' x %p"), "***"),
+            ("postgresql.parameters.archive_command", json!("AWS_SECRET_ACCESS_KEY=abc wal-g %p"), "***"),
+            ("postgresql.parameters.archive_command", json!("push --api-key abc %p"), "***"),
+            ("postgresql.parameters.archive_command", json!("curl -H 'X-API-Key: abc' %p"), "***"),
+            ("postgresql.parameters.archive_command", json!("cp %p /keys/%f"), "cp %p /keys/%f"),
+            ("postgresql.callbacks.on_start", json!("/cb --pass abc"), "***"),
+            ("restapi.http_extra_headers", json!({"X-API-Key": "abc", "X-A": "b"}), "{X-API-Key: ***, X-A: b}"),
+            ("log.static_fields.api_key", json!("abc"), "***"),
+            ("tags.DB_PASS", json!("abc"), "***"),
+            ("postgresql.parameters.x.cipher_key", json!("abc"), "***"),
+            ("etcd3.key", json!("/tls/etcd.key"), "/tls/etcd.key"),
+            ("restapi.keyfile", json!("/tls/rest.key"), "/tls/rest.key"),
+            ("postgresql.authentication.rewind.sslkey", json!("/tls/a.key"), "/tls/a.key"),
+            ("postgresql.parameters.ssl_key_file", json!("/tls/a.key"), "/tls/a.key"),
+            ("postgresql.pgpass", json!("/run/pgpass"), "/run/pgpass"),
             ("bootstrap.dcs.ttl", json!(30), "30"),
             ("name", json!("a\nb"), "a\\nb"),
         ];

@@ -183,7 +183,7 @@ fn callbacks(reader: &mut Reader<'_>) -> Callbacks {
     }
 }
 
-/// Options that cannot be used are left out with a warning, as the reference does.
+/// Options that cannot be used are left out with a warning, as Patroni does.
 fn tool_options(reader: &mut Reader<'_>, path: &str, tool: Tool) -> Vec<String> {
     let Some(value) = reader.value(path) else { return Vec::new() };
     let (arguments, problems) = arguments(value, tool);

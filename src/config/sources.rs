@@ -26,8 +26,7 @@ pub(super) fn texts(raw: &RawEnv, report: &mut Report) -> Vec<Text> {
     let mut texts = Vec::new();
     for variable in known() {
         let name = variable.name();
-        let given = raw.given.iter().find(|(given, _)| given.path == variable.path && given.name() == name);
-        let given = given.map(|(_, text)| text.as_str()).filter(|text| !text.is_empty());
+        let given = raw.text(variable).filter(|text| !text.is_empty());
         let file = raw.files.get(&name).map(String::as_str).filter(|path| !path.is_empty());
         match (given, file) {
             (None, None) => {}

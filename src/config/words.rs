@@ -1,4 +1,7 @@
 //! Command lines: text to words as a POSIX shell splits it, without any expansion.
+//!
+//! Not the crate `shlex`: it takes a word that begins with `#` for the start of a comment and drops the rest. Patroni
+//! splits with Python's `shlex.split`, which does not.
 
 /// The words of a command line. `None`: a quote is not closed, or a backslash ends the text.
 pub fn split(text: &str) -> Option<Vec<String>> {
@@ -39,7 +42,7 @@ fn double_quoted(chars: &mut std::str::Chars<'_>, word: &mut String) -> Option<(
     }
 }
 
-/// A value that is quoted as a whole, without its quotes; any other as it stands (`bootstrap.md` 3.1).
+/// A value that is quoted as a whole, without its quotes; any other as it stands.
 pub fn unquote(value: &str) -> String {
     let is_quoted = value.len() >= 2 && value.starts_with(['\'', '"']) && value.ends_with(&value[..1]);
     // A quote of the same kind inside means several quoted parts.
@@ -56,12 +59,13 @@ mod tests {
 
     #[test]
     fn splits_as_a_shell_does() {
-        let cases: [(&str, Option<&[&str]>); 8] = [
+        let cases: [(&str, Option<&[&str]>); 9] = [
             ("", Some(&[])),
             ("  a  b\tc\n", Some(&["a", "b", "c"])),
             ("--locale='C UTF' x", Some(&["--locale=C UTF", "x"])),
             (r#"a "b \" c" '' d\ e"#, Some(&["a", "b \" c", "", "d e"])),
             (r#""a\n""#, Some(&["a\\n"])),
+            ("/cb #1 b", Some(&["/cb", "#1", "b"])),
             ("'open", None),
             ("\"open", None),
             ("end\\", None),

@@ -62,8 +62,11 @@ fn changes_of_the_configuration_reach_every_member() {
     for member in &cluster.members {
         member.wait_log(SOON, told);
     }
-    let reply = cluster.members[leader].send("PATCH", "/config", &json!({"loop_wait": 1})).expect("an answer");
-    assert_eq!(reply.code, 200);
+    // Settings that have no effect are told with the change, too.
+    let change = json!({"loop_wait": 1, "postgresql": {"pre_promote": "/bin/true"}});
+    assert_eq!(cluster.members[leader].send("PATCH", "/config", &change).expect("an answer").code, 200);
+    let told = " WARNING: the cluster's configuration: postgresql.pre_promote has no effect";
+    cluster.members.iter().map(|member| member.wait_log(SOON, told)).for_each(drop);
 
     // A start whose variables say otherwise: the configuration holds, and the difference is told.
     assert_eq!(cluster.members[replica].stop(), 0);

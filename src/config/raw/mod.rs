@@ -1,7 +1,7 @@
 //! The known variables: one table that yields the raw structures, their documentation and what becomes of each value.
 //!
-//! Here variables are only collected, not understood: every field is text as it was given. The doc comment of a field
-//! is its entry in `docs/variables.md`.
+//! Here variables are only collected, not understood: every field is text as it was given (ADR 13 says why). The doc
+//! comment of a field is its entry in `docs/variables.md`.
 
 mod cluster;
 mod node;
@@ -91,6 +91,7 @@ pub struct Variable {
     pub path: &'static str,
     pub default: &'static str,
     pub needs: Needs,
+    field_of: fn(&Tables) -> Option<&str>,
 }
 
 impl Variable {
@@ -104,7 +105,7 @@ impl Variable {
 }
 
 macro_rules! variables {
-    ($(#[$outer:meta])* $table:ident {
+    ($(#[$outer:meta])* $table:ident in $place:ident {
         $( $(#[doc = $doc:literal])+ $field:ident: $kind:ident, $path:literal, $default:literal, $needs:ident; )+
     }) => {
         $(#[$outer])*
@@ -122,16 +123,47 @@ macro_rules! variables {
                 path: $path,
                 default: $default,
                 needs: super::Needs::$needs,
+                field_of: |tables| tables.$place.$field.as_deref(),
             }, )+ ];
-
-            /// The values in the table's order.
-            pub(super) fn into_values(self) -> Vec<Option<String>> {
-                vec![ $( self.$field, )+ ]
-            }
         }
     };
 }
 use variables;
+
+/// What `envy` makes of the environment: one field for each known variable.
+#[derive(Default)]
+struct Tables {
+    node: node::Node,
+    rest: node::Rest,
+    log: node::Log,
+    etcd: server::Etcd,
+    server: server::Server,
+    roles: server::Roles,
+    cluster: cluster::Cluster,
+    initialisation: cluster::Initialisation,
+    container: cluster::Container,
+}
+
+impl Tables {
+    fn of(pairs: &[(String, String)]) -> Tables {
+        Tables {
+            node: table(pairs),
+            rest: table(pairs),
+            log: table(pairs),
+            etcd: table(pairs),
+            server: table(pairs),
+            roles: table(pairs),
+            cluster: table(pairs),
+            initialisation: table(pairs),
+            container: table(pairs),
+        }
+    }
+}
+
+fn table<T: serde::de::DeserializeOwned>(pairs: &[(String, String)]) -> T {
+    // Fields are optional text and each name comes once, so there is nothing that could fail.
+    envy::from_iter(pairs.iter().cloned()).expect("a table of optional texts takes any text")
+}
 
 /// The tables with the headings that they have in the manual, in the order in which values are applied.
 pub(super) const TABLES: &[(&str, &[Variable])] = &[
@@ -154,8 +186,7 @@ pub(super) fn known() -> impl Iterator<Item = &'static Variable> {
 /// What the environment holds of ours. It has no `Debug` that could show a value.
 #[derive(Default)]
 pub(super) struct RawEnv {
-    /// In the order of the tables.
-    pub given: Vec<(&'static Variable, String)>,
+    tables: Tables,
     /// `NAME` to the path in `NAME_FILE`.
     pub files: BTreeMap<String, String>,
     /// Names with one of our prefixes that no table has.
@@ -190,13 +221,19 @@ impl RawEnv {
         }
         raw.unknown.sort();
         raw.unknown.dedup();
-        raw.given = deserialize(&pairs);
+        raw.tables = Tables::of(&pairs);
         raw
     }
 
-    /// Whether a variable is there, empty or as a file too.
+    /// The text that a variable was given, which may be empty.
+    pub fn text(&self, variable: &Variable) -> Option<&str> {
+        (variable.field_of)(&self.tables)
+    }
+
+    /// The variables that are there, empty or as a file too.
     pub fn names(&self) -> impl Iterator<Item = (&'static Variable, String)> {
-        let by_value = self.given.iter().map(|(variable, _)| (*variable, variable.name()));
+        let by_value = known().filter(|variable| self.text(variable).is_some());
+        let by_value = by_value.map(|variable| (variable, variable.name()));
         let by_file = known().filter(|variable| self.files.contains_key(&variable.name()));
         by_value.chain(by_file.map(|variable| (variable, format!("{}_FILE", variable.name()))))
     }
@@ -209,23 +246,4 @@ fn accepts_file(variable: &&Variable) -> bool {
 fn has_our_prefix(name: &str) -> bool {
     let upper = name.to_ascii_uppercase();
     upper.starts_with("PATRONI_") || upper.starts_with("TAMADA_")
-}
-
-fn deserialize(pairs: &[(String, String)]) -> Vec<(&'static Variable, String)> {
-    fn table<T: serde::de::DeserializeOwned>(pairs: &[(String, String)]) -> T {
-        // Fields are optional text and each name comes once, so there is nothing that could fail.
-        envy::from_iter(pairs.iter().cloned()).expect("a table of optional texts takes any text")
-    }
-    let values = [
-        table::<node::Node>(pairs).into_values(),
-        table::<node::Rest>(pairs).into_values(),
-        table::<node::Log>(pairs).into_values(),
-        table::<server::Etcd>(pairs).into_values(),
-        table::<server::Server>(pairs).into_values(),
-        table::<server::Roles>(pairs).into_values(),
-        table::<cluster::Cluster>(pairs).into_values(),
-        table::<cluster::Initialisation>(pairs).into_values(),
-        table::<cluster::Container>(pairs).into_values(),
-    ];
-    known().zip(values.into_iter().flatten()).filter_map(|(variable, value)| Some((variable, value?))).collect()
 }

@@ -3,8 +3,8 @@
 use super::variables;
 
 variables! {
-    /// Who the node is.
-    Node {
+    /// Identity of the node.
+    Node in node {
         /// The whole configuration as one YAML or JSON document, with the keys of a configuration file. Not read when a
         /// configuration file is given. Single variables win over it.
         patroni_configuration: Document, "environment.configuration", "", Restart;
@@ -29,26 +29,26 @@ variables! {
         /// Tags of this member: `nofailover`, `failover_priority`, `noloadbalance`, `clonefrom`, `nosync`,
         /// `sync_priority`, `nostream`, `replicatefrom`, and any of your own.
         patroni_tags: Map, "tags", "{}", Restart;
-        /// Accepted for compatibility; there is no such pool here.
+        /// Accepted for compatibility; has no effect.
         patroni_thread_pool_size: Whole, "thread_pool_size", "5", Restart;
-        /// Accepted for compatibility; threads' stacks are not configurable here.
+        /// Accepted for compatibility; has no effect.
         patroni_thread_stack_size: Text, "thread_stack_size", "524288", Restart;
-        /// `off`, `automatic` or `required`. PID 1 fences without a device; `required` is not carried out yet and
+        /// `off`, `automatic` or `required`. PID 1 fences without a device; `required` is not implemented yet and
         /// refused.
         patroni_watchdog_mode: Text, "watchdog.mode", "automatic", Restart;
-        /// The watchdog's device. Not carried out yet.
+        /// The watchdog's device. Not implemented yet.
         patroni_watchdog_device: Text, "watchdog.device", "/dev/watchdog", Restart;
-        /// Seconds between the watchdog's end and the lease's. Not carried out yet.
+        /// Seconds between the watchdog's end and the lease's. Not implemented yet.
         patroni_watchdog_safety_margin: Text, "watchdog.safety_margin", "5", Restart;
     }
 }
 
 variables! {
-    /// How the node is asked, and asks others.
-    Rest {
+    /// The REST API of this node, and its requests to others.
+    Rest in rest {
         /// Address and port of the REST API. Without a DCS it listens on the loopback address only.
         patroni_restapi_listen: Text, "restapi.listen", "0.0.0.0:8008", Restart;
-        /// Address and port that others reach the REST API at.
+        /// Address and port that other members use to connect to the REST API.
         patroni_restapi_connect_address: Text, "restapi.connect_address", "POD_IP, else the host name", Restart;
         /// User of the REST API's unsafe endpoints. Needs the password too.
         patroni_restapi_username: Text, "restapi.authentication.username", "", Restart;
@@ -75,10 +75,10 @@ variables! {
         /// Headers added to every answer over HTTPS; they win over the former.
         patroni_restapi_https_extra_headers: Map, "restapi.https_extra_headers", "{}", Restart;
         /// Connections that may wait to be accepted, 0 to 4096; fewer than 1024 count as 1024.
-        patroni_restapi_request_queue_size: Whole, "restapi.request_queue_size", "1024 (the reference: 5)", Restart;
-        /// What the `Server` header tells. Not carried out yet.
+        patroni_restapi_request_queue_size: Whole, "restapi.request_queue_size", "1024 (Patroni: 5)", Restart;
+        /// What the `Server` header tells. Not implemented yet.
         patroni_restapi_server_tokens: Text, "restapi.server_tokens", "Original", Restart;
-        /// Accepted for compatibility; there is no such pool here.
+        /// Accepted for compatibility; has no effect.
         patroni_restapi_thread_pool_size: Whole, "restapi.thread_pool_size", "5", Restart;
         /// User for requests to other members' REST API.
         patroni_ctl_username: Text, "ctl.authentication.username", "the REST API's", Restart;
@@ -99,7 +99,7 @@ variables! {
 
 variables! {
     /// What is logged, and how.
-    Log {
+    Log in log {
         /// `plain` or `json`.
         patroni_log_type: Text, "log.type", "plain", Restart;
         /// Old name of `PATRONI_LOG_LEVEL`, which wins.
@@ -108,29 +108,29 @@ variables! {
         patroni_log_level: Text, "log.level", "INFO", Restart;
         /// Fields added to each line of the JSON format.
         patroni_log_static_fields: Map, "log.static_fields", "{}", Restart;
-        /// Accepted for compatibility; not carried out yet.
+        /// Not implemented yet.
         patroni_log_traceback_level: Text, "log.traceback_level", "ERROR", Restart;
         /// Old name of `PATRONI_LOG_FORMAT`.
         patroni_logformat: Text, "log.format", "", Restart;
-        /// Form of a line. Not carried out yet.
+        /// Format of a log line. Not implemented yet.
         patroni_log_format: Text, "log.format", "", Restart;
         /// Old name of `PATRONI_LOG_DATEFORMAT`.
         patroni_log_datefmt: Text, "log.dateformat", "", Restart;
-        /// Form of the time. Not carried out yet.
+        /// Format of the timestamp. Not implemented yet.
         patroni_log_dateformat: Text, "log.dateformat", "", Restart;
-        /// Accepted for compatibility; lines are not queued here.
+        /// Accepted for compatibility; has no effect.
         patroni_log_max_queue_size: Whole, "log.max_queue_size", "1000", Restart;
-        /// Folder for log files. Not carried out yet: the log goes to standard error.
+        /// Directory of log files. Not implemented yet: the log goes to standard error.
         patroni_log_dir: Text, "log.dir", "", Restart;
-        /// Mode of log files. Not carried out yet.
+        /// Mode of log files. Not implemented yet.
         patroni_log_mode: Text, "log.mode", "", Restart;
-        /// Size of a log file in bytes. Not carried out yet.
+        /// Size of a log file in bytes. Not implemented yet.
         patroni_log_file_size: Whole, "log.file_size", "25000000", Restart;
-        /// Number of log files. Not carried out yet.
+        /// Number of log files. Not implemented yet.
         patroni_log_file_num: Whole, "log.file_num", "4", Restart;
-        /// Levels of single loggers. Not carried out yet.
+        /// Levels of single loggers. Not implemented yet.
         patroni_log_loggers: Map, "log.loggers", "{}", Restart;
-        /// Leave out repeated heartbeat lines. A quiet steady state is the rule here.
+        /// Accepted for compatibility: there are no heartbeat lines.
         patroni_log_deduplicate_heartbeat_logs: Switch, "log.deduplicate_heartbeat_logs", "off", Restart;
     }
 }

@@ -4,22 +4,22 @@ use super::variables;
 
 variables! {
     /// Where the cluster's state is kept.
-    Etcd {
+    Etcd in etcd {
         /// One endpoint, `host:port`.
         patroni_etcd3_host: Text, "etcd3.host", "", Restart;
         /// The endpoints: `a:2379,b:2379,c:2379`.
         patroni_etcd3_hosts: List, "etcd3.hosts", "", Restart;
-        /// One endpoint as a URL, with user and password if need be; wins over the hosts.
+        /// One endpoint as a URL, which may hold user and password; wins over `PATRONI_ETCD3_HOSTS`.
         patroni_etcd3_url: SecretUrl, "etcd3.url", "", Restart;
-        /// Like the URL, but other endpoints are not learnt from the cluster; wins over all.
+        /// Like `PATRONI_ETCD3_URL`, but other endpoints are not discovered from etcd; wins over all of them.
         patroni_etcd3_proxy: SecretUrl, "etcd3.proxy", "", Restart;
-        /// Whether to stick to the endpoints given.
+        /// Use only the endpoints given; do not discover others from etcd.
         patroni_etcd3_use_proxies: Switch, "etcd3.use_proxies", "off", Restart;
         /// `http` or `https`.
         patroni_etcd3_protocol: Text, "etcd3.protocol", "http", Restart;
-        /// Domain whose SRV records name the endpoints. Not built yet: refused.
+        /// Domain whose SRV records name the endpoints. Not implemented yet and refused.
         patroni_etcd3_srv: Text, "etcd3.srv", "", Restart;
-        /// Suffix of the SRV records' service name. Not built yet.
+        /// Suffix of the SRV records' service name. Not implemented yet.
         patroni_etcd3_srv_suffix: Text, "etcd3.srv_suffix", "", Restart;
         /// Port of endpoints without one.
         patroni_etcd3_port: Whole, "etcd3.port", "2379", Restart;
@@ -38,12 +38,12 @@ variables! {
 
 variables! {
     /// The server on this node.
-    Server {
+    Server in server {
         /// Addresses and port: `addr[,addr…][:port]`.
         patroni_postgresql_listen: Text, "postgresql.listen", "0.0.0.0:5432", Restart;
-        /// Address and port that others reach PostgreSQL at.
+        /// Address and port that other members and clients use to connect to PostgreSQL.
         patroni_postgresql_connect_address: Text, "postgresql.connect_address", "POD_IP, else the host name", Restart;
-        /// Address and port of a proxy before PostgreSQL; only published.
+        /// Address and port of a proxy or connection pool in front of PostgreSQL; published in the member's record.
         patroni_postgresql_proxy_address: Text, "postgresql.proxy_address", "", Restart;
         /// The data directory.
         patroni_postgresql_data_dir: Text, "postgresql.data_dir", "PGDATA", Restart;
@@ -77,7 +77,8 @@ variables! {
         patroni_postgresql_use_unix_socket: Switch, "postgresql.use_unix_socket", "off", Restart;
         /// Whether local replication connections go through the socket.
         patroni_postgresql_use_unix_socket_repl: Switch, "postgresql.use_unix_socket_repl", "off", Restart;
-        /// Seconds that a standby's start may take, and a promotion without getting on with its replay, before it failed.
+        /// Seconds that the start of a standby may take, and that a promotion may go without replaying WAL, before it
+        /// counts as failed.
         patroni_postgresql_pg_ctl_timeout: Whole, "postgresql.pg_ctl_timeout", "60", Restart;
         /// Kerberos service name.
         patroni_postgresql_krbsrvname: Text, "postgresql.krbsrvname", "", Restart;
@@ -87,26 +88,29 @@ variables! {
         patroni_postgresql_basebackup: Options, "postgresql.basebackup", "", Restart;
         /// Options of pg_rewind.
         patroni_postgresql_rewind: Options, "postgresql.rewind", "", Restart;
-        /// Remove the data directory and clone anew when pg_rewind fails twice; off: keep it and wait for a person.
+        /// Remove the data directory and clone it anew when pg_rewind fails twice or was interrupted. Off: keep it and wait
+        /// for an operator.
         patroni_postgresql_remove_data_directory_on_rewind_failure: Switch,
             "postgresql.remove_data_directory_on_rewind_failure",
-            "as for diverged timelines: on (the reference: off)", Restart;
-        /// Remove the data directory and clone anew when timelines diverged and pg_rewind may not be used; off: keep it
-        /// and wait for a person.
+            "as the cluster: on where variables alone made it, else off as in Patroni", Restart;
+        /// Remove the data directory and clone it anew when timelines diverged and pg_rewind may not be used, when the WAL
+        /// that a standby needs is gone, or when crash recovery fails again and again. Off: keep it and wait for an
+        /// operator.
         patroni_postgresql_remove_data_directory_on_diverged_timelines: Switch,
-            "postgresql.remove_data_directory_on_diverged_timelines", "on (the reference: off)", Restart;
-        /// Ways to make a replica. Only `basebackup` is carried out.
+            "postgresql.remove_data_directory_on_diverged_timelines",
+            "as the cluster: on where variables alone made it, else off as in Patroni", Restart;
+        /// Ways to make a replica. Only `basebackup` is implemented.
         patroni_postgresql_create_replica_methods: List, "postgresql.create_replica_methods", "basebackup", Restart;
-        /// Command run before a promotion. Not carried out yet.
+        /// Command run before a promotion. Not implemented yet.
         patroni_postgresql_pre_promote: Text, "postgresql.pre_promote", "", Restart;
-        /// Command run before a stop. Not carried out yet.
+        /// Command run before a stop. Not implemented yet.
         patroni_postgresql_before_stop: Text, "postgresql.before_stop", "", Restart;
     }
 }
 
 variables! {
     /// The roles of the agent.
-    Roles {
+    Roles in roles {
         /// The superuser's name.
         patroni_superuser_username: Text, "postgresql.authentication.superuser.username", "POSTGRES_USER, else postgres", Restart;
         /// The superuser's password.

@@ -104,10 +104,12 @@ postgresql:
     lines = error_lines(load_on(&super::CLUSTER, Some(&file), &host(FoundData::None)));
     assert!(!lines.iter().any(|line| line.starts_with("name ") || line.starts_with("scope ")), "{lines:#?}");
     // Dollars that are no placeholder.
-    for password in ["a$b", "${", "a${b", "${1}", "$HOME", "{}$"] {
+    for password in ["a$b", "${", "a${b", "${1}", "$HOME", "{}$", "a${HOME}b", "${HOME}${HOME}"] {
         assert!(cluster(&[("POSTGRES_PASSWORD", password)]).is_ok(), "{password}");
     }
-    assert!(only_error(cluster(&[("POSTGRES_PASSWORD", "${PW}")])).starts_with("POSTGRES_PASSWORD: "));
+    for password in ["${PW}", "${PW:-postgres}"] {
+        assert!(only_error(cluster(&[("POSTGRES_PASSWORD", password)])).starts_with("POSTGRES_PASSWORD: "));
+    }
 }
 
 #[test]
@@ -258,6 +260,20 @@ fn files_that_are_not_there_are_told_with_everything_else() {
     }
     // A server that runs is not stopped for that.
     assert_eq!(error_lines(Config::from_environment(given(), None, &host(FoundData::None))).len(), 1);
+}
+
+#[test]
+fn a_version_past_its_end_of_life_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().to_str().unwrap();
+    for (version, is_old) in [("13\n", true), ("14\n", true), ("15\n", false), ("18\n", false)] {
+        fs::write(folder.path().join("PG_VERSION"), version).unwrap();
+        let vars = super::CLUSTER.map(|(name, value)| (name, if name == "PGDATA" { data } else { value }));
+        let vars = vars.into_iter().map(|(name, value)| (name.into(), value.into()));
+        let warnings = Config::for_start(vars, None, &host(FoundData::Plain)).unwrap().warnings;
+        assert_eq!(warnings.len(), usize::from(is_old), "{warnings:?}");
+        assert!(!is_old || warnings[0].starts_with(&format!("PostgreSQL {} gets no", version.trim())), "{warnings:?}");
+    }
 }
 
 #[test]

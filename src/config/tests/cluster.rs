@@ -27,7 +27,9 @@ fn variables_alone_make_a_cluster_with_the_defaults() {
     assert_eq!(
         Value::Object(config.bootstrap.dcs.clone()),
         json!({"ttl": 30, "loop_wait": 10, "retry_timeout": 10, "maximum_lag_on_failover": 1048576,
-               "postgresql": {"use_pg_rewind": true, "use_slots": true}})
+               "postgresql": {"remove_data_directory_on_diverged_timelines": true,
+                              "remove_data_directory_on_rewind_failure": true,
+                              "use_pg_rewind": true, "use_slots": true}})
     );
     assert!(config.bootstrap.may_initialise.is_on());
     assert_eq!(config.warnings, Vec::<String>::new());
@@ -79,7 +81,9 @@ fn variables_of_the_cluster_become_its_first_configuration() {
             "member_slots_ttl": 1800, "check_timeline": true, "synchronous_mode": false,
             "postgresql": {"parameters": {"max_connections": 200, "shared_buffers": "1GB"},
                            "pg_hba": ["local all all peer", "host all all all md5"],
-                           "use_pg_rewind": false, "use_slots": true},
+                           "use_pg_rewind": false, "use_slots": true,
+                           "remove_data_directory_on_diverged_timelines": true,
+                           "remove_data_directory_on_rewind_failure": true},
         })
     );
 }
@@ -271,18 +275,37 @@ fn a_policy_is_made_of_both_configurations() {
     assert_eq!(made.timing.ttl, Duration::from_secs(20));
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
     assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
-    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES", "off")]).unwrap();
-    let removal = |config: &Config, document: Value| {
-        let made = policy(config, &parsed(&document), Floor::Ours);
+}
+
+#[test]
+fn data_are_thrown_away_only_where_somebody_agreed() {
+    const DIVERGED: &str = "PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_DIVERGED_TIMELINES";
+    const FAILED: &str = "PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_REWIND_FAILURE";
+    let removal = |own: &[(&str, &str)], document: &Value| {
+        let made = policy(&cluster(own).unwrap(), &Dynamic::parse(document).unwrap(), Floor::Ours);
         (made.remove_diverged_data, made.remove_data_after_failed_rewind)
     };
-    assert_eq!(removal(&config, json!({})), (Switch::On, Switch::On));
-    // Who will not lose diverged data will not lose them after a failed rewind either.
-    assert_eq!(removal(&own, json!({})), (Switch::Off, Switch::Off));
-    let failure = json!({"postgresql": {"remove_data_directory_on_rewind_failure": false}});
-    assert_eq!(removal(&config, failure.clone()), (Switch::On, Switch::Off));
-    let own = cluster(&[("PATRONI_POSTGRESQL_REMOVE_DATA_DIRECTORY_ON_REWIND_FAILURE", "on")]).unwrap();
-    assert_eq!(removal(&own, failure), (Switch::On, Switch::On));
+    let (on, off) = (Switch::On, Switch::Off);
+    // A cluster that was taken over, whose configuration does not name them.
+    let taken_over = json!({"ttl": 30, "postgresql": {"use_pg_rewind": true}});
+    assert_eq!(removal(&[], &taken_over), (off, off));
+    assert_eq!(removal(&[(DIVERGED, "on")], &taken_over), (on, off));
+    assert_eq!(removal(&[(FAILED, "on")], &taken_over), (off, on));
+    // One that was made from a document, which is Patroni's way.
+    let from_document = cluster(&[("PATRONI_CONFIGURATION", "{bootstrap: {dcs: {ttl: 30}}}")]).unwrap();
+    assert_eq!(removal(&[], &Value::Object(from_document.bootstrap.dcs)), (off, off));
+    // One that was made by variables alone.
+    let ours = Value::Object(cluster(&[]).unwrap().bootstrap.dcs);
+    assert_eq!(removal(&[], &ours), (on, on));
+    assert_eq!(removal(&[(DIVERGED, "off")], &ours), (off, off));
+    assert_eq!(removal(&[(DIVERGED, "off"), (FAILED, "on")], &ours), (off, on));
+    assert_eq!(removal(&[(FAILED, "off")], &ours), (on, off));
+    // What the cluster says holds.
+    for (diverged, failed) in [(true, false), (false, true)] {
+        let said = json!({"postgresql": {"remove_data_directory_on_diverged_timelines": diverged,
+                                         "remove_data_directory_on_rewind_failure": failed}});
+        assert_eq!(removal(&[], &said), (Switch::from(diverged), Switch::from(failed)));
+    }
 }
 
 #[test]

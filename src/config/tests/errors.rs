@@ -6,76 +6,75 @@ use std::os::unix::ffi::OsStringExt;
 use super::super::*;
 use super::{cluster, error_lines, host, load};
 
+/// Changes of a right configuration, and how the line begins.
+const WRONG: [(&[(&str, &str)], &str); 52] = [
+    (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
+    (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
+    (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
+    (&[("PATRONI_SUPERUSER_USERNAME", "a"), ("POSTGRES_USER", "b")], "POSTGRES_USER: \"b\" given"),
+    (&[("PATRONI_REPLICATION_USERNAME", "postgres")], "PATRONI_REPLICATION_USERNAME: two different passwords"),
+    (&[("PATRONI_REWIND_USERNAME", "r")], "PATRONI_REWIND_PASSWORD: not set"),
+    (&[("POSTGRES_USER", "pg_x")], "POSTGRES_USER: \"pg_x\" given"),
+    (&[("POSTGRES_PASSWORD", "a\nb")], "POSTGRES_PASSWORD: a value with a newline given"),
+    (
+        &[("POSTGRES_PASSWORD", ""), ("POSTGRES_PASSWORD_FILE", "/nowhere")],
+        "POSTGRES_PASSWORD_FILE: \"/nowhere\" given",
+    ),
+    (&[("POSTGRES_PASSWORD", ""), ("PATRONI_SUPERUSER_PASSWORD", "a\nb")], "PATRONI_SUPERUSER_PASSWORD: a value"),
+    (&[("PATRONI_ETCD3_HOSTS", "[e:2379")], "PATRONI_ETCD3_HOSTS: text that is not valid YAML"),
+    (&[("PATRONI_SCOPE", "")], "PATRONI_SCOPE: not set"),
+    (&[("PATRONI_SCOPE", "a/b")], "PATRONI_SCOPE: \"a/b\" given"),
+    (&[("PATRONI_NAME", "__patroni_strict_sync_replica_placeholder__")], "PATRONI_NAME: "),
+    (&[("PGDATA", "")], "PGDATA: not set"),
+    (&[("PGDATA", "data")], "PGDATA: \"data\" given"),
+    (&[("PGDATA", "/")], "PGDATA: \"/\" given"),
+    (&[("PATRONI_TTL", "abc")], "PATRONI_TTL: \"abc\" given; expected: whole number"),
+    (&[("PATRONI_TTL", "-5")], "PATRONI_TTL: \"-5\" given"),
+    (&[("PATRONI_TTL", "30s")], "PATRONI_TTL: \"30s\" given"),
+    (&[("PATRONI_MEMBER_SLOTS_TTL", "1week")], "PATRONI_MEMBER_SLOTS_TTL: \"1week\" given"),
+    (&[("PATRONI_CHECK_TIMELINE", "maybe")], "PATRONI_CHECK_TIMELINE: \"maybe\" given; expected: on, true"),
+    (&[("PATRONI_SYNCHRONOUS_MODE", "on")], "PATRONI_SYNCHRONOUS_MODE: synchronous_mode: true given"),
+    (&[("PATRONI_SYNCHRONOUS_MODE", "quorum")], "PATRONI_SYNCHRONOUS_MODE: synchronous_mode: quorum given"),
+    (&[("PATRONI_FAILSAFE_MODE", "1")], "PATRONI_FAILSAFE_MODE: failsafe_mode: true given"),
+    (&[("PATRONI_STANDBY_CLUSTER", "host: x")], "PATRONI_STANDBY_CLUSTER: standby_cluster: a map given"),
+    (&[("PATRONI_SLOTS", "{a: {type: physical}}")], "PATRONI_SLOTS: slots: a given"),
+    (&[("PATRONI_WATCHDOG_MODE", "required")], "PATRONI_WATCHDOG_MODE: \"required\" given"),
+    (&[("PATRONI_BOOTSTRAP_METHOD", "pitr")], "PATRONI_BOOTSTRAP_METHOD: \"pitr\" given"),
+    (&[("PATRONI_POSTGRESQL_PARAMETERS", "{a")], "PATRONI_POSTGRESQL_PARAMETERS: text that is not valid YAML"),
+    (&[("PATRONI_POSTGRESQL_PARAMETERS", "bad")], "PATRONI_POSTGRESQL_PARAMETERS: a key without a value"),
+    (&[("PATRONI_BOOTSTRAP_INITDB", "pgdata: x")], "PATRONI_BOOTSTRAP_INITDB: the option pgdata may not be set"),
+    (&[("POSTGRES_INITDB_ARGS", "'x")], "POSTGRES_INITDB_ARGS: a quote that is not closed"),
+    (&[("POSTGRES_INITDB_ARGS", "--pwfile=x")], "POSTGRES_INITDB_ARGS: the option pwfile may not be set"),
+    (&[("PATRONI_ETCD3_HOSTS", "e:99999")], "PATRONI_ETCD3_HOSTS: \"e:99999\" given; expected: endpoints"),
+    (&[("PATRONI_ETCD3_HOSTS", ""), ("PATRONI_ETCD3_USERNAME", "u")], "PATRONI_ETCD3_HOSTS: not set"),
+    (&[("PATRONI_ETCD3_USERNAME", "u")], "PATRONI_ETCD3_PASSWORD: not set"),
+    (&[("PATRONI_ETCD3_URL", "ftp://u:pw@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
+    (&[("PATRONI_ETCD3_URL", "http://u:5%zz@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
+    (&[("PATRONI_ETCD3_URL", "http://u:100%@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
+    (&[("PATRONI_ETCD3_PROTOCOL", "ftp")], "PATRONI_ETCD3_PROTOCOL: \"ftp\" given; expected: http or https"),
+    (&[("PATRONI_POSTGRESQL_LISTEN", "a:0")], "PATRONI_POSTGRESQL_LISTEN: \"a:0\" given"),
+    (&[("PATRONI_POSTGRESQL_CONNECT_ADDRESS", "0.0.0.0:5432")], "PATRONI_POSTGRESQL_CONNECT_ADDRESS: "),
+    (&[("PATRONI_RESTAPI_LISTEN", "x:y")], "PATRONI_RESTAPI_LISTEN: \"x:y\" given; expected: host:port"),
+    (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{X: \"a\\nb\"}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
+    (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{'X Y': a}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
+    (&[("POSTGRES_INITDB_ARGS", "-Ume")], "POSTGRES_INITDB_ARGS: the option username is \"me\", but the superuser is"),
+    (&[("PATRONI_RESTAPI_USERNAME", "u")], "PATRONI_RESTAPI_PASSWORD: not set"),
+    (
+        &[
+            ("PATRONI_RESTAPI_VERIFY_CLIENT", "maybe"),
+            ("PATRONI_RESTAPI_CERTFILE", "/c"),
+            ("PATRONI_RESTAPI_CAFILE", "/c"),
+        ],
+        "PATRONI_RESTAPI_VERIFY_CLIENT: \"maybe\" given",
+    ),
+    (&[("PATRONI_LOG_LEVEL", "LOUD")], "PATRONI_LOG_LEVEL: \"LOUD\" given"),
+    (&[("PATRONI_TAGS", "nofailover: maybe")], "PATRONI_TAGS: \"maybe\" given"),
+    (&[("PATRONI_POSTGRESQL_CALLBACKS", "on_start: \"/bin/x 'a\"")], "PATRONI_POSTGRESQL_CALLBACKS: a command"),
+];
+
 #[test]
 fn each_wrong_value_is_one_line_that_names_it() {
-    let cases: [(&[(&str, &str)], &str); 52] = [
-        (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
-        (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
-        (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
-        (&[("PATRONI_SUPERUSER_USERNAME", "a"), ("POSTGRES_USER", "b")], "POSTGRES_USER: \"b\" given"),
-        (&[("PATRONI_REPLICATION_USERNAME", "postgres")], "PATRONI_REPLICATION_USERNAME: two different passwords"),
-        (&[("PATRONI_REWIND_USERNAME", "r")], "PATRONI_REWIND_PASSWORD: not set"),
-        (&[("POSTGRES_USER", "pg_x")], "POSTGRES_USER: \"pg_x\" given"),
-        (&[("POSTGRES_PASSWORD", "a\nb")], "POSTGRES_PASSWORD: a value with a newline given"),
-        (
-            &[("POSTGRES_PASSWORD", ""), ("POSTGRES_PASSWORD_FILE", "/nowhere")],
-            "POSTGRES_PASSWORD_FILE: \"/nowhere\" given",
-        ),
-        (&[("POSTGRES_PASSWORD", ""), ("PATRONI_SUPERUSER_PASSWORD", "a\nb")], "PATRONI_SUPERUSER_PASSWORD: a value"),
-        (&[("PATRONI_ETCD3_HOSTS", "[e:2379")], "PATRONI_ETCD3_HOSTS: text that is not valid YAML"),
-        (&[("PATRONI_SCOPE", "")], "PATRONI_SCOPE: not set"),
-        (&[("PATRONI_SCOPE", "a/b")], "PATRONI_SCOPE: \"a/b\" given"),
-        (&[("PATRONI_NAME", "__patroni_strict_sync_replica_placeholder__")], "PATRONI_NAME: "),
-        (&[("PGDATA", "")], "PGDATA: not set"),
-        (&[("PGDATA", "data")], "PGDATA: \"data\" given"),
-        (&[("PGDATA", "/")], "PGDATA: \"/\" given"),
-        (&[("PATRONI_TTL", "abc")], "PATRONI_TTL: \"abc\" given; expected: whole number"),
-        (&[("PATRONI_TTL", "-5")], "PATRONI_TTL: \"-5\" given"),
-        (&[("PATRONI_TTL", "30s")], "PATRONI_TTL: \"30s\" given"),
-        (&[("PATRONI_MEMBER_SLOTS_TTL", "1week")], "PATRONI_MEMBER_SLOTS_TTL: \"1week\" given"),
-        (&[("PATRONI_CHECK_TIMELINE", "maybe")], "PATRONI_CHECK_TIMELINE: \"maybe\" given; expected: on, true"),
-        (&[("PATRONI_SYNCHRONOUS_MODE", "on")], "PATRONI_SYNCHRONOUS_MODE: synchronous_mode: true given"),
-        (&[("PATRONI_SYNCHRONOUS_MODE", "quorum")], "PATRONI_SYNCHRONOUS_MODE: synchronous_mode: quorum given"),
-        (&[("PATRONI_FAILSAFE_MODE", "1")], "PATRONI_FAILSAFE_MODE: failsafe_mode: true given"),
-        (&[("PATRONI_STANDBY_CLUSTER", "host: x")], "PATRONI_STANDBY_CLUSTER: standby_cluster: a map given"),
-        (&[("PATRONI_SLOTS", "{a: {type: physical}}")], "PATRONI_SLOTS: slots: a given"),
-        (&[("PATRONI_WATCHDOG_MODE", "required")], "PATRONI_WATCHDOG_MODE: \"required\" given"),
-        (&[("PATRONI_BOOTSTRAP_METHOD", "pitr")], "PATRONI_BOOTSTRAP_METHOD: \"pitr\" given"),
-        (&[("PATRONI_POSTGRESQL_PARAMETERS", "{a")], "PATRONI_POSTGRESQL_PARAMETERS: text that is not valid YAML"),
-        (&[("PATRONI_POSTGRESQL_PARAMETERS", "bad")], "PATRONI_POSTGRESQL_PARAMETERS: a key without a value"),
-        (&[("PATRONI_BOOTSTRAP_INITDB", "pgdata: x")], "PATRONI_BOOTSTRAP_INITDB: the option pgdata may not be set"),
-        (&[("POSTGRES_INITDB_ARGS", "'x")], "POSTGRES_INITDB_ARGS: a quote that is not closed"),
-        (&[("POSTGRES_INITDB_ARGS", "--pwfile=x")], "POSTGRES_INITDB_ARGS: the option pwfile may not be set"),
-        (&[("PATRONI_ETCD3_HOSTS", "e:99999")], "PATRONI_ETCD3_HOSTS: \"e:99999\" given; expected: endpoints"),
-        (&[("PATRONI_ETCD3_HOSTS", ""), ("PATRONI_ETCD3_USERNAME", "u")], "PATRONI_ETCD3_HOSTS: not set"),
-        (&[("PATRONI_ETCD3_USERNAME", "u")], "PATRONI_ETCD3_PASSWORD: not set"),
-        (&[("PATRONI_ETCD3_URL", "ftp://u:pw@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
-        (&[("PATRONI_ETCD3_URL", "http://u:5%zz@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
-        (&[("PATRONI_ETCD3_URL", "http://u:100%@e")], "PATRONI_ETCD3_URL: a value that is not shown here given"),
-        (&[("PATRONI_ETCD3_PROTOCOL", "ftp")], "PATRONI_ETCD3_PROTOCOL: \"ftp\" given; expected: http or https"),
-        (&[("PATRONI_POSTGRESQL_LISTEN", "a:0")], "PATRONI_POSTGRESQL_LISTEN: \"a:0\" given"),
-        (&[("PATRONI_POSTGRESQL_CONNECT_ADDRESS", "0.0.0.0:5432")], "PATRONI_POSTGRESQL_CONNECT_ADDRESS: "),
-        (&[("PATRONI_RESTAPI_LISTEN", "x:y")], "PATRONI_RESTAPI_LISTEN: \"x:y\" given; expected: host:port"),
-        (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{X: \"a\\nb\"}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
-        (&[("PATRONI_RESTAPI_HTTP_EXTRA_HEADERS", "{'X Y': a}")], "PATRONI_RESTAPI_HTTP_EXTRA_HEADERS: a header"),
-        (
-            &[("POSTGRES_INITDB_ARGS", "-Ume")],
-            "POSTGRES_INITDB_ARGS: the option username is \"me\", but the superuser is",
-        ),
-        (&[("PATRONI_RESTAPI_USERNAME", "u")], "PATRONI_RESTAPI_PASSWORD: not set"),
-        (
-            &[
-                ("PATRONI_RESTAPI_VERIFY_CLIENT", "maybe"),
-                ("PATRONI_RESTAPI_CERTFILE", "/c"),
-                ("PATRONI_RESTAPI_CAFILE", "/c"),
-            ],
-            "PATRONI_RESTAPI_VERIFY_CLIENT: \"maybe\" given",
-        ),
-        (&[("PATRONI_LOG_LEVEL", "LOUD")], "PATRONI_LOG_LEVEL: \"LOUD\" given"),
-        (&[("PATRONI_TAGS", "nofailover: maybe")], "PATRONI_TAGS: \"maybe\" given"),
-        (&[("PATRONI_POSTGRESQL_CALLBACKS", "on_start: \"/bin/x 'a\"")], "PATRONI_POSTGRESQL_CALLBACKS: a command"),
-    ];
-    for (changes, expected) in cases {
+    for (changes, expected) in WRONG {
         let lines = error_lines(cluster(changes));
         assert!(lines.len() == 1 && lines[0].starts_with(expected), "{changes:?} gave {lines:#?}");
     }
@@ -91,7 +90,7 @@ fn endpoints_are_not_discovered() {
 }
 
 #[test]
-fn stores_that_are_not_built_are_refused_by_name() {
+fn stores_that_are_not_supported_are_refused_by_name() {
     for (name, word) in [
         ("PATRONI_CONSUL_HOST", "Consul"),
         ("PATRONI_ZOOKEEPER_HOSTS", "ZooKeeper"),
@@ -163,6 +162,7 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
         ("PATRONI_WATCHDOG_MODE", "automatic"),
         ("PATRONI_LOG_DIR", "/var/log"),
+        ("PATRONI_ETCD3_SRV_SUFFIX", "x"),
         ("PATRONI_WHATEVER_IT_IS", "1"),
         ("TAMADA_WHATEVER", "1"),
         ("PATRONI_CONFIGURATION", "{postgresql: {callbacks: {on_strat: x}}}"),

@@ -1,4 +1,4 @@
-//! Settings that the reference has and this version does not carry out. None is silently ignored: one on which data or
+//! Settings that Patroni has and this version does not implement. None is silently ignored: one on which data or
 //! availability hang is an error, any other a warning, both by name.
 
 use serde_json::Value;
@@ -7,7 +7,7 @@ use super::error::{ConfigError, Reported};
 use super::reader::Reader;
 use crate::core::policy::Mode;
 
-/// Sections of DCSs that are not built, with what to use instead.
+/// Sections of DCSs that are not supported, with what to use instead.
 const STORES: [(&str, &str); 6] = [
     ("consul", "PATRONI_ETCD3_*: Consul is not supported yet"),
     (
@@ -21,7 +21,8 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 27] = [
+const WARNED: [&str; 28] = [
+    "etcd3.srv_suffix",
     "restapi.server_tokens",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
@@ -85,7 +86,7 @@ const CLUSTER_ONLY: [&str; 17] = [
 /// Settings of `postgresql` that a single server does not have: its files are the user's.
 const NOT_OF_A_SINGLE_SERVER: [&str; 5] = ["pg_hba", "pg_ident", "recovery_conf", "use_slots", "use_pg_rewind"];
 
-/// A variable of a section that is not built is an error.
+/// A variable of a section that is not supported is an error.
 pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> Option<Reported> {
     let upper = name.to_ascii_uppercase();
     let section = upper.strip_prefix("PATRONI_").and_then(|rest| rest.split('_').next()).unwrap_or_default();
@@ -97,7 +98,7 @@ pub(super) fn refuse_variable(reader: &mut Reader<'_>, name: &str) -> Option<Rep
     Some(reader.report.error(ConfigError::new(name, "set", *advice)))
 }
 
-/// Each DCS that a document names and that is not built is an error.
+/// Each DCS that a document names and that is not supported is an error.
 pub(super) fn refuse_stores(reader: &mut Reader<'_>) -> Option<Reported> {
     let mut refused = None;
     for (store, advice) in STORES {
@@ -136,7 +137,7 @@ pub(super) fn check(reader: &mut Reader<'_>, mode: Mode) {
         && method != "initdb"
     {
         let _asked = reader.value(&format!("bootstrap.{method}"));
-        let advice = "initdb: other methods are not carried out yet, and an empty cluster in place of a restored one \
+        let advice = "initdb: other methods are not implemented yet, and an empty cluster in place of a restored one \
                       would be wrong";
         reader.wrong("bootstrap.method", advice);
     }
@@ -147,7 +148,7 @@ pub(super) fn check(reader: &mut Reader<'_>, mode: Mode) {
 
 fn warn(reader: &mut Reader<'_>, path: &str) {
     let place = reader.document.place(path);
-    reader.report.warn(format!("{place}: this setting is not carried out yet and has no effect"));
+    reader.report.warn(format!("{place}: this setting is not implemented yet and has no effect"));
 }
 
 fn single(reader: &mut Reader<'_>) {
