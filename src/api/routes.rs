@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::extract::State as Shared;
-use axum::routing::{delete, get, patch, post};
+use axum::http::Method;
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
 use serde_json::{Value, json};
 
 use super::answer::{self, Answer, not_implemented};
@@ -13,26 +14,62 @@ use super::types::ClusterDocument;
 use super::{configuration, control, document, switchover};
 use crate::agent::status::ClusterStatusDocuments;
 
-pub fn router(state: Arc<State>) -> Router {
-    Router::new()
-        .route("/patroni", get(patroni))
-        .route("/cluster", get(cluster))
-        .route("/history", get(history))
-        .route("/failsafe", get(failsafe).post(refuse_failsafe))
-        .route("/config", get(config))
-        .route("/config", patch(configuration::merge).put(configuration::replace))
-        .route("/switchover", post(switchover::switchover))
-        .route("/switchover", delete(switchover::cancel))
-        .route("/failover", post(switchover::failover))
-        .route("/restart", post(control::restart).delete(control::cancel_restart))
-        .route("/reload", post(control::reload))
-        .route("/reinitialize", post(control::reinitialize))
-        .route("/sigterm", post(control::sigterm))
-        .route("/citus", post(control::mpp))
-        .route("/mpp", post(control::mpp))
-        .fallback(not_implemented)
-        .method_not_allowed_fallback(not_implemented)
-        .with_state(state)
+/// What the API answers besides the health checks.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    router: Router,
+    /// The first segments of the paths that GET has a handler for; all others are health checks.
+    documents: Arc<[&'static str]>,
+}
+
+/// One endpoint: the first segment of its path, its method, its handler.
+type Route = (&'static str, Method, MethodRouter<Arc<State>>);
+
+/// The one list of endpoints.
+fn table() -> Vec<Route> {
+    vec![
+        ("patroni", Method::GET, get(patroni)),
+        ("cluster", Method::GET, get(cluster)),
+        ("history", Method::GET, get(history)),
+        ("failsafe", Method::GET, get(failsafe)),
+        ("failsafe", Method::POST, post(refuse_failsafe)),
+        ("config", Method::GET, get(config)),
+        ("config", Method::PATCH, patch(configuration::merge)),
+        ("config", Method::PUT, put(configuration::replace)),
+        ("switchover", Method::POST, post(switchover::switchover)),
+        ("switchover", Method::DELETE, delete(switchover::cancel)),
+        ("failover", Method::POST, post(switchover::failover)),
+        ("restart", Method::POST, post(control::restart)),
+        ("restart", Method::DELETE, delete(control::cancel_restart)),
+        ("reload", Method::POST, post(control::reload)),
+        ("reinitialize", Method::POST, post(control::reinitialize)),
+        ("sigterm", Method::POST, post(control::sigterm)),
+        ("citus", Method::POST, post(control::mpp)),
+        ("mpp", Method::POST, post(control::mpp)),
+    ]
+}
+
+impl Routes {
+    pub fn new(state: Arc<State>) -> Self {
+        let table = table();
+        let documents = table.iter().filter(|(_, method, _)| *method == Method::GET).map(|(name, _, _)| *name);
+        let documents = documents.collect();
+        let router = table.into_iter().fold(Router::new(), |router, (name, _, handler)| {
+            // Handlers of one path with different methods add up.
+            router.route(&format!("/{name}"), handler)
+        });
+        let router = router.fallback(not_implemented).method_not_allowed_fallback(not_implemented);
+        Routes { router: router.with_state(state), documents }
+    }
+
+    /// Whether GET of a path with this first segment is a document rather than a health check.
+    pub fn is_document(&self, segment: &str) -> bool {
+        self.documents.contains(&segment)
+    }
+
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
 }
 
 /// The status with fresh positions: what candidates of an election compare. Always 200.

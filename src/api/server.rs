@@ -7,7 +7,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
@@ -17,10 +16,11 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::access::{ClientCertificate, Peer};
+use super::routes::Routes;
 use super::service::Service;
 use super::settings::Settings;
 use super::state::State;
-use super::{ApiError, routes, tls};
+use super::{ApiError, tls};
 use crate::agent::mailbox::Mailbox;
 use crate::agent::status::Status;
 use crate::config::{HostPort, RestConfig};
@@ -105,7 +105,7 @@ pub struct Server {
     listen: HostPort,
     announce: Option<PathBuf>,
     state: Arc<State>,
-    router: Router,
+    routes: Routes,
     connections: Arc<Semaphore>,
 }
 
@@ -123,7 +123,7 @@ impl Server {
             rest: options.rest,
             listen: config.listen.clone(),
             announce: options.announce,
-            router: routes::router(state.clone()),
+            routes: Routes::new(state.clone()),
             state,
             connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
         };
@@ -162,18 +162,18 @@ impl Server {
     }
 
     fn serve(&self, stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit, drained: watch::Receiver<()>) {
-        let (state, router) = (self.state.clone(), self.router.clone());
+        let (state, routes) = (self.state.clone(), self.routes.clone());
         let tls = state.settings().tls.clone();
         tokio::spawn(async move {
             let _permit = permit;
             let mut peer = Peer { address: from.ip().to_canonical(), certificate: ClientCertificate::None };
             let Some(context) = tls else {
-                return exchange(stream, Service::new(state, router, peer), drained).await;
+                return exchange(stream, Service::new(state, routes, peer), drained).await;
             };
             match tokio::time::timeout(CLIENT_LIMIT, tls::accept(&context, stream)).await {
                 Ok(Ok(stream)) => {
                     peer.certificate = tls::client_certificate(&stream);
-                    exchange(stream, Service::new(state, router, peer), drained).await;
+                    exchange(stream, Service::new(state, routes, peer), drained).await;
                 }
                 Ok(Err(cause)) => debug!("TLS handshake with {}: {cause}", peer.address),
                 Err(_) => debug!("TLS handshake with {}: too slow", peer.address),

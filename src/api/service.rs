@@ -6,7 +6,6 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Router;
 use axum::body::Body;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
 use bytes::Bytes;
@@ -20,6 +19,7 @@ use super::answer::{self, HangUp};
 use super::clock;
 use super::health::{self, Verdict};
 use super::query::Query;
+use super::routes::Routes;
 use super::state::State;
 use crate::agent::status::Status;
 
@@ -29,7 +29,7 @@ pub type Payload = Either<Full<Bytes>, Body>;
 #[derive(Clone, Debug)]
 pub struct Service {
     state: Arc<State>,
-    router: Router,
+    routes: Routes,
     peer: Peer,
 }
 
@@ -56,8 +56,8 @@ impl Future for Answering {
 }
 
 impl Service {
-    pub fn new(state: Arc<State>, router: Router, peer: Peer) -> Self {
-        Service { state, router, peer }
+    pub fn new(state: Arc<State>, routes: Routes, peer: Peer) -> Self {
+        Service { state, routes, peer }
     }
 }
 
@@ -67,7 +67,7 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let endpoint = Endpoint::of(request.method(), request.uri().path());
+        let endpoint = Endpoint::of(&self.routes, request.method(), request.uri().path());
         if let Some(response) = self.at_once(endpoint, &request) {
             return Answering::Now(Some(response));
         }
@@ -169,7 +169,7 @@ impl Service {
         };
         let Ok(uri) = Uri::try_from(target) else { return answer::error(StatusCode::BAD_REQUEST) };
         *request.uri_mut() = uri;
-        match hyper::service::Service::call(&TowerToHyperService::new(self.router.clone()), request).await {
+        match hyper::service::Service::call(&TowerToHyperService::new(self.routes.router()), request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         }
@@ -187,7 +187,7 @@ enum Endpoint {
 
 impl Endpoint {
     /// HEAD and OPTIONS exist only as health checks, and so does GET of whatever has no handler.
-    fn of(method: &Method, path: &str) -> Self {
+    fn of(routes: &Routes, method: &Method, path: &str) -> Self {
         if method == Method::HEAD || method == Method::OPTIONS {
             return Endpoint::Health;
         }
@@ -197,7 +197,7 @@ impl Endpoint {
         match first_segment(path) {
             "liveness" => Endpoint::Liveness,
             "readiness" => Endpoint::Readiness,
-            "patroni" | "cluster" | "history" | "config" | "failsafe" => Endpoint::Routed,
+            segment if routes.is_document(segment) => Endpoint::Routed,
             _ => Endpoint::Health,
         }
     }
