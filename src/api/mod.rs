@@ -14,6 +14,7 @@ mod configuration;
 mod control;
 pub mod document;
 pub mod health;
+mod members;
 pub mod query;
 mod routes;
 mod server;

@@ -113,8 +113,11 @@ impl Server {
     pub async fn bind(mut options: Options) -> Result<Self, ApiError> {
         let config = options.rest.borrow_and_update().clone();
         let settings = Settings::load(&config).await?;
-        if settings.access.is_open() {
-            warn!("the REST API has no credentials: whoever reaches it may switch over, restart or reconfigure");
+        if options.mode == Mode::Cluster && settings.access.is_unprotected() {
+            warn!(
+                "the REST API has no credentials: only this host and the members may switch over, restart or \
+                reconfigure; set PATRONI_RESTAPI_USERNAME and PATRONI_RESTAPI_PASSWORD, or PATRONI_RESTAPI_ALLOWLIST"
+            );
         }
         let listener = listen(&config).await?;
         let state = Arc::new(State::new(options.mode, options.mailbox, options.status, Arc::new(settings)));
