@@ -5,6 +5,7 @@
 //! else; no error shows them.
 
 pub mod beside;
+pub mod json;
 mod tls;
 
 use std::path::PathBuf;
