@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
@@ -68,10 +68,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let endpoint = Endpoint::of(&self.routes, request.method(), request.uri().path());
+        let connection = Connection::asked_for(&request);
         if let Some(response) = self.at_once(endpoint, &request) {
-            return Answering::Now(Some(response));
+            return Answering::Now(Some(connection.finish(response)));
         }
-        Answering::Later(Box::pin(self.clone().in_time(endpoint, request)))
+        let answering = self.clone().in_time(endpoint, request);
+        Answering::Later(Box::pin(async move { Ok(connection.finish(answering.await?)) }))
     }
 }
 
@@ -173,6 +175,38 @@ impl Service {
             Ok(answer) => answer,
             Err(never) => match never {},
         }
+    }
+}
+
+/// What becomes of the connection after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    Close,
+    KeepAlive,
+}
+
+impl Connection {
+    fn asked_for(request: &Request<Incoming>) -> Self {
+        let given = request.headers().get(header::CONNECTION).map_or(&b""[..], HeaderValue::as_bytes);
+        let mut options = given.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        match options.any(|option| option.eq_ignore_ascii_case(b"keep-alive")) {
+            true => Connection::KeepAlive,
+            false => Connection::Close,
+        }
+    }
+
+    /// As Patroni answers: HTTP/1.0 whatever the request said, which load balancers are configured to expect. The
+    /// connection stays open only if the client asked for it.
+    fn finish(self, mut response: Response<Payload>) -> Response<Payload> {
+        *response.version_mut() = Version::HTTP_10;
+        response.headers_mut().insert(
+            header::CONNECTION,
+            HeaderValue::from_static(match self {
+                Connection::Close => "close",
+                Connection::KeepAlive => "keep-alive",
+            }),
+        );
+        response
     }
 }
 
