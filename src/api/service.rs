@@ -18,6 +18,7 @@ use super::access::Peer;
 use super::answer::{self, HangUp};
 use super::clock;
 use super::health::{self, Verdict};
+use super::places::{Changes, Place};
 use super::query::Query;
 use super::routes::Routes;
 use super::state::State;
@@ -31,6 +32,7 @@ pub struct Service {
     state: Arc<State>,
     routes: Routes,
     peer: Peer,
+    place: Arc<Place>,
 }
 
 /// The answer is withheld and the connection closed.
@@ -56,8 +58,8 @@ impl Future for Answering {
 }
 
 impl Service {
-    pub fn new(state: Arc<State>, routes: Routes, peer: Peer) -> Self {
-        Service { state, routes, peer }
+    pub fn new(state: Arc<State>, routes: Routes, peer: Peer, place: Arc<Place>) -> Self {
+        Service { state, routes, peer, place }
     }
 }
 
@@ -72,8 +74,12 @@ impl hyper::service::Service<Request<Incoming>> for Service {
         if let Some(response) = self.at_once(endpoint, &request) {
             return Answering::Now(Some(connection.finish(response)));
         }
+        let busy = self.place.answering(changes(request.method()));
         let answering = self.clone().in_time(endpoint, request);
-        Answering::Later(Box::pin(async move { Ok(connection.finish(answering.await?)) }))
+        Answering::Later(Box::pin(async move {
+            let _busy = busy;
+            Ok(connection.finish(answering.await?))
+        }))
     }
 }
 
@@ -146,7 +152,7 @@ impl Service {
     }
 
     async fn refusal(&self, request: &Request<Incoming>) -> Option<answer::Answer> {
-        if !changes_something(request.method()) {
+        if changes(request.method()) == Changes::Nothing {
             return None;
         }
         let settings = self.state.settings();
@@ -241,6 +247,9 @@ fn first_segment(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-fn changes_something(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+fn changes(method: &Method) -> Changes {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS => Changes::Nothing,
+        _ => Changes::Something,
+    }
 }

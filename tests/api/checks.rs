@@ -262,19 +262,3 @@ async fn a_reload_may_move_the_listener() {
     assert_eq!(send(format!("http://{free}/primary"), Method::GET, None).await.code, 200);
     assert_eq!(OwnApi::read(&file).expect("announced").url, format!("http://{free}"));
 }
-
-#[tokio::test]
-async fn silent_connections_do_not_keep_checks_out() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).expect("a limit");
-    setrlimit(Resource::RLIMIT_NOFILE, most, most).expect("both ends of all connections are in this process");
-    let harness = Harness::open(fixture::primary());
-    let mut silent = Vec::new();
-    for _ in 0..600 {
-        silent.push(tokio::net::TcpStream::connect(harness.address).await.expect("a connection"));
-    }
-    let began = std::time::Instant::now();
-    assert_eq!(get(&harness, "/primary").await.code, 200);
-    // Well below the time after which silent connections are closed anyway.
-    assert!(began.elapsed() < std::time::Duration::from_secs(8), "{:?}", began.elapsed());
-}
