@@ -103,3 +103,30 @@ async fn members_are_admitted_while_they_are_known() {
     harness.publish(status);
     assert_eq!(code().await, 403, "without a view nobody is a member");
 }
+
+#[tokio::test]
+async fn members_send_credentials_with_changes_alone() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/patroni", listener.local_addr().expect("an address"));
+    let settings = with_password(open_settings());
+    for (caller, method, expected) in [
+        (Caller::Member, Method::GET, false),
+        (Caller::Member, Method::POST, true),
+        (Caller::Operator, Method::GET, true),
+    ] {
+        let client = Client::new(caller, &CtlConfig::default(), &settings).expect("a client");
+        let hearing = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("more"));
+            }
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.expect("sent");
+            String::from_utf8(head).expect("text").to_lowercase()
+        };
+        let (answer, head) = tokio::join!(client.send(method.clone(), &url, None, LIMIT), hearing);
+        assert_eq!(answer.expect("an answer").code, 200);
+        assert_eq!(head.contains("authorization:"), expected, "{caller:?} {method}: {head}");
+    }
+}
