@@ -23,6 +23,11 @@ pub fn text(code: u16, body: impl Into<String>) -> Answer {
     whole(code, HeaderValue::from_static("text/html"), Body::from(body.into()))
 }
 
+/// Metrics for Prometheus.
+pub fn metrics(text: String) -> Answer {
+    whole(200, HeaderValue::from_static("text/plain"), Body::from(text))
+}
+
 /// A document.
 pub fn json(code: u16, document: &impl Serialize) -> Answer {
     match json::spaced(document) {

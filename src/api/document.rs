@@ -52,7 +52,7 @@ pub(super) fn may_answer(state: MemberState) -> bool {
     matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
 }
 
-fn shows_postgres(status: &Status) -> bool {
+pub(super) fn shows_postgres(status: &Status) -> bool {
     may_answer(status.state) && status.postgres.in_recovery.is_some()
 }
 

@@ -77,7 +77,7 @@ pub(super) fn is_leader(status: &Status, now: Instant) -> bool {
 }
 
 /// A server that should run but gave no answer in time is busy, not down.
-fn takes_connections(status: &Status, now: Instant) -> bool {
+pub(super) fn takes_connections(status: &Status, now: Instant) -> bool {
     status.postgres.in_recovery.is_some()
         || status.state == MemberState::Running
         || status.restart_until.is_some_and(|until| now < until)

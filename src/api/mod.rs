@@ -15,6 +15,7 @@ mod control;
 pub mod document;
 pub mod health;
 mod members;
+mod metrics;
 mod places;
 pub mod query;
 mod routes;

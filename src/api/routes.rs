@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::answer::{self, Answer, not_implemented};
 use super::state::State;
 use super::types::ClusterDocument;
-use super::{configuration, control, document, switchover};
+use super::{clock, configuration, control, document, metrics, switchover};
 use crate::agent::status::ClusterStatusDocuments;
 
 /// What the API answers besides the health checks.
@@ -33,6 +33,7 @@ fn table() -> Vec<Route> {
         ("history", Method::GET, get(history)),
         ("failsafe", Method::GET, get(failsafe)),
         ("failsafe", Method::POST, post(refuse_failsafe)),
+        ("metrics", Method::GET, get(metrics)),
         ("config", Method::GET, get(config)),
         ("config", Method::PATCH, patch(configuration::merge)),
         ("config", Method::PUT, put(configuration::replace)),
@@ -75,6 +76,10 @@ impl Routes {
 /// The status with fresh positions: what candidates of an election compare. Always 200.
 async fn patroni(Shared(state): Shared<Arc<State>>) -> Answer {
     answer::json(200, &Value::Object(document::render(&*state.probed().await)))
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> Answer {
+    answer::metrics(metrics::render(&*state.probed().await, clock::now()))
 }
 
 async fn cluster(Shared(state): Shared<Arc<State>>) -> Answer {

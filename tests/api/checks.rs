@@ -204,6 +204,18 @@ async fn documents_are_spaced_for_scripts_that_search_them() {
 }
 
 #[tokio::test]
+async fn metrics_come_with_fresh_positions() {
+    let mut harness = Harness::open(fixture::replica());
+    let asking = tokio::spawn(send(harness.url("/metrics"), Method::GET, None));
+    let Request::Positions(answer) = harness.asked().await else { panic!("positions expected") };
+    let fresh = PostgresStatus { replayed: Some(Lsn(fixture::END + 50)), ..fixture::replica().postgres };
+    answer.send(Some(fresh)).expect("somebody waits");
+    let answer = asking.await.expect("joined");
+    let line = format!("patroni_xlog_replayed_location{{scope=\"demo\",name=\"n1\"}} {}\n", fixture::END + 50);
+    assert!(answer.code == 200 && answer.text().contains(&line), "{}", answer.text());
+}
+
+#[tokio::test]
 async fn answers_carry_the_configured_headers() {
     let mut settings = open_settings();
     settings.http_extra_headers.insert("X-Frame-Options".into(), "DENY".into());
