@@ -88,6 +88,14 @@ impl Refusal {
     }
 }
 
+/// Who reads a document that may hold secrets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reader {
+    /// Might send requests that change something as well.
+    Admitted,
+    Stranger,
+}
+
 impl Access {
     pub async fn load(config: &RestConfig) -> Self {
         let certificate = match &config.tls {

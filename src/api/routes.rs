@@ -2,17 +2,19 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State as Shared;
 use axum::http::Method;
 use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 
+use super::access::Reader;
 use super::answer::{self, Answer, not_implemented};
 use super::state::State;
 use super::types::ClusterDocument;
 use super::{clock, configuration, control, document, metrics, switchover};
 use crate::agent::status::ClusterStatusDocuments;
+use crate::config::redacted;
 
 /// What the API answers besides the health checks.
 #[derive(Clone, Debug)]
@@ -97,9 +99,13 @@ async fn history(Shared(state): Shared<Arc<State>>) -> Answer {
     }
 }
 
-async fn config(Shared(state): Shared<Arc<State>>) -> Answer {
+/// Whole for whoever may change it; others see no secrets.
+async fn config(Shared(state): Shared<Arc<State>>, Extension(reader): Extension<Reader>) -> Answer {
     match with_cluster(&state, |cluster| cluster.config.clone()).await {
-        Some(Some(config)) if config.is_object() => answer::json(200, &config),
+        Some(Some(config)) if config.is_object() => match reader {
+            Reader::Admitted => answer::json(200, &config),
+            Reader::Stranger => answer::json(200, &redacted("", &config)),
+        },
         Some(_) => answer::text(502, "the cluster has no valid configuration"),
         None => unreachable_dcs(),
     }

@@ -14,7 +14,7 @@ use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use tracing::debug;
 
-use super::access::Peer;
+use super::access::{Peer, Reader, Refusal};
 use super::answer::{self, HangUp};
 use super::clock;
 use super::health::{self, Verdict};
@@ -129,7 +129,7 @@ impl Service {
     }
 
     /// What has to ask somebody.
-    async fn in_time(self, endpoint: Endpoint, request: Request<Incoming>) -> Result<Response<Payload>, Withheld> {
+    async fn in_time(self, endpoint: Endpoint, mut request: Request<Incoming>) -> Result<Response<Payload>, Withheld> {
         if endpoint != Endpoint::Routed {
             let status = self.state.probed().await;
             let query = Query::parse(request.uri().query());
@@ -137,7 +137,7 @@ impl Service {
         }
         let began = std::time::Instant::now();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let mut answer = match self.refusal(&request).await {
+        let mut answer = match self.refusal(&mut request).await {
             Some(refusal) => refusal,
             None => self.route(request).await,
         };
@@ -151,21 +151,30 @@ impl Service {
         Ok(answer.map(Either::Right))
     }
 
-    async fn refusal(&self, request: &Request<Incoming>) -> Option<answer::Answer> {
+    /// Lets a request pass, or answers it. Documents are for everybody; the one that may hold secrets is told who reads.
+    async fn refusal(&self, request: &mut Request<Incoming>) -> Option<answer::Answer> {
         if changes(request.method()) == Changes::Nothing {
+            if first_segment(request.uri().path()) == "config" {
+                let reader = self.admit(request).await.map_or(Reader::Stranger, |()| Reader::Admitted);
+                request.extensions_mut().insert(reader);
+            }
             return None;
         }
-        let settings = self.state.settings();
-        let status = self.state.status();
-        let view = status.cluster.as_ref().map(|cluster| &cluster.view);
-        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let refusal = settings.access.check(&self.peer, given, view).await.err()?;
+        let refusal = self.admit(request).await.err()?;
         let mut answer = answer::text(refusal.code(), refusal.text());
         if refusal.code() == 401 {
             let realm = HeaderValue::from_static("Basic realm=\"Patroni\"");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
         }
         Some(answer)
+    }
+
+    async fn admit(&self, request: &Request<Incoming>) -> Result<(), Refusal> {
+        let settings = self.state.settings();
+        let status = self.state.status();
+        let view = status.cluster.as_ref().map(|cluster| &cluster.view);
+        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        settings.access.check(&self.peer, given, view).await
     }
 
     /// The router sees the first segment of the path alone.

@@ -130,3 +130,28 @@ async fn members_send_credentials_with_changes_alone() {
         assert_eq!(head.contains("authorization:"), expected, "{caller:?} {method}: {head}");
     }
 }
+
+#[tokio::test]
+async fn who_may_change_the_configuration_reads_it_whole_and_others_without_secrets() {
+    let config = json!({"ttl": 30, "postgresql": {"parameters": {
+        "archive_command": "AWS_SECRET_ACCESS_KEY=s3cret push %p", "work_mem": "4MB",
+        "restore_command": "curl https://user:s3cret@store/%f",
+    }}, "standby_cluster": {"primary_conninfo": "host=a password=s3cret"}});
+    let mut status = fixture::primary();
+    fixture::change_cluster(&mut status, |cluster| cluster.config = Some(config.clone()));
+    let settings = with_password(open_settings());
+    let mut harness = Harness::start(settings.clone(), Mode::Cluster, status);
+    let answer = get(&harness, "/config").await;
+    assert!(answer.code == 200 && !answer.text().contains("s3cret"), "{}", answer.text());
+    let shown = answer.json().expect("a document");
+    assert_eq!((&shown["ttl"], &shown["postgresql"]["parameters"]["work_mem"]), (&json!(30), &json!("4MB")));
+    let admitted = Client::new(Caller::Operator, &CtlConfig::default(), &settings).expect("a client");
+    let answer = admitted.send(Method::GET, &harness.url("/config"), None, LIMIT).await.expect("an answer");
+    assert_eq!(answer.json(), Some(config));
+    // What was read without them must not be written back.
+    for method in [Method::PUT, Method::PATCH] {
+        let answer = admitted.send(method, &harness.url("/config"), Some(&shown), LIMIT).await.expect("an answer");
+        assert!(answer.code == 422 && answer.text().contains("without credentials"), "{}", answer.text());
+    }
+    assert!(harness.requests.try_recv().is_err(), "the loop was asked");
+}
