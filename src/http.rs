@@ -5,6 +5,7 @@
 //! else; no error shows them.
 
 pub mod beside;
+pub mod json;
 mod tls;
 
 use std::path::PathBuf;
@@ -34,7 +35,9 @@ const ANSWER_MAX: usize = 8 << 20;
 /// On whose behalf requests are made; decides what a certificate must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
-    /// The agent: certificates are not verified, unless `ctl.certfile` is set; then the authority is, not the name.
+    /// The agent: where a CA or `ctl.certfile` is configured the authority is verified, unless `ctl.insecure` is set
+    /// without a certificate; the name never is. Credentials go with requests that change something and not with GET,
+    /// which needs none: records in the DCS say whom it is sent to.
     Member,
     /// A person: authority and name are verified. `ctl.insecure` lifts both, or with `ctl.certfile` the name alone.
     Operator,
@@ -47,6 +50,7 @@ pub enum Caller {
 pub struct Client {
     tls: Tls,
     authorization: Option<HeaderValue>,
+    caller: Caller,
 }
 
 /// An answer, whatever its code.
@@ -116,13 +120,13 @@ impl Client {
             header.set_sensitive(true);
             header
         });
-        Ok(Client { tls: Tls::new(caller, ctl, rest.tls.as_ref())?, authorization })
+        Ok(Client { tls: Tls::new(caller, ctl, rest.tls.as_ref())?, authorization, caller })
     }
 
     /// For questions to our own member that need no credentials.
     pub fn beside(own: &OwnApi) -> Result<Self, HttpError> {
         let shown = CtlConfig { certfile: own.certfile.clone(), keyfile: own.keyfile.clone(), ..CtlConfig::default() };
-        Ok(Client { tls: Tls::new(Caller::Itself, &shown, None)?, authorization: None })
+        Ok(Client { tls: Tls::new(Caller::Itself, &shown, None)?, authorization: None, caller: Caller::Itself })
     }
 
     /// One request with the whole exchange, resolving the name included, inside `limit`.
@@ -169,13 +173,14 @@ impl Client {
     ) -> Result<Request<Full<Bytes>>, HttpError> {
         let bytes = body.map(|body| Bytes::from(body.to_string())).unwrap_or_default();
         let agent = concat!(" tamada/", env!("CARGO_PKG_VERSION"));
+        let is_question = self.caller == Caller::Member && method == Method::GET;
         let mut request = Request::builder()
             .method(method)
             .uri(&target.path)
             .header(HOST, target.address())
             .header(USER_AGENT, format!("Patroni/{REFERENCE_VERSION}{agent}"))
             .header(CONNECTION, "close");
-        if let Some(authorization) = &self.authorization {
+        if let Some(authorization) = self.authorization.as_ref().filter(|_| !is_question) {
             request = request.header(AUTHORIZATION, authorization);
         }
         if body.is_some() {

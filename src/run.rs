@@ -384,6 +384,11 @@ impl PeerClient for HttpPeers {
         async move {
             match client?.send(Method::GET, url, None, limit).await {
                 Ok(answer) => Some(PeerReply { status: answer.code, body: answer.json().unwrap_or(Value::Null) }),
+                Err(error @ HttpError::Tls { .. }) => {
+                    // Most likely a matter of certificates, which does not heal by itself.
+                    tracing::warn!("cannot ask a member: {error}");
+                    None
+                }
                 Err(error) => {
                     tracing::debug!("{error}");
                     None

@@ -1,6 +1,7 @@
 //! What the loop shows: our record in the store, and the status that the API answers from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Map, Value};
 
@@ -18,6 +19,10 @@ use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
 use crate::dcs::codec::{MemberRecord, member_record};
 use crate::dcs::{Dcs, Snapshot};
 use crate::postgres::{Instance, Probe};
+
+/// How long a restart of ours may take before its server counts as down: load balancers that keep the leader over a
+/// usual restart let clients wait, instead of refusing them.
+const RESTART_GRACE: Duration = Duration::from_secs(10);
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Our member record, after whatever this cycle has begun. The store is not written when nothing has changed.
@@ -127,6 +132,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             role: self.shown.role,
             leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: postgres_status(&self.probe),
+            restart_until: self.restart_until(),
             cluster,
             pause: self.settings.dynamic.pause,
             dcs_last_seen: self.dcs_last_seen.0 / 1_000,
@@ -145,6 +151,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             maximum_lag_on_failover: self.settings.dynamic.maximum_lag_on_failover,
         };
         self.shared.status.send_replace(Arc::new(status));
+    }
+
+    fn restart_until(&self) -> Option<Instant> {
+        let running = self.jobs.running().filter(|running| matches!(running.job, Job::Restart(_)))?;
+        Some(running.since + RESTART_GRACE)
     }
 
     /// Made anew only when the reading is another one.
@@ -237,6 +248,7 @@ pub(super) fn before_first_cycle(settings: &Settings, now: Instant) -> Status {
         role: MemberRole::Uninitialized,
         leader_until: None,
         postgres: PostgresStatus::default(),
+        restart_until: None,
         cluster: None,
         pause: settings.dynamic.pause,
         dcs_last_seen: 0,

@@ -22,6 +22,8 @@ pub struct Status {
     /// right too. `None`: not the leader.
     pub leader_until: Option<Instant>,
     pub postgres: PostgresStatus,
+    /// Until when a restart of ours excuses a server that takes no connections. `None`: none is under way.
+    pub restart_until: Option<Instant>,
     /// The view of this cycle; `None` while the DCS does not answer.
     pub cluster: Option<Arc<ClusterStatusDocuments>>,
     pub pause: Pause,

@@ -8,6 +8,8 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+use crate::http::json;
+
 /// The largest request body.
 const BODY_MAX: usize = 1 << 20;
 
@@ -21,9 +23,14 @@ pub fn text(code: u16, body: impl Into<String>) -> Answer {
     whole(code, HeaderValue::from_static("text/html"), Body::from(body.into()))
 }
 
+/// Metrics for Prometheus.
+pub fn metrics(text: String) -> Answer {
+    whole(200, HeaderValue::from_static("text/plain"), Body::from(text))
+}
+
 /// A document.
 pub fn json(code: u16, document: &impl Serialize) -> Answer {
-    match serde_json::to_vec(document) {
+    match json::spaced(document) {
         Ok(body) => whole(code, HeaderValue::from_static("application/json"), Body::from(body)),
         Err(cause) => text(500, format!("cannot write the answer: {cause}")),
     }

@@ -13,6 +13,7 @@ use super::answer::{self, Answer, Need};
 use super::ask::{NoAnswer, ask};
 use super::state::State;
 use crate::agent::mailbox::{self, ConfigChange, ConfigResult};
+use crate::config::HIDDEN;
 use crate::core::policy::Mode;
 
 /// Reading, comparing and writing with its retries.
@@ -20,6 +21,9 @@ const WRITE_LIMIT: Duration = Duration::from_secs(30);
 
 const SINGLE: &str = "this is a single server without a DCS: there is no cluster configuration; change postgresql.conf, \
                       or set the variables of a DCS to make it the first member of a cluster";
+
+const HIDDEN_VALUES: &str = "the document holds *** in the place of a value: it was read without credentials; read it \
+                             again with them, or leave that key out";
 
 pub async fn merge(Shared(state): Shared<Arc<State>>, request: Request<Body>) -> Answer {
     match accepted(&state, request).await {
@@ -38,7 +42,23 @@ pub async fn replace(Shared(state): Shared<Arc<State>>, request: Request<Body>) 
 async fn accepted(state: &State, request: Request<Body>) -> Result<Map<String, Value>, Answer> {
     match state.mode {
         Mode::Single => Err(answer::text(409, SINGLE)),
-        Mode::Cluster => answer::object(request, Need::Mandatory).await,
+        Mode::Cluster => {
+            let document = answer::object(request, Need::Mandatory).await?;
+            match document.values().any(holds_hidden) {
+                true => Err(answer::text(422, HIDDEN_VALUES)),
+                false => Ok(document),
+            }
+        }
+    }
+}
+
+/// A document that was read by somebody who may not see its secrets would replace them by what was shown instead.
+fn holds_hidden(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text == HIDDEN,
+        Value::Array(items) => items.iter().any(holds_hidden),
+        Value::Object(map) => map.values().any(holds_hidden),
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
     }
 }
 

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::health::{SyncDuty, sync_duty};
 use crate::agent::status::{PostgresStatus, Status};
+use crate::config::redacted;
 use crate::core::REFERENCE_VERSION;
 use crate::core::policy::Pause;
 use crate::core::units::Lsn;
@@ -52,7 +53,7 @@ pub(super) fn may_answer(state: MemberState) -> bool {
     matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
 }
 
-fn shows_postgres(status: &Status) -> bool {
+pub(super) fn shows_postgres(status: &Status) -> bool {
     may_answer(status.state) && status.postgres.in_recovery.is_some()
 }
 
@@ -101,6 +102,18 @@ fn xlog(postgres: &PostgresStatus) -> Option<Value> {
     }))
 }
 
+/// The old and new values of settings, without those that hold a secret.
+pub(super) fn shown_reason(reason: &Value) -> Value {
+    let Value::Object(settings) = reason else { return reason.clone() };
+    let shown = settings.iter().map(|(name, change)| {
+        let path = format!("postgresql.parameters.{name}");
+        let Value::Object(values) = change else { return (name.clone(), redacted(&path, change)) };
+        let values: Map<_, _> = values.iter().map(|(when, value)| (when.clone(), redacted(&path, value))).collect();
+        (name.clone(), Value::Object(values))
+    });
+    Value::Object(shown.collect())
+}
+
 fn node_part(status: &Status, document: &mut Map<String, Value>) {
     if status.pause == Pause::Paused {
         document.insert("pause".into(), true.into());
@@ -117,7 +130,8 @@ fn node_part(status: &Status, document: &mut Map<String, Value>) {
     }
     if !status.pending_restart.is_empty() {
         document.insert("pending_restart".into(), true.into());
-        document.insert("pending_restart_reason".into(), Value::Object(status.pending_restart.clone()));
+        let reason = shown_reason(&Value::Object(status.pending_restart.clone()));
+        document.insert("pending_restart_reason".into(), reason);
     }
     let identity = json!({
         "version": REFERENCE_VERSION,
@@ -199,6 +213,19 @@ mod tests {
         assert_eq!(keys(&document), ["state", "role", "pause", "cluster_unlocked", "dcs_last_seen", "patroni"]);
         assert_eq!(document["state"], "creating replica");
         assert_eq!(document["role"], "uninitialized");
+    }
+
+    #[test]
+    fn settings_that_wait_for_a_restart_show_no_secret() {
+        let mut status = fixture::primary();
+        let secret = json!({"old_value": "", "new_value": "host=a password=s3cret"});
+        status.pending_restart.insert("cluster_name".into(), secret);
+        status.pending_restart.insert("password_encryption".into(), json!({"old_value": "md5", "new_value": "x"}));
+        let expected = json!({
+            "cluster_name": {"old_value": "", "new_value": "***"},
+            "password_encryption": {"old_value": "md5", "new_value": "x"},
+        });
+        assert_eq!(render(&status)["pending_restart_reason"], expected);
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! The health checks: path x status x query x now -> 200 or 503. Pure; asks nobody.
 //!
-//! "Is leader" is the lock flag by its local validity, not PostgreSQL's role: `/primary` answers 200 from the
-//! moment the lock is won until it is lost or has run out, whatever the server does meanwhile.
+//! "Is leader" is the lock flag by its local validity, not PostgreSQL's role: `/primary` answers 200 from the moment the
+//! lock is won until it is lost or has run out, while the server takes connections. A restart of ours is excused for a
+//! short while.
 
 use serde_json::Value;
 
@@ -52,7 +53,7 @@ pub fn liveness(status: &Status, now: Instant) -> Verdict {
 
 /// `/readiness`.
 pub fn readiness(status: &Status, query: &Query, now: Instant) -> Verdict {
-    if is_leader(status, now) {
+    if is_leader(status, now) && takes_connections(status, now) {
         return Verdict::Healthy;
     }
     let postgres = &status.postgres;
@@ -73,6 +74,13 @@ pub fn readiness(status: &Status, query: &Query, now: Instant) -> Verdict {
 
 pub(super) fn is_leader(status: &Status, now: Instant) -> bool {
     status.leader_until.is_some_and(|until| now < until)
+}
+
+/// A server that should run but gave no answer in time is busy, not down.
+pub(super) fn takes_connections(status: &Status, now: Instant) -> bool {
+    status.postgres.in_recovery.is_some()
+        || status.state == MemberState::Running
+        || status.restart_until.is_some_and(|until| now < until)
 }
 
 /// The duty of this member, from the last view; none while there is no view or the member is no replica.
@@ -132,6 +140,9 @@ impl Codes {
             && role == MemberRole::Replica
             && running
             && replication_matches(status, query);
+        if !takes_connections(status, now) {
+            return Codes { leader: false, primary: false, standby_leader: false, replica };
+        }
         if status.cluster.is_none() && status.pause == Pause::Paused {
             let primary = role == MemberRole::Primary;
             let standby_leader = role == MemberRole::StandbyLeader;

@@ -2,42 +2,86 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State as Shared;
-use axum::routing::{delete, get, patch, post};
+use axum::http::Method;
+use axum::routing::{MethodRouter, delete, get, patch, post, put};
+use axum::{Extension, Router};
 use serde_json::{Value, json};
 
+use super::access::Reader;
 use super::answer::{self, Answer, not_implemented};
 use super::state::State;
 use super::types::ClusterDocument;
-use super::{configuration, control, document, switchover};
+use super::{clock, configuration, control, document, metrics, switchover};
 use crate::agent::status::ClusterStatusDocuments;
+use crate::config::redacted;
 
-pub fn router(state: Arc<State>) -> Router {
-    Router::new()
-        .route("/patroni", get(patroni))
-        .route("/cluster", get(cluster))
-        .route("/history", get(history))
-        .route("/failsafe", get(failsafe).post(refuse_failsafe))
-        .route("/config", get(config))
-        .route("/config", patch(configuration::merge).put(configuration::replace))
-        .route("/switchover", post(switchover::switchover))
-        .route("/switchover", delete(switchover::cancel))
-        .route("/failover", post(switchover::failover))
-        .route("/restart", post(control::restart).delete(control::cancel_restart))
-        .route("/reload", post(control::reload))
-        .route("/reinitialize", post(control::reinitialize))
-        .route("/sigterm", post(control::sigterm))
-        .route("/citus", post(control::mpp))
-        .route("/mpp", post(control::mpp))
-        .fallback(not_implemented)
-        .method_not_allowed_fallback(not_implemented)
-        .with_state(state)
+/// What the API answers besides the health checks.
+#[derive(Clone, Debug)]
+pub struct Routes {
+    router: Router,
+    /// The first segments of the paths that GET has a handler for; all others are health checks.
+    documents: Arc<[&'static str]>,
+}
+
+/// One endpoint: the first segment of its path, its method, its handler.
+type Route = (&'static str, Method, MethodRouter<Arc<State>>);
+
+/// The one list of endpoints.
+fn table() -> Vec<Route> {
+    vec![
+        ("patroni", Method::GET, get(patroni)),
+        ("cluster", Method::GET, get(cluster)),
+        ("history", Method::GET, get(history)),
+        ("failsafe", Method::GET, get(failsafe)),
+        ("failsafe", Method::POST, post(refuse_failsafe)),
+        ("metrics", Method::GET, get(metrics)),
+        ("config", Method::GET, get(config)),
+        ("config", Method::PATCH, patch(configuration::merge)),
+        ("config", Method::PUT, put(configuration::replace)),
+        ("switchover", Method::POST, post(switchover::switchover)),
+        ("switchover", Method::DELETE, delete(switchover::cancel)),
+        ("failover", Method::POST, post(switchover::failover)),
+        ("restart", Method::POST, post(control::restart)),
+        ("restart", Method::DELETE, delete(control::cancel_restart)),
+        ("reload", Method::POST, post(control::reload)),
+        ("reinitialize", Method::POST, post(control::reinitialize)),
+        ("sigterm", Method::POST, post(control::sigterm)),
+        ("citus", Method::POST, post(control::mpp)),
+        ("mpp", Method::POST, post(control::mpp)),
+    ]
+}
+
+impl Routes {
+    pub fn new(state: Arc<State>) -> Self {
+        let table = table();
+        let documents = table.iter().filter(|(_, method, _)| *method == Method::GET).map(|(name, _, _)| *name);
+        let documents = documents.collect();
+        let router = table.into_iter().fold(Router::new(), |router, (name, _, handler)| {
+            // Handlers of one path with different methods add up.
+            router.route(&format!("/{name}"), handler)
+        });
+        let router = router.fallback(not_implemented).method_not_allowed_fallback(not_implemented);
+        Routes { router: router.with_state(state), documents }
+    }
+
+    /// Whether GET of a path with this first segment is a document rather than a health check.
+    pub fn is_document(&self, segment: &str) -> bool {
+        self.documents.contains(&segment)
+    }
+
+    pub fn router(&self) -> Router {
+        self.router.clone()
+    }
 }
 
 /// The status with fresh positions: what candidates of an election compare. Always 200.
 async fn patroni(Shared(state): Shared<Arc<State>>) -> Answer {
     answer::json(200, &Value::Object(document::render(&*state.probed().await)))
+}
+
+async fn metrics(Shared(state): Shared<Arc<State>>) -> Answer {
+    answer::metrics(metrics::render(&*state.probed().await, clock::now()))
 }
 
 async fn cluster(Shared(state): Shared<Arc<State>>) -> Answer {
@@ -55,9 +99,13 @@ async fn history(Shared(state): Shared<Arc<State>>) -> Answer {
     }
 }
 
-async fn config(Shared(state): Shared<Arc<State>>) -> Answer {
+/// Whole for whoever may change it; others see no secrets.
+async fn config(Shared(state): Shared<Arc<State>>, Extension(reader): Extension<Reader>) -> Answer {
     match with_cluster(&state, |cluster| cluster.config.clone()).await {
-        Some(Some(config)) if config.is_object() => answer::json(200, &config),
+        Some(Some(config)) if config.is_object() => match reader {
+            Reader::Admitted => answer::json(200, &config),
+            Reader::Stranger => answer::json(200, &redacted("", &config)),
+        },
         Some(_) => answer::text(502, "the cluster has no valid configuration"),
         None => unreachable_dcs(),
     }

@@ -7,38 +7,35 @@ use std::path::PathBuf;
 use std::sync::{Arc, mpsc as std_mpsc};
 use std::time::Duration;
 
-use axum::Router;
 use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::{Domain, Protocol, Socket, TcpKeepalive, Type};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tracing::{debug, info, warn};
 
 use super::access::{ClientCertificate, Peer};
+use super::places::{Places, Taken};
+use super::routes::Routes;
 use super::service::Service;
 use super::settings::Settings;
 use super::state::State;
-use super::{ApiError, routes, tls};
+use super::{ApiError, tls};
 use crate::agent::mailbox::Mailbox;
 use crate::agent::status::Status;
 use crate::config::{HostPort, RestConfig};
 use crate::core::policy::Mode;
 use crate::http::beside::OwnApi;
 
-/// Connections served at a time; more wait in the kernel's queue. Half of the usual 1,024 descriptors of a process: a
-/// flood must not take those that the loop needs for the DCS and for PostgreSQL.
-const CONNECTIONS_MAX: usize = 500;
-
 /// The shortest kernel queue: a burst of checks beyond it would lose its SYNs and come again a second later.
 const BACKLOG_MIN: u32 = 1024;
 
-/// How long a client may take for a handshake or for its headers, and how long a connection may idle.
-const CLIENT_LIMIT: Duration = Duration::from_secs(10);
-
 /// How long requests may go on after the end was ordered.
 const DRAIN_LIMIT: Duration = Duration::from_secs(5);
+
+/// How long a request that has not arrived as a whole may go on then.
+const UNFINISHED_LIMIT: Duration = Duration::from_millis(100);
 
 /// What the API is made of.
 #[derive(Clone, Debug)]
@@ -105,16 +102,19 @@ pub struct Server {
     listen: HostPort,
     announce: Option<PathBuf>,
     state: Arc<State>,
-    router: Router,
-    connections: Arc<Semaphore>,
+    routes: Routes,
+    places: Arc<Places>,
 }
 
 impl Server {
     pub async fn bind(mut options: Options) -> Result<Self, ApiError> {
         let config = options.rest.borrow_and_update().clone();
         let settings = Settings::load(&config).await?;
-        if settings.access.is_open() {
-            warn!("the REST API has no credentials: whoever reaches it may switch over, restart or reconfigure");
+        if options.mode == Mode::Cluster && settings.access.is_unprotected() {
+            warn!(
+                "the REST API has no credentials: only this host and the members may switch over, restart or \
+                reconfigure; set PATRONI_RESTAPI_USERNAME and PATRONI_RESTAPI_PASSWORD, or PATRONI_RESTAPI_ALLOWLIST"
+            );
         }
         let listener = listen(&config).await?;
         let state = Arc::new(State::new(options.mode, options.mailbox, options.status, Arc::new(settings)));
@@ -123,9 +123,9 @@ impl Server {
             rest: options.rest,
             listen: config.listen.clone(),
             announce: options.announce,
-            router: routes::router(state.clone()),
+            routes: Routes::new(state.clone()),
             state,
-            connections: Arc::new(Semaphore::new(CONNECTIONS_MAX)),
+            places: Arc::default(),
         };
         server.announce(&config);
         Ok(server)
@@ -138,13 +138,15 @@ impl Server {
 
     /// Accept until `stop` is used or dropped, then drain.
     pub async fn run(mut self, mut stop: oneshot::Receiver<()>) {
-        let (draining, _) = watch::channel(());
+        let (draining, drained) = watch::channel(());
+        // Each connection holds an end; nothing is ever sent.
+        let (open, mut all_closed) = mpsc::channel::<()>(1);
         loop {
             tokio::select! {
                 _ = &mut stop => break,
                 Ok(()) = self.rest.changed() => self.reload().await,
-                (permit, accepted) = accept(&self.listener, &self.connections, &draining) => match accepted {
-                    Ok((stream, peer)) => self.serve(stream, peer, permit, draining.subscribe()),
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, peer)) => self.serve(stream, peer, drained.clone(), open.clone()),
                     Err(cause) => {
                         // Usually a lack of file descriptors, which others give back.
                         warn!("cannot accept a connection to the REST API: {cause}");
@@ -154,29 +156,39 @@ impl Server {
             }
         }
         drop(self.listener);
-        drop(draining);
-        let all = self.connections.acquire_many(CONNECTIONS_MAX as u32);
-        if tokio::time::timeout(DRAIN_LIMIT, all).await.is_err() {
+        drop((draining, open));
+        if tokio::time::timeout(DRAIN_LIMIT, all_closed.recv()).await.is_err() {
             info!("the REST API ends with requests unanswered");
         }
     }
 
-    fn serve(&self, stream: TcpStream, from: SocketAddr, permit: OwnedSemaphorePermit, drained: watch::Receiver<()>) {
-        let (state, router) = (self.state.clone(), self.router.clone());
+    fn serve(&self, stream: TcpStream, from: SocketAddr, drained: watch::Receiver<()>, open: mpsc::Sender<()>) {
+        let address = from.ip().to_canonical();
+        let Some(taken) = self.places.take(address) else {
+            return debug!("connection from {address} refused: all places are taken");
+        };
+        let (state, routes) = (self.state.clone(), self.routes.clone());
         let tls = state.settings().tls.clone();
         tokio::spawn(async move {
-            let _permit = permit;
-            let mut peer = Peer { address: from.ip().to_canonical(), certificate: ClientCertificate::None };
+            let _open = open;
+            let mut peer = Peer { address, certificate: ClientCertificate::None };
+            let service = |peer| Service::new(state, routes, peer, taken.place.clone());
             let Some(context) = tls else {
-                return exchange(stream, Service::new(state, router, peer), drained).await;
+                return exchange(stream, service(peer), drained, &taken).await;
             };
-            match tokio::time::timeout(CLIENT_LIMIT, tls::accept(&context, stream)).await {
+            let mut aborted = drained.clone();
+            let handshake = tokio::select! {
+                handshake = tokio::time::timeout(taken.limit, tls::accept(&context, stream)) => handshake,
+                () = taken.given_up() => return,
+                _ = aborted.changed() => return,
+            };
+            match handshake {
                 Ok(Ok(stream)) => {
                     peer.certificate = tls::client_certificate(&stream);
-                    exchange(stream, Service::new(state, router, peer), drained).await;
+                    exchange(stream, service(peer), drained, &taken).await;
                 }
-                Ok(Err(cause)) => debug!("TLS handshake with {}: {cause}", peer.address),
-                Err(_) => debug!("TLS handshake with {}: too slow", peer.address),
+                Ok(Err(cause)) => debug!("TLS handshake with {address}: {cause}"),
+                Err(_) => debug!("TLS handshake with {address}: not completed in {:?}", taken.limit),
             }
         });
     }
@@ -208,36 +220,23 @@ impl Server {
     }
 }
 
-/// The next connection. When all places are taken, those that idle or have sent nothing yet give theirs up, so that
-/// silent clients cannot keep a load balancer's checks out.
-async fn accept(
-    listener: &TcpListener,
-    connections: &Arc<Semaphore>,
-    draining: &watch::Sender<()>,
-) -> (OwnedSemaphorePermit, io::Result<(TcpStream, SocketAddr)>) {
-    let permit = match connections.clone().try_acquire_owned() {
-        Ok(permit) => permit,
-        Err(_) => {
-            draining.send_replace(());
-            connections.clone().acquire_owned().await.expect("the semaphore is never closed")
-        }
-    };
-    (permit, listener.accept().await)
-}
-
-/// One connection, until either side closes it or it is asked to give its place up.
-async fn exchange<S>(stream: S, service: Service, mut drained: watch::Receiver<()>)
+/// One connection, until either side closes it, its place is needed or the end was ordered.
+async fn exchange<S>(stream: S, service: Service, mut drained: watch::Receiver<()>, taken: &Taken)
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new()).header_read_timeout(CLIENT_LIMIT).pipeline_flush(true).max_buf_size(64 * 1024);
+    http.timer(TokioTimer::new()).header_read_timeout(taken.limit).pipeline_flush(true).max_buf_size(64 * 1024);
     let mut connection = std::pin::pin!(http.serve_connection(TokioIo::new(stream), service));
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,
+        () = taken.given_up() => return,
         _ = drained.changed() => {
             connection.as_mut().graceful_shutdown();
-            connection.await
+            match taken.place.is_waiting() {
+                true => tokio::time::timeout(UNFINISHED_LIMIT, connection).await.unwrap_or(Ok(())),
+                false => connection.await,
+            }
         }
     };
     if let Err(cause) = ended {

@@ -6,20 +6,21 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::Router;
 use axum::body::Body;
-use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header};
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version, header};
 use bytes::Bytes;
 use http_body_util::{Either, Full};
 use hyper::body::Incoming;
 use hyper_util::service::TowerToHyperService;
 use tracing::debug;
 
-use super::access::Peer;
+use super::access::{Peer, Reader, Refusal};
 use super::answer::{self, HangUp};
 use super::clock;
 use super::health::{self, Verdict};
+use super::places::{Changes, Place};
 use super::query::Query;
+use super::routes::Routes;
 use super::state::State;
 use crate::agent::status::Status;
 
@@ -29,8 +30,9 @@ pub type Payload = Either<Full<Bytes>, Body>;
 #[derive(Clone, Debug)]
 pub struct Service {
     state: Arc<State>,
-    router: Router,
+    routes: Routes,
     peer: Peer,
+    place: Arc<Place>,
 }
 
 /// The answer is withheld and the connection closed.
@@ -56,8 +58,8 @@ impl Future for Answering {
 }
 
 impl Service {
-    pub fn new(state: Arc<State>, router: Router, peer: Peer) -> Self {
-        Service { state, router, peer }
+    pub fn new(state: Arc<State>, routes: Routes, peer: Peer, place: Arc<Place>) -> Self {
+        Service { state, routes, peer, place }
     }
 }
 
@@ -67,11 +69,17 @@ impl hyper::service::Service<Request<Incoming>> for Service {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let endpoint = Endpoint::of(request.method(), request.uri().path());
+        let endpoint = Endpoint::of(&self.routes, request.method(), request.uri().path());
+        let connection = Connection::asked_for(&request);
         if let Some(response) = self.at_once(endpoint, &request) {
-            return Answering::Now(Some(response));
+            return Answering::Now(Some(connection.finish(response)));
         }
-        Answering::Later(Box::pin(self.clone().in_time(endpoint, request)))
+        let busy = self.place.answering(changes(request.method()));
+        let answering = self.clone().in_time(endpoint, request);
+        Answering::Later(Box::pin(async move {
+            let _busy = busy;
+            Ok(connection.finish(answering.await?))
+        }))
     }
 }
 
@@ -121,7 +129,7 @@ impl Service {
     }
 
     /// What has to ask somebody.
-    async fn in_time(self, endpoint: Endpoint, request: Request<Incoming>) -> Result<Response<Payload>, Withheld> {
+    async fn in_time(self, endpoint: Endpoint, mut request: Request<Incoming>) -> Result<Response<Payload>, Withheld> {
         if endpoint != Endpoint::Routed {
             let status = self.state.probed().await;
             let query = Query::parse(request.uri().query());
@@ -129,7 +137,7 @@ impl Service {
         }
         let began = std::time::Instant::now();
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let mut answer = match self.refusal(&request).await {
+        let mut answer = match self.refusal(&mut request).await {
             Some(refusal) => refusal,
             None => self.route(request).await,
         };
@@ -143,21 +151,30 @@ impl Service {
         Ok(answer.map(Either::Right))
     }
 
-    async fn refusal(&self, request: &Request<Incoming>) -> Option<answer::Answer> {
-        if !changes_something(request.method()) {
+    /// Lets a request pass, or answers it. Documents are for everybody; the one that may hold secrets is told who reads.
+    async fn refusal(&self, request: &mut Request<Incoming>) -> Option<answer::Answer> {
+        if changes(request.method()) == Changes::Nothing {
+            if first_segment(request.uri().path()) == "config" {
+                let reader = self.admit(request).await.map_or(Reader::Stranger, |()| Reader::Admitted);
+                request.extensions_mut().insert(reader);
+            }
             return None;
         }
-        let settings = self.state.settings();
-        let status = self.state.status();
-        let view = status.cluster.as_ref().map(|cluster| &cluster.view);
-        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
-        let refusal = settings.access.check(&self.peer, given, view).await.err()?;
+        let refusal = self.admit(request).await.err()?;
         let mut answer = answer::text(refusal.code(), refusal.text());
         if refusal.code() == 401 {
             let realm = HeaderValue::from_static("Basic realm=\"Patroni\"");
             answer.headers_mut().insert(header::WWW_AUTHENTICATE, realm);
         }
         Some(answer)
+    }
+
+    async fn admit(&self, request: &Request<Incoming>) -> Result<(), Refusal> {
+        let settings = self.state.settings();
+        let status = self.state.status();
+        let view = status.cluster.as_ref().map(|cluster| &cluster.view);
+        let given = request.headers().get(header::AUTHORIZATION).map(HeaderValue::as_bytes);
+        settings.access.check(&self.peer, given, view).await
     }
 
     /// The router sees the first segment of the path alone.
@@ -169,10 +186,42 @@ impl Service {
         };
         let Ok(uri) = Uri::try_from(target) else { return answer::error(StatusCode::BAD_REQUEST) };
         *request.uri_mut() = uri;
-        match hyper::service::Service::call(&TowerToHyperService::new(self.router.clone()), request).await {
+        match hyper::service::Service::call(&TowerToHyperService::new(self.routes.router()), request).await {
             Ok(answer) => answer,
             Err(never) => match never {},
         }
+    }
+}
+
+/// What becomes of the connection after the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Connection {
+    Close,
+    KeepAlive,
+}
+
+impl Connection {
+    fn asked_for(request: &Request<Incoming>) -> Self {
+        let given = request.headers().get(header::CONNECTION).map_or(&b""[..], HeaderValue::as_bytes);
+        let mut options = given.split(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+        match options.any(|option| option.eq_ignore_ascii_case(b"keep-alive")) {
+            true => Connection::KeepAlive,
+            false => Connection::Close,
+        }
+    }
+
+    /// As Patroni answers: HTTP/1.0 whatever the request said, which load balancers are configured to expect. The
+    /// connection stays open only if the client asked for it.
+    fn finish(self, mut response: Response<Payload>) -> Response<Payload> {
+        *response.version_mut() = Version::HTTP_10;
+        response.headers_mut().insert(
+            header::CONNECTION,
+            HeaderValue::from_static(match self {
+                Connection::Close => "close",
+                Connection::KeepAlive => "keep-alive",
+            }),
+        );
+        response
     }
 }
 
@@ -187,7 +236,7 @@ enum Endpoint {
 
 impl Endpoint {
     /// HEAD and OPTIONS exist only as health checks, and so does GET of whatever has no handler.
-    fn of(method: &Method, path: &str) -> Self {
+    fn of(routes: &Routes, method: &Method, path: &str) -> Self {
         if method == Method::HEAD || method == Method::OPTIONS {
             return Endpoint::Health;
         }
@@ -197,7 +246,7 @@ impl Endpoint {
         match first_segment(path) {
             "liveness" => Endpoint::Liveness,
             "readiness" => Endpoint::Readiness,
-            "patroni" | "cluster" | "history" | "config" | "failsafe" => Endpoint::Routed,
+            segment if routes.is_document(segment) => Endpoint::Routed,
             _ => Endpoint::Health,
         }
     }
@@ -207,6 +256,9 @@ fn first_segment(path: &str) -> &str {
     path.trim_start_matches('/').split('/').next().unwrap_or_default()
 }
 
-fn changes_something(method: &Method) -> bool {
-    !matches!(*method, Method::GET | Method::HEAD | Method::OPTIONS)
+fn changes(method: &Method) -> Changes {
+    match *method {
+        Method::GET | Method::HEAD | Method::OPTIONS => Changes::Nothing,
+        _ => Changes::Something,
+    }
 }

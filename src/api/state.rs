@@ -4,7 +4,6 @@ use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde_json::Value;
 use tokio::sync::watch;
 
 use super::ask::{Shared, ask};
@@ -13,6 +12,7 @@ use super::settings::Settings;
 use crate::agent::mailbox::{Mailbox, Request};
 use crate::agent::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use crate::core::policy::Mode;
+use crate::http::json;
 
 /// How long a client waits for positions: a peer in an election gives up after 2 s.
 const POSITIONS_LIMIT: Duration = Duration::from_secs(1);
@@ -94,7 +94,8 @@ impl State {
         match &*rendered {
             Some(last) if Arc::ptr_eq(&last.status, status) => last.body.clone(),
             Some(_) | None => {
-                let body = Bytes::from(Value::Object(document::render(status)).to_string());
+                let body = json::spaced(&document::render(status)).expect("JSON values can be written");
+                let body = Bytes::from(body);
                 *rendered = Some(Rendered { status: status.clone(), body: body.clone() });
                 body
             }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::document::shown_reason;
 use super::health::{SyncMode, is_standby_cluster, is_true, sync_mode};
 use crate::core::units::{Lsn, MemberName};
 use crate::core::view::{ClusterView, Member, Schedule};
@@ -116,7 +117,7 @@ fn member_document(member: &Member, record: &Value, view: &ClusterView, config: 
         port: member.address.as_ref().map(|address| address.port),
         timeline: verbatim("timeline"),
         pending_restart: verbatim("pending_restart"),
-        pending_restart_reason: verbatim("pending_restart_reason"),
+        pending_restart_reason: record.get("pending_restart_reason").map(shown_reason),
         scheduled_restart: verbatim("scheduled_restart"),
         tags: verbatim("tags"),
         ..MemberDocument::default()

@@ -43,6 +43,7 @@ pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use policy::{corrected_timers, policy};
 pub use reader::as_switch;
+pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
 

@@ -5,7 +5,7 @@
 
 use serde_json::Value;
 
-const HIDDEN: &str = "***";
+pub const HIDDEN: &str = "***";
 
 /// Parts of a name that make it one of a secret.
 const PARTS: [&str; 9] =
@@ -59,6 +59,21 @@ pub(super) fn shown(path: &str, value: &Value) -> String {
             format!("{{{}}}", entries.collect::<Vec<_>>().join(", "))
         }
         Value::Null | Value::Bool(_) | Value::Number(_) => value.to_string(),
+    }
+}
+
+/// The value at this path with `HIDDEN` in the place of each secret in it.
+pub fn redacted(path: &str, value: &Value) -> Value {
+    if is_hidden(path, value) {
+        return HIDDEN.into();
+    }
+    match value {
+        Value::Array(items) => items.iter().map(|item| redacted(path, item)).collect(),
+        Value::Object(map) => {
+            let dot = if path.is_empty() { "" } else { "." };
+            map.iter().map(|(key, value)| (key.clone(), redacted(&format!("{path}{dot}{key}"), value))).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => value.clone(),
     }
 }
 

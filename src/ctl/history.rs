@@ -9,6 +9,7 @@ use super::prompt::print;
 use super::settings::Settings;
 use super::table::{Align, Column, draw};
 use super::yaml;
+use crate::http::json;
 
 const COLUMNS: [Column; 5] = [
     Column { title: "TL", align: Align::Right },
@@ -30,7 +31,7 @@ pub async fn run(settings: &Settings, format: Format) -> Result<(), CtlError> {
             let titles = vec![COLUMNS.map(|column| column.title.to_owned()).to_vec()];
             [titles, cells(&history)].concat().iter().map(|row| row.join("\t")).collect::<Vec<_>>().join("\n")
         }
-        Format::Json => Value::from(objects(&history)).to_string(),
+        Format::Json => json::text(&Value::from(objects(&history))),
         Format::Yaml => yaml::block(&Value::from(objects(&history))),
     });
     Ok(())

@@ -12,6 +12,7 @@ use super::settings::Settings;
 use super::table::{Align, Column, draw};
 use super::yaml;
 use crate::api::types::{ClusterDocument, MemberDocument};
+use crate::http::json;
 
 /// Whether the last four columns are shown where nobody has a value for them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,7 +27,7 @@ pub async fn run(settings: &Settings, options: &List) -> Result<(), CtlError> {
     print(&match options.format {
         Format::Pretty => pretty(&members, extended),
         Format::Tsv => tsv(&members.cluster, extended),
-        Format::Json => Value::from(objects(&members.cluster)).to_string(),
+        Format::Json => json::text(&Value::from(objects(&members.cluster))),
         Format::Yaml => yaml::block(&Value::from(objects(&members.cluster))),
     });
     Ok(())

@@ -37,9 +37,11 @@ struct Certificate {
 
 impl Tls {
     pub fn new(caller: Caller, ctl: &CtlConfig, rest: Option<&ServerTls>) -> Result<Self, HttpError> {
+        let cafile = ctl.cacert.clone().or(rest.and_then(|tls| tls.cafile.clone()));
         let verification = match (caller, ctl.insecure, ctl.certfile.is_some()) {
-            (Caller::Itself, _, _) | (Caller::Member, _, false) | (Caller::Operator, true, false) => Verification::None,
-            (Caller::Member, _, true) | (Caller::Operator, true, true) => Verification::Authority,
+            (Caller::Itself, _, _) | (Caller::Member | Caller::Operator, true, false) => Verification::None,
+            (Caller::Member, false, false) if cafile.is_none() => Verification::None,
+            (Caller::Member, _, _) | (Caller::Operator, true, true) => Verification::Authority,
             (Caller::Operator, false, _) => Verification::AuthorityAndName,
         };
         let own = ctl.certfile.as_ref().map(|file| (file, &ctl.keyfile, &ctl.keyfile_password));
@@ -50,7 +52,6 @@ impl Tls {
             key: key.as_ref().unwrap_or(file).clone(),
             password: password.clone(),
         });
-        let cafile = ctl.cacert.clone().or(rest.and_then(|tls| tls.cafile.clone()));
         let tls = Tls { verification, cafile, certificate, context: OnceLock::new() };
         if tls.certificate.is_some() || ctl.cacert.is_some() {
             tls.context()?;

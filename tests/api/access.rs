@@ -55,10 +55,10 @@ async fn only_the_exact_password_counts() {
     };
     // admin:pa:ss wörd
     let right = "Basic YWRtaW46cGE6c3Mgd8O2cmQ=";
-    assert!(sigterm(right).await.starts_with("HTTP/1.1 202"), "the right one");
+    assert!(sigterm(right).await.starts_with("HTTP/1.0 202"), "the right one");
     for wrong in ["Basic YWRtaW46cGE6c3Mgd8O2cmQ", "basic YWRtaW46cGE6c3Mgd8O2cmQ=", "Basic YWRtaW46", "Basic", "x"] {
         let answer = sigterm(wrong).await;
-        assert!(answer.starts_with("HTTP/1.1 401"), "{wrong}: {answer}");
+        assert!(answer.starts_with("HTTP/1.0 401"), "{wrong}: {answer}");
         assert!(answer.to_lowercase().contains("www-authenticate: basic realm=\"patroni\""), "{answer}");
         assert!(answer.ends_with("not authenticated"), "{answer}");
     }
@@ -102,4 +102,56 @@ async fn members_are_admitted_while_they_are_known() {
     status.cluster = None;
     harness.publish(status);
     assert_eq!(code().await, 403, "without a view nobody is a member");
+}
+
+#[tokio::test]
+async fn members_send_credentials_with_changes_alone() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/patroni", listener.local_addr().expect("an address"));
+    let settings = with_password(open_settings());
+    for (caller, method, expected) in [
+        (Caller::Member, Method::GET, false),
+        (Caller::Member, Method::POST, true),
+        (Caller::Operator, Method::GET, true),
+    ] {
+        let client = Client::new(caller, &CtlConfig::default(), &settings).expect("a client");
+        let hearing = async {
+            let (mut stream, _) = listener.accept().await.expect("a connection");
+            let mut head = Vec::new();
+            while !head.ends_with(b"\r\n\r\n") {
+                head.push(stream.read_u8().await.expect("more"));
+            }
+            stream.write_all(b"HTTP/1.0 200 OK\r\n\r\n").await.expect("sent");
+            String::from_utf8(head).expect("text").to_lowercase()
+        };
+        let (answer, head) = tokio::join!(client.send(method.clone(), &url, None, LIMIT), hearing);
+        assert_eq!(answer.expect("an answer").code, 200);
+        assert_eq!(head.contains("authorization:"), expected, "{caller:?} {method}: {head}");
+    }
+}
+
+#[tokio::test]
+async fn who_may_change_the_configuration_reads_it_whole_and_others_without_secrets() {
+    let config = json!({"ttl": 30, "postgresql": {"parameters": {
+        "archive_command": "AWS_SECRET_ACCESS_KEY=s3cret push %p", "work_mem": "4MB",
+        "restore_command": "curl https://user:s3cret@store/%f",
+    }}, "standby_cluster": {"primary_conninfo": "host=a password=s3cret"}});
+    let mut status = fixture::primary();
+    fixture::change_cluster(&mut status, |cluster| cluster.config = Some(config.clone()));
+    let settings = with_password(open_settings());
+    let mut harness = Harness::start(settings.clone(), Mode::Cluster, status);
+    let answer = get(&harness, "/config").await;
+    assert!(answer.code == 200 && !answer.text().contains("s3cret"), "{}", answer.text());
+    let shown = answer.json().expect("a document");
+    assert_eq!((&shown["ttl"], &shown["postgresql"]["parameters"]["work_mem"]), (&json!(30), &json!("4MB")));
+    let admitted = Client::new(Caller::Operator, &CtlConfig::default(), &settings).expect("a client");
+    let answer = admitted.send(Method::GET, &harness.url("/config"), None, LIMIT).await.expect("an answer");
+    assert_eq!(answer.json(), Some(config));
+    // What was read without them must not be written back.
+    for method in [Method::PUT, Method::PATCH] {
+        let answer = admitted.send(method, &harness.url("/config"), Some(&shown), LIMIT).await.expect("an answer");
+        assert!(answer.code == 422 && answer.text().contains("without credentials"), "{}", answer.text());
+    }
+    assert!(harness.requests.try_recv().is_err(), "the loop was asked");
 }

@@ -40,7 +40,7 @@ async fn configuration_is_merged_or_replaced_by_the_loop() {
     let mut harness = Harness::open(fixture::primary());
     let reasons = vec!["synchronous_mode: not built".to_owned(), "failsafe_mode: not built".to_owned()];
     let cases = [
-        (ConfigResult::Done(json!({"ttl": 20})), 200, 200, "{\"ttl\":20}"),
+        (ConfigResult::Done(json!({"ttl": 20})), 200, 200, "{\"ttl\": 20}"),
         (ConfigResult::Refused(reasons), 422, 422, "synchronous_mode: not built\nfailsafe_mode: not built"),
         (ConfigResult::Conflict, 409, 409, "the configuration was changed by somebody else meanwhile"),
         (ConfigResult::Missing, 503, 503, "the cluster has no valid configuration"),

@@ -137,6 +137,7 @@ fn blank(name: &str) -> Status {
         role: MemberRole::Uninitialized,
         leader_until: None,
         postgres: PostgresStatus::default(),
+        restart_until: None,
         cluster: Some(Arc::new(cluster())),
         pause: Pause::Running,
         dcs_last_seen: 1_795_338_917,

@@ -3,6 +3,7 @@
 mod access;
 mod checks;
 mod control;
+mod crowd;
 mod ctl;
 #[path = "../support/etcd.rs"]
 mod etcd;

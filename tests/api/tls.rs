@@ -25,20 +25,20 @@ use super::fixture;
 use super::server::{Harness, LIMIT, open_settings};
 
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Version {
+pub enum Version {
     /// No extensions at all.
     V1,
     /// An authority whose name is the loopback address.
     V3,
 }
 
-struct Files {
+pub struct Files {
     folder: TempDir,
     key: PKey<Private>,
 }
 
 impl Files {
-    fn new(version: Version) -> Self {
+    pub fn new(version: Version) -> Self {
         let key = PKey::from_rsa(Rsa::generate(2048).expect("a key")).expect("a key");
         let files = Files { folder: tempfile::tempdir().expect("a folder"), key };
         files.write_certificate(version, 1);
@@ -74,7 +74,7 @@ impl Files {
         std::fs::write(self.path("cert.pem"), builder.build().to_pem().expect("PEM")).expect("written");
     }
 
-    fn server(&self, verify_client: VerifyClient) -> RestConfig {
+    pub fn server(&self, verify_client: VerifyClient) -> RestConfig {
         let tls = ServerTls {
             certfile: self.path("cert.pem"),
             keyfile: Some(self.path("key.pem")),
@@ -99,7 +99,7 @@ impl Files {
 }
 
 /// Shows nothing and verifies what the caller must.
-fn stranger(caller: Caller, cacert: Option<&Path>) -> Client {
+pub fn stranger(caller: Caller, cacert: Option<&Path>) -> Client {
     let ctl = CtlConfig { cacert: cacert.map(Path::to_owned), ..CtlConfig::default() };
     Client::new(caller, &ctl, &open_settings()).expect("a client")
 }
@@ -170,10 +170,23 @@ async fn optional_certificates_are_needed_for_control_alone() {
 }
 
 #[tokio::test]
-async fn people_verify_and_members_do_not() {
+async fn people_always_verify_and_members_where_an_authority_is_configured() {
     let files = Files::new(Version::V3);
     let harness = serve(files.server(VerifyClient::None));
     assert!(ask(&stranger(Caller::Member, None), &harness, Method::GET, "/health").await.is_ok());
+    let (right, other) = (files.path("cert.pem"), Files::new(Version::V3));
+    let wrong = other.path("cert.pem");
+    assert!(ask(&stranger(Caller::Member, Some(&right)), &harness, Method::GET, "/health").await.is_ok());
+    let refused = ask(&stranger(Caller::Member, Some(&wrong)), &harness, Method::GET, "/health").await;
+    assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
+    let insecure = CtlConfig { insecure: true, cacert: Some(wrong), ..CtlConfig::default() };
+    let insecure = Client::new(Caller::Member, &insecure, &open_settings()).expect("a client");
+    assert!(ask(&insecure, &harness, Method::GET, "/health").await.is_ok());
+    // The authority of the REST API's clients is the members' too.
+    let settings = other.server(VerifyClient::None);
+    let member = Client::new(Caller::Member, &CtlConfig::default(), &settings).expect("a client");
+    let refused = ask(&member, &harness, Method::GET, "/health").await;
+    assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
     let refused = ask(&stranger(Caller::Operator, None), &harness, Method::GET, "/health").await;
     assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
     let insecure = CtlConfig { insecure: true, ..CtlConfig::default() };

@@ -10,6 +10,7 @@ mod bad_input;
 mod bootstrap;
 #[path = "../support/certs.rs"]
 mod certs;
+mod checks;
 #[path = "../support/etcd.rs"]
 mod etcd;
 mod failover;

@@ -148,10 +148,40 @@ fn being_leader_is_a_matter_of_the_lease_and_not_of_the_server() {
     let mut promoting = fixture::replica();
     promoting.leader_until = Some(LATER);
     assert_all("promoting", &promoting, &paths, "yyyy");
-    // The leader's server restarts.
-    status.state = MemberState::Restarting;
+    // It gives no answer for a moment.
     status.postgres = Default::default();
-    assert_all("restarting", &status, &paths, "yynn");
+    assert_all("busy", &status, &paths, "yynn");
+}
+
+#[test]
+fn a_leader_whose_server_takes_no_connections_is_no_primary() {
+    let paths = ["/", "/primary", "/leader", "/read-write", "/master", "/read-only", "/read-only-sync"];
+    let mut status = fixture::primary();
+    status.postgres = Default::default();
+    for state in [
+        MemberState::Stopped,
+        MemberState::Crashed,
+        MemberState::Starting,
+        MemberState::StartFailed,
+        MemberState::Stopping,
+        MemberState::Restarting,
+        MemberState::RestartFailed,
+    ] {
+        status.state = state;
+        assert_all(state.as_str(), &status, &paths, "nnnnnnn");
+        assert_eq!(readiness(&status, &Query::default(), NOW), Verdict::Unhealthy, "{state:?}");
+        let mut paused = status.clone();
+        (paused.cluster, paused.pause) = (None, Pause::Paused);
+        assert_all(state.as_str(), &paused, &paths, "nnnnnnn");
+        let standby = fixture::with_config(status.clone(), "standby_cluster", json!({"host": "h"}));
+        assert_all(state.as_str(), &standby, &["/leader", "/standby-leader"], "nn");
+    }
+    // A restart of ours is excused for a while.
+    status.state = MemberState::Restarting;
+    for (until, expected) in [(NOW, "nnnnnnn"), (NOW + Duration::from_secs(1), "yyyyyyy")] {
+        status.restart_until = Some(until);
+        assert_all("restarting", &status, &paths, expected);
+    }
 }
 
 #[test]
