@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::Scenario;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, path};
 use crate::docker::docker;
 use crate::faults::HEALED;
 use crate::figures::Figure;
@@ -156,6 +156,11 @@ fn single(cluster: &Cluster) -> Result<Vec<Figure>> {
     docker(&["stop", "--time", "30", &cluster.container("single")])?;
     let status = docker(&["inspect", "--format", "{{.State.ExitCode}}", &cluster.container("single")])?;
     ensure!(status == "0", "the stopped server's exit status is {status}");
+    let left = tempfile::tempdir()?;
+    docker(&["cp", &format!("{}:/run/postgresql", cluster.container("single")), path(left.path())?])?;
+    let left: Vec<_> = std::fs::read_dir(left.path().join("postgresql"))?.flatten().map(|file| file.path()).collect();
+    let is_said = left.iter().any(|file| file.extension().is_some_and(|extension| extension == "api"));
+    ensure!(!is_said, "a member that ended has left {left:?}");
     drop(alone);
 
     let _etcd = plain_etcd(cluster)?;

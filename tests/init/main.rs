@@ -31,6 +31,7 @@ const TESTS: &[Test] = tests![
     commands::executes_other_commands_as_they_are,
     commands::tells_missing_from_unexecutable_commands,
     commands::refuses_options_by_name,
+    commands::a_health_check_as_root_has_no_more_rights_than_who_wrote_the_address,
     orphans::reaps_ten_thousand_orphans_and_disturbs_nobody,
     orphans::takes_orphans_in_when_not_pid_1,
     guard::kills_everything_at_the_deadline_when_the_agent_is_frozen,
