@@ -37,8 +37,8 @@ part() {
     local log="$OUTPUT/${name//[^a-z0-9]/-}.log"
     "$@" </dev/null >"$log" 2>&1 || status=$?
     if [ $status = 0 ]; then
-        # Of cargo's test programs: how many tests they held.
-        grep -E '^(test result: |[0-9]+ passed, )' "$log" || true
+        # How many tests there were, and what was not done.
+        grep -E '^(test result: |[0-9]+ passed, |note: )' "$log" || true
     else
         tail -n "$SHOWN" "$log"
         printf '\n== the whole output of this part: %s\n' "$log"
