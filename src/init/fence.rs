@@ -151,16 +151,33 @@ fn is_descendant(pid: i32) -> bool {
     false
 }
 
+/// The effective user of a process, from `/proc/PID/status`.
+pub(super) fn user_of(pid: u32) -> Option<u32> {
+    let mut content = [0; 512];
+    let length = read_of(i32::try_from(pid).ok()?, "status", &mut content)?;
+    parse_user(&content[..length])
+}
+
+fn parse_user(content: &[u8]) -> Option<u32> {
+    let line = content.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:\t"))?;
+    std::str::from_utf8(line.split(|byte| *byte == b'\t').nth(1)?).ok()?.parse().ok()
+}
+
 /// State and parent of a process, from `/proc/PID/stat`. The name in it may hold anything, hence the search for its end.
 fn stat(pid: i32) -> Option<(u8, i32)> {
+    let mut content = [0; 256];
+    let length = read_of(pid, "stat", &mut content)?;
+    parse_stat(&content[..length])
+}
+
+/// The beginning of a file that the kernel has of a process.
+fn read_of(pid: i32, file: &str, content: &mut [u8]) -> Option<usize> {
     let mut path = [0; 32];
     let mut rest = &mut path[..];
-    write!(rest, "/proc/{pid}/stat").ok()?;
+    write!(rest, "/proc/{pid}/{file}").ok()?;
     let free = rest.len();
     let path = std::str::from_utf8(&path[..path.len() - free]).ok()?;
-    let mut content = [0; 256];
-    let length = File::open(path).ok()?.read_at(&mut content, 0).ok()?;
-    parse_stat(&content[..length])
+    File::open(path).ok()?.read_at(content, 0).ok()
 }
 
 fn parse_stat(content: &[u8]) -> Option<(u8, i32)> {
@@ -194,5 +211,6 @@ mod tests {
         assert!(found);
         let parent = std::os::unix::process::parent_id();
         assert_eq!(stat(us).map(|(_, parent)| parent), i32::try_from(parent).ok());
+        assert_eq!(user_of(us.cast_unsigned()), Some(nix::unistd::geteuid().as_raw()));
     }
 }

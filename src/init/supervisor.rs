@@ -18,8 +18,9 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::unistd::geteuid;
 
-use super::fence::{Fence, Place};
+use super::fence::{self, Fence, Place};
 use super::hand::Hand;
 use super::log::{Format, Level, Log, Style};
 use super::outbox::{Outbox, Sent};
@@ -187,9 +188,19 @@ impl Supervisor {
 
     fn heard(&mut self, message: ToInit) {
         if let ToInit::Postmaster(pid) = message {
-            self.postmaster = pid.and_then(|pid| sys::pidfd_open(pid).ok());
+            self.postmaster = pid.and_then(|pid| self.process_of_the_agent(pid));
+            self.look_at_postmaster();
         }
         self.state.heard(message, now());
+    }
+
+    /// The agent takes the number from `postmaster.pid`, which others of its user can write: a process of another user is no
+    /// postmaster.
+    fn process_of_the_agent(&self, pid: u32) -> Option<OwnedFd> {
+        let user = self.identity.as_ref().map_or_else(|| geteuid().as_raw(), |identity| identity.uid);
+        // Opened first: as long as the process lives, the number stays its own.
+        let process = sys::pidfd_open(pid).ok()?;
+        (fence::user_of(pid) == Some(user)).then_some(process)
     }
 
     fn take_signals(&mut self) {

@@ -45,6 +45,7 @@ const TESTS: &[Test] = tests![
     signals::stops_postgresql_itself_when_the_agent_is_frozen,
     signals::a_second_request_cuts_the_wait_for_a_frozen_agent_short,
     signals::stops_a_postmaster_that_was_left_behind,
+    signals::signals_no_process_of_another_user,
     signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
     signals::waits_for_a_process_to_be_had,
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
