@@ -103,7 +103,7 @@ fn room(arguments: &[OsString]) -> Room {
         b"run" => Room::Start,
         b"--help" | b"-h" | b"help" => Room::Usage,
         b"--version" | b"-V" => Room::Version,
-        word if word == init::HAND_OVER.as_bytes() => Room::Supervise,
+        word if word == init::SECOND_STAGE.as_bytes() => Room::Supervise,
         word if word == init::AGENT.as_bytes() => Room::Agent,
         b"-c" | b"--config-file" if arguments.get(3).is_some_and(is_command) => Room::Ctl,
         word if word.starts_with(b"-") => Room::Refused,

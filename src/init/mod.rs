@@ -13,8 +13,8 @@
 
 mod directories;
 mod environment;
+mod exec_args;
 mod fence;
-mod hand;
 mod log;
 mod memory;
 mod outbox;
@@ -31,7 +31,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The hidden subcommand of the second stage; its argument follows.
-pub const HAND_OVER: &str = "init";
+pub const SECOND_STAGE: &str = "init";
 
 /// The hidden subcommand that the agent is started with.
 pub const AGENT: &str = "agent";
@@ -51,7 +51,7 @@ pub fn start(arguments: Vec<OsString>, environment: Vec<(OsString, OsString)>, w
     prepare::prepare(arguments, environment, wal_folders)
 }
 
-/// The second stage, with the arguments that the first one made: name, `HAND_OVER`, its argument, the agent's arguments.
+/// The second stage, with the arguments that the first one made: name, `SECOND_STAGE`, its argument, the agent's arguments.
 /// Returns the exit code when everything is over.
 pub fn supervise(arguments: Vec<OsString>) -> u8 {
     supervisor::supervise(arguments)

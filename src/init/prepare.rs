@@ -11,10 +11,10 @@ use nix::unistd::{User, geteuid, getgrouplist};
 
 use super::directories::{self, Owner};
 use super::environment::{self, Environment};
-use super::hand::Hand;
+use super::exec_args::ExecArgs;
 use super::log::{Format, Level, Log, Style};
 use super::privileges::Privileges;
-use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, WalFolders, secret_files, sys};
+use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, SECOND_STAGE, WalFolders, secret_files, sys};
 
 /// Whom the agent and PostgreSQL run as when we are root.
 const USER: &str = "postgres";
@@ -52,9 +52,9 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment, wa
     };
     let privileges = environment::value(&environment, "TAMADA_NO_NEW_PRIVS").and_then(|word| word.to_str());
     let privileges = Privileges::of(privileges);
-    let hand = Hand { environment: secrets.as_raw_fd(), identity, style, privileges };
+    let args = ExecArgs { environment: secrets.as_raw_fd(), identity, style, privileges };
     let mut second = Command::new(program());
-    second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(HAND_OVER).arg(hand.to_string());
+    second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(SECOND_STAGE).arg(args.to_string());
     second.args(arguments.iter().skip(1)).env_clear().envs(environment::shown(&environment));
     let error = second.exec();
     drop(files);

@@ -20,13 +20,13 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::geteuid;
 
+use super::exec_args::ExecArgs;
 use super::fence::{self, Fence, Place};
-use super::hand::Hand;
 use super::log::{Format, Level, Log, Style};
 use super::outbox::{Outbox, Sent};
 use super::state::{AgentEnd, Due, Postmaster, State, Way};
 use super::sys::{self, Ended, Identity, Program};
-use super::{AGENT, FATAL, HAND_OVER, memory, prepare};
+use super::{AGENT, FATAL, SECOND_STAGE, memory, prepare};
 use crate::wire::{TO_INIT_LEN, ToInit};
 
 /// So much is taken in at once before the deadline is looked at again.
@@ -37,15 +37,15 @@ const ORPHANS_MAX: usize = 1024;
 pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
     let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
-    let hand = arguments.nth(1).and_then(|word| word.to_str()?.parse::<Hand>().ok());
-    let Some(hand) = hand else {
+    let args = arguments.nth(1).and_then(|word| word.to_str()?.parse::<ExecArgs>().ok());
+    let Some(args) = args else {
         let style = Style { format: Format::Plain, level: Level::Info };
-        Log::new(style).write(Level::Error, format_args!("the command {HAND_OVER} is for PID 1's own use"));
+        Log::new(style).write(Level::Error, format_args!("the command {SECOND_STAGE} is for PID 1's own use"));
         return super::CONFIGURATION;
     };
-    let mut log = Log::new(hand.style);
-    let privileges = hand.privileges;
-    match Supervisor::new(hand, name, arguments, &mut log) {
+    let mut log = Log::new(args.style);
+    let privileges = args.privileges;
+    match Supervisor::new(args, name, arguments, &mut log) {
         Ok(mut supervisor) => {
             memory::lock(Supervisor::run as *const () as usize, &mut log);
             if let Err(error) = privileges.narrow() {
@@ -81,26 +81,26 @@ struct Agent {
 }
 
 impl Supervisor {
-    fn new(hand: Hand, name: OsString, rest: impl Iterator<Item = OsString>, log: &mut Log) -> io::Result<Self> {
+    fn new(args: ExecArgs, name: OsString, rest: impl Iterator<Item = OsString>, log: &mut Log) -> io::Result<Self> {
         let place = Place::find();
         if place == Place::SubReaper {
             prctl::set_child_subreaper(true)?;
             let us = std::process::id();
             log.write(Level::Warning, format_args!("not PID 1 but {us}: orphans come here as to a sub-reaper"));
         }
-        let environment = sys::inherited(hand.environment);
+        let environment = sys::inherited(args.environment);
         fcntl(&environment, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         let agent = [name, AGENT.into()].into_iter().chain(rest).map(|word| CString::new(word.into_vec()));
         let path = CString::new(prepare::program().into_os_string().into_vec())?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         Ok(Supervisor {
             state: State::new(place),
-            fence: Fence::new(place, hand.identity.as_ref().map(|identity| identity.uid))?,
+            fence: Fence::new(place, args.identity.as_ref().map(|identity| identity.uid))?,
             signals: block_signals()?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
             environment: File::from(environment),
             program: Program::new(path, agent.collect::<Result<_, _>>()?),
-            identity: hand.identity,
+            identity: args.identity,
             agent: None,
             outbox: Outbox::new(),
             postmaster: None,

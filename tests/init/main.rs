@@ -72,7 +72,7 @@ fn main() -> ExitCode {
             let rest = arguments.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, word)| word.clone());
             ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect(), tamada::run::wal_folders))
         }
-        Some(tamada::init::HAND_OVER) => {
+        Some(tamada::init::SECOND_STAGE) => {
             tamada::process::hide();
             ExitCode::from(tamada::init::supervise(arguments))
         }
