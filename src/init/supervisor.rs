@@ -40,7 +40,8 @@ pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
     let args = arguments.nth(1).and_then(|word| word.to_str()?.parse::<ExecArgs>().ok());
     let Some(args) = args else {
         let style = Style { format: Format::Plain, level: Level::Info };
-        Log::new(style).write(Level::Error, format_args!("the command {SECOND_STAGE} is for PID 1's own use"));
+        Log::new(style)
+            .write(Level::Error, format_args!("the command {SECOND_STAGE} is internal: PID 1 runs it itself"));
         return super::CONFIGURATION;
     };
     let mut log = Log::new(args.style);
@@ -49,7 +50,7 @@ pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
         Ok(mut supervisor) => {
             memory::lock(Supervisor::run as *const () as usize, &mut log);
             if let Err(error) = privileges.narrow() {
-                log.write(Level::Warning, format_args!("cannot give up privileges: {error}"));
+                log.write(Level::Warning, format_args!("cannot drop capabilities: {error}"));
             }
             supervisor.run(&mut log)
         }
@@ -86,7 +87,10 @@ impl Supervisor {
         if place == Place::SubReaper {
             prctl::set_child_subreaper(true)?;
             let us = std::process::id();
-            log.write(Level::Warning, format_args!("not PID 1 but {us}: orphans come here as to a sub-reaper"));
+            log.write(
+                Level::Warning,
+                format_args!("running as process {us} instead of PID 1: acting as child subreaper"),
+            );
         }
         let environment = sys::inherited(args.environment);
         fcntl(&environment, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
@@ -239,10 +243,10 @@ impl Supervisor {
             AgentEnd::Expected => {}
             AgentEnd::StopPostgres => self.signal_postmaster(Signal::SIGINT),
             AgentEnd::Restart(delay) => {
-                log.write(Level::Error, format_args!("the agent {ended}; next one in {} ms", delay.as_millis()));
+                log.write(Level::Error, format_args!("agent {ended}, restarting it in {} ms", delay.as_millis()));
             }
             AgentEnd::GivenUp => {
-                log.write(Level::Error, format_args!("the agent {ended} and does not come up; giving up"));
+                log.write(Level::Error, format_args!("agent {ended} and does not start: giving up"));
             }
         }
     }
@@ -274,12 +278,13 @@ impl Supervisor {
                 self.agent = None;
                 self.postmaster = None;
                 self.state.fenced(now());
-                let text = "no renewal before the deadline: killed PostgreSQL, the agent and all else";
+                let text =
+                    "lease not renewed before the deadline: killed PostgreSQL, the agent and all other processes";
                 log.write(Level::Error, format_args!("{text}"));
             }
             Due::StartAgent => self.start_agent(log),
             Due::TakeOver => {
-                log.write(Level::Error, format_args!("the agent does not answer; stopping PostgreSQL without it"));
+                log.write(Level::Error, format_args!("agent does not respond: stopping PostgreSQL without it"));
                 if let Some(agent) = &self.agent {
                     self.fence.kill_child(agent.pid);
                 }
@@ -318,7 +323,7 @@ impl Supervisor {
             }
             Err(error) => {
                 self.state.start_failed(now());
-                log.write(Level::Warning, format_args!("cannot start the agent, trying again: {error}"));
+                log.write(Level::Warning, format_args!("cannot start the agent, retrying: {error}"));
             }
         }
     }

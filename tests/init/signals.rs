@@ -97,7 +97,7 @@ pub fn waits_for_a_process_to_be_had() {
     let world = Setup::new(Namespace::Own).through(&alone).stderr(writer).start(&[]);
     let mut log = std::io::BufReader::new(reader);
     let mut line = String::new();
-    while !line.contains("cannot start the agent, trying again") {
+    while !line.contains("cannot start the agent, retrying") {
         line.clear();
         assert_ne!(std::io::BufRead::read_line(&mut log, &mut line).expect("a pipe"), 0);
     }
