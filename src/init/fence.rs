@@ -1,10 +1,10 @@
 //! Kills everything below PID 1 at once.
 //!
-//! Backends are sessions of their own, so a signal to the postmaster's process group does not reach them. As PID 1 there
-//! is `kill(-1)`: the kernel walks the whole namespace under the lock that a fork needs too, and spares only the caller.
-//! As another's child we are a sub-reaper, so that all our descendants are found by walking /proc until none is left.
+//! Backends call setsid, so a signal to the postmaster's process group does not reach them. PID 1 uses `kill(-1)`: the
+//! kernel signals the whole namespace but the caller, under the lock that fork takes too. When not PID 1, this process is a
+//! child subreaper, so all descendants can be found by walking /proc until none is left.
 //!
-//! **Invariant:** nothing here waits, allocates, or fails half way: what cannot be killed is passed over.
+//! **Invariant:** nothing here waits or allocates; a process that cannot be killed is skipped.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,12 +16,12 @@ use nix::unistd::{Pid, getpid};
 
 use super::sys;
 
-/// What PID 1 is among the processes.
+/// Whether this process is PID 1 of its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// PID 1 of its namespace.
     Init,
-    /// Somebody's child; orphans below us come to us all the same.
+    /// A child subreaper: orphaned descendants are reparented to it.
     SubReaper,
 }
 

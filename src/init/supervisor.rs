@@ -1,7 +1,7 @@
-//! The second stage: the loop that feeds `state` with what happens and carries out what is due.
+//! The second stage: a loop that reports events to `state` and performs the actions that are due.
 //!
-//! **Invariant:** messages are read before the deadline is judged, so that a PID 1 that was late itself does not punish
-//! an agent that was in time; but only so many of them that a flood of messages cannot put the judgement off.
+//! **Invariant:** messages are read before the deadline is checked, so that a delayed PID 1 does not kill an agent that
+//! renewed in time; the number is limited, so that a flood of messages cannot postpone the check.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -29,7 +29,7 @@ use super::sys::{self, Ended, Identity, Program};
 use super::{AGENT, FATAL, SECOND_STAGE, memory, prepare};
 use crate::wire::{TO_INIT_LEN, ToInit};
 
-/// So much is taken in at once before the deadline is looked at again.
+/// Limits per iteration, so that the deadline is checked often enough.
 const MESSAGES_MAX: usize = 64;
 const SIGNALS_MAX: usize = 32;
 const ORPHANS_MAX: usize = 1024;
@@ -76,7 +76,7 @@ struct Supervisor {
 
 struct Agent {
     pid: i32,
-    /// `None` once nobody is at its other end.
+    /// `None` once the peer has closed it.
     socket: Option<OwnedFd>,
     sent: Sent,
 }
@@ -132,7 +132,7 @@ impl Supervisor {
         }
     }
 
-    /// Until something happens or is due.
+    /// Waits for an event or the next due time.
     fn wait(&self) {
         match self.state.wake_at() {
             // Zero would disarm the timer.
@@ -198,11 +198,11 @@ impl Supervisor {
         self.state.heard(message, now());
     }
 
-    /// The agent takes the number from `postmaster.pid`, which others of its user can write: a process of another user is no
-    /// postmaster.
+    /// A pidfd of the postmaster, if the process belongs to the agent's user. The agent takes the number from
+    /// `postmaster.pid`, which other processes of that user can write.
     fn process_of_the_agent(&self, pid: u32) -> Option<OwnedFd> {
         let user = self.identity.as_ref().map_or_else(|| geteuid().as_raw(), |identity| identity.uid);
-        // Opened first: as long as the process lives, the number stays its own.
+        // Opened first: the number is not reused while the process lives.
         let process = sys::pidfd_open(pid).ok()?;
         (fence::user_of(pid) == Some(user)).then_some(process)
     }
@@ -223,7 +223,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes ended children away; returns whether there may be more.
+    /// Reaps ended children; returns whether there may be more.
     fn reap(&mut self, log: &mut Log) -> bool {
         for _ in 0..ORPHANS_MAX {
             let Some((pid, ended)) = sys::reap() else { return false };
@@ -337,7 +337,7 @@ impl Supervisor {
     }
 }
 
-/// Blocks what we read from the signalfd. What a fault raises keeps its effect, and so does job control.
+/// Blocks the signals that are read from the signalfd: all but those raised by faults and job control.
 fn block_signals() -> nix::Result<SignalFd> {
     let mut signals = SigSet::all();
     let faults = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGSYS];
@@ -349,7 +349,7 @@ fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-/// Time since boot, time asleep included.
+/// Time since boot, including suspend.
 fn now() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     // Linux has had this clock since 2.6.39; were it gone, every deadline would have passed.
