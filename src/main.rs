@@ -1,4 +1,4 @@
-//! Which room: PID 1, the agent, the operator's command line, or somebody else's command.
+//! Chooses what this process is: PID 1, the agent, the operator's command line, or another program.
 //!
 //! The only place that reads the environment and the arguments, and the only one that ends the process.
 #![cfg_attr(not(test), warn(clippy::unwrap_used))]
@@ -14,7 +14,7 @@ use tamada::{init, process, run, wire};
 
 type Environment = Vec<(OsString, OsString)>;
 
-/// What is the command line's. Anything else that is not an option is a program to be executed.
+/// Commands of our own. Any other first argument that is not an option is a program to execute.
 const CTL_COMMANDS: [&str; 19] = [
     "list",
     "topology",
@@ -76,7 +76,7 @@ fn main() -> ExitCode {
         Room::Refused => {
             let option = arguments.get(1).map(|option| option.display().to_string()).unwrap_or_default();
             complain(
-                &format!("the option {option} is not known: settings are given as variables, see tamada --help"),
+                &format!("unknown option {option}: settings are environment variables, see tamada --help"),
                 CONFIGURATION,
             )
         }
@@ -103,7 +103,7 @@ fn room(arguments: &[OsString]) -> Room {
         b"run" => Room::Start,
         b"--help" | b"-h" | b"help" => Room::Usage,
         b"--version" | b"-V" => Room::Version,
-        word if word == init::HAND_OVER.as_bytes() => Room::Supervise,
+        word if word == init::SECOND_STAGE.as_bytes() => Room::Supervise,
         word if word == init::AGENT.as_bytes() => Room::Agent,
         b"-c" | b"--config-file" if arguments.get(3).is_some_and(is_command) => Room::Ctl,
         word if word.starts_with(b"-") => Room::Refused,
@@ -124,7 +124,7 @@ fn without_run(mut arguments: Vec<OsString>) -> Vec<OsString> {
     arguments
 }
 
-/// Takes the socket away from standard input, so that no child of the agent gets it, and hears the environment.
+/// Moves the socket off standard input, so that no child inherits it, and reads the environment from it.
 fn agent(arguments: Vec<OsString>) -> u8 {
     match agents_environment() {
         Ok((socket, environment)) => run::agent(run::Given {
@@ -133,7 +133,7 @@ fn agent(arguments: Vec<OsString>) -> u8 {
             inherited: std::env::vars_os().collect(),
             arguments: arguments.into_iter().skip(2).collect(),
         }),
-        Err(error) => complain(&format!("cannot start as an agent, which only PID 1 does: {error}"), FAILED),
+        Err(error) => complain(&format!("the command agent is internal, only PID 1 starts it: {error}"), FAILED),
     }
 }
 
@@ -159,7 +159,7 @@ fn print(text: &str) -> u8 {
     }
 }
 
-/// Says what is wrong, if anybody still listens, and passes the exit code through.
+/// Writes an error to standard error, which may be closed, and returns the exit code.
 fn complain(text: &str, code: u8) -> u8 {
     let _ = writeln!(std::io::stderr(), "tamada: {text}");
     code

@@ -15,8 +15,8 @@ pub fn keep_files() {
     unsafe { libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_CLOEXEC) };
 }
 
-/// Makes glibc's allocator thrifty: one arena rather than one for each thread, and free memory goes back soon. Called
-/// before the first thread is started.
+/// Tunes glibc's allocator for a small footprint: one arena instead of one per thread, free memory returned early. Call it
+/// before the first thread starts.
 pub fn save_memory() {
     // SAFETY: only sets parameters; no other thread runs yet.
     unsafe {

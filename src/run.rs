@@ -264,6 +264,7 @@ impl Beginning {
         let rest = watch::Sender::new(Arc::new(config.rest.clone()));
         let listening = rest.subscribe();
         let mode = config.dcs.mode();
+        let (scope, name) = (config.scope.clone(), config.name.as_str().to_owned());
         let known = peers.clone();
         let reread = move || {
             let config = source.read().map_err(|errors| errors.to_string())?;
@@ -289,10 +290,12 @@ impl Beginning {
             lease_file,
             reread: Box::new(reread),
         });
+        let announce = beside::file(&scope, &name);
         let Doors { mailbox, status, signals } = doors;
         let hearing = tokio::spawn(init.listen(signals));
-        let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(beside::FILE.into()) };
+        let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(announce.clone()) };
         let code = serve(agent, incarnation, api).await;
+        beside::remove(&announce);
         hearing.abort();
         code
     }

@@ -1,4 +1,4 @@
-//! The agent's log: lines like the reference's, plain or JSON, on standard error.
+//! The agent's log: lines like Patroni's, plain or JSON, on standard error.
 //!
 //! A reader that has stopped reading must not stop the loop that renews the lease, and standard error is shared with
 //! PostgreSQL, so it cannot be made non-blocking. A thread of its own therefore writes; the queue to it is bounded, what

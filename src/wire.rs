@@ -1,4 +1,4 @@
-//! What PID 1 and the agent say to each other over the socket pair on the agent's standard input (SOCK_SEQPACKET).
+//! The protocol between PID 1 and the agent, over a SOCK_SEQPACKET socket pair on the agent's standard input.
 //!
 //! Stands below both and knows only `std`. Messages to PID 1 have a fixed size, so that it never allocates; those to
 //! the agent are packets of at most `TO_AGENT_MAX` bytes. A packet that cannot be decoded is ignored by either side.
@@ -34,7 +34,7 @@ pub const TO_AGENT_MAX: usize = 4096;
 /// What one packet can carry of the environment.
 pub const CHUNK_MAX: usize = TO_AGENT_MAX - 1;
 
-/// How long an agent that was asked to stop may say nothing.
+/// How long an agent that was asked to stop may send nothing.
 pub const SILENCE_MAX: Duration = Duration::from_secs(3);
 
 /// The environment may not be larger than what the kernel passes to a program (`_STK_LIM / 4 * 3` in fs/exec.c).
@@ -97,7 +97,7 @@ impl std::fmt::Debug for Piece<'_> {
 pub enum ToInit {
     /// The configuration is accepted and the loop runs.
     Ready,
-    /// A sign of life without any other meaning.
+    /// Keepalive.
     Alive,
     Guard(Guard),
     /// The postmaster that the agent started or adopted; `None` when it has ended and was reaped.
@@ -159,11 +159,11 @@ pub enum ToAgent<'a> {
     /// A piece of `NAME=VALUE\0NAME=VALUE\0…`; a variable may go across several pieces.
     Environment(Piece<'a>),
     EnvironmentEnd,
-    /// The how manyth agent this is, from 1 on.
+    /// Ordinal of this agent process, from 1.
     Starts(u32),
-    /// What the agent before this one kept with PID 1.
+    /// The lease that the previous agent reported.
     Lease(Option<LeaseToken>),
-    /// What PID 1 will do if it hears nothing new.
+    /// The deadline in force unless the agent sends another.
     Guard(Guard),
     /// A signal that came to PID 1, by its number.
     Signal(i32),
@@ -277,11 +277,11 @@ fn receive<'a>(stream: &mut File, buffer: &'a mut [u8; TO_AGENT_MAX]) -> io::Res
     if length == 0 {
         return Err(io::Error::new(io::ErrorKind::UnexpectedEof, "PID 1 closed the agent's socket"));
     }
-    ToAgent::decode(&buffer[..length]).ok_or_else(|| io::Error::other("a packet from PID 1 has no known form"))
+    ToAgent::decode(&buffer[..length]).ok_or_else(|| io::Error::other("unknown packet from PID 1"))
 }
 
 fn unexpected(message: &ToAgent<'_>) -> io::Error {
-    io::Error::other(format!("a packet from PID 1 came out of order: {message:?}"))
+    io::Error::other(format!("unexpected packet from PID 1: {message:?}"))
 }
 
 #[cfg(test)]

@@ -22,12 +22,27 @@ with_servers() {
 
 parts=()
 
-# part NAME COMMAND…: the first failure ends the run.
+# Where each part's output is kept. The servers that tests start write their logs there, thousands of lines of a run in
+# which all is well.
+OUTPUT=target/parts
+# So many last lines of a part that failed are shown: what failed stands at the end of a test program's output.
+SHOWN=300
+
+# part NAME COMMAND…: the first failure ends the run. Its output is shown only then.
 part() {
     local name=$1 began=$SECONDS status=0
     shift
     printf '\n== %s\n' "$name"
-    "$@" </dev/null || status=$?
+    mkdir -p "$OUTPUT"
+    local log="$OUTPUT/${name//[^a-z0-9]/-}.log"
+    "$@" </dev/null >"$log" 2>&1 || status=$?
+    if [ $status = 0 ]; then
+        # How many tests there were, and what was not done.
+        grep -E '^(test result: |[0-9]+ passed, |note: )' "$log" || true
+    else
+        tail -n "$SHOWN" "$log"
+        printf '\n== the whole output of this part: %s\n' "$log"
+    fi
     parts+=("$(printf '%6d s  %-8s %s' $((SECONDS - began)) "$([ $status = 0 ] && echo ok || echo "FAILED ($status)")" "$name")")
     [ $status = 0 ] || exit $status
 }

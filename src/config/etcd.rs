@@ -54,6 +54,11 @@ fn check(reader: &mut Reader<'_>, config: EtcdConfig) -> Result<EtcdConfig, Repo
         let set = reader.document.place(set);
         return Err(reader.missing(unset, &format!("both user and password, since {set} is set")));
     }
+    if config.scheme == Scheme::Https && config.cacert.is_none() {
+        let why = "PATRONI_ETCD3_CACERT is not set: etcd's certificate is not verified, so whoever can intercept the \
+                   connection can take over the cluster";
+        reader.report.warn(why);
+    }
     if config.key.is_some() && config.cert.is_none() {
         reader.missing("PATRONI_ETCD3_CERT", "the certificate of the key");
     }

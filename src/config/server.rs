@@ -329,6 +329,14 @@ fn role(reader: &mut Reader<'_>, role: &str, default_name: &str) -> Credentials 
             reader.files.push(NamedFile { place, path: PathBuf::from(file) });
         }
     }
+    let mode = options.get("sslmode").map_or("prefer", String::as_str);
+    if options.contains_key("sslrootcert") && matches!(mode, "disable" | "allow" | "prefer") {
+        let name = format!("PATRONI_{}_SSLMODE", role.to_ascii_uppercase());
+        reader.report.warn(format!(
+            "{name}: {mode} does not verify the server's certificate although \
+                                    sslrootcert is set, and allows connections without TLS; use verify-full"
+        ));
+    }
     Credentials { username, password, options, sslpassword }
 }
 

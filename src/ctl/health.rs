@@ -1,5 +1,6 @@
 //! The container's own health, for HEALTHCHECK: one request over loopback, nothing else.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::time::Duration;
 
@@ -13,10 +14,30 @@ use crate::http::{Caller, Client, endpoint};
 /// Below the usual timeout of a health check.
 const LIMIT: Duration = Duration::from_secs(3);
 
+/// The member that is asked, as far as the environment names it.
+#[derive(Debug, Default)]
+pub struct Asked {
+    scope: Option<String>,
+    name: Option<String>,
+}
+
+impl Asked {
+    pub fn of(environment: &[(OsString, OsString)]) -> Self {
+        let value = |name: &str| {
+            let found = environment.iter().find(|(other, value)| other == name && !value.is_empty());
+            found.and_then(|(_, value)| value.to_str()).map(str::to_owned)
+        };
+        Asked { scope: value("PATRONI_SCOPE"), name: value("PATRONI_NAME") }
+    }
+}
+
 /// The configuration is loaded only where no member has said how it is reached.
-pub async fn run(load: impl FnOnce() -> Result<Settings, CtlError>) -> Result<(), CtlError> {
-    // An encrypted key needs its password, which only the configuration has.
-    let said = OwnApi::read(Path::new(beside::FILE)).and_then(|own| Some((Client::beside(&own).ok()?, own.url)));
+pub async fn run(asked: Asked, load: impl FnOnce() -> Result<Settings, CtlError>) -> Result<(), CtlError> {
+    let file = beside::find(Path::new(beside::FOLDER), asked.scope.as_deref(), asked.name.as_deref());
+    let said = file.and_then(|file| {
+        // An encrypted key needs its password, which only the configuration has.
+        beside::as_owner(&file, || OwnApi::read(&file).and_then(|own| Some((Client::beside(&own).ok()?, own.url))))
+    });
     let (client, url) = match said {
         Some(said) => said,
         None => {

@@ -100,6 +100,7 @@ async fn carry_out(
 ) -> Result<(), CtlError> {
     let named = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
     let file = arguments.file.or_else(|| named().map(|(_, value)| PathBuf::from(value)));
+    let asked = health::Asked::of(&environment);
     let purpose = match arguments.command {
         Command::Config(ConfigCommand::Check) => settings::Purpose::Check,
         _ => settings::Purpose::Ask,
@@ -111,7 +112,7 @@ async fn carry_out(
             prompt::print(&format!("tamada {version} (as Patroni {REFERENCE_VERSION})"));
             Ok(())
         }
-        Command::Health => health::run(load).await,
+        Command::Health => health::run(asked, load).await,
         Command::List(options) => list::run(&load()?, &options).await,
         Command::Switchover(options) => actions::switchover(&load()?, &options).await,
         Command::Failover(options) => actions::failover(&load()?, &options).await,

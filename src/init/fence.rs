@@ -1,10 +1,10 @@
 //! Kills everything below PID 1 at once.
 //!
-//! Backends are sessions of their own, so a signal to the postmaster's process group does not reach them. As PID 1 there
-//! is `kill(-1)`: the kernel walks the whole namespace under the lock that a fork needs too, and spares only the caller.
-//! As another's child we are a sub-reaper, so that all our descendants are found by walking /proc until none is left.
+//! Backends call setsid, so a signal to the postmaster's process group does not reach them. PID 1 uses `kill(-1)`: the
+//! kernel signals the whole namespace but the caller, under the lock that fork takes too. When not PID 1, this process is a
+//! child subreaper, so all descendants can be found by walking /proc until none is left.
 //!
-//! **Invariant:** nothing here waits, allocates, or fails half way: what cannot be killed is passed over.
+//! **Invariant:** nothing here waits or allocates; a process that cannot be killed is skipped.
 
 use std::fs::File;
 use std::io::Write;
@@ -16,12 +16,12 @@ use nix::unistd::{Pid, getpid};
 
 use super::sys;
 
-/// What PID 1 is among the processes.
+/// Whether this process is PID 1 of its namespace.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Place {
     /// PID 1 of its namespace.
     Init,
-    /// Somebody's child; orphans below us come to us all the same.
+    /// A child subreaper: orphaned descendants are reparented to it.
     SubReaper,
 }
 
@@ -151,16 +151,33 @@ fn is_descendant(pid: i32) -> bool {
     false
 }
 
+/// The effective user of a process, from `/proc/PID/status`.
+pub(super) fn user_of(pid: u32) -> Option<u32> {
+    let mut content = [0; 512];
+    let length = read_of(i32::try_from(pid).ok()?, "status", &mut content)?;
+    parse_user(&content[..length])
+}
+
+fn parse_user(content: &[u8]) -> Option<u32> {
+    let line = content.split(|byte| *byte == b'\n').find_map(|line| line.strip_prefix(b"Uid:\t"))?;
+    std::str::from_utf8(line.split(|byte| *byte == b'\t').nth(1)?).ok()?.parse().ok()
+}
+
 /// State and parent of a process, from `/proc/PID/stat`. The name in it may hold anything, hence the search for its end.
 fn stat(pid: i32) -> Option<(u8, i32)> {
+    let mut content = [0; 256];
+    let length = read_of(pid, "stat", &mut content)?;
+    parse_stat(&content[..length])
+}
+
+/// The beginning of a file that the kernel has of a process.
+fn read_of(pid: i32, file: &str, content: &mut [u8]) -> Option<usize> {
     let mut path = [0; 32];
     let mut rest = &mut path[..];
-    write!(rest, "/proc/{pid}/stat").ok()?;
+    write!(rest, "/proc/{pid}/{file}").ok()?;
     let free = rest.len();
     let path = std::str::from_utf8(&path[..path.len() - free]).ok()?;
-    let mut content = [0; 256];
-    let length = File::open(path).ok()?.read_at(&mut content, 0).ok()?;
-    parse_stat(&content[..length])
+    File::open(path).ok()?.read_at(content, 0).ok()
 }
 
 fn parse_stat(content: &[u8]) -> Option<(u8, i32)> {
@@ -194,5 +211,6 @@ mod tests {
         assert!(found);
         let parent = std::os::unix::process::parent_id();
         assert_eq!(stat(us).map(|(_, parent)| parent), i32::try_from(parent).ok());
+        assert_eq!(user_of(us.cast_unsigned()), Some(nix::unistd::geteuid().as_raw()));
     }
 }

@@ -32,10 +32,10 @@ pub(super) fn lock(code: usize, log: &mut Log) {
     }
     let start = code.saturating_sub(AROUND / 2) & !(PAGE - 1);
     let around = sys::lock_mapping(start, AROUND);
-    let around = if around.is_ok() { "the loop's own code is" } else { "the loop's own code is not" };
+    let around = if around.is_ok() { "is" } else { "is not" };
     log.write(
         Level::Debug,
-        format_args!("{refused} parts of PID 1 exceed the limit of locked memory; {around} locked"),
+        format_args!("RLIMIT_MEMLOCK: {refused} mappings of PID 1 are not locked; the code of its loop {around}"),
     );
 }
 

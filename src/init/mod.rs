@@ -1,20 +1,19 @@
 //! PID 1: starts the agent, reaps orphans, forwards signals, and kills PostgreSQL when the agent did not renew its
 //! authority in time.
 //!
-//! Two stages of the same program. The first (`prepare`) does what needs root or memory once, puts the environment out
-//! of everybody's sight and executes the program anew; the second (`supervisor`) is a synchronous loop over a signalfd,
-//! the agent's socket and a timer. No tokio, no threads, no allocation in the loop, no wait that somebody else decides
-//! on.
+//! Two stages of the same program. The first (`prepare`) does what needs root or memory once, moves the environment into a
+//! memory file and re-executes the program; the second (`supervisor`) is a synchronous loop over a signalfd, the agent's
+//! socket and a timer. No tokio, no threads, no allocation in the loop, no unbounded wait.
 //!
 //! Deliberately not here: PostgreSQL. PID 1 knows one process number, which the agent tells it.
 //!
-//! **Invariants:** the postmaster is never PID 1 and never a sub-reaper; no secret is in the environment or the argument
+//! **Invariants:** the postmaster is never PID 1 and never a child subreaper; no secret is in the environment or the argument
 //! list of a process of ours; past the deadline nothing below PID 1 lives.
 
 mod directories;
 mod environment;
+mod exec_args;
 mod fence;
-mod hand;
 mod log;
 mod memory;
 mod outbox;
@@ -31,7 +30,7 @@ use std::ffi::OsString;
 use std::path::PathBuf;
 
 /// The hidden subcommand of the second stage; its argument follows.
-pub const HAND_OVER: &str = "init";
+pub const SECOND_STAGE: &str = "init";
 
 /// The hidden subcommand that the agent is started with.
 pub const AGENT: &str = "agent";
@@ -51,7 +50,7 @@ pub fn start(arguments: Vec<OsString>, environment: Vec<(OsString, OsString)>, w
     prepare::prepare(arguments, environment, wal_folders)
 }
 
-/// The second stage, with the arguments that the first one made: name, `HAND_OVER`, its argument, the agent's arguments.
+/// The second stage, with the arguments that the first one made: name, `SECOND_STAGE`, its argument, the agent's arguments.
 /// Returns the exit code when everything is over.
 pub fn supervise(arguments: Vec<OsString>) -> u8 {
     supervisor::supervise(arguments)

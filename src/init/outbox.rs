@@ -1,5 +1,5 @@
-//! What PID 1 still has to tell one agent. Sends as much as the socket takes and remembers the rest, in constant space:
-//! a frozen agent must not hold PID 1 up.
+//! Pending packets to the agent. Sends what fits into the socket and remembers the rest in constant space, so that a frozen
+//! agent cannot block PID 1.
 
 use std::fs::File;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
@@ -13,7 +13,7 @@ use crate::wire::{CHUNK_MAX, Piece, TO_AGENT_MAX, ToAgent};
 
 pub(super) struct Outbox {
     next: Next,
-    /// One bit for each signal that waits to be passed on.
+    /// One bit for each pending signal.
     signals: u64,
     buffer: [u8; TO_AGENT_MAX],
     piece: [u8; CHUNK_MAX],
@@ -32,9 +32,9 @@ enum Next {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sent {
     All,
-    /// The socket is full; go on when it is writable.
+    /// The socket is full; continue when it is writable.
     Some,
-    /// Nobody reads any more.
+    /// The peer has closed the socket.
     Closed,
 }
 
@@ -43,7 +43,7 @@ impl Outbox {
         Outbox { next: Next::Environment { offset: 0 }, signals: 0, buffer: [0; TO_AGENT_MAX], piece: [0; CHUNK_MAX] }
     }
 
-    /// Begins anew, for a new agent.
+    /// Starts from the beginning, for a new agent.
     pub(super) fn restart(&mut self) {
         self.next = Next::Environment { offset: 0 };
         self.signals = 0;
@@ -65,7 +65,7 @@ impl Outbox {
         Sent::All
     }
 
-    /// Puts the next packet into the buffer; returns its length and what holds once it is sent.
+    /// Encodes the next packet into the buffer; returns its length and the state after it was sent.
     fn packet(&mut self, environment: &File, state: &State) -> Option<(usize, After)> {
         let (packet, after) = match self.next {
             Next::Environment { offset } => {

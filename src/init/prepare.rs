@@ -11,10 +11,10 @@ use nix::unistd::{User, geteuid, getgrouplist};
 
 use super::directories::{self, Owner};
 use super::environment::{self, Environment};
-use super::hand::Hand;
+use super::exec_args::ExecArgs;
 use super::log::{Format, Level, Log, Style};
 use super::privileges::Privileges;
-use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, HAND_OVER, WalFolders, secret_files, sys};
+use super::{CANNOT_EXECUTE, CONFIGURATION, FATAL, SECOND_STAGE, WalFolders, secret_files, sys};
 
 /// Whom the agent and PostgreSQL run as when we are root.
 const USER: &str = "postgres";
@@ -38,7 +38,7 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment, wa
     let of_libpq = environment::of_libpq(&environment);
     if !of_libpq.is_empty() {
         let names = of_libpq.join(", ");
-        let what = "libpq's variables are not passed to PostgreSQL, its programs and hooks";
+        let what = "libpq environment variables are not passed to PostgreSQL, its programs and hooks";
         log.write(Level::Warning, format_args!("{what}: {names}"));
     }
     let identity = user.map(|user| identity(&user));
@@ -46,24 +46,24 @@ pub(super) fn prepare(arguments: Vec<OsString>, mut environment: Environment, wa
     let secrets = match sys::sealed_memfd(c"environment", &environment::pack(&environment)) {
         Ok(secrets) => secrets,
         Err(error) => {
-            log.write(Level::Error, format_args!("cannot keep the environment in memory: {error}"));
+            log.write(Level::Error, format_args!("cannot write the environment to a memory file: {error}"));
             return FATAL;
         }
     };
     let privileges = environment::value(&environment, "TAMADA_NO_NEW_PRIVS").and_then(|word| word.to_str());
     let privileges = Privileges::of(privileges);
-    let hand = Hand { environment: secrets.as_raw_fd(), identity, style, privileges };
+    let args = ExecArgs { environment: secrets.as_raw_fd(), identity, style, privileges };
     let mut second = Command::new(program());
-    second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(HAND_OVER).arg(hand.to_string());
+    second.arg0(arguments.first().cloned().unwrap_or_else(|| "tamada".into())).arg(SECOND_STAGE).arg(args.to_string());
     second.args(arguments.iter().skip(1)).env_clear().envs(environment::shown(&environment));
     let error = second.exec();
     drop(files);
-    log.write(Level::Error, format_args!("cannot execute {} anew: {error}", program().display()));
+    log.write(Level::Error, format_args!("cannot re-execute {}: {error}", program().display()));
     CANNOT_EXECUTE
 }
 
-/// Our own file. By its name where that still leads to it, so that the process is called by its name; through /proc
-/// when the file was replaced meanwhile.
+/// Our own file. By its name where that still leads to it, so that the process shows its name; through /proc
+/// when the file has been replaced.
 pub(super) fn program() -> PathBuf {
     const SELF: &str = "/proc/self/exe";
     std::fs::read_link(SELF).ok().filter(|path| path.is_file()).unwrap_or_else(|| SELF.into())
@@ -83,8 +83,8 @@ fn agent_user() -> Result<User, String> {
     match User::from_name(USER) {
         Ok(Some(user)) => Ok(user),
         Ok(None) => Err(format!(
-            "there is no user {USER}, and neither the agent nor PostgreSQL may run as root: create \
-                                 it, or start the container with another --user"
+            "user {USER} does not exist, and the agent and PostgreSQL cannot run as root: create it, \
+             or start the container with --user"
         )),
         Err(error) => Err(format!("cannot look up the user {USER}: {error}")),
     }

@@ -1,8 +1,8 @@
-//! What PID 1 knows and what is due: pure, so that each rule is a test. `supervisor` feeds it events and carries out what
-//! it says; the time is a parameter (CLOCK_BOOTTIME since boot).
+//! The state of PID 1 and the next action: pure, so that each rule has a unit test. `supervisor` passes events in and
+//! performs the actions; time is a parameter (CLOCK_BOOTTIME).
 //!
-//! **Invariants:** a deadline is dropped by nothing but a message of the agent or its own execution; an agent that
-//! crashes is started again; each wait that begins with a request to stop has an end.
+//! **Invariants:** a deadline is cleared only by a message of the agent or by its own execution; a crashed agent is
+//! restarted; every wait that begins with a request to stop is bounded.
 
 use std::time::Duration;
 
@@ -10,31 +10,31 @@ use super::fence::Place;
 use super::sys::Ended;
 use crate::wire::{Guard, LeaseToken, SILENCE_MAX, ToInit};
 
-/// An agent that ended sooner than this after its start ended quickly: it is started again with a growing delay.
+/// An agent that ends earlier than this after its start is restarted with a growing delay.
 const QUICK: Duration = Duration::from_secs(2);
 const DELAY_MIN: Duration = Duration::from_millis(100);
 const DELAY_MAX: Duration = Duration::from_secs(5);
-/// While a deadline stands there is a running primary to be kept.
+/// The limit while a deadline is set: there is a running primary to keep.
 const GUARDED_DELAY_MAX: Duration = Duration::from_millis(500);
-/// So many quick ends in a row, with nothing running to be looked after, are one failed start.
+/// After this many quick ends in a row, without a postmaster, the start has failed.
 const QUICK_ENDS_MAX: u32 = 8;
-/// So many agents may crash after a request to stop before PID 1 stops PostgreSQL itself.
+/// After this many crashes during a stop PID 1 stops PostgreSQL itself.
 const CRASHES_WHILE_STOPPING_MAX: u32 = 3;
-/// How long PostgreSQL may take when PID 1 stops it: fast, then immediate.
+/// How long PID 1 waits for a fast shutdown, then for an immediate one.
 const FAST_MAX: Duration = Duration::from_secs(60);
 const IMMEDIATE_MAX: Duration = Duration::from_secs(5);
-/// An unanswered second request to stop does not wait out the silence.
+/// A second request to stop shortens the wait for an agent that has not answered the first.
 const PATIENCE: Duration = Duration::from_secs(1);
 
-/// What has to be done now.
+/// The next action.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Due {
     /// The deadline has passed: kill everything below us.
     Fence,
     StartAgent,
-    /// The agent was asked to stop and does not: kill it and stop PostgreSQL ourselves.
+    /// The agent does not respond to a request to stop: kill it and stop PostgreSQL from here.
     TakeOver,
-    /// PostgreSQL does not stop in time: the next, harder way.
+    /// PostgreSQL does not stop in time: escalate to the next mode.
     Escalate(Way),
     Leave(u8),
 }
@@ -54,21 +54,21 @@ enum Agent {
         since: Duration,
         bye: Option<u8>,
     },
-    /// Not to be started any more.
+    /// Will not be started again.
     Over,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stop {
     No,
-    /// The agent was told. It is taken for frozen at `silent_at`, unless it says something before.
+    /// The agent was told. Without any message until `silent_at` it counts as frozen.
     Asked {
         at: Duration,
         answered: bool,
         silent_at: Duration,
         crashes: u32,
     },
-    /// PID 1 stops PostgreSQL, in this way until then, and leaves with that code.
+    /// PID 1 stops PostgreSQL: the mode, its time limit, and the exit code afterwards.
     Ourselves {
         way: Way,
         until: Duration,
@@ -109,7 +109,7 @@ impl State {
         }
     }
 
-    /// What is due first, if anything.
+    /// The action that is due first, if any.
     pub(super) fn due(&self, now: Duration) -> Option<Due> {
         if let Stop::Leave(code) = self.stop {
             return Some(Due::Leave(code));
@@ -130,7 +130,7 @@ impl State {
         matches!(self.agent, Agent::StartAt(at) if at <= now).then_some(Due::StartAgent)
     }
 
-    /// When `due` has to be asked again if nothing happens.
+    /// When `due` must be called again if no event comes.
     pub(super) fn wake_at(&self) -> Option<Duration> {
         let stop = match self.stop {
             Stop::No => None,
@@ -152,7 +152,7 @@ impl State {
         }
     }
 
-    /// A message of the agent; which postmaster it names is the supervisor's to keep.
+    /// A message of the agent; the supervisor keeps the postmaster's pidfd.
     pub(super) fn heard(&mut self, message: ToInit, now: Duration) {
         if let Stop::Asked { answered, silent_at, .. } = &mut self.stop {
             *answered = true;
@@ -199,13 +199,13 @@ impl State {
         self.agent = Agent::Running { since: now, bye: None };
     }
 
-    /// No process could be made; it is tried again for as long as it takes.
+    /// fork failed; retried without limit.
     pub(super) fn start_failed(&mut self, now: Duration) {
         self.quick_ends = self.quick_ends.saturating_add(1);
         self.agent = Agent::StartAt(now + self.delay());
     }
 
-    /// The agent's process has ended and its last messages were heard. Returns how the end is to be told.
+    /// The agent's process has ended and its last messages were read. Returns what to log.
     pub(super) fn agent_ended(&mut self, ended: Ended, postmaster: Postmaster, now: Duration) -> AgentEnd {
         let Agent::Running { since, bye } = self.agent else { return AgentEnd::Expected };
         if let Some(code) = bye {
@@ -237,7 +237,7 @@ impl State {
         AgentEnd::Restart(delay)
     }
 
-    /// Nothing for the first quick end, then doubled from the smallest delay to the largest.
+    /// No delay for the first quick end, then doubled up to the limit.
     fn delay(&self) -> Duration {
         let max = if self.guard == Guard::NoDeadline { DELAY_MAX } else { GUARDED_DELAY_MAX };
         match self.quick_ends {
@@ -246,7 +246,7 @@ impl State {
         }
     }
 
-    /// Everything below us was killed. The agent starts anew, unless we were on our way out.
+    /// Everything below PID 1 was killed. The agent is restarted unless PID 1 is stopping.
     pub(super) fn fenced(&mut self, now: Duration) {
         self.guard = Guard::NoDeadline;
         self.stop = match self.stop {
@@ -257,7 +257,7 @@ impl State {
         self.agent = if self.stop == Stop::No { Agent::StartAt(now) } else { Agent::Over };
     }
 
-    /// The agent is out of the way and PostgreSQL, if there is one, was told to stop fast.
+    /// The agent was killed, and PostgreSQL, if it runs, was sent SIGINT.
     pub(super) fn taken_over(&mut self, postmaster: Postmaster, now: Duration) {
         self.leave(super::FATAL, postmaster, now);
     }
@@ -287,11 +287,11 @@ impl State {
     }
 }
 
-/// How the end of an agent is to be told.
+/// How an agent ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AgentEnd {
     Expected,
-    /// It said goodbye and left a postmaster behind, which has now to be told to stop.
+    /// On purpose, with a postmaster left running, which must be stopped.
     StopPostgres,
     Restart(Duration),
     GivenUp,

@@ -1,7 +1,7 @@
-//! The second stage: the loop that feeds `state` with what happens and carries out what is due.
+//! The second stage: a loop that reports events to `state` and performs the actions that are due.
 //!
-//! **Invariant:** messages are read before the deadline is judged, so that a PID 1 that was late itself does not punish
-//! an agent that was in time; but only so many of them that a flood of messages cannot put the judgement off.
+//! **Invariant:** messages are read before the deadline is checked, so that a delayed PID 1 does not kill an agent that
+//! renewed in time; the number is limited, so that a flood of messages cannot postpone the check.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -18,17 +18,18 @@ use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use nix::unistd::geteuid;
 
-use super::fence::{Fence, Place};
-use super::hand::Hand;
+use super::exec_args::ExecArgs;
+use super::fence::{self, Fence, Place};
 use super::log::{Format, Level, Log, Style};
 use super::outbox::{Outbox, Sent};
 use super::state::{AgentEnd, Due, Postmaster, State, Way};
 use super::sys::{self, Ended, Identity, Program};
-use super::{AGENT, FATAL, HAND_OVER, memory, prepare};
+use super::{AGENT, FATAL, SECOND_STAGE, memory, prepare};
 use crate::wire::{TO_INIT_LEN, ToInit};
 
-/// So much is taken in at once before the deadline is looked at again.
+/// Limits per iteration, so that the deadline is checked often enough.
 const MESSAGES_MAX: usize = 64;
 const SIGNALS_MAX: usize = 32;
 const ORPHANS_MAX: usize = 1024;
@@ -36,19 +37,20 @@ const ORPHANS_MAX: usize = 1024;
 pub(super) fn supervise(arguments: Vec<OsString>) -> u8 {
     let mut arguments = arguments.into_iter();
     let name = arguments.next().unwrap_or_default();
-    let hand = arguments.nth(1).and_then(|word| word.to_str()?.parse::<Hand>().ok());
-    let Some(hand) = hand else {
+    let args = arguments.nth(1).and_then(|word| word.to_str()?.parse::<ExecArgs>().ok());
+    let Some(args) = args else {
         let style = Style { format: Format::Plain, level: Level::Info };
-        Log::new(style).write(Level::Error, format_args!("the command {HAND_OVER} is for PID 1's own use"));
+        Log::new(style)
+            .write(Level::Error, format_args!("the command {SECOND_STAGE} is internal: PID 1 runs it itself"));
         return super::CONFIGURATION;
     };
-    let mut log = Log::new(hand.style);
-    let privileges = hand.privileges;
-    match Supervisor::new(hand, name, arguments, &mut log) {
+    let mut log = Log::new(args.style);
+    let privileges = args.privileges;
+    match Supervisor::new(args, name, arguments, &mut log) {
         Ok(mut supervisor) => {
             memory::lock(Supervisor::run as *const () as usize, &mut log);
             if let Err(error) = privileges.narrow() {
-                log.write(Level::Warning, format_args!("cannot give up privileges: {error}"));
+                log.write(Level::Warning, format_args!("cannot drop capabilities: {error}"));
             }
             supervisor.run(&mut log)
         }
@@ -74,32 +76,35 @@ struct Supervisor {
 
 struct Agent {
     pid: i32,
-    /// `None` once nobody is at its other end.
+    /// `None` once the peer has closed it.
     socket: Option<OwnedFd>,
     sent: Sent,
 }
 
 impl Supervisor {
-    fn new(hand: Hand, name: OsString, rest: impl Iterator<Item = OsString>, log: &mut Log) -> io::Result<Self> {
+    fn new(args: ExecArgs, name: OsString, rest: impl Iterator<Item = OsString>, log: &mut Log) -> io::Result<Self> {
         let place = Place::find();
         if place == Place::SubReaper {
             prctl::set_child_subreaper(true)?;
             let us = std::process::id();
-            log.write(Level::Warning, format_args!("not PID 1 but {us}: orphans come here as to a sub-reaper"));
+            log.write(
+                Level::Warning,
+                format_args!("running as process {us} instead of PID 1: acting as child subreaper"),
+            );
         }
-        let environment = sys::inherited(hand.environment);
+        let environment = sys::inherited(args.environment);
         fcntl(&environment, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
         let agent = [name, AGENT.into()].into_iter().chain(rest).map(|word| CString::new(word.into_vec()));
         let path = CString::new(prepare::program().into_os_string().into_vec())?;
         let flags = TimerFlags::TFD_CLOEXEC | TimerFlags::TFD_NONBLOCK;
         Ok(Supervisor {
             state: State::new(place),
-            fence: Fence::new(place, hand.identity.as_ref().map(|identity| identity.uid))?,
+            fence: Fence::new(place, args.identity.as_ref().map(|identity| identity.uid))?,
             signals: block_signals()?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
             environment: File::from(environment),
             program: Program::new(path, agent.collect::<Result<_, _>>()?),
-            identity: hand.identity,
+            identity: args.identity,
             agent: None,
             outbox: Outbox::new(),
             postmaster: None,
@@ -127,7 +132,7 @@ impl Supervisor {
         }
     }
 
-    /// Until something happens or is due.
+    /// Waits for an event or the next due time.
     fn wait(&self) {
         match self.state.wake_at() {
             // Zero would disarm the timer.
@@ -187,9 +192,19 @@ impl Supervisor {
 
     fn heard(&mut self, message: ToInit) {
         if let ToInit::Postmaster(pid) = message {
-            self.postmaster = pid.and_then(|pid| sys::pidfd_open(pid).ok());
+            self.postmaster = pid.and_then(|pid| self.process_of_the_agent(pid));
+            self.look_at_postmaster();
         }
         self.state.heard(message, now());
+    }
+
+    /// A pidfd of the postmaster, if the process belongs to the agent's user. The agent takes the number from
+    /// `postmaster.pid`, which other processes of that user can write.
+    fn process_of_the_agent(&self, pid: u32) -> Option<OwnedFd> {
+        let user = self.identity.as_ref().map_or_else(|| geteuid().as_raw(), |identity| identity.uid);
+        // Opened first: the number is not reused while the process lives.
+        let process = sys::pidfd_open(pid).ok()?;
+        (fence::user_of(pid) == Some(user)).then_some(process)
     }
 
     fn take_signals(&mut self) {
@@ -208,7 +223,7 @@ impl Supervisor {
         }
     }
 
-    /// Takes ended children away; returns whether there may be more.
+    /// Reaps ended children; returns whether there may be more.
     fn reap(&mut self, log: &mut Log) -> bool {
         for _ in 0..ORPHANS_MAX {
             let Some((pid, ended)) = sys::reap() else { return false };
@@ -228,10 +243,10 @@ impl Supervisor {
             AgentEnd::Expected => {}
             AgentEnd::StopPostgres => self.signal_postmaster(Signal::SIGINT),
             AgentEnd::Restart(delay) => {
-                log.write(Level::Error, format_args!("the agent {ended}; next one in {} ms", delay.as_millis()));
+                log.write(Level::Error, format_args!("agent {ended}, restarting it in {} ms", delay.as_millis()));
             }
             AgentEnd::GivenUp => {
-                log.write(Level::Error, format_args!("the agent {ended} and does not come up; giving up"));
+                log.write(Level::Error, format_args!("agent {ended} and does not start: giving up"));
             }
         }
     }
@@ -263,12 +278,13 @@ impl Supervisor {
                 self.agent = None;
                 self.postmaster = None;
                 self.state.fenced(now());
-                let text = "no renewal before the deadline: killed PostgreSQL, the agent and all else";
+                let text =
+                    "lease not renewed before the deadline: killed PostgreSQL, the agent and all other processes";
                 log.write(Level::Error, format_args!("{text}"));
             }
             Due::StartAgent => self.start_agent(log),
             Due::TakeOver => {
-                log.write(Level::Error, format_args!("the agent does not answer; stopping PostgreSQL without it"));
+                log.write(Level::Error, format_args!("agent does not respond: stopping PostgreSQL without it"));
                 if let Some(agent) = &self.agent {
                     self.fence.kill_child(agent.pid);
                 }
@@ -307,7 +323,7 @@ impl Supervisor {
             }
             Err(error) => {
                 self.state.start_failed(now());
-                log.write(Level::Warning, format_args!("cannot start the agent, trying again: {error}"));
+                log.write(Level::Warning, format_args!("cannot start the agent, retrying: {error}"));
             }
         }
     }
@@ -321,7 +337,7 @@ impl Supervisor {
     }
 }
 
-/// Blocks what we read from the signalfd. What a fault raises keeps its effect, and so does job control.
+/// Blocks the signals that are read from the signalfd: all but those raised by faults and job control.
 fn block_signals() -> nix::Result<SignalFd> {
     let mut signals = SigSet::all();
     let faults = [Signal::SIGSEGV, Signal::SIGBUS, Signal::SIGFPE, Signal::SIGILL, Signal::SIGTRAP, Signal::SIGSYS];
@@ -333,7 +349,7 @@ fn block_signals() -> nix::Result<SignalFd> {
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
 }
 
-/// Time since boot, time asleep included.
+/// Time since boot, including suspend.
 fn now() -> Duration {
     let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
     // Linux has had this clock since 2.6.39; were it gone, every deadline would have passed.

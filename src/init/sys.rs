@@ -68,7 +68,7 @@ impl std::fmt::Display for Ended {
     }
 }
 
-/// Takes one ended child away, whichever it is; `None` when no child has ended or there is none.
+/// Reaps one ended child, whichever it is; `None` when no child has ended or there is none.
 pub(super) fn reap() -> Option<(i32, Ended)> {
     let mut status = 0;
     // SAFETY: `status` is valid for the write.
@@ -84,7 +84,7 @@ pub(super) fn reap() -> Option<(i32, Ended)> {
     Some((pid, ended))
 }
 
-/// A reference to a process that stays right when its number is used again.
+/// A pidfd: still refers to the same process when its number is reused.
 pub(super) fn pidfd_open(pid: u32) -> io::Result<OwnedFd> {
     // SAFETY: two integers; the result is checked and owned at once.
     let fd = unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) };
@@ -258,7 +258,7 @@ fn child(program: &Program, stdin: RawFd, identity: Option<&Identity>) -> ! {
                 || libc::setgid(identity.gid) != 0
                 || libc::setuid(identity.uid) != 0
             {
-                complain(c"cannot take on the agent's user\n");
+                complain(c"cannot change to the agent's user\n");
                 libc::_exit(125);
             }
         }

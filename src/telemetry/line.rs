@@ -64,7 +64,7 @@ fn time(now: &Zoned) -> String {
     now.strftime("%Y-%m-%d %H:%M:%S,%3f").to_string()
 }
 
-/// The words of the reference.
+/// The level names of Patroni's log.
 fn name(level: &Level) -> &'static str {
     match *level {
         Level::ERROR => "ERROR",
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_lines_are_the_references() {
+    fn plain_lines_look_like_patronis() {
         let found = lines(LogFormat::Plain, || {
             tracing::info!(reason = "no_action_leader", "no action. I am ({}), the leader with the lock", "n1");
             tracing::warn!(member = %"n2", tries = 3, "cannot reach\nit\u{1b}[31m");

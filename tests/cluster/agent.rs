@@ -133,7 +133,7 @@ fn a_frozen_agent_of_a_leader_is_fenced_before_another_leads() {
     let promoted = Instant::now();
     println!("promoted after {:?}", promoted - began);
     assert!(!processes::lives(agent), "PID 1 ended the frozen agent too");
-    assert!(cluster.members[old].log().contains("no renewal before the deadline"));
+    assert!(cluster.members[old].log().contains("lease not renewed before the deadline"));
     frozen.iter().for_each(|agent| processes::signal(*agent, Signal::SIGCONT));
     // PID 1 has started the old one's agent anew, and it rejoins by itself.
     assert_eq!(cluster.whole(SOON).0, others[new]);

@@ -28,7 +28,7 @@ fn every_line_is_an_object_where_json_is_asked_for() {
     let lines: Vec<Value> = log.lines().map(|line| serde_json::from_str(line).expect(line)).collect();
     assert!(lines.iter().all(|line| line["level"].is_string() && line["message"].is_string()), "{log}");
     let says = |text: &str| lines.iter().any(|line| line["message"].as_str().is_some_and(|said| said.contains(text)));
-    assert!(says("the agent was killed by signal 9") && says("the leader with the lock"), "{log}");
+    assert!(says("agent was killed by signal 9") && says("the leader with the lock"), "{log}");
     let postgresql = fs::read_to_string(member.folder.join("postgresql.log")).expect("written");
     assert!(postgresql.contains("database system is ready to accept connections"));
 }

@@ -262,7 +262,7 @@ fn text<'a>(member: &'a Value, field: &str) -> &'a str {
     member[field].as_str().unwrap_or_default()
 }
 
-fn path(path: &Path) -> Result<&str> {
+pub fn path(path: &Path) -> Result<&str> {
     path.to_str().context("this folder's name is not UTF-8")
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 
 use crate::Scenario;
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, path};
 use crate::docker::docker;
 use crate::faults::HEALED;
 use crate::figures::Figure;
@@ -21,6 +21,7 @@ pub fn scenarios() -> Vec<Scenario> {
         Scenario { name: "single", what: "one container without a DCS, its volume started with one", run: single },
         Scenario { name: "variables", what: "PATRONI_* alone; PGDATA itself is a mount point", run: variables },
         Scenario { name: "user", what: "any user, root file system read-only", run: user },
+        Scenario { name: "rights", what: "what PostgreSQL's user can get at", run: rights },
         Scenario { name: "config-check", what: "`tamada config check`", run: config_check },
         Scenario {
             name: "up-again",
@@ -156,6 +157,11 @@ fn single(cluster: &Cluster) -> Result<Vec<Figure>> {
     docker(&["stop", "--time", "30", &cluster.container("single")])?;
     let status = docker(&["inspect", "--format", "{{.State.ExitCode}}", &cluster.container("single")])?;
     ensure!(status == "0", "the stopped server's exit status is {status}");
+    let left = tempfile::tempdir()?;
+    docker(&["cp", &format!("{}:/run/postgresql", cluster.container("single")), path(left.path())?])?;
+    let left: Vec<_> = std::fs::read_dir(left.path().join("postgresql"))?.flatten().map(|file| file.path()).collect();
+    let is_said = left.iter().any(|file| file.extension().is_some_and(|extension| extension == "api"));
+    ensure!(!is_said, "a member that ended has left {left:?}");
     drop(alone);
 
     let _etcd = plain_etcd(cluster)?;
@@ -199,11 +205,37 @@ fn variables(cluster: &Cluster) -> Result<Vec<Figure>> {
 
 fn user(cluster: &Cluster) -> Result<Vec<Figure>> {
     let password = format!("--env=POSTGRES_PASSWORD={PASSWORD}");
-    let options = ["--user=12345", "--read-only", "--tmpfs=/run", "--tmpfs=/tmp", &password];
+    let options = ["--user=12345", "--read-only", "--tmpfs=/run/postgresql", "--tmpfs=/tmp", &password];
     let server = Container::member(cluster, "user", &options)?;
     server.execute("CREATE TABLE IF NOT EXISTS t (n int)")?;
     let owner = server.sh("stat -c '%u %a' \"$PGDATA\"")?;
     ensure!(owner == "12345 700", "owner and mode of the data directory: {owner}");
+    Ok(Vec::new())
+}
+
+/// A person who may read files through SQL, or run programs as PostgreSQL's user, gets no secret and no process of ours.
+fn rights(cluster: &Cluster) -> Result<Vec<Figure>> {
+    let program = cluster.exec("tamada1", &["stat", "-c", "%u %a", "/usr/local/bin/tamada"])?;
+    ensure!(program == "0 711", "owner and mode of the program: {program}");
+    let setuid = cluster.exec("tamada1", &["find", "/", "-xdev", "-type", "f", "-perm", "/6000"])?;
+    ensure!(setuid.is_empty(), "programs that make their caller another user: {setuid}");
+    let files = cluster.exec(
+        "tamada1",
+        &["sh", "-c", "find /run/secrets -type f ! -name '*.crt' -exec stat -c '%u %a' {} + | sort -u"],
+    )?;
+    ensure!(files == "0 400", "owners and modes of the secrets: {files}");
+    for file in ["superuser-password", "etcd.key"] {
+        let read = writer::ask(&cluster.through_haproxy(), &format!("SELECT pg_read_file('/run/secrets/{file}')"));
+        let Err(error) = read else { anyhow::bail!("{file} can be read through SQL") };
+        ensure!(format!("{error:#}").contains("Permission denied"), "{file}: {error:#}");
+    }
+    let container = cluster.container("tamada1");
+    let look =
+        "for p in /proc/[0-9]*; do [ \"$(cat $p/comm)\" != tamada ] || ls $p/fd $p/map_files 2>/dev/null; done; true";
+    let seen = docker(&["exec", "-u", "postgres", &container, "bash", "-c", look])?;
+    ensure!(seen.is_empty(), "PostgreSQL's user sees open files of ours: {seen}");
+    let state = docker(&["exec", &container, "grep", "-e", "NoNewPrivs", "-e", "CapBnd", "/proc/1/status"])?;
+    ensure!(state.starts_with("CapBnd:\t0000000000000000") && state.contains("NoNewPrivs:\t1"), "{state}");
     Ok(Vec::new())
 }
 

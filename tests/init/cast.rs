@@ -20,7 +20,7 @@ pub fn record(folder: &Path, file: &str, line: &str) {
 
 /// Carries out its arguments one after the other at its first start, then answers what PID 1 says:
 /// `tree` starts a postmaster, `lease=N`, `guard=MS` (from now) and `guard=none` tell PID 1, `renew=MS` goes on renewing,
-/// `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
+/// `claim` names a postmaster that somebody else has started, `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
 pub fn agent(script: &[OsString]) -> ExitCode {
     tamada::process::hide();
     tamada::process::keep_files();
@@ -94,6 +94,13 @@ impl Agent {
                         std::thread::sleep(std::time::Duration::from_millis(millis / 4));
                     }
                 });
+            }
+            ("claim", _) => {
+                let tree = super::world::eventually("a tree", || {
+                    std::fs::read_to_string(self.folder.join("tree")).ok().filter(|line| line.ends_with('\n'))
+                });
+                let pid = tree.split_whitespace().next().and_then(|word| word.parse().ok()).expect("a number");
+                self.tell(ToInit::Postmaster(Some(pid)));
             }
             ("run", name) => {
                 let output = Command::new(self.folder.join(name)).arg("-u").output().expect("can be executed");

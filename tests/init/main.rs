@@ -31,6 +31,7 @@ const TESTS: &[Test] = tests![
     commands::executes_other_commands_as_they_are,
     commands::tells_missing_from_unexecutable_commands,
     commands::refuses_options_by_name,
+    commands::a_health_check_as_root_has_no_more_rights_than_who_wrote_the_address,
     orphans::reaps_ten_thousand_orphans_and_disturbs_nobody,
     orphans::takes_orphans_in_when_not_pid_1,
     guard::kills_everything_at_the_deadline_when_the_agent_is_frozen,
@@ -44,6 +45,7 @@ const TESTS: &[Test] = tests![
     signals::stops_postgresql_itself_when_the_agent_is_frozen,
     signals::a_second_request_cuts_the_wait_for_a_frozen_agent_short,
     signals::stops_a_postmaster_that_was_left_behind,
+    signals::signals_no_process_of_another_user,
     signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
     signals::waits_for_a_process_to_be_had,
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
@@ -70,7 +72,7 @@ fn main() -> ExitCode {
             let rest = arguments.iter().enumerate().filter(|(index, _)| *index != 1).map(|(_, word)| word.clone());
             ExitCode::from(tamada::init::start(rest.collect(), std::env::vars_os().collect(), tamada::run::wal_folders))
         }
-        Some(tamada::init::HAND_OVER) => {
+        Some(tamada::init::SECOND_STAGE) => {
             tamada::process::hide();
             ExitCode::from(tamada::init::supervise(arguments))
         }

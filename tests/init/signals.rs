@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::world::{Namespace, Setup, eventually, lives, start};
+use crate::world::{Namespace, Setup, eventually, executable, lives, start};
 
 pub fn forwards_a_stop_and_leaves_with_the_agents_code() {
     for signal in [Signal::SIGTERM, Signal::SIGINT] {
@@ -68,6 +68,20 @@ pub fn stops_a_postmaster_that_was_left_behind() {
     assert_eq!(world.read("stops"), "fast\n");
 }
 
+pub fn signals_no_process_of_another_user() {
+    // What the agent knows of its postmaster comes from a file that PostgreSQL's user can write.
+    let program = executable().display();
+    let script = format!(r#"{program} postmaster "$TAMADA_TEST_FOLDER" & exec "$@""#);
+    let claimed = |setup: Setup| {
+        let mut world = setup.through(&["sh", "-c", &script, "sh"]).start(&["claim", "bye=3"]);
+        assert_eq!(world.end().code(), Some(3));
+        world.read("stops")
+    };
+    assert_eq!(claimed(Setup::new(Namespace::Own)), "", "root's");
+    let user = ["setpriv", "--reuid", "54322", "--regid", "54322", "--clear-groups"];
+    assert_eq!(claimed(Setup::new(Namespace::Own).through(&user)), "fast\n", "its own user's");
+}
+
 pub fn gives_up_with_the_code_of_an_agent_that_never_comes_up() {
     let mut world = start(Namespace::Own, &["always", "exit=126"]);
     assert_eq!(world.end().code(), Some(126));
@@ -83,7 +97,7 @@ pub fn waits_for_a_process_to_be_had() {
     let world = Setup::new(Namespace::Own).through(&alone).stderr(writer).start(&[]);
     let mut log = std::io::BufReader::new(reader);
     let mut line = String::new();
-    while !line.contains("cannot start the agent, trying again") {
+    while !line.contains("cannot start the agent, retrying") {
         line.clear();
         assert_ne!(std::io::BufRead::read_line(&mut log, &mut line).expect("a pipe"), 0);
     }

@@ -366,3 +366,22 @@ fn etcd_is_reached_as_it_is_told() {
         assert_eq!(found.as_deref(), user);
     }
 }
+
+#[test]
+fn tls_that_verifies_nobody_is_warned_about() {
+    let warned = |vars: &[(&str, &str)], name: &str| {
+        let config = cluster(vars).unwrap();
+        config.warnings.iter().any(|warning| warning.starts_with(name))
+    };
+    let ca = "PATRONI_ETCD3_CACERT is not set";
+    assert!(warned(&[("PATRONI_ETCD3_PROTOCOL", "https")], ca));
+    assert!(!warned(&[("PATRONI_ETCD3_PROTOCOL", "https"), ("PATRONI_ETCD3_CACERT", "/ca")], ca));
+    assert!(!warned(&[], ca), "plain HTTP was asked for");
+    for role in ["SUPERUSER", "REPLICATION"] {
+        let (mode, root) = (format!("PATRONI_{role}_SSLMODE"), format!("PATRONI_{role}_SSLROOTCERT"));
+        assert!(warned(&[(&root, "/ca")], &mode), "{role}");
+        assert!(warned(&[(&root, "/ca"), (&mode, "allow")], &mode), "{role}");
+        assert!(!warned(&[(&root, "/ca"), (&mode, "verify-full")], &mode), "{role}");
+        assert!(!warned(&[], &mode), "{role}");
+    }
+}

@@ -8,7 +8,7 @@ use super::log::{Format, Level, Style};
 use super::privileges::Privileges;
 use super::sys::Identity;
 
-pub(super) struct Hand {
+pub(super) struct ExecArgs {
     /// The memory file that holds the whole environment.
     pub(super) environment: RawFd,
     /// Whom the agent becomes; `None`: it stays what we are.
@@ -17,7 +17,7 @@ pub(super) struct Hand {
     pub(super) privileges: Privileges,
 }
 
-impl fmt::Display for Hand {
+impl fmt::Display for ExecArgs {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let format = match self.style.format {
             Format::Plain => "plain",
@@ -40,7 +40,7 @@ impl fmt::Display for Hand {
     }
 }
 
-impl FromStr for Hand {
+impl FromStr for ExecArgs {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
@@ -63,7 +63,7 @@ impl FromStr for Hand {
             [_] => return Err(()),
             [uid, gid, groups @ ..] => Some(Identity { uid: *uid, gid: *gid, groups: groups.to_vec() }),
         };
-        Ok(Hand { environment, identity, style: Style { format, level }, privileges })
+        Ok(ExecArgs { environment, identity, style: Style { format, level }, privileges })
     }
 }
 
@@ -72,10 +72,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hand_reads_back() {
+    fn arguments_read_back() {
         for text in ["3:plain:info:sealed", "12:json:debug:gainable:999:999:104:110", "4:plain:warning:sealed:70:70"] {
-            let hand: Hand = text.parse().unwrap_or_else(|()| panic!("{text}"));
-            assert_eq!(hand.to_string(), text);
+            let args: ExecArgs = text.parse().unwrap_or_else(|()| panic!("{text}"));
+            assert_eq!(args.to_string(), text);
         }
         for text in [
             "",
@@ -86,7 +86,7 @@ mod tests {
             "3:plain:info:sealed:999",
             "3:plain:info:sealed:a:b",
         ] {
-            assert!(text.parse::<Hand>().is_err(), "{text}");
+            assert!(text.parse::<ExecArgs>().is_err(), "{text}");
         }
     }
 }
