@@ -53,6 +53,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::core::policy::{Mode, Pause, Switch, Timing};
+use crate::core::slots::IgnoredSlot;
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
@@ -294,6 +295,7 @@ pub struct Dynamic {
     pub max_timelines_history: usize,
     pub member_slots_ttl: Duration,
     pub use_slots: Switch,
+    pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
     pub remove_diverged_data: Option<Switch>,

@@ -56,7 +56,7 @@ pub(super) struct Memory {
     pub(super) upstream: Option<Upstream>,
     pub(super) pending_restart: Map<String, Value>,
     /// What `sync_slots` last brought about.
-    pub(super) slots: Option<super::slots::Wanted>,
+    pub(super) slots: Option<crate::core::slots::SlotsWanted>,
     /// Index of the address that last let us in.
     pub(super) last_address: usize,
     /// What the running server was last configured with.

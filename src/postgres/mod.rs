@@ -43,7 +43,6 @@ mod watched;
 
 pub use local::LocalPostgres;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +53,8 @@ use crate::config::{Config, ServerSettings};
 use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::policy::Switch;
-use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
+use crate::core::slots::SlotsWanted;
+use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
 /// Everything about the server that one cycle wants to know.
@@ -200,12 +200,8 @@ pub trait Instance: Send + Sync + 'static {
     /// The timeline history of the running or stopped server, oldest first, as `history` wants it (without leaders).
     fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
 
-    /// On a primary: one physical slot for each of these members and names, others' member slots dropped.
-    fn sync_slots(
-        &self,
-        members: &BTreeSet<MemberName>,
-        retain: &BTreeSet<String>,
-    ) -> impl Future<Output = Result<(), PostgresError>> + Send;
+    /// Brings the replication slots to this.
+    fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<(), PostgresError>> + Send;
 
     /// The cluster's `config` document, kept beside the data (`patroni.dynamic.json`).
     fn save_dynamic(&self, config: &Value) -> impl Future<Output = Result<(), PostgresError>> + Send;

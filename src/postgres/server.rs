@@ -78,9 +78,6 @@ impl LocalPostgres {
         if !self.is_single() {
             self.save_backups();
         }
-        if let StartAs::Standby(_) = role {
-            self.drop_former_slots().await;
-        }
         self.announce_start(role, callback);
         Ok(())
     }

@@ -6,14 +6,14 @@ use tamada::config::Secret;
 use tamada::core::local::{CloneFrom, CloneSource, StartAs, StopMode};
 use tamada::postgres::Instance;
 
-use crate::support::{LIMIT, Node, PASSWORD, eventually, on_every_version, processes_in, progress};
+use crate::support::{LIMIT, Node, PASSWORD, eventually, on_every_version, processes_in, progress, slots_for};
 
 fn source(of: &Node) -> CloneSource {
     CloneSource { name: of.config.name.clone(), address: of.address(), kind: CloneFrom::Leader }
 }
 
 async fn follows(replica: &Node, primary: &Node) {
-    primary.postgres.sync_slots(&[replica.config.name.clone()].into(), &Default::default()).await.expect("slots");
+    primary.postgres.sync_slots(&slots_for(&[replica.config.name.as_str()])).await.expect("slots");
     replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
     eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
 }

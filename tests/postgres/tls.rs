@@ -9,7 +9,7 @@ use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StartAs};
 use tamada::postgres::{DesiredServer, Force, Instance};
 
 use crate::installations::installations;
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress, slots_for};
 
 /// A self-signed certificate for `localhost` and the loopback address.
 fn certificate(folder: &Path, name: &str) -> (String, String) {
@@ -68,7 +68,7 @@ fn a_server_that_takes_tls_alone_is_reached_and_its_certificate_verified() {
         primary.postgres.configure(&wanted, Force::No).await.expect("configured");
         primary.postgres.bootstrap(progress()).await.expect("bootstrapped");
         assert!(matches!(primary.probe().await.postgres, Postgres::Running(Running::Primary(_))));
-        primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&["n2"])).await.expect("slots");
         replica.postgres.configure(&wanted, Force::No).await.expect("configured");
         let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
         replica.postgres.clone_from(&source, progress()).await.expect("copied");

@@ -38,7 +38,7 @@ variables! {
         patroni_member_slots_ttl: Seconds, "bootstrap.dcs.member_slots_ttl", "1800", Cluster;
         /// Permanent slots. Not carried out yet; any entry is refused.
         patroni_slots: Map, "bootstrap.dcs.slots", "{}", Cluster;
-        /// Slots that are left alone. Not carried out yet; any entry is refused.
+        /// Slots that are not dropped although nobody wants them: maps with any of `name`, `type`, `database`, `plugin`.
         patroni_ignore_slots: List, "bootstrap.dcs.ignore_slots", "[]", Cluster;
         /// Follow another cluster. Not carried out yet and refused.
         patroni_standby_cluster: Map, "bootstrap.dcs.standby_cluster", "", Cluster;
