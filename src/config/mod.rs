@@ -63,6 +63,8 @@ pub struct Config {
     pub name: MemberName,
     /// `TAMADA_STOP_TIMEOUT`: how long a stop of the container may take in all.
     pub stop_timeout: Duration,
+    /// `TAMADA_KEEP_DISCARDED`: how long WAL that a clone has discarded stays beside the data.
+    pub keep_discarded: Duration,
     pub scope: String,
     /// Without slashes at its ends.
     pub namespace: String,

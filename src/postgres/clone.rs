@@ -8,6 +8,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
+use super::discarded::Expired;
 use super::layout::OWN_FILES;
 use super::local::{LocalPostgres, version_of_data};
 use super::places::Tablespace;
@@ -45,6 +46,9 @@ impl LocalPostgres {
         if let Err(error) = result {
             self.settle().await?;
             return Err(error);
+        }
+        if super::control::has_content(&self.data_dir) {
+            self.keep_lost_wal(&staging.new_dir()).await;
         }
         let attempted = format!("put the copy in place in {dir}");
         staging.place().map_err(|cause| PostgresError::failed(&attempted, cause))?;
@@ -112,13 +116,17 @@ impl LocalPostgres {
         staging: &mut Staging,
         spaces: &[Tablespace],
     ) -> Result<(), PostgresError> {
-        let Ok(data) = FileSystem::below(&staging.new_dir()) else { return Ok(()) };
-        let outside: Vec<(FileSystem, u64)> =
-            spaces.iter().filter_map(|space| FileSystem::below(&space.location).ok().zip(space.bytes)).collect();
-        let has_old = !matches!(super::control::contents(&self.data_dir), super::control::Contents::Empty);
-        let Some(Shortage { needed, free }) = shortage(bytes_needed(copied), data, &outside).filter(|_| has_old) else {
-            return Ok(());
+        let short = || {
+            let data = FileSystem::below(&staging.new_dir()).ok()?;
+            let outside: Vec<(FileSystem, u64)> =
+                spaces.iter().filter_map(|space| FileSystem::below(&space.location).ok().zip(space.bytes)).collect();
+            shortage(bytes_needed(copied), data, &outside)
         };
+        if short().is_some() {
+            self.remove_discarded(Expired::All).await;
+        }
+        let has_old = super::control::has_content(&self.data_dir);
+        let Some(Shortage { needed, free }) = short().filter(|_| has_old) else { return Ok(()) };
         tracing::warn!(
             "removing the old data in {} before the copy is complete: it needs {} MB more and {} MB are free",
             self.data_dir.display(),
@@ -174,18 +182,25 @@ fn bytes_needed(copied: &Copied) -> u64 {
 }
 
 #[derive(Clone, Copy, Debug)]
-struct FileSystem {
+pub(super) struct FileSystem {
     device: u64,
     free: u64,
+    size: u64,
 }
 
 impl FileSystem {
     /// The one that this path is on, or will be.
-    fn below(path: &Path) -> std::io::Result<Self> {
+    pub(super) fn below(path: &Path) -> std::io::Result<Self> {
         let place = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
         let found = nix::sys::statvfs::statvfs(place)?;
         let free = found.blocks_available() as u64 * found.fragment_size() as u64;
-        Ok(FileSystem { device: std::fs::metadata(place)?.dev(), free })
+        let size = found.blocks() as u64 * found.fragment_size() as u64;
+        Ok(FileSystem { device: std::fs::metadata(place)?.dev(), free, size })
+    }
+
+    /// Whether less than this part of it is free.
+    pub(super) fn is_short(&self, part: u64) -> bool {
+        self.free < self.size / part
     }
 }
 
@@ -217,7 +232,7 @@ mod tests {
 
     #[test]
     fn each_file_system_is_asked_for_its_own_part() {
-        let on = |device, free| FileSystem { device, free };
+        let on = |device, free| FileSystem { device, free, size: 100 };
         assert_eq!(shortage(10, on(1, 10), &[]), None);
         assert_eq!(shortage(10, on(1, 9), &[]), Some(Shortage { needed: 10, free: 9 }));
         assert_eq!(shortage(10, on(1, 4), &[(on(2, 6), 6)]), None, "most of it goes elsewhere");

@@ -167,6 +167,11 @@ pub(super) fn contents(dir: &Path) -> Contents {
     Contents::Empty
 }
 
+/// What cannot be read counts as content.
+pub(super) fn has_content(dir: &Path) -> bool {
+    !matches!(contents(dir), Contents::Empty)
+}
+
 /// What does not count as content of a data directory: file systems and mount helpers leave such things.
 pub(super) fn is_ignored(name: &std::ffi::OsStr) -> bool {
     name == "lost+found" || name.as_encoded_bytes().starts_with(b".")

@@ -27,6 +27,7 @@ impl Instance for LocalPostgres {
         let alone = self.work.try_lock();
         if alone.is_ok() {
             self.settle_within(deadline).await;
+            self.expire_discarded().await;
         }
         self.probe_now(deadline, if alone.is_ok() { Alone::Yes } else { Alone::No }).await
     }

@@ -67,6 +67,7 @@ pub(super) struct Memory {
     pub(super) warned: std::collections::BTreeSet<String>,
     /// `unix_socket_directories` as the last start had it.
     pub(super) socket_dirs: Option<String>,
+    pub(super) discarded_looked_at: Option<Instant>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
 }
@@ -115,6 +116,7 @@ impl LocalPostgres {
                 told_role: None,
                 warned: Default::default(),
                 socket_dirs: None,
+                discarded_looked_at: None,
                 settled: false,
             }),
             config: Mutex::new(config),

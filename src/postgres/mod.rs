@@ -12,6 +12,7 @@ pub mod conf;
 mod connect;
 mod control;
 pub mod controldata;
+mod discarded;
 mod divergence;
 mod files;
 pub mod history;

@@ -253,3 +253,37 @@ fn a_copy_that_was_cut_short_leaves_nothing_in_a_tablespace() {
         assert!(own_space.read_dir().expect("read").next().is_some());
     });
 }
+
+fn discarded(of: &Node) -> Vec<std::path::PathBuf> {
+    let places = std::fs::read_dir(of.folder.path().join("data.discarded")).into_iter().flatten().flatten();
+    places.map(|entry| entry.path()).collect()
+}
+
+#[test]
+fn wal_that_nobody_else_has_is_kept_for_a_while_when_a_clone_discards_it() {
+    on_every_version(|bin| async move {
+        let (old, new) = crate::support::pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        old.sql("CREATE TABLE lost AS SELECT 'the lost text' AS a");
+        old.stop().await;
+        old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
+        let kept = discarded(&old);
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        let holds_it = |path: std::path::PathBuf| {
+            let bytes = std::fs::read(path).expect("read");
+            bytes.windows(13).any(|window| window == b"the lost text")
+        };
+        assert!(kept[0].read_dir().expect("read").flatten().any(|entry| holds_it(entry.path())));
+        // A second copy of the same discards nothing.
+        old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
+        old.probe().await;
+        assert_eq!(discarded(&old), kept);
+        let mut old = old;
+        let mut config = (*old.config).clone();
+        config.keep_discarded = Duration::ZERO;
+        old.config = config.into();
+        let old = old.with_new_agent();
+        old.probe().await;
+        assert!(!old.folder.path().join("data.discarded").exists());
+    });
+}
