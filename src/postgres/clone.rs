@@ -3,12 +3,11 @@
 //! The old data stay complete until the copy is, unless the disk cannot hold both: then they go once the source has
 //! sent its first bytes, and the log says so with sizes. Passwords travel in a password file alone.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
-use super::discarded::Expired;
+use super::file_system::FileSystem;
 use super::layout::OWN_FILES;
 use super::local::{LocalPostgres, version_of_data};
 use super::places::Tablespace;
@@ -123,7 +122,7 @@ impl LocalPostgres {
             shortage(bytes_needed(copied), data, &outside)
         };
         if short().is_some() {
-            self.remove_discarded(Expired::All).await;
+            self.make_room_of_discarded().await;
         }
         let has_old = super::control::has_content(&self.data_dir);
         let Some(Shortage { needed, free }) = short().filter(|_| has_old) else { return Ok(()) };
@@ -179,29 +178,6 @@ impl LocalPostgres {
 /// What the copy will still take on the disk.
 fn bytes_needed(copied: &Copied) -> u64 {
     copied.total.saturating_sub(copied.done).saturating_add(copied.total / 32 + SPARE_BYTES)
-}
-
-#[derive(Clone, Copy, Debug)]
-pub(super) struct FileSystem {
-    device: u64,
-    free: u64,
-    size: u64,
-}
-
-impl FileSystem {
-    /// The one that this path is on, or will be.
-    pub(super) fn below(path: &Path) -> std::io::Result<Self> {
-        let place = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let found = nix::sys::statvfs::statvfs(place)?;
-        let free = found.blocks_available() as u64 * found.fragment_size() as u64;
-        let size = found.blocks() as u64 * found.fragment_size() as u64;
-        Ok(FileSystem { device: std::fs::metadata(place)?.dev(), free, size })
-    }
-
-    /// Whether less than this part of it is free.
-    pub(super) fn is_short(&self, part: u64) -> bool {
-        self.free < self.size / part
-    }
 }
 
 /// Of one file system, in bytes.

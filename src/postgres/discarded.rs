@@ -7,9 +7,9 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::clone::FileSystem;
 use super::control::Freshness;
 use super::controldata::ControlData;
+use super::file_system::FileSystem;
 use super::history;
 use super::local::LocalPostgres;
 use super::process::real_path;
@@ -72,7 +72,12 @@ impl LocalPostgres {
         }
     }
 
-    pub(super) async fn remove_discarded(&self, which: Expired) {
+    /// For something that matters more.
+    pub(super) async fn make_room_of_discarded(&self) {
+        self.remove_discarded(Expired::All).await;
+    }
+
+    async fn remove_discarded(&self, which: Expired) {
         let place = place_for(&self.data_dir);
         if !place.exists() {
             return;
@@ -89,7 +94,7 @@ impl LocalPostgres {
 
 /// Which kept WAL goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Expired {
+enum Expired {
     /// What is older than it is to be kept; all of it where the room is needed.
     OldOrInTheWay,
     All,
