@@ -10,10 +10,10 @@ use super::conf::conninfo::Conninfo;
 use super::file_system::FileSystem;
 use super::layout::OWN_FILES;
 use super::local::{LocalPostgres, version_of_data};
-use super::places::Tablespace;
 use super::programs::Run;
+use super::progress::{Copied, LOOK_EVERY, Watch, kept_alive};
 use super::staging::Staging;
-use super::watched::{Copied, LOOK_EVERY, Watch, kept_alive};
+use super::tablespaces::Tablespace;
 use super::{PostgresError, Progress, files};
 use crate::core::local::CloneSource;
 

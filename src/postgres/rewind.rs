@@ -14,7 +14,7 @@ use super::layout::OWN_FILES;
 use super::local::LocalPostgres;
 use super::pidfile::{parse_opts, settings_of};
 use super::programs::Run;
-use super::watched::{LOOK_EVERY, Watch, kept_alive};
+use super::progress::{LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, archive, files, history, rewind_mark};
 use crate::config::{Config, Credentials};
 use crate::core::local::RecoverySignal;
