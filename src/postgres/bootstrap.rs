@@ -19,7 +19,7 @@ use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_stat
 use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
-use super::nss_wrapper::with_a_name;
+use super::nss_wrapper::with_user_entry;
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
@@ -172,7 +172,7 @@ impl LocalPostgres {
         }
         let (run, _names) = match config.account {
             Account::Named(_) => (run, Vec::new()),
-            Account::Unnamed => with_a_name(run).map_err(|cause| failed("name the user of", cause))?,
+            Account::Unnamed => with_user_entry(run).map_err(|cause| failed("name the user of", cause))?,
         };
         run.arg("-D").arg(&new_dir).success(Some(INITDB_LIMIT)).await?;
         self.give_access(&new_dir, &config).map_err(|cause| failed("write pg_hba.conf for", cause))?;

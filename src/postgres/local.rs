@@ -187,7 +187,7 @@ impl LocalPostgres {
     }
 
     /// Where the local server answers, the likeliest first: its socket where the system's user may be who we want to
-    /// be, then TCP (`postgres.md` 7.1).
+    /// be, then TCP.
     fn local_addresses(&self) -> Vec<(Host, u16)> {
         let config = self.config();
         let postgres = &config.postgres;

@@ -159,7 +159,7 @@ pub trait Instance: Send + Sync + 'static {
     fn start(&self, role: &StartAs, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send;
 
     /// Stop and wait until no process of the server is left; escalates after `limit`. `Some`: a primary that was shut
-    /// down cleanly ended at this position (`postgres.md` 9.5).
+    /// down cleanly ended at this position.
     fn stop(&self, mode: StopMode, limit: Duration) -> impl Future<Output = Result<Option<Lsn>, PostgresError>> + Send;
 
     /// Stop (checkpoint, then fast) and start in this role, as one event for the callbacks.
