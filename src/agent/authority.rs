@@ -10,7 +10,7 @@ use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
-use crate::core::local::{Guard, Job, Postgres, Running};
+use crate::core::local::{Guard, Job, LastRole, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::Policy;
 use crate::core::units::{Instant, Lsn, Revision};
@@ -69,7 +69,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.retained.inherit(started, view);
             self.status_pace.forget();
             self.slots_synced = None;
-            self.keep_slots(seen);
+            self.keep_slots(seen, LastRole::Primary);
         }
         outcome
     }

@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
-use super::errand::{Errands, SlotSet};
+use super::errand::Errands;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
@@ -34,6 +34,7 @@ use crate::core::decision::{Decision, Exit, Wake};
 use crate::core::local::{Guard, LastRole, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
+use crate::core::slots::SlotsWanted;
 use crate::core::units::{Instant, WallTime};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, LeaseToken, Snapshot};
@@ -121,7 +122,7 @@ pub struct Agent<D, I> {
     /// Our record and the status, as the store has them from us.
     pub(super) record_pace: Pace<Value>,
     pub(super) status_pace: Pace<ClusterStatus>,
-    pub(super) slots_synced: Option<SlotSet>,
+    pub(super) slots_synced: Option<SlotsWanted>,
     pub(super) roles_ensured: bool,
     pub(super) shown: Shown,
     /// The restart that the running job carries out.

@@ -1,7 +1,7 @@
 //! Short work beside the loop that no decision waits for within its cycle: asking peers, comparing histories, the
 //! checkpoint after promotion, files, slots. Of each kind at most one runs; its report is collected by the next cycle.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::core::observation::{DivergenceReport, PeerReports};
-use crate::core::units::MemberName;
+use crate::core::slots::SlotsWanted;
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -35,7 +35,7 @@ pub(super) enum Report {
     Peers(PeerReports),
     Divergence(DivergenceReport),
     Checkpointed,
-    SlotsSynced(SlotSet),
+    SlotsSynced(SlotsWanted),
     RolesEnsured,
     /// This generation of the settings is in force.
     Configured(u64),
@@ -55,13 +55,6 @@ impl Report {
             Err(error) => Report::Failed(error.to_string()),
         }
     }
-}
-
-/// The slots that a leader keeps: one for each of these members, and those names.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct SlotSet {
-    pub(super) members: BTreeSet<MemberName>,
-    pub(super) retain: BTreeSet<String>,
 }
 
 /// Whether the loop should begin a cycle when the errand ends.

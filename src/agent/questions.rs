@@ -3,12 +3,13 @@
 
 use super::act::address_of;
 use super::cycle::Agent;
-use super::errand::{AtEnd, Begun, Errand, Report, SlotSet};
+use super::errand::{AtEnd, Begun, Errand, Report};
 use super::peers::{Asked, ask_all};
 use crate::core::decision::Question;
-use crate::core::local::{Postgres, Running};
+use crate::core::local::{LastRole, Postgres, Running};
 use crate::core::observation::{DivergenceReport, Observation};
-use crate::core::policy::Mode;
+use crate::core::policy::{Mode, Switch};
+use crate::core::slots::{self, SlotSettings};
 use crate::core::units::MemberName;
 use crate::dcs::Dcs;
 use crate::postgres::Instance;
@@ -63,52 +64,55 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.errands.begin(Errand::CompareHistory, AtEnd::Wake, &self.shared.wake.clone(), work)
     }
 
-    /// What a leader does beside its decisions: slots for the members, once for each set of them, and the roles that an
-    /// adopted cluster may lack, once.
+    /// What goes on beside the decisions: slots for the other members, once for each set of them, and on a leader the
+    /// roles that an adopted cluster may lack, once.
     pub(super) fn keep_house(&mut self, seen: &Observation) {
-        let Postgres::Running(Running::Primary(_)) = &seen.local.postgres else {
-            // Whoever was demoted has dropped them, and may lead again without having lost the lock in between.
+        let Postgres::Running(running) = &seen.local.postgres else {
+            // What replaces its data has none of them.
             self.slots_synced = None;
             return;
         };
-        let leads = self.memory.lease_valid_until.is_some_and(|until| until > seen.now);
-        if self.settings.mode() == Mode::Single || !leads || self.jobs.running().is_some() {
+        if self.settings.mode() == Mode::Single || self.jobs.running().is_some() {
             return;
         }
-        let Postgres::Running(Running::Primary(_)) = &seen.local.postgres else { return };
-        self.keep_slots(seen);
-        if !self.roles_ensured {
+        let leads = self.memory.lease_valid_until.is_some_and(|until| until > seen.now);
+        let follows = seen.cluster.as_ref().is_ok_and(|view| view.other_leader().is_some());
+        match running {
+            _ if leads => self.keep_slots(seen, LastRole::Primary),
+            Running::Standby(_) if follows => self.keep_slots(seen, LastRole::Standby),
+            Running::Standby(_) | Running::Primary(_) => (),
+        }
+        if leads && matches!(running, Running::Primary(_)) && !self.roles_ensured {
             let shared = self.shared.clone();
             let work = async move { Report::of(shared.instance.ensure_roles().await, |()| Report::RolesEnsured) };
             self.errands.begin(Errand::EnsureRoles, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
 
-    /// Begun as soon as the lock is ours: the other members follow us from then on, and a receiver that finds no slot
-    /// tries again only after seconds.
-    pub(super) fn keep_slots(&mut self, seen: &Observation) {
-        let wanted = self.slots_wanted(seen);
-        let uses_slots = self.settings.mode() == Mode::Cluster && self.settings.dynamic.use_slots.is_on();
+    /// For a leader begun as soon as the lock is ours: the other members follow us from then on, and a receiver that finds
+    /// no slot tries again only after seconds.
+    pub(super) fn keep_slots(&mut self, seen: &Observation, role: LastRole) {
+        let Ok(view) = &seen.cluster else { return };
+        let dynamic = &self.settings.dynamic;
+        let settings = SlotSettings {
+            use_slots: dynamic.use_slots,
+            keep_for_failover: Switch::from(!dynamic.member_slots_ttl.is_zero()),
+            ignored: &dynamic.ignore_slots,
+        };
+        let retained = match role {
+            LastRole::Primary => self.retained.names().collect(),
+            LastRole::Standby => view.status.retain_slots.clone(),
+        };
+        let wanted = slots::wanted(&self.settings.policy(), view, role, settings, &retained);
         let runs = matches!(seen.local.postgres, Postgres::Running(_));
-        if !uses_slots || !runs || self.slots_synced.as_ref() == Some(&wanted) {
+        if self.settings.mode() != Mode::Cluster || !runs || self.slots_synced.as_ref() == Some(&wanted) {
             return;
         }
         let shared = self.shared.clone();
         let work = async move {
-            let synced = shared.instance.sync_slots(&wanted.members, &wanted.retain).await;
+            let synced = shared.instance.sync_slots(&wanted).await;
             Report::of(synced, |()| Report::SlotsSynced(wanted))
         };
         self.errands.begin(Errand::SyncSlots, AtEnd::Wait, &self.shared.wake.clone(), work);
-    }
-
-    /// A slot for each other member that streams, and those that are kept for members that are away.
-    pub(super) fn slots_wanted(&self, seen: &Observation) -> SlotSet {
-        let Ok(view) = &seen.cluster else { return SlotSet::default() };
-        let me = &self.settings.config.name;
-        let streaming = view.members.values().filter(|member| member.name != *me && !member.tags.nostream);
-        SlotSet {
-            members: streaming.map(|member| member.name.clone()).collect(),
-            retain: self.retained.names().collect(),
-        }
     }
 }

@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::reader::{as_lines, as_switch};
 use super::{Dynamic, ServerSettings, redact, units};
 use crate::core::policy::{Pause, Switch, Timing};
+use crate::core::slots::IgnoredSlot;
 
 /// A key of the document and what is wrong with it, or with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ impl Dynamic {
             pause: if switch(map.get("pause")).is_on() { Pause::Paused } else { Pause::Running },
             max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
+            ignore_slots: ignored_slots(map.get("ignore_slots")),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
@@ -184,9 +186,20 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
     }
 }
 
+/// Entries that are no maps are passed over; a property that is empty is not given.
+fn ignored_slots(value: Option<&Value>) -> Vec<IgnoredSlot> {
+    let entries = value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+    let entry = |entry: &Map<String, Value>| {
+        let text =
+            |key: &str| entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
+        IgnoredSlot { name: text("name"), kind: text("type"), database: text("database"), plugin: text("plugin") }
+    };
+    entries.map(entry).collect()
+}
+
 /// Settings in this document that data or availability hang on and that are not implemented.
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
-    const MAPS: [&str; 4] = ["slots", "permanent_replication_slots", "permanent_slots", "ignore_slots"];
+    const MAPS: [&str; 3] = ["slots", "permanent_replication_slots", "permanent_slots"];
     let mut refused = Vec::new();
     let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
     if let Some(value) = map.get("synchronous_mode") {
@@ -209,8 +222,7 @@ pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
                 let present = slots.iter().filter(|(_, slot)| !slot.is_null());
                 present.map(|(name, _)| name.clone()).collect()
             }
-            Some(Value::Array(slots)) => slots.iter().map(|_| "an entry".to_owned()).collect::<Vec<_>>(),
-            _ => Vec::new(),
+            _ => Vec::<String>::new(),
         };
         if !names.is_empty() {
             refuse(key, &Value::from(names.join(", ")));
@@ -296,7 +308,6 @@ mod tests {
             (json!({"standby_cluster": {"port": 5432}}), "standby_cluster: a map"),
             (json!({"slots": {"a": {"type": "physical"}}}), "slots: a"),
             (json!({"permanent_slots": {"a": {}}}), "permanent_slots: a"),
-            (json!({"ignore_slots": [{"name": "x"}]}), "ignore_slots: an entry"),
         ];
         for (document, expected) in cases {
             assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
@@ -307,6 +318,15 @@ mod tests {
                          "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
         assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
+    }
+
+    #[test]
+    fn ignored_slots_are_read() {
+        let document = json!({"ignore_slots": [{"name": "x", "type": "physical", "plugin": ""}, {}, "x"]});
+        let text = |text: &str| Some(text.to_owned());
+        let first = IgnoredSlot { name: text("x"), kind: text("physical"), ..IgnoredSlot::default() };
+        let dynamic = Dynamic::parse(&document).unwrap();
+        assert_eq!((dynamic.ignore_slots, dynamic.refused), (vec![first, IgnoredSlot::default()], Vec::new()));
     }
 
     #[test]

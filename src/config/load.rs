@@ -146,6 +146,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
     let name = node::name(reader, host, mode);
     let stop_timeout = node::stop_timeout(reader);
+    let keep_discarded = node::keep_discarded(reader);
     let scope = node::scope(reader, mode);
     let namespace = node::namespace(reader);
     let ctl = node::ctl(reader, rest.auth.clone());
@@ -159,6 +160,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
     Ok(Config {
         name,
         stop_timeout,
+        keep_discarded,
         scope,
         namespace,
         dcs: dcs?,

@@ -54,6 +54,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::core::policy::{Mode, Pause, Switch, Timing};
+use crate::core::slots::IgnoredSlot;
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
@@ -63,6 +64,8 @@ pub struct Config {
     pub name: MemberName,
     /// `TAMADA_STOP_TIMEOUT`: how long a stop of the container may take in all.
     pub stop_timeout: Duration,
+    /// `TAMADA_KEEP_DISCARDED`: how long WAL that a clone has discarded stays beside the data.
+    pub keep_discarded: Duration,
     pub scope: String,
     /// Without slashes at its ends.
     pub namespace: String,
@@ -295,6 +298,7 @@ pub struct Dynamic {
     pub max_timelines_history: usize,
     pub member_slots_ttl: Duration,
     pub use_slots: Switch,
+    pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
     pub remove_diverged_data: Option<Switch>,

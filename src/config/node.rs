@@ -50,6 +50,11 @@ pub(super) fn stop_timeout(reader: &mut Reader<'_>) -> Duration {
     Duration::from_secs(seconds.unsigned_abs())
 }
 
+pub(super) fn keep_discarded(reader: &mut Reader<'_>) -> Duration {
+    let seconds = reader.whole_or("environment.keep_discarded", 0..=31_536_000, 86_400);
+    Duration::from_secs(seconds.unsigned_abs())
+}
+
 fn is_container_id(name: &str) -> bool {
     name.len() == 12 && name.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
 }

@@ -11,6 +11,7 @@ pub mod local;
 pub mod observation;
 pub mod policy;
 pub mod reason;
+pub mod slots;
 pub mod units;
 pub mod view;
 

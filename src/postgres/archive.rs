@@ -1,4 +1,4 @@
-//! WAL that a crashed primary had not archived yet (`postgres.md` 13.1): it is archived before a rewind or a recovery
+//! WAL that a crashed primary had not archived yet: it is archived before a rewind or a recovery
 //! makes it disappear.
 
 use std::path::Path;

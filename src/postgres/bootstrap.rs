@@ -19,12 +19,12 @@ use super::conf::roles::{self, Existing, Purpose, identifier, literal, role_stat
 use super::connect::Session;
 use super::control::{Contents, Freshness, contents};
 use super::local::LocalPostgres;
-use super::nameless::with_a_name;
-use super::places::{is_wal_dir, wal_dir};
+use super::nss_wrapper::with_user_entry;
 use super::programs::Run;
 use super::server::Announce;
 use super::staging::{self, BOOTSTRAP_MARK, Settled, Staging};
-use super::{PostgresError, Progress, files, siblings};
+use super::tablespaces::{is_wal_dir, wal_dir};
+use super::{PostgresError, Progress, files, layout_conflicts};
 use crate::config::{Account, Config, Credentials, default_pg_hba};
 use crate::core::local::{StartAs, StopMode};
 use crate::core::units::SystemId;
@@ -118,7 +118,8 @@ impl LocalPostgres {
                 return Err(PostgresError::failed(format!("look into {}", self.data_dir.display()), cause));
             }
         }
-        if let Some(why) = siblings::objection(&self.data_dir, &siblings::places_beside(&self.data_dir)) {
+        if let Some(why) = layout_conflicts::objection(&self.data_dir, &layout_conflicts::places_beside(&self.data_dir))
+        {
             return Err(PostgresError::Refused(why));
         }
         self.memory().settled = false;
@@ -171,7 +172,7 @@ impl LocalPostgres {
         }
         let (run, _names) = match config.account {
             Account::Named(_) => (run, Vec::new()),
-            Account::Unnamed => with_a_name(run).map_err(|cause| failed("name the user of", cause))?,
+            Account::Unnamed => with_user_entry(run).map_err(|cause| failed("name the user of", cause))?,
         };
         run.arg("-D").arg(&new_dir).success(Some(INITDB_LIMIT)).await?;
         self.give_access(&new_dir, &config).map_err(|cause| failed("write pg_hba.conf for", cause))?;

@@ -1,4 +1,4 @@
-//! The five callbacks (`postgres.md` 14.3): a user's command line with `action role scope` appended.
+//! The five callbacks: a user's command line with `action role scope` appended.
 //!
 //! Never awaited. At most one runs at a time, and a newer one ends an older one with all its children; `on_reload` has
 //! a slot of its own. Their output goes where ours goes, their exit status is looked at for the log alone.

@@ -3,17 +3,17 @@
 //! The old data stay complete until the copy is, unless the disk cannot hold both: then they go once the source has
 //! sent its first bytes, and the log says so with sizes. Passwords travel in a password file alone.
 
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
 use super::conf::conninfo::Conninfo;
+use super::file_system::FileSystem;
 use super::layout::OWN_FILES;
 use super::local::{LocalPostgres, version_of_data};
-use super::places::Tablespace;
 use super::programs::Run;
+use super::progress::{Copied, LOOK_EVERY, Watch, kept_alive};
 use super::staging::Staging;
-use super::watched::{Copied, LOOK_EVERY, Watch, kept_alive};
+use super::tablespaces::Tablespace;
 use super::{PostgresError, Progress, files};
 use crate::core::local::CloneSource;
 
@@ -45,6 +45,9 @@ impl LocalPostgres {
         if let Err(error) = result {
             self.settle().await?;
             return Err(error);
+        }
+        if super::control::has_content(&self.data_dir) {
+            self.keep_lost_wal(&staging.new_dir()).await;
         }
         let attempted = format!("put the copy in place in {dir}");
         staging.place().map_err(|cause| PostgresError::failed(&attempted, cause))?;
@@ -112,13 +115,17 @@ impl LocalPostgres {
         staging: &mut Staging,
         spaces: &[Tablespace],
     ) -> Result<(), PostgresError> {
-        let Ok(data) = FileSystem::below(&staging.new_dir()) else { return Ok(()) };
-        let outside: Vec<(FileSystem, u64)> =
-            spaces.iter().filter_map(|space| FileSystem::below(&space.location).ok().zip(space.bytes)).collect();
-        let has_old = !matches!(super::control::contents(&self.data_dir), super::control::Contents::Empty);
-        let Some(Shortage { needed, free }) = shortage(bytes_needed(copied), data, &outside).filter(|_| has_old) else {
-            return Ok(());
+        let short = || {
+            let data = FileSystem::below(&staging.new_dir()).ok()?;
+            let outside: Vec<(FileSystem, u64)> =
+                spaces.iter().filter_map(|space| FileSystem::below(&space.location).ok().zip(space.bytes)).collect();
+            shortage(bytes_needed(copied), data, &outside)
         };
+        if short().is_some() {
+            self.make_room_of_discarded().await;
+        }
+        let has_old = super::control::has_content(&self.data_dir);
+        let Some(Shortage { needed, free }) = short().filter(|_| has_old) else { return Ok(()) };
         tracing::warn!(
             "removing the old data in {} before the copy is complete: it needs {} MB more and {} MB are free",
             self.data_dir.display(),
@@ -173,22 +180,6 @@ fn bytes_needed(copied: &Copied) -> u64 {
     copied.total.saturating_sub(copied.done).saturating_add(copied.total / 32 + SPARE_BYTES)
 }
 
-#[derive(Clone, Copy, Debug)]
-struct FileSystem {
-    device: u64,
-    free: u64,
-}
-
-impl FileSystem {
-    /// The one that this path is on, or will be.
-    fn below(path: &Path) -> std::io::Result<Self> {
-        let place = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
-        let found = nix::sys::statvfs::statvfs(place)?;
-        let free = found.blocks_available() as u64 * found.fragment_size() as u64;
-        Ok(FileSystem { device: std::fs::metadata(place)?.dev(), free })
-    }
-}
-
 /// Of one file system, in bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Shortage {
@@ -217,7 +208,7 @@ mod tests {
 
     #[test]
     fn each_file_system_is_asked_for_its_own_part() {
-        let on = |device, free| FileSystem { device, free };
+        let on = |device, free| FileSystem { device, free, size: 100 };
         assert_eq!(shortage(10, on(1, 10), &[]), None);
         assert_eq!(shortage(10, on(1, 9), &[]), Some(Shortage { needed: 10, free: 9 }));
         assert_eq!(shortage(10, on(1, 4), &[(on(2, 6), 6)]), None, "most of it goes elsewhere");

@@ -1,6 +1,6 @@
 //! SQL sessions: where they go, as whom, with which settings and with what TLS.
 //!
-//! The settings are those of `postgres.md` 7.2. A statement that must cost the server exactly one is sent with the
+//! A statement that must cost the server exactly one is sent with the
 //! simple protocol. A session ends with its value.
 
 use std::path::PathBuf;

@@ -11,7 +11,7 @@ use super::controldata::ControlData;
 use super::local::LocalPostgres;
 use super::staging;
 use super::version::Version;
-use super::{PostgresError, files, rewind};
+use super::{PostgresError, files, rewind_mark};
 use crate::core::local::{Data, DataDir, RecoverySignal};
 
 const LIMIT: Duration = Duration::from_secs(10);
@@ -82,7 +82,7 @@ impl LocalPostgres {
                 control: (running == ServerState::Stopped).then_some(data.control),
             }),
             // pg_rewind may have been cut short while it wrote the control file.
-            Err(error) => match rewind::unfinished_of(dir) {
+            Err(error) => match rewind_mark::unfinished_of(dir) {
                 Some(system_id) => {
                     DataDir::Present(Data { system_id, signal: RecoverySignal::RewindUnfinished, control: None })
                 }
@@ -97,7 +97,7 @@ impl LocalPostgres {
 
     /// What the files say about the next start.
     pub(super) fn recovery_signal(&self) -> RecoverySignal {
-        if rewind::is_unfinished(&self.data_dir) {
+        if rewind_mark::is_unfinished(&self.data_dir) {
             return RecoverySignal::RewindUnfinished;
         }
         match (is_backup(&self.data_dir), self.has_recovery_signal()) {
@@ -165,6 +165,11 @@ pub(super) fn contents(dir: &Path) -> Contents {
         }
     }
     Contents::Empty
+}
+
+/// What cannot be read counts as content.
+pub(super) fn has_content(dir: &Path) -> bool {
+    !matches!(contents(dir), Contents::Empty)
 }
 
 /// What does not count as content of a data directory: file systems and mount helpers leave such things.

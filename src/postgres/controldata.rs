@@ -98,7 +98,7 @@ impl ControlData {
         self.checksum_version != 0 || self.wal_log_hints == Switch::On
     }
 
-    /// Where this stopped server's WAL ends, as `replication.md` 6.3 compares it. `None`: it crashed, and crash
+    /// Where this stopped server's WAL ends. `None`: it crashed, and crash
     /// recovery must come first.
     pub fn local_position(&self) -> Option<LocalPosition> {
         let control = &self.control;

@@ -1,6 +1,6 @@
 //! Timelines: the history file of one, the records at its end, and whether our WAL fits another's history.
 //!
-//! Parsers and one rule table (`replication.md` 6.3). Nothing here connects, runs `pg_waldump` or decides what follows.
+//! Parsers and one rule table. Nothing here connects, runs `pg_waldump` or decides what follows.
 //! A history file's form is that of `timeline.c` (readTimeLineHistory).
 
 use crate::core::observation::Divergence;

@@ -3,7 +3,6 @@
 //! **Invariant:** of the operations that change the data directory or the server one runs at a time; a probe never
 //! waits for them.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,7 +16,8 @@ use super::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, file
 use crate::config::Config;
 use crate::core::local::{CloneSource, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
-use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
+use crate::core::slots::SlotsWanted;
+use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
 const DYNAMIC: &str = "patroni.dynamic.json";
@@ -27,6 +27,7 @@ impl Instance for LocalPostgres {
         let alone = self.work.try_lock();
         if alone.is_ok() {
             self.settle_within(deadline).await;
+            self.expire_discarded().await;
         }
         self.probe_now(deadline, if alone.is_ok() { Alone::Yes } else { Alone::No }).await
     }
@@ -116,8 +117,8 @@ impl Instance for LocalPostgres {
         self.local_history(timeline)
     }
 
-    async fn sync_slots(&self, members: &BTreeSet<MemberName>, retain: &BTreeSet<String>) -> Result<(), PostgresError> {
-        self.bring_slots(members, retain).await
+    async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+        self.bring_slots(wanted).await
     }
 
     async fn save_dynamic(&self, config: &Value) -> Result<(), PostgresError> {

@@ -56,7 +56,7 @@ pub(super) struct Memory {
     pub(super) upstream: Option<Upstream>,
     pub(super) pending_restart: Map<String, Value>,
     /// What `sync_slots` last brought about.
-    pub(super) slots: Option<super::slots::Wanted>,
+    pub(super) slots: Option<crate::core::slots::SlotsWanted>,
     /// Index of the address that last let us in.
     pub(super) last_address: usize,
     /// What the running server was last configured with.
@@ -67,6 +67,7 @@ pub(super) struct Memory {
     pub(super) warned: std::collections::BTreeSet<String>,
     /// `unix_socket_directories` as the last start had it.
     pub(super) socket_dirs: Option<String>,
+    pub(super) discarded_looked_at: Option<Instant>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
 }
@@ -115,6 +116,7 @@ impl LocalPostgres {
                 told_role: None,
                 warned: Default::default(),
                 socket_dirs: None,
+                discarded_looked_at: None,
                 settled: false,
             }),
             config: Mutex::new(config),
@@ -185,7 +187,7 @@ impl LocalPostgres {
     }
 
     /// Where the local server answers, the likeliest first: its socket where the system's user may be who we want to
-    /// be, then TCP (`postgres.md` 7.1).
+    /// be, then TCP.
     fn local_addresses(&self) -> Vec<(Host, u16)> {
         let config = self.config();
         let postgres = &config.postgres;

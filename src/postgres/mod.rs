@@ -12,38 +12,40 @@ pub mod conf;
 mod connect;
 mod control;
 pub mod controldata;
+mod discarded;
 mod divergence;
+mod file_system;
 pub(crate) mod files;
 pub mod history;
 mod instance;
 mod kernel;
 mod layout;
+mod layout_conflicts;
 mod local;
-mod nameless;
+mod nss_wrapper;
 mod passfile;
 pub mod pidfile;
-mod places;
 mod postmaster;
 mod probe;
 mod process;
 mod programs;
+mod progress;
 mod rewind;
+mod rewind_mark;
 mod segments;
 mod senders;
 mod server;
-mod siblings;
 mod slots;
 mod sockets;
 mod staging;
 mod stop;
+mod tablespaces;
 mod tls;
 pub mod version;
 mod wal_folder;
-mod watched;
 
 pub use local::LocalPostgres;
 
-use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -54,7 +56,8 @@ use crate::config::{Config, ServerSettings};
 use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::policy::Switch;
-use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
+use crate::core::slots::SlotsWanted;
+use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
 /// Everything about the server that one cycle wants to know.
@@ -156,7 +159,7 @@ pub trait Instance: Send + Sync + 'static {
     fn start(&self, role: &StartAs, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send;
 
     /// Stop and wait until no process of the server is left; escalates after `limit`. `Some`: a primary that was shut
-    /// down cleanly ended at this position (`postgres.md` 9.5).
+    /// down cleanly ended at this position.
     fn stop(&self, mode: StopMode, limit: Duration) -> impl Future<Output = Result<Option<Lsn>, PostgresError>> + Send;
 
     /// Stop (checkpoint, then fast) and start in this role, as one event for the callbacks.
@@ -200,12 +203,8 @@ pub trait Instance: Send + Sync + 'static {
     /// The timeline history of the running or stopped server, oldest first, as `history` wants it (without leaders).
     fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
 
-    /// On a primary: one physical slot for each of these members and names, others' member slots dropped.
-    fn sync_slots(
-        &self,
-        members: &BTreeSet<MemberName>,
-        retain: &BTreeSet<String>,
-    ) -> impl Future<Output = Result<(), PostgresError>> + Send;
+    /// Brings the replication slots to this.
+    fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<(), PostgresError>> + Send;
 
     /// The cluster's `config` document, kept beside the data (`patroni.dynamic.json`).
     fn save_dynamic(&self, config: &Value) -> impl Future<Output = Result<(), PostgresError>> + Send;

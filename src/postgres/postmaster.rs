@@ -71,8 +71,9 @@ impl ServerProcesses {
     fn is_postmaster(&self, file: &PidFile) -> bool {
         match self.kind(file.pid) {
             Some(kind) => kind == Kind::Postmaster,
-            // Another user's process, or one whose links cannot be read: its time of start has to do.
-            None if process::working_directory(file.pid).is_none() => {
+            // One whose links cannot be read: its time of start has to do. Another user's process is never signalled, not by
+            // PID 1 either, whatever the file says: who may write it is not who may end that process.
+            None if process::working_directory(file.pid).is_none() && process::is_our_users(file.pid) => {
                 process::started_at(file.pid).is_some_and(|started| (started - file.started_at).abs() <= 3)
             }
             None => false,

@@ -3,11 +3,8 @@
 //! **Invariant:** from a directory in which pg_rewind was cut short no server is started: a mark stands there from
 //! before its first change until it has succeeded.
 
-use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
-
-use nix::sys::stat::Mode;
 
 use super::conf::conninfo::Conninfo;
 use super::connect::Session;
@@ -17,11 +14,10 @@ use super::layout::OWN_FILES;
 use super::local::LocalPostgres;
 use super::pidfile::{parse_opts, settings_of};
 use super::programs::Run;
-use super::watched::{LOOK_EVERY, Watch, kept_alive};
-use super::{PostgresError, Progress, archive, files, history};
+use super::progress::{LOOK_EVERY, Watch, kept_alive};
+use super::{PostgresError, Progress, archive, files, history, rewind_mark};
 use crate::config::{Config, Credentials};
 use crate::core::local::RecoverySignal;
-use crate::core::units::SystemId;
 use crate::core::view::Address;
 
 /// How long the leader may take to say whether it is ready.
@@ -29,43 +25,8 @@ const PREFLIGHT: Duration = Duration::from_secs(10);
 /// How long pg_rewind may read our WAL and compare files, of which it says nothing, before it copies.
 const FIRST_BYTES: Duration = Duration::from_secs(1800);
 
-/// In a data directory while pg_rewind works on it, followed by the system identifier, since the control file may be
-/// unreadable afterwards. A named pipe: pg_rewind removes all files, folders and links that the source does not have, and
-/// passes over everything else. Nothing opens it.
-const MARK: &str = "tamada.rewind.";
 /// In the line that pg_rewind (with `--progress`) writes before it changes anything.
 const BEGINS_TO_COPY: &str = "need to copy";
-
-/// The mark of a pg_rewind that was cut short in this data directory.
-fn mark_in(data_dir: &Path) -> Option<PathBuf> {
-    let names = std::fs::read_dir(data_dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    names
-        .into_iter()
-        .find(|path| path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(MARK.as_bytes())))
-}
-
-/// Whether pg_rewind was cut short in this data directory.
-pub(super) fn is_unfinished(data_dir: &Path) -> bool {
-    mark_in(data_dir).is_some()
-}
-
-/// The cluster whose data pg_rewind has left unfinished here.
-pub(super) fn unfinished_of(data_dir: &Path) -> Option<SystemId> {
-    let mark = mark_in(data_dir)?;
-    mark.file_name()?.to_str()?.strip_prefix(MARK)?.parse().ok().map(SystemId)
-}
-
-/// Nothing but another pg_rewind, or a clone in its place, may be done with such a directory.
-pub(super) fn refuse_unfinished(data_dir: &Path, cannot: &str) -> Result<(), PostgresError> {
-    match is_unfinished(data_dir) {
-        false => Ok(()),
-        true => Err(PostgresError::Refused(format!(
-            "cannot {cannot}: pg_rewind was interrupted in {}; it must be repeated, or the member cloned anew with \
-             `tamada reinit`",
-            data_dir.display()
-        ))),
-    }
-}
 
 impl LocalPostgres {
     pub(super) fn rewind_credentials(config: &Config) -> &Credentials {
@@ -101,35 +62,16 @@ impl LocalPostgres {
         run = run.env("PGOPTIONS", "-c statement_timeout=0").arg("-D").arg(&self.data_dir).arg("--progress");
         run = run.arg(format!("--source-server={conninfo}")).args(self.restore_options().await);
         let run = run.args(&config.postgres.rewind_options);
-        let was_unfinished = is_unfinished(&self.data_dir);
-        self.begin_mark(control.system_id)?;
+        let was_unfinished = rewind_mark::is_unfinished(&self.data_dir);
+        rewind_mark::set(&self.data_dir, control.system_id)?;
         let changes = AtomicBool::new(false);
         let result = self.watch_rewind(run, leader, &changes, progress).await;
         self.forget_server();
         if result.is_err() && !was_unfinished && !changes.load(Ordering::Relaxed) {
-            self.remove_mark()?;
+            rewind_mark::remove(&self.data_dir)?;
         }
         result?;
         self.finish_rewind()
-    }
-
-    /// Before pg_rewind runs: whatever ends it, what it leaves behind is known for what it is.
-    fn begin_mark(&self, id: SystemId) -> Result<(), PostgresError> {
-        if is_unfinished(&self.data_dir) {
-            return Ok(());
-        }
-        let mark = self.data_dir.join(format!("{MARK}{id}"));
-        nix::unistd::mkfifo(&mark, Mode::from_bits_truncate(0o600))
-            .map_err(std::io::Error::from)
-            .and_then(|()| files::sync_dir(&self.data_dir))
-            .map_err(|cause| PostgresError::failed(format!("make {}", mark.display()), cause))
-    }
-
-    fn remove_mark(&self) -> Result<(), PostgresError> {
-        let Some(mark) = mark_in(&self.data_dir) else { return Ok(()) };
-        files::remove_if_there(&mark)
-            .and_then(|()| files::sync_dir(&self.data_dir))
-            .map_err(|cause| PostgresError::failed(format!("remove {}", mark.display()), cause))
     }
 
     /// `changes`: whether it has begun to change the data directory.
@@ -168,7 +110,7 @@ impl LocalPostgres {
             files::remove_if_there(&self.data_dir.join(name)).map_err(failed)?;
         }
         files::replace(&self.data_dir.join("standby.signal"), b"", files::file_mode(&self.data_dir)).map_err(failed)?;
-        self.remove_mark()
+        rewind_mark::remove(&self.data_dir)
     }
 
     /// pg_rewind compares the control files' timelines: without a checkpoint since its promotion the leader's still
@@ -236,7 +178,7 @@ impl LocalPostgres {
                 running.pid()
             )));
         }
-        refuse_unfinished(&self.data_dir, "recover")?;
+        rewind_mark::refuse_unfinished(&self.data_dir, "recover")?;
         if self.recovery_signal() == RecoverySignal::BackupLabel {
             return Err(PostgresError::Refused(format!(
                 "cannot recover {}: it is a base backup (backup_label is there); start it as a standby",

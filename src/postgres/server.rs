@@ -16,7 +16,7 @@ use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::postmaster::{left_pid_file, wait_ready};
 use super::process::Process;
-use super::{PostgresError, archive, rewind};
+use super::{PostgresError, archive, rewind_mark};
 use crate::core::local::{LastRole, RecoverySignal, StartAs, Upstream};
 use crate::core::view::MemberRole;
 
@@ -57,7 +57,7 @@ impl LocalPostgres {
         if let Some(why) = self.unsuitable() {
             return Err(PostgresError::Refused(format!("cannot start PostgreSQL: {why}")));
         }
-        rewind::refuse_unfinished(&self.data_dir, "start PostgreSQL")?;
+        rewind_mark::refuse_unfinished(&self.data_dir, "start PostgreSQL")?;
         if !self.processes.kill_everything().await {
             return Err(PostgresError::Refused(
                 "cannot start PostgreSQL: processes that its last run left behind cannot be ended".to_owned(),
@@ -77,9 +77,6 @@ impl LocalPostgres {
         ready?;
         if !self.is_single() {
             self.save_backups();
-        }
-        if let StartAs::Standby(_) = role {
-            self.drop_former_slots().await;
         }
         self.announce_start(role, callback);
         Ok(())

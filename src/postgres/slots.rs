@@ -1,94 +1,143 @@
-//! Physical replication slots of the members (`replication.md` 1.1, 4): one for each other member, and for each that is
-//! away and expected back, reserved at once, so that whichever of them follows us finds its WAL.
+//! Replication slots of the local server, brought to what the core wants (`core/slots.rs`).
 //!
-//! Only slots that nobody uses and that look like a member's are ever dropped: physical, permanent, inactive. Logical
-//! slots and slots in use stay, whoever made them.
+//! A slot in use is never dropped. Logical slots of a primary stay, whoever made them: this version cannot be told which
+//! of them are wanted. On a standby they are a former primary's, hold WAL back for ever and are dropped, unless
+//! `ignore_slots` names them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use tokio_postgres::SimpleQueryRow;
+
 use super::PostgresError;
 use super::conf::roles::literal;
+use super::connect::{self, Session};
 use super::local::LocalPostgres;
-use crate::core::units::MemberName;
+use crate::core::slots::{Others, SlotFound, SlotWanted, SlotsWanted};
+use crate::core::units::Lsn;
 
-/// What the slots were last brought to, for which postmaster.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Wanted {
-    members: BTreeSet<MemberName>,
-    retain: BTreeSet<String>,
-}
-
-/// For what is done on the way of something more urgent.
-const BRIEF: Duration = Duration::from_secs(2);
+/// `failover` and `synced` are there from PostgreSQL 17 on.
+const FOUND: &str = "SELECT slot_name, slot_type, active, temporary, wal_status, database, plugin, restart_lsn, xmin, \
+    to_jsonb(s) ->> 'failover' AS failover, to_jsonb(s) ->> 'synced' AS synced, pg_is_in_recovery() AS recovery \
+    FROM pg_replication_slots s";
 
 /// What the server takes as one; retained names come from a document that others write too.
 fn is_slot_name(name: &str) -> bool {
     (1..64).contains(&name.len()) && name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
-impl LocalPostgres {
-    /// Slots that a former primary kept for the members would hold its WAL back for ever: nobody moves them on.
-    pub(super) async fn drop_former_slots(&self) {
-        let has_any = self.data_dir.join("pg_replslot").read_dir().is_ok_and(|mut slots| slots.next().is_some());
-        if !has_any {
-            return;
+/// What is done with a slot that exists.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Verdict {
+    Leave,
+    /// The reason follows the slot's name in the log.
+    Drop(&'static str),
+    Advance(Lsn),
+}
+
+struct Found<'a>(&'a SimpleQueryRow);
+
+impl Found<'_> {
+    fn text(&self, column: &str) -> Option<&str> {
+        self.0.get(column)
+    }
+
+    fn is(&self, column: &str) -> bool {
+        matches!(self.text(column), Some("t" | "true"))
+    }
+
+    fn verdict(&self, name: &str, wanted: &SlotsWanted) -> Verdict {
+        let is_physical = self.text("slot_type") == Some("physical");
+        if self.is("temporary") || (self.is("failover") && self.is("synced")) {
+            return Verdict::Leave;
         }
-        let nobody = (BTreeSet::new(), BTreeSet::new());
-        match tokio::time::timeout(BRIEF, self.bring_slots(&nobody.0, &nobody.1)).await {
-            Ok(Ok(())) => (),
-            Ok(Err(error)) => tracing::warn!("cannot drop the slots of a former primary: {error}"),
-            Err(_) => tracing::warn!("dropping the slots of a former primary took longer than {BRIEF:?}"),
+        let is_lost = self.text("wal_status") == Some("lost");
+        match wanted.physical.get(name) {
+            Some(_) if is_physical && is_lost => Verdict::Drop(": its WAL is gone"),
+            Some(SlotWanted::Streams) if is_physical => Verdict::Leave,
+            Some(SlotWanted::Kept(position)) if is_physical => self.kept(*position),
+            Some(_) => Verdict::Drop(": it is a logical one and has a member's name"),
+            None => self.unknown(name, is_physical, wanted),
         }
     }
 
-    /// No statement is sent while the wanted set is the one that was last brought about.
-    pub(super) async fn bring_slots(
-        &self,
-        members: &BTreeSet<MemberName>,
-        retain: &BTreeSet<String>,
-    ) -> Result<(), PostgresError> {
-        if self.is_single() {
+    /// One that nobody streams from holds nothing back by its xmin, and has a position to be moved on from.
+    fn kept(&self, position: Option<Lsn>) -> Verdict {
+        let reserved = self.text("restart_lsn").and_then(|text| text.parse::<Lsn>().ok());
+        match (reserved, position) {
+            _ if self.is("active") => Verdict::Leave,
+            _ if self.text("xmin").is_some() => Verdict::Drop(": it holds back vacuum for a standby that is elsewhere"),
+            (None, _) => Verdict::Drop(": it reserves no WAL"),
+            (Some(reserved), Some(position)) if position > reserved => Verdict::Advance(position),
+            (Some(_), Some(_) | None) => Verdict::Leave,
+        }
+    }
+
+    fn unknown(&self, name: &str, is_physical: bool, wanted: &SlotsWanted) -> Verdict {
+        let kind = self.text("slot_type").unwrap_or_default();
+        let found = SlotFound { name, kind, database: self.text("database"), plugin: self.text("plugin") };
+        let is_ignored = wanted.ignored.iter().any(|entry| entry.matches(&found));
+        if is_ignored || wanted.others == Others::Leave || !(is_physical || self.is("recovery")) {
+            return Verdict::Leave;
+        }
+        Verdict::Drop(if is_physical { "" } else { " of a former primary" })
+    }
+}
+
+impl LocalPostgres {
+    /// No statement is sent while what is wanted is what was last brought about.
+    pub(super) async fn bring_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+        if self.is_single() || self.memory().slots.as_ref() == Some(wanted) {
             return Ok(());
         }
-        let wanted = Wanted { members: members.clone(), retain: retain.clone() };
-        if self.memory().slots.as_ref() == Some(&wanted) {
-            return Ok(());
-        }
-        let own = self.name().slot_name();
-        let uses_slots = self.memory().desired.use_slots.is_on();
-        let kept = retain.iter().filter(|name| is_slot_name(name)).cloned();
-        let names = members.iter().map(MemberName::slot_name).chain(kept);
-        let names: BTreeSet<String> = names.filter(|name| uses_slots && *name != own).collect();
         let session = self.session("slots", Duration::from_secs(10)).await?;
-        let failed = |attempted: String| move |cause: tokio_postgres::Error| PostgresError::sql(attempted, &cause);
-        let sql = "SELECT slot_name, active, slot_type, temporary, wal_status FROM pg_replication_slots";
-        let rows = session.rows(sql).await.map_err(failed("list the replication slots".to_owned()))?;
+        let listed = session.rows(FOUND).await;
+        let rows = listed.map_err(|cause| PostgresError::sql("list the replication slots", &cause))?;
         let mut left_over = false;
         let mut present = BTreeSet::new();
         for row in &rows {
-            let Some(name) = row.get("slot_name") else { continue };
-            let is_lost = row.get("wal_status") == Some("lost");
-            let is_ours = row.get("slot_type") == Some("physical") && row.get("temporary") == Some("f");
-            if (names.contains(name) && !is_lost) || !is_ours {
-                present.insert(name.to_owned());
-                continue;
+            let found = Found(row);
+            let Some(name) = found.text("slot_name") else { continue };
+            match found.verdict(name, wanted) {
+                Verdict::Drop(_) if found.is("active") => {
+                    left_over = true;
+                    present.insert(name.to_owned());
+                }
+                Verdict::Drop(why) => {
+                    tracing::info!("dropping the replication slot {name}{why}");
+                    let sql = format!("SELECT pg_drop_replication_slot({})", literal(name));
+                    self.on_slot(&session, &sql, &format!("drop the replication slot {name}")).await?;
+                }
+                Verdict::Advance(position) => {
+                    present.insert(name.to_owned());
+                    self.advance(&session, name, position).await;
+                }
+                Verdict::Leave => {
+                    present.insert(name.to_owned());
+                }
             }
-            if row.get("active") == Some("t") {
-                left_over = true;
-                present.insert(name.to_owned());
-                continue;
-            }
-            tracing::info!("dropping the replication slot {name}{}", if is_lost { ": its WAL is gone" } else { "" });
-            let sql = format!("SELECT pg_drop_replication_slot({})", literal(name));
-            session.run(&sql).await.map_err(failed(format!("drop the replication slot {name}")))?;
         }
-        for name in names.difference(&present) {
+        for name in wanted.physical.keys().filter(|name| is_slot_name(name) && !present.contains(*name)) {
             let sql = format!("SELECT pg_create_physical_replication_slot({}, true)", literal(name));
-            session.run(&sql).await.map_err(failed(format!("create the replication slot {name}")))?;
+            self.on_slot(&session, &sql, &format!("create the replication slot {name}")).await?;
         }
         // A slot that is still in use is looked at again in the next cycle.
-        self.memory().slots = (!left_over).then_some(wanted);
+        self.memory().slots = (!left_over).then(|| wanted.clone());
         Ok(())
+    }
+
+    async fn on_slot(&self, session: &Session, sql: &str, attempted: &str) -> Result<(), PostgresError> {
+        session.run(sql).await.map_err(|cause| PostgresError::sql(attempted, &cause))
+    }
+
+    /// As far as the server has replayed. One that cannot be moved on only keeps more WAL than it has to.
+    async fn advance(&self, session: &Session, name: &str, position: Lsn) {
+        let sql = format!("SELECT pg_replication_slot_advance({}, {})", literal(name), literal(&position.to_string()));
+        if let Err(error) = session.run(&sql).await {
+            let warning = format!("cannot advance the replication slot {name}: {}", connect::explain(&error));
+            if self.memory().warned.insert(warning.clone()) {
+                tracing::warn!("{warning}");
+            }
+        }
     }
 }

@@ -166,7 +166,7 @@ impl LocalPostgres {
         }
     }
 
-    /// Where a cleanly stopped primary's WAL ends, as far as standbys are expected to have it (`postgres.md` 9.5).
+    /// Where a cleanly stopped primary's WAL ends, as far as standbys are expected to have it.
     /// `archives`: whether the server did, if it said so.
     async fn shutdown_position(&self, archives: Option<Switch>) -> Result<Option<Lsn>, PostgresError> {
         let control = self.control_data(Freshness::Exact).await?;

@@ -1,4 +1,4 @@
-//! TLS towards PostgreSQL with libpq's options: `sslmode`, `sslrootcert`, `sslcrl`, `sslcert`, `sslkey`, `sslpassword`.
+//! TLS towards PostgreSQL with libpq's options: `sslmode`, `sslrootcert`, `sslcrl`, `sslcrldir`, `sslcert`, `sslkey`, `sslpassword`.
 
 use std::error::Error;
 use std::fmt::Display;
@@ -20,8 +20,8 @@ pub(super) fn connector(credentials: &Credentials) -> Result<MakeTlsConnector, S
         SslConnector::builder(SslMethod::tls_client()).map_err(|cause| format!("cannot set TLS up: {cause}"))?;
     let root = option("sslrootcert");
     if let Some(file) = root.filter(|root| *root != "system") {
-        trust(&mut builder, file, option("sslcrl"))
-            .map_err(|cause| unusable("sslrootcert or sslcrl", file, &*cause))?;
+        trust(&mut builder, file, option("sslcrl"), option("sslcrldir"))
+            .map_err(|cause| unusable("sslrootcert, sslcrl or sslcrldir", file, &*cause))?;
     }
     let mode = option("sslmode").unwrap_or("prefer");
     let verifies = matches!(mode, "verify-ca" | "verify-full") || (mode == "require" && root.is_some());
@@ -45,13 +45,23 @@ fn unusable(what: &str, file: &str, cause: &(impl Display + ?Sized)) -> String {
 }
 
 /// Trusts these authorities and no others.
-fn trust(builder: &mut SslConnectorBuilder, roots: &str, crl: Option<&str>) -> Result<(), Box<dyn Error>> {
+fn trust(
+    builder: &mut SslConnectorBuilder,
+    roots: &str,
+    crl: Option<&str>,
+    crl_dir: Option<&str>,
+) -> Result<(), Box<dyn Error>> {
     let mut store = X509StoreBuilder::new()?;
     for root in X509::stack_from_pem(&std::fs::read(roots)?)? {
         store.add_cert(root)?;
     }
     if let Some(crl) = crl {
         store.add_lookup(X509Lookup::file())?.load_crl_file(crl, SslFiletype::PEM)?;
+    }
+    if let Some(dir) = crl_dir {
+        store.add_lookup(X509Lookup::hash_dir())?.add_dir(dir, SslFiletype::PEM)?;
+    }
+    if crl.or(crl_dir).is_some() {
         store.set_flags(X509VerifyFlags::CRL_CHECK | X509VerifyFlags::CRL_CHECK_ALL)?;
     }
     builder.set_cert_store(store.build());

@@ -6,14 +6,14 @@ use tamada::config::Secret;
 use tamada::core::local::{CloneFrom, CloneSource, StartAs, StopMode};
 use tamada::postgres::Instance;
 
-use crate::support::{LIMIT, Node, PASSWORD, eventually, on_every_version, processes_in, progress};
+use crate::support::{LIMIT, Node, PASSWORD, eventually, on_every_version, processes_in, progress, slots_for};
 
 fn source(of: &Node) -> CloneSource {
     CloneSource { name: of.config.name.clone(), address: of.address(), kind: CloneFrom::Leader }
 }
 
 async fn follows(replica: &Node, primary: &Node) {
-    primary.postgres.sync_slots(&[replica.config.name.clone()].into(), &Default::default()).await.expect("slots");
+    primary.postgres.sync_slots(&slots_for(&[replica.config.name.as_str()])).await.expect("slots");
     replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
     eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
 }
@@ -251,5 +251,39 @@ fn a_copy_that_was_cut_short_leaves_nothing_in_a_tablespace() {
         let error = replica.postgres.clone_from(&from, progress()).await.expect_err("refused");
         assert!(error.to_string().contains(&*own_space.to_string_lossy()), "{error}");
         assert!(own_space.read_dir().expect("read").next().is_some());
+    });
+}
+
+fn discarded(of: &Node) -> Vec<std::path::PathBuf> {
+    let places = std::fs::read_dir(of.folder.path().join("data.discarded")).into_iter().flatten().flatten();
+    places.map(|entry| entry.path()).collect()
+}
+
+#[test]
+fn wal_that_nobody_else_has_is_kept_for_a_while_when_a_clone_discards_it() {
+    on_every_version(|bin| async move {
+        let (old, new) = crate::support::pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        old.sql("CREATE TABLE lost AS SELECT 'the lost text' AS a");
+        old.stop().await;
+        old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
+        let kept = discarded(&old);
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        let holds_it = |path: std::path::PathBuf| {
+            let bytes = std::fs::read(path).expect("read");
+            bytes.windows(13).any(|window| window == b"the lost text")
+        };
+        assert!(kept[0].read_dir().expect("read").flatten().any(|entry| holds_it(entry.path())));
+        // A second copy of the same discards nothing.
+        old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
+        old.probe().await;
+        assert_eq!(discarded(&old), kept);
+        let mut old = old;
+        let mut config = (*old.config).clone();
+        config.keep_discarded = Duration::ZERO;
+        old.config = config.into();
+        let old = old.with_new_agent();
+        old.probe().await;
+        assert!(!old.folder.path().join("data.discarded").exists());
     });
 }

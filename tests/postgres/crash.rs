@@ -102,6 +102,31 @@ fn a_lock_file_that_names_somebody_elses_process_is_no_hindrance_and_stays() {
     });
 }
 
+/// When PID 1 started, in seconds since 1970.
+fn start_of_pid_1() -> i64 {
+    let read = |path: &str| std::fs::read_to_string(path).expect("readable");
+    let stat = read("/proc/1/stat");
+    let (_, fields) = stat.rsplit_once(')').expect("a name");
+    let ticks: i64 = fields.split_whitespace().nth(19).expect("a start").parse().expect("a number");
+    let boot = read("/proc/stat").lines().find_map(|line| line.strip_prefix("btime ")?.trim().parse::<i64>().ok());
+    boot.expect("a time") + ticks / 100
+}
+
+#[test]
+fn a_lock_file_that_names_another_users_process_is_never_acted_upon() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        node.stop().await;
+        let (data, started) = (node.data_dir().to_owned(), start_of_pid_1());
+        std::fs::write(data.join("postmaster.pid"), format!("1\n{}\n{started}\n5432\n\n\n", data.display()))
+            .expect("written");
+        let node = node.with_new_agent();
+        node.configure().await;
+        assert_eq!(node.probe().await.postgres, Postgres::Stopped);
+    });
+}
+
 #[test]
 fn a_frozen_server_is_unresponsive_in_its_last_role_and_can_be_stopped() {
     on_every_version(|bin| async move {

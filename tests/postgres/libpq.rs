@@ -10,7 +10,7 @@ use tamada::environment::is_withheld;
 use tamada::postgres::Instance;
 
 use crate::installations::installations;
-use crate::support::{LIMIT, Node, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, eventually, on_every_version, progress, slots_for};
 
 /// Each would keep initdb, a clone or the WAL receiver from working, or make them talk to somebody else.
 const MISLEADING: [(&str, &str); 16] = [
@@ -43,7 +43,7 @@ fn a_member_is_made_and_cloned_whatever_libpqs_variables_say() {
         let source = CloneSource { name: primary.config.name.clone(), address: primary.address(), kind };
         replica.configure().await;
         replica.postgres.clone_from(&source, progress()).await.expect("copied");
-        primary.postgres.sync_slots(&[replica.config.name.clone()].into(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&[replica.config.name.as_str()])).await.expect("slots");
         replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
         eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
         assert_eq!(replica.sql("SELECT a FROM t"), "7");

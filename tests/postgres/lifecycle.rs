@@ -6,7 +6,7 @@ use nix::sys::signal::{Signal, kill};
 use tamada::core::local::{CloneFrom, CloneSource, DataDir, Postgres, Running, StartAs, StopMode, Upstream};
 use tamada::postgres::Instance;
 
-use crate::support::{LIMIT, Node, eventually, on_every_version, pair, process_titled, progress};
+use crate::support::{LIMIT, Node, eventually, on_every_version, pair, process_titled, progress, slots_for};
 
 #[test]
 fn a_new_cluster_is_writable_with_its_roles_when_the_bootstrap_ends() {
@@ -34,7 +34,7 @@ fn a_replica_is_cloned_follows_and_is_promoted() {
     on_every_version(|bin| async move {
         let (primary, replica) = (Node::new("n1", &bin), Node::new("n2", &bin));
         primary.bootstrap().await;
-        primary.postgres.sync_slots(&["n1".into(), "n2".into()].into(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&["n1", "n2"])).await.expect("slots");
         primary.sql("CREATE TABLE t AS SELECT 1 AS a");
         replica.configure().await;
         let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };

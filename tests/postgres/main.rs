@@ -23,6 +23,8 @@ mod takeover;
 
 mod settings;
 
+mod slots;
+
 mod sockets;
 
 mod tls;

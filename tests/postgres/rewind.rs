@@ -10,14 +10,14 @@ use tamada::core::observation::Divergence;
 use tamada::core::units::Timeline;
 use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, process_titled, progress};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, process_titled, progress, slots_for};
 
 async fn divergence(of: &Node, from: &Node) -> Divergence {
     of.postgres.divergence(&from.address(), LIMIT).await
 }
 
 async fn comes_back(old: &Node, new: &Node) {
-    new.postgres.sync_slots(&["n1".into()].into(), &Default::default()).await.expect("slots");
+    new.postgres.sync_slots(&slots_for(&["n1"])).await.expect("slots");
     old.postgres.start(&StartAs::Standby(new.as_upstream()), LIMIT).await.expect("started");
     new.sql("INSERT INTO t VALUES (100)");
     eventually("the former primary has what the new one wrote", async || {
@@ -29,7 +29,7 @@ async fn comes_back(old: &Node, new: &Node) {
 /// Another standby of the pair's primary.
 async fn third(bin: &Path, primary: &Node) -> Node {
     let third = Node::new("n3", bin);
-    primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
+    primary.postgres.sync_slots(&slots_for(&["n2", "n3"])).await.expect("slots");
     third.configure().await;
     let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
     third.postgres.clone_from(&source, progress()).await.expect("copied");
@@ -143,7 +143,7 @@ fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
         primary.postgres.configure(&thrifty, Force::No).await.expect("configured");
         replica.stop().await;
         assert_eq!(divergence(&replica, &primary).await, Divergence::None);
-        primary.postgres.sync_slots(&Default::default(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&[])).await.expect("slots");
         for _ in 0..6 {
             primary.sql("INSERT INTO t VALUES (2); SELECT pg_switch_wal()");
             primary.sql("CHECKPOINT");
@@ -153,7 +153,7 @@ fn a_standby_whose_wal_the_leader_has_removed_is_told_so() {
         replica.stop().await;
         let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
         replica.postgres.clone_from(&source, progress()).await.expect("copied");
-        primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&["n2"])).await.expect("slots");
         replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
         eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
         assert_eq!(divergence(&replica, &primary).await, Divergence::None);
@@ -185,7 +185,7 @@ fn a_diverged_standby_that_crashed_is_recovered_before_it_is_rewound() {
         third.configure().await;
         let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
         third.postgres.clone_from(&source, progress()).await.expect("copied");
-        primary.postgres.sync_slots(&["n2".into(), "n3".into()].into(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&["n2", "n3"])).await.expect("slots");
         third.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
         replica.stop().await;
         primary.sql("INSERT INTO t VALUES (2)");
@@ -203,7 +203,7 @@ fn a_diverged_standby_that_crashed_is_recovered_before_it_is_rewound() {
         assert!(error.to_string().contains("pg_rewind"), "{error}");
         third.postgres.recover().await.expect("recovered");
         third.postgres.rewind(&replica.address(), progress()).await.expect("rewound");
-        replica.postgres.sync_slots(&["n3".into()].into(), &Default::default()).await.expect("slots");
+        replica.postgres.sync_slots(&slots_for(&["n3"])).await.expect("slots");
         third.postgres.start(&StartAs::Standby(replica.as_upstream()), LIMIT).await.expect("started");
         eventually("it streams", async || third.standby_facts().await.replication.is_some()).await;
         assert_eq!(third.sql("SELECT count(*) FROM t"), "1");

@@ -4,7 +4,7 @@ use serde_json::json;
 use tamada::core::local::{CloneFrom, CloneSource, StartAs};
 use tamada::postgres::{DesiredServer, Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress, slots_for};
 
 fn with(changes: serde_json::Value) -> DesiredServer {
     let mut desired = desired();
@@ -58,15 +58,15 @@ fn a_probe_of_a_healthy_primary_costs_exactly_one_statement() {
             json!({ "logging_collector": "on", "log_directory": "log", "log_filename": "all", "log_statement": "all" });
         node.postgres.configure(&with(log.clone()), Force::No).await.expect("configured");
         node.postgres.bootstrap(progress()).await.expect("bootstrapped");
-        let members = [node.config.name.clone(), "n2".into()].into();
+        let members = slots_for(&["n2"]);
         node.probe().await;
-        node.postgres.sync_slots(&members, &Default::default()).await.expect("slots");
+        node.postgres.sync_slots(&members).await.expect("slots");
         let file = node.data_dir().join("log/all");
         node.sql("SELECT 'the first'");
         for _ in 0..10 {
             node.probe().await;
             node.postgres.configure(&with(log.clone()), Force::No).await.expect("configured");
-            node.postgres.sync_slots(&members, &Default::default()).await.expect("slots");
+            node.postgres.sync_slots(&members).await.expect("slots");
         }
         node.sql("SELECT 'the last'");
         let text = || std::fs::read_to_string(&file).unwrap_or_default();
@@ -76,31 +76,6 @@ fn a_probe_of_a_healthy_primary_costs_exactly_one_statement() {
         let (between, _) = text.split_once("'the last'").expect("logged");
         let statements = between.lines().filter(|line| line.contains("statement:") || line.contains("execute"));
         assert_eq!(statements.count() - 1, 10, "{between}");
-    });
-}
-
-#[test]
-fn slots_follow_the_members_and_spare_what_is_not_ours_to_drop() {
-    on_every_version(|bin| async move {
-        let node = Node::new("n1", &bin);
-        node.postgres.configure(&with(json!({ "wal_level": "logical" })), Force::No).await.expect("configured");
-        node.postgres.bootstrap(progress()).await.expect("bootstrapped");
-        node.sql("SELECT pg_create_logical_replication_slot('decoder', 'pgoutput')");
-        let slots = || node.sql("SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots");
-        let members = |names: &[&str]| names.iter().map(|name| (*name).into()).collect();
-        node.postgres.sync_slots(&members(&["n1", "n-2", "n3"]), &Default::default()).await.expect("synced");
-        assert_eq!(slots(), "decoder n3 n_2");
-        node.postgres.sync_slots(&members(&["n1", "n3"]), &["n_2".to_owned()].into()).await.expect("synced");
-        assert_eq!(slots(), "decoder n3 n_2", "a slot that is retained stays");
-        let retain = ["n1", "n5", "n_2", "no name"].map(str::to_owned).into();
-        node.postgres.sync_slots(&members(&["n1", "n3"]), &retain).await.expect("synced");
-        assert_eq!(slots(), "decoder n3 n5 n_2", "a new leader makes those of absent members, but for its own");
-        node.postgres.sync_slots(&members(&["n1"]), &Default::default()).await.expect("synced");
-        assert_eq!(slots(), "decoder");
-        node.stop().await;
-        node.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
-        node.postgres.sync_slots(&members(&["n4"]), &Default::default()).await.expect("synced");
-        assert_eq!(slots(), "decoder n4");
     });
 }
 

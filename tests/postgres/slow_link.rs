@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::time::sleep;
 
-use crate::support::{LIMIT, Node, eventually, free_port, on_every_version, progress};
+use crate::support::{LIMIT, Node, eventually, free_port, on_every_version, progress, slots_for};
 
 /// Forwards to a server, from it at this rate in bytes a second and with small buffers.
 async fn slow_link(to: u16, rate: u64) -> u16 {
@@ -47,7 +47,7 @@ async fn forward(client: TcpStream, to: u16, rate: u64) {
 async fn pair(bin: &std::path::Path, rate: u64) -> (Node, Node) {
     let (primary, replica) = (Node::new("n1", bin), Node::new("n2", bin));
     primary.bootstrap().await;
-    primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+    primary.postgres.sync_slots(&slots_for(&["n2"])).await.expect("slots");
     primary.sql("CREATE TABLE t (a int, b text)");
     replica.configure().await;
     let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };

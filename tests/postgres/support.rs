@@ -9,6 +9,8 @@ use serde_json::json;
 use tamada::config::{Account, Config, FoundData, HostFacts, ServerSettings};
 use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream};
 use tamada::core::policy::Switch;
+use tamada::core::slots::{Others, SlotWanted, SlotsWanted};
+use tamada::core::units::MemberName;
 use tamada::core::view::Address;
 use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
 
@@ -165,11 +167,17 @@ impl Node {
     }
 }
 
+/// Slots of a primary for these members, and nothing besides.
+pub fn slots_for(members: &[&str]) -> SlotsWanted {
+    let physical = members.iter().map(|name| (MemberName::from(*name).slot_name(), SlotWanted::Streams)).collect();
+    SlotsWanted { physical, others: Others::Drop, ignored: Vec::new() }
+}
+
 /// A primary and a replica that streams from it.
 pub async fn pair(bin: &Path) -> (Node, Node) {
     let (primary, replica) = (Node::new("n1", bin), Node::new("n2", bin));
     primary.bootstrap().await;
-    primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+    primary.postgres.sync_slots(&slots_for(&["n2"])).await.expect("slots");
     primary.sql("CREATE TABLE t AS SELECT 1 AS a");
     replica.configure().await;
     let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };

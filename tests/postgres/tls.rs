@@ -9,7 +9,7 @@ use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StartAs};
 use tamada::postgres::{DesiredServer, Force, Instance};
 
 use crate::installations::installations;
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress, slots_for};
 
 /// A self-signed certificate for `localhost` and the loopback address.
 fn certificate(folder: &Path, name: &str) -> (String, String) {
@@ -43,6 +43,29 @@ fn over_tls_alone(cert: &str, key: &str) -> DesiredServer {
     desired
 }
 
+/// A list of revoked certificates by the authority that a self-signed one is, in a folder as `sslcrldir` wants it.
+fn revoked(folder: &Path, cert: &str, key: &str) -> String {
+    let run = |args: &[&str]| {
+        let done = Command::new("openssl").args(args).current_dir(folder).output().expect("openssl");
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+        String::from_utf8_lossy(&done.stdout).trim().to_owned()
+    };
+    let settings = "[ca]\ndefault_ca=x\n[x]\ndatabase=index\ncrlnumber=number\ndefault_md=sha256\n\
+                    default_crl_days=2\n";
+    for (name, text) in [("ca.conf", settings), ("index", ""), ("number", "01\n")] {
+        std::fs::write(folder.join(name), text).expect("written");
+    }
+    let ca = ["ca", "-config", "ca.conf", "-cert", cert, "-keyfile", key];
+    run(&[&ca[..], &["-revoke", cert]].concat());
+    let dir = folder.join("crls");
+    std::fs::create_dir(&dir).expect("made");
+    let list = folder.join("list.pem").to_string_lossy().into_owned();
+    run(&[&ca[..], &["-gencrl", "-out", &list]].concat());
+    let hash = run(&["crl", "-hash", "-noout", "-in", &list]);
+    std::fs::rename(&list, dir.join(format!("{hash}.r0"))).expect("moved");
+    dir.to_string_lossy().into_owned()
+}
+
 fn verifying(config: &mut Config, root: &str) {
     let postgres = &mut config.postgres;
     let roles = [Some(&mut postgres.superuser), Some(&mut postgres.replication), postgres.rewind.as_mut()];
@@ -68,7 +91,7 @@ fn a_server_that_takes_tls_alone_is_reached_and_its_certificate_verified() {
         primary.postgres.configure(&wanted, Force::No).await.expect("configured");
         primary.postgres.bootstrap(progress()).await.expect("bootstrapped");
         assert!(matches!(primary.probe().await.postgres, Postgres::Running(Running::Primary(_))));
-        primary.postgres.sync_slots(&["n2".into()].into(), &Default::default()).await.expect("slots");
+        primary.postgres.sync_slots(&slots_for(&["n2"])).await.expect("slots");
         replica.postgres.configure(&wanted, Force::No).await.expect("configured");
         let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
         replica.postgres.clone_from(&source, progress()).await.expect("copied");
@@ -81,6 +104,14 @@ fn a_server_that_takes_tls_alone_is_reached_and_its_certificate_verified() {
         }
         primary.postgres.set_config(plain.clone().into());
         primary.postgres.checkpoint().await.expect("reached");
+        // A certificate that was revoked is refused, where the lists are in a folder as well.
+        verifying(&mut plain, &cert);
+        let crls = revoked(folder.path(), &cert, &key);
+        let mut wary = plain.clone();
+        wary.postgres.superuser.options.insert("sslcrldir".to_owned(), crls);
+        primary.postgres.set_config(wary.into());
+        let error = primary.postgres.checkpoint().await.expect_err("revoked");
+        assert!(error.to_string().contains("certificate verify failed"), "{error}");
         // Another authority's word is not enough.
         verifying(&mut plain, &other);
         primary.postgres.set_config(plain.into());

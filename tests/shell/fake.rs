@@ -1,6 +1,5 @@
 //! The agent's door to a fake server: what each operation takes and what it does to the state.
 
-use std::collections::BTreeSet;
 use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
@@ -12,7 +11,8 @@ use tamada::core::local::{
     Running, StandbyFacts, StartAs, StopMode, Upstream,
 };
 use tamada::core::observation::Divergence;
-use tamada::core::units::{Lsn, MemberName, SystemId, Timeline};
+use tamada::core::slots::SlotsWanted;
+use tamada::core::units::{Lsn, SystemId, Timeline};
 use tamada::core::view::{Address, HistoryEntry, ReplicationState};
 use tamada::postgres::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, ServerFacts};
 use tokio::time::sleep;
@@ -321,8 +321,8 @@ impl Instance for FakeInstance {
         Ok(self.with(|server| server.files.as_ref().unwrap().history.clone()))
     }
 
-    async fn sync_slots(&self, members: &BTreeSet<MemberName>, retain: &BTreeSet<String>) -> Result<(), PostgresError> {
-        let slots = members.iter().map(MemberName::slot_name).chain(retain.iter().cloned()).collect();
+    async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+        let slots = wanted.physical.keys().cloned().collect();
         self.with(|server| server.slots = slots);
         Ok(())
     }

@@ -37,6 +37,7 @@ async fn three_that_start_together_make_one_cluster() {
     let slots = |node: &Node| node.server(|server| server.slots.len());
     let primary = nodes.iter().find(|node| node.name == leader).unwrap();
     world.until("a slot for each replica", SECOND * 20, || slots(primary) == 2).await;
+    world.until("and on the replicas for a failover", SECOND * 20, || nodes.iter().all(|node| slots(node) == 2)).await;
     assert!(primary.says_leader());
     assert_eq!(nodes.iter().filter(|node| node.says_leader()).count(), 1);
 }

@@ -39,7 +39,8 @@ variables! {
         patroni_member_slots_ttl: Seconds, "bootstrap.dcs.member_slots_ttl", "1800", Cluster;
         /// Permanent replication slots. Not implemented yet; any entry is refused.
         patroni_slots: Map, "bootstrap.dcs.slots", "{}", Cluster;
-        /// Replication slots that are not managed. Not implemented yet; any entry is refused.
+        /// Replication slots that are not dropped although nobody wants them: maps with any of `name`, `type`, `database`,
+        /// `plugin`.
         patroni_ignore_slots: List, "bootstrap.dcs.ignore_slots", "[]", Cluster;
         /// Run as a standby cluster of another one. Not implemented yet and refused.
         patroni_standby_cluster: Map, "bootstrap.dcs.standby_cluster", "", Cluster;

@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn the_file_has_the_layout_of_the_reference() {
+    fn the_file_has_the_layout_of_patronis() {
         let expected = "include 'postgresql.base.conf'\n\nlog_line_prefix = 'it''s %m'\nmax_connections = '100'\n\
                         hba_file = '/srv/data/pg_hba.conf'\nident_file = '/srv/data/pg_ident.conf'\n";
         let given = [("max_connections", "100"), ("log_line_prefix", "it's %m")];

@@ -13,7 +13,7 @@ use super::rules::{NumberKind, Rule};
 use super::validate::{Done, Warning, check_value};
 use super::{Parameters, parameters_of};
 
-/// Every recovery parameter that some version or the reference's configuration knows. They never stand in the main
+/// Every recovery parameter that some version or Patroni's configuration knows. They never stand in the main
 /// block.
 const NAMES: [&str; 18] = [
     "archive_cleanup_command",

@@ -16,7 +16,7 @@ const LIBRARY: &str = "libnss_wrapper.so";
 
 /// The program with a list of users that has this one, and what must stay open until it has ended. Where the library is
 /// not installed the program is left to say itself what it misses.
-pub(super) fn with_a_name(run: Run) -> std::io::Result<(Run, Vec<OwnedFd>)> {
+pub(super) fn with_user_entry(run: Run) -> std::io::Result<(Run, Vec<OwnedFd>)> {
     let Some(library) = library() else { return Ok((run, Vec::new())) };
     let (uid, gid) = (geteuid(), getegid());
     let users = in_memory(c"passwd", &format!("postgres:x:{uid}:{gid}:PostgreSQL:/:/bin/false\n"))?;

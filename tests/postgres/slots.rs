@@ -1,0 +1,125 @@
+//! Replication slots: those of members, on primaries and standbys, and those that somebody else has made.
+
+use serde_json::json;
+use tamada::core::local::{CloneFrom, CloneSource, StartAs, Upstream};
+use tamada::core::slots::{IgnoredSlot, Others, SlotWanted, SlotsWanted};
+use tamada::core::units::Lsn;
+use tamada::postgres::{Force, Instance};
+
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, progress, slots_for};
+
+/// Kept for members that stream from elsewhere, each up to a position.
+fn kept(slots: &[(&str, Option<Lsn>)]) -> SlotsWanted {
+    let physical = slots.iter().map(|(name, at)| ((*name).to_owned(), SlotWanted::Kept(*at))).collect();
+    SlotsWanted { physical, ..slots_for(&[]) }
+}
+
+async fn logical(name: &str, bin: &std::path::Path) -> Node {
+    let node = Node::new(name, bin);
+    let mut wanted = desired();
+    wanted.server.parameters.insert("wal_level".to_owned(), json!("logical"));
+    node.postgres.configure(&wanted, Force::No).await.expect("configured");
+    node.postgres.bootstrap(progress()).await.expect("bootstrapped");
+    node
+}
+
+fn names(node: &Node) -> String {
+    node.sql("SELECT string_agg(slot_name, ' ' ORDER BY slot_name) FROM pg_replication_slots")
+}
+
+#[test]
+fn slots_follow_the_members_and_spare_what_is_not_ours_to_drop() {
+    on_every_version(|bin| async move {
+        let node = logical("n1", &bin).await;
+        node.sql("SELECT pg_create_logical_replication_slot('decoder', 'pgoutput')");
+        let bring = async |wanted: SlotsWanted| {
+            node.postgres.sync_slots(&wanted).await.expect("synced");
+            names(&node)
+        };
+        assert_eq!(bring(slots_for(&["n-2", "n3"])).await, "decoder n3 n_2");
+        let mut retained = slots_for(&["n3"]);
+        retained.physical.extend(kept(&[("n_2", None), ("n5", None), ("no name", None)]).physical);
+        assert_eq!(bring(retained).await, "decoder n3 n5 n_2", "a new leader makes those of absent members");
+        node.sql("SELECT pg_create_physical_replication_slot('barman')");
+        let ignored = IgnoredSlot { name: Some("barman".to_owned()), ..IgnoredSlot::default() };
+        assert_eq!(bring(SlotsWanted { ignored: vec![ignored], ..slots_for(&[]) }).await, "barman decoder");
+        assert_eq!(bring(SlotsWanted { others: Others::Leave, ..slots_for(&["n4"]) }).await, "barman decoder n4");
+        assert_eq!(bring(slots_for(&[])).await, "decoder");
+        node.stop().await;
+        node.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        assert_eq!(bring(slots_for(&["n4"])).await, "decoder n4");
+    });
+}
+
+#[test]
+fn a_standby_keeps_slots_for_the_others_and_moves_them_on() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        primary.sql("INSERT INTO t VALUES (2)");
+        replica.postgres.checkpoint().await.expect("a restart point");
+        replica.postgres.sync_slots(&kept(&[("n1", None), ("n3", None)])).await.expect("synced");
+        let restart = |name: &str| -> Lsn {
+            let sql = format!("SELECT restart_lsn FROM pg_replication_slots WHERE slot_name = '{name}'");
+            replica.sql(&sql).parse().expect("a position")
+        };
+        let before = restart("n3");
+        for _ in 0..3 {
+            primary.sql("INSERT INTO t SELECT generate_series(1, 1000)");
+        }
+        let position: Lsn = primary.sql("SELECT pg_current_wal_flush_lsn()").parse().expect("a position");
+        eventually("it is replayed", async || replica.standby_facts().await.replayed >= position).await;
+        replica.postgres.sync_slots(&kept(&[("n1", Some(position)), ("n3", None)])).await.expect("synced");
+        assert_eq!((restart("n1"), restart("n3")), (position, before));
+        // It goes with a restart, but not with the slots.
+        replica.stop().await;
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        assert_eq!(names(&replica), "n1 n3");
+    });
+}
+
+#[test]
+fn a_member_that_lagged_streams_on_from_the_next_leader() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        primary.postgres.sync_slots(&slots_for(&["n2", "n3"])).await.expect("slots");
+        let third = Node::new("n3", &bin);
+        third.configure().await;
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        third.postgres.clone_from(&source, progress()).await.expect("copied");
+        let mut thrifty = desired();
+        thrifty.server.parameters.insert("wal_keep_size".to_owned(), json!("16MB"));
+        for node in [&primary, &replica] {
+            node.postgres.configure(&thrifty, Force::No).await.expect("configured");
+        }
+        replica.postgres.sync_slots(&kept(&[("n1", None), ("n3", None)])).await.expect("synced");
+        for _ in 0..8 {
+            primary.sql("INSERT INTO t VALUES (2); SELECT pg_switch_wal()");
+            primary.sql("CHECKPOINT");
+            replica.postgres.checkpoint().await.expect("a restart point");
+        }
+        let end: Lsn = primary.sql("SELECT pg_current_wal_flush_lsn()").parse().expect("a position");
+        eventually("the replica has it", async || replica.standby_facts().await.replayed >= end).await;
+        primary.stop().await;
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.postgres.sync_slots(&slots_for(&["n1", "n3"])).await.expect("slots");
+        replica.postgres.checkpoint().await.expect("checkpoint");
+        third.postgres.start(&StartAs::Standby(replica.as_upstream()), LIMIT).await.expect("started");
+        eventually("it streams", async || third.standby_facts().await.replication.is_some()).await;
+        eventually("it has all", async || third.sql("SELECT count(*) FROM t") == "9").await;
+    });
+}
+
+#[test]
+fn logical_slots_of_a_former_primary_hold_no_wal_back() {
+    on_every_version(|bin| async move {
+        let former = logical("n1", &bin).await;
+        former.sql("SELECT pg_create_logical_replication_slot('decoder', 'pgoutput')");
+        former.sql("SELECT pg_create_logical_replication_slot('kept', 'pgoutput')");
+        former.stop().await;
+        former.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
+        let ignored = IgnoredSlot { name: Some("kept".to_owned()), ..IgnoredSlot::default() };
+        let wanted = SlotsWanted { ignored: vec![ignored], ..slots_for(&[]) };
+        former.postgres.sync_slots(&wanted).await.expect("synced");
+        assert_eq!(names(&former), "kept");
+    });
+}
