@@ -6,6 +6,7 @@
 
 mod adoption;
 mod agent;
+mod amnesia;
 mod bad_input;
 mod bootstrap;
 #[path = "../support/certs.rs"]
