@@ -11,7 +11,7 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use crate::core::observation::{DivergenceReport, PeerReports};
-use crate::core::units::MemberName;
+use crate::core::units::{MemberName, SystemId};
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -24,6 +24,7 @@ pub(super) enum Errand {
     Configure,
     SaveDynamic,
     SaveLease,
+    SaveCluster,
     UpdateHistory,
     ResumeReplay,
 }
@@ -41,6 +42,7 @@ pub(super) enum Report {
     /// The configuration of this generation is kept beside the data.
     DynamicSaved(u64),
     LeaseSaved(LeaseToken),
+    ClusterSaved(SystemId),
     Done,
     /// It failed; tried again when it is due again.
     Failed(String),
@@ -157,6 +159,7 @@ impl Errand {
             | Errand::Configure
             | Errand::SaveDynamic
             | Errand::SaveLease
+            | Errand::SaveCluster
             | Errand::UpdateHistory
             | Errand::ResumeReplay => Duration::from_secs(60),
         }
@@ -172,6 +175,7 @@ impl Errand {
             Errand::Configure => "configuring PostgreSQL",
             Errand::SaveDynamic => "keeping the cluster's configuration beside the data",
             Errand::SaveLease => "keeping the lease beside the data",
+            Errand::SaveCluster => "keeping the cluster's identifier in the data directory",
             Errand::UpdateHistory => "writing the timeline history",
             Errand::ResumeReplay => "resuming WAL replay",
         }
