@@ -7,6 +7,7 @@ use serde_json::{Map, Value};
 
 use super::cycle::Agent;
 use super::errand::{AtEnd, Errand, Report};
+use super::publish::tell;
 use crate::core::decision::DocumentStep;
 use crate::core::local::{Postgres, Running};
 use crate::core::observation::Observation;
@@ -65,7 +66,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             match written {
                 Ok(()) => {}
                 Err(DcsError::Conflict { key }) => tracing::debug!("{key:?} was changed by somebody else"),
-                Err(error) => tracing::warn!("cannot carry out {step:?}: {error}"),
+                Err(error) => tell(&error, format_args!("cannot carry out {step:?}")),
             }
         }
     }

@@ -16,7 +16,7 @@ use crate::core::reason::Reason;
 use crate::core::units::{Instant, MemberName};
 use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
 use crate::dcs::codec::{MemberRecord, member_record};
-use crate::dcs::{Dcs, Snapshot};
+use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Instance, Probe};
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
@@ -30,7 +30,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let answer = self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await;
         match answer {
             Some(Ok(())) => return self.record_pace.wrote(record, self.shared.now(), leader_of(seen)),
-            Some(Err(error)) => tracing::warn!("cannot publish our member record: {error}"),
+            Some(Err(error)) => tell(&error, format_args!("cannot publish our member record")),
             None => tracing::warn!("cannot publish our member record: no answer in time"),
         }
         self.record_pace.forget();
@@ -159,6 +159,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         };
         self.documents = Some((reading, documents.clone()));
         Some(documents)
+    }
+}
+
+/// A store that is full tells so itself, once; every write would repeat it.
+pub(super) fn tell(error: &DcsError, what: std::fmt::Arguments<'_>) {
+    match error {
+        DcsError::Full { .. } => tracing::debug!("{what}: {error}"),
+        DcsError::Unreachable { .. }
+        | DcsError::Conflict { .. }
+        | DcsError::Forgot { .. }
+        | DcsError::Denied { .. }
+        | DcsError::Failed { .. } => tracing::warn!("{what}: {error}"),
     }
 }
 

@@ -28,6 +28,7 @@ mod rejoin;
 mod renewals;
 mod settings;
 mod single;
+mod space;
 mod sql;
 mod tags;
 mod wait;
