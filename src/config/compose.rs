@@ -209,7 +209,7 @@ fn scalar(text: &str, style: ScalarStyle) -> Value {
         "true" => Value::Bool(true),
         "false" => Value::Bool(false),
         _ => match serde_json::from_str::<Value>(text) {
-            Ok(number @ Value::Number(_)) if number == text => number,
+            Ok(Value::Number(number)) if number.to_string() == text => Value::Number(number),
             Ok(_) | Err(_) => Value::from(text),
         },
     }
