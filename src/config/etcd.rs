@@ -54,6 +54,12 @@ fn check(reader: &mut Reader<'_>, config: EtcdConfig) -> Result<EtcdConfig, Repo
         let set = reader.document.place(set);
         return Err(reader.missing(unset, &format!("both user and password, since {set} is set")));
     }
+    if config.scheme == Scheme::Https && config.cacert.is_none() {
+        reader.report.warn(
+            "etcd is asked over TLS, but its certificate is not verified: whoever stands between can read the password and \
+             rule the cluster. Set PATRONI_ETCD3_CACERT",
+        );
+    }
     if config.key.is_some() && config.cert.is_none() {
         reader.missing("PATRONI_ETCD3_CERT", "the certificate of the key");
     }
