@@ -231,12 +231,8 @@ fn address(place: &HostPort, database: &str) -> Address {
 
 /// Where our API answers, as other members and tools call it.
 fn api_url(config: &Config) -> String {
-    let HostPort { host, port } = &config.rest.connect_address;
     let scheme = if config.rest.tls.is_some() { "https" } else { "http" };
-    match host.contains(':') {
-        true => format!("{scheme}://[{host}]:{port}/patroni"),
-        false => format!("{scheme}://{host}:{port}/patroni"),
-    }
+    format!("{scheme}://{}/patroni", config.rest.connect_address)
 }
 
 /// What the API answers from until there is a cycle.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::HostPort;
 use crate::core::policy::Pause;
 use crate::core::units::{Lsn, MemberName, Timeline};
 use crate::core::view::{Address, AfterPromote, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags};
@@ -107,10 +108,7 @@ pub fn member_record(record: &MemberRecord) -> Value {
 /// `postgres://host:port/database`, an IPv6 address in brackets.
 pub fn connection_url(address: &Address) -> String {
     let Address { host, port, database } = address;
-    match host.contains(':') {
-        true => format!("postgres://[{host}]:{port}/{database}"),
-        false => format!("postgres://{host}:{port}/{database}"),
-    }
+    format!("postgres://{}/{database}", HostPort { host: host.clone(), port: *port })
 }
 
 /// The server that a `conn_url` names; user, password and options in it are passed over.
@@ -119,16 +117,9 @@ pub fn address_of(url: &str) -> Option<Address> {
     let rest = rest.split(['?', '#']).next()?;
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, port) = bracketed.split_once(']')?;
-            (host, port.strip_prefix(':').unwrap_or(port))
-        }
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    let port = if port.is_empty() { 5432 } else { port.parse().ok()? };
+    let HostPort { host, port } = HostPort::parse(authority, Some(5432))?;
     let database = if database.is_empty() { "postgres" } else { database };
-    (!host.is_empty()).then(|| Address { host: host.to_owned(), port, database: database.to_owned() })
+    Some(Address { host, port, database: database.to_owned() })
 }
 
 /// A member from its record; whatever is missing or of the wrong type counts as not said.
