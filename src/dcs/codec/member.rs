@@ -7,10 +7,10 @@ use crate::core::policy::Pause;
 use crate::core::units::{Lsn, MemberName, Timeline};
 use crate::core::view::{Address, AfterPromote, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags};
 
-/// The version of the reference that our records and answers match. Its members steer by it, so it is integers only.
+/// The version of Patroni that our records and answers match. Patroni's members compare it, so it is integers only.
 pub const REFERENCE_VERSION: &str = "4.1.5";
 
-/// The field that tells our members from the reference's.
+/// The field that distinguishes our members from Patroni's.
 const OURS: &str = "tamada";
 
 /// What a member says of itself.
@@ -60,7 +60,7 @@ impl MemberRecord {
     }
 }
 
-/// The document, its fields in the reference's order.
+/// The document, its fields in Patroni's order.
 pub fn member_record(record: &MemberRecord) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
@@ -162,7 +162,7 @@ pub(super) fn legacy_member(name: MemberName, value: &str) -> Member {
     member
 }
 
-/// The tags that steer decisions, as the reference interprets them: an explicit `nofailover` or `nosync` wins over the
+/// The tags that steer decisions, as Patroni interprets them: an explicit `nofailover` or `nosync` wins over the
 /// priority beside it.
 fn tags_of(tags: &Value, has_address: bool) -> Tags {
     let given = |name: &str| tags.get(name).filter(|value| !value.is_null());

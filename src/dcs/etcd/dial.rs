@@ -134,7 +134,7 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// Let the kernel notice a peer that is gone without a word (`dcs.md` D-87).
+/// TCP keepalive and TCP_USER_TIMEOUT, so that the kernel notices a peer that is gone without closing the connection.
 fn guard(tcp: &TcpStream, timing: Timing) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     let idle = timing.loop_wait + timing.retry_timeout;

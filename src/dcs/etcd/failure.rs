@@ -1,4 +1,4 @@
-//! What an etcd answer, or the lack of one, means for the call that met it (`dcs.md` 6.5).
+//! What an answer of etcd, or the lack of one, means for the call that met it.
 
 use std::error::Error as _;
 use std::time::Duration;

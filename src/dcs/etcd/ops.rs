@@ -158,7 +158,7 @@ impl Session {
         self.pool.call(deadline, release).await.map_err(|failure| failure.into_error(deadline))
     }
 
-    /// Once more if the key is ours although it is not as we knew it.
+    /// Retries once if the key is ours but has changed since we read it.
     async fn release_once(&self, link: &Link, lease: i64, along: Along<'_>) -> Result<(), Failure> {
         if self.with_lock(link, lease, along, Keep::Nothing).await? == Lock::NotHeld {
             let is_ours = self.cache().entry(codec::LEADER).is_some_and(|entry| self.is_lock(entry, lease));
