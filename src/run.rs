@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::{oneshot, watch};
 
 use crate::agent::clock::SystemClock;
+use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
@@ -261,6 +262,8 @@ impl Beginning {
     async fn with_store(self, dcs: Store, lease_file: Option<LeaseFile>) -> u8 {
         let Beginning { config, instance, peers, source, telemetry, init, handover } = self;
         let (peers, incarnation) = (Arc::new(peers), incarnation(&handover));
+        let cluster_file =
+            lease_file.as_ref().map(|_| ClusterFile::new(&config.postgres.data_dir, &config.namespace, &config.scope));
         let rest = watch::Sender::new(Arc::new(config.rest.clone()));
         let listening = rest.subscribe();
         let mode = config.dcs.mode();
@@ -288,6 +291,7 @@ impl Beginning {
             guard: from_wire(handover.guard),
             incarnation,
             lease_file,
+            cluster_file,
             reread: Box::new(reread),
         });
         let announce = beside::file(&scope, &name);

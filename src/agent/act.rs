@@ -56,9 +56,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         // Before anything is written, since the answers are what is waited for.
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
-        self.write_documents(&decision.documents, seen).await;
+        let races = matches!(decision.lease, LeaseStep::Acquire { .. });
+        let won = races && matches!(outcome.lease, LeaseOutcome::Held { .. });
+        // What a leader writes is not for one who has lost the race.
+        if won || !races {
+            self.write_documents(&decision.documents, seen).await;
+        }
         // The next cycle, which follows at once, has more to tell: a promotion, or what the answers lead to.
-        let won = matches!((&decision.lease, &outcome.lease), (LeaseStep::Acquire { .. }, LeaseOutcome::Held { .. }));
         let asked = matches!(outcome.asked, Some(Question::Peers(_)));
         match decision.exit {
             None if won || asked => {}

@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use super::cycle::Agent;
-use super::publish::leader_of;
+use super::publish::{leader_of, tell};
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::LeaseStep;
@@ -100,7 +100,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Some(Ok(Lock::Held { valid_for })) => LeaseOutcome::Held { until: started + valid_for },
             Some(Ok(Lock::NotHeld)) => LeaseOutcome::Lost,
             Some(Err(error)) => {
-                tracing::warn!("cannot {attempted} the leader lock: {error}");
+                tell(&error, format_args!("cannot {attempted} the leader lock"));
                 LeaseOutcome::Unknown
             }
             None => {
@@ -125,7 +125,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 self.record_pace.wrote(record, self.shared.now(), leader_of(seen));
                 return LeaseOutcome::Released;
             }
-            Some(Err(error)) => tracing::warn!("cannot release the leader lock: {error}"),
+            Some(Err(error)) => tell(&error, format_args!("cannot release the leader lock")),
             None => tracing::warn!("cannot release the leader lock: no answer in time"),
         }
         self.record_pace.forget();

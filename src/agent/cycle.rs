@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::clock::Clock;
+use super::cluster_file::ClusterFile;
 use super::errand::Errands;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
@@ -35,7 +36,7 @@ use crate::core::local::{Guard, LastRole, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::slots::SlotsWanted;
-use crate::core::units::{Instant, WallTime};
+use crate::core::units::{Instant, SystemId, WallTime};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, LeaseToken, Snapshot};
 use crate::postgres::{Instance, Probe};
@@ -64,6 +65,8 @@ pub struct Parts<D, I> {
     pub incarnation: Incarnation,
     /// Where the lease is kept beside the data; `None` without a DCS.
     pub lease_file: Option<LeaseFile>,
+    /// Where the cluster's identifier is kept; `None` without a DCS.
+    pub cluster_file: Option<ClusterFile>,
     /// Reads the configuration again (SIGHUP); the error is for the log.
     pub reread: Reread,
 }
@@ -128,6 +131,8 @@ pub struct Agent<D, I> {
     /// The restart that the running job carries out.
     pub(super) restart: Option<PendingRestart>,
     pub(super) lease_file: Option<LeaseFile>,
+    pub(super) cluster_file: Option<ClusterFile>,
+    pub(super) cluster_saved: Option<SystemId>,
     pub(super) lease_saved: Option<LeaseToken>,
     pub(super) lease_told: Option<LeaseToken>,
     pub(super) postmaster_told: Option<i32>,
@@ -156,8 +161,21 @@ pub(super) enum Outage {
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
-        let Parts { config, dcs, instance, clock, peers, init, guard, incarnation, lease_file, reread, runtimes } =
-            parts;
+        let Parts {
+            config,
+            dcs,
+            instance,
+            clock,
+            peers,
+            init,
+            guard,
+            incarnation,
+            lease_file,
+            cluster_file,
+            reread,
+            runtimes,
+        } = parts;
+        let cluster_saved = cluster_file.as_ref().and_then(ClusterFile::load);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = publish::before_first_cycle(&settings, clock.now());
@@ -169,7 +187,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             settings,
             reread,
             incarnation,
-            memory: Memory::default(),
+            memory: Memory { cluster: cluster_saved, ..Memory::default() },
             jobs: JobSlot::new(runtimes.jobs),
             errands: Errands::new(runtimes.errands),
             probe: super::observe::not_probed_yet(shared.now()),
@@ -188,6 +206,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             shown: Shown::default(),
             restart: None,
             lease_file,
+            cluster_file,
+            cluster_saved,
             lease_saved: None,
             lease_told: None,
             postmaster_told: None,

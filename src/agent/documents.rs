@@ -7,12 +7,13 @@ use serde_json::{Map, Value};
 
 use super::cycle::Agent;
 use super::errand::{AtEnd, Errand, Report};
+use super::publish::tell;
 use crate::core::decision::DocumentStep;
 use crate::core::local::{Postgres, Running};
 use crate::core::observation::Observation;
-use crate::core::units::{Lsn, MemberName, Timeline};
+use crate::core::units::{Lsn, MemberName, Revision, Timeline};
 use crate::core::view::{ConfigKey, History, HistoryEntry, Holder, Initialize};
-use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
+use crate::dcs::{Content, Dcs, DcsError, Documents, Expect, Key, codec};
 use crate::postgres::Instance;
 
 /// How the race to initialise the cluster went.
@@ -49,11 +50,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 DocumentStep::ClaimInitialize => Ok(()),
                 DocumentStep::UnclaimInitialize => self.unclaim(seen).await,
                 DocumentStep::SetInitialize(id) => {
-                    let initialize = seen.cluster.as_ref().map_or(&Initialize::Absent, |view| &view.initialize);
-                    let expect = match initialize {
-                        Initialize::Absent => Expect::Absent,
-                        Initialize::InProgress(_) | Initialize::Done(_) | Initialize::Invalid(_) => Expect::Anything,
-                    };
+                    let expect = as_seen(self.documents().and_then(|documents| documents.initialize));
                     self.replace(Key::Initialize, Content::Text(id.to_string()), expect).await
                 }
                 DocumentStep::RestoreConfig => self.restore_config(seen).await,
@@ -69,9 +66,14 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             match written {
                 Ok(()) => {}
                 Err(DcsError::Conflict { key }) => tracing::debug!("{key:?} was changed by somebody else"),
-                Err(error) => tracing::warn!("cannot carry out {step:?}: {error}"),
+                Err(error) => tell(&error, format_args!("cannot carry out {step:?}")),
             }
         }
+    }
+
+    /// As they stand in the reading that this cycle's decision was made from.
+    fn documents(&self) -> Option<&Documents> {
+        self.snapshot.as_ref().map(|snapshot| &snapshot.documents)
     }
 
     pub(super) async fn replace(&self, key: Key, content: Content, expect: Expect) -> Result<(), DcsError> {
@@ -116,6 +118,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let (timeline, known) = (facts.timeline, view.history.clone());
         let name = self.settings.config.name.clone();
         let max = self.settings.dynamic.max_timelines_history;
+        let history = self.documents().and_then(|documents| documents.history.as_ref());
+        let expect = as_seen(history.map(|history| history.revision));
         let limit = self.short_patience();
         let shared = self.shared.clone();
         let work = async move {
@@ -124,10 +128,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 Err(error) => return Report::Failed(error.to_string()),
             };
             let document = Content::Json(codec::history_document(&entries));
-            Report::of(shared.dcs.replace(Key::History, document, Expect::Anything, limit).await, |()| Report::Done)
+            // Somebody who leads since then may have written his own.
+            match shared.dcs.replace(Key::History, document, expect, limit).await {
+                Err(DcsError::Conflict { .. }) => Report::Done,
+                written => Report::of(written, |()| Report::Done),
+            }
         };
         self.errands.begin(Errand::UpdateHistory, AtEnd::Wait, &self.shared.wake.clone(), work);
     }
+}
+
+/// Only what still stands there as the decision saw it is replaced.
+fn as_seen(revision: Option<Revision>) -> Expect {
+    revision.map_or(Expect::Absent, Expect::Revision)
 }
 
 /// Our own history with what others have noted of the same switches, and our name at the one that we made.

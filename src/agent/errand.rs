@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::slots::SlotsWanted;
+use crate::core::units::SystemId;
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -25,6 +26,7 @@ pub(super) enum Errand {
     Configure,
     SaveDynamic,
     SaveLease,
+    SaveCluster,
     UpdateHistory,
     ResumeReplay,
 }
@@ -42,6 +44,7 @@ pub(super) enum Report {
     /// The configuration of this generation is kept beside the data.
     DynamicSaved(u64),
     LeaseSaved(LeaseToken),
+    ClusterSaved(SystemId),
     Done,
     /// It failed; tried again when it is due again.
     Failed(String),
@@ -158,6 +161,7 @@ impl Errand {
             | Errand::Configure
             | Errand::SaveDynamic
             | Errand::SaveLease
+            | Errand::SaveCluster
             | Errand::UpdateHistory
             | Errand::ResumeReplay => Duration::from_secs(60),
         }
@@ -173,6 +177,7 @@ impl Errand {
             Errand::Configure => "configuring PostgreSQL",
             Errand::SaveDynamic => "keeping the cluster's configuration beside the data",
             Errand::SaveLease => "keeping the lease beside the data",
+            Errand::SaveCluster => "keeping the cluster's identifier in the data directory",
             Errand::UpdateHistory => "writing the timeline history",
             Errand::ResumeReplay => "resuming WAL replay",
         }

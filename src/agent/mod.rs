@@ -3,6 +3,7 @@
 mod act;
 mod authority;
 pub mod clock;
+pub mod cluster_file;
 mod cycle;
 mod documents;
 mod errand;

@@ -80,6 +80,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             // The files beside the data may be another member's now.
             self.settings.saved = 0;
             self.lease_saved = None;
+            self.cluster_saved = None;
         }
         let memory = std::mem::take(&mut self.memory);
         self.memory = core::note(memory, &Event::JobEnded(ended));
@@ -99,6 +100,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
             Report::LeaseSaved(token) => self.lease_saved = Some(token),
+            Report::ClusterSaved(id) => self.cluster_saved = Some(id),
             Report::Done | Report::Failed(_) => {}
         }
     }
@@ -254,6 +256,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             };
             self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
         }
+        self.keep_cluster();
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
             return;
         }
@@ -292,6 +295,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Initialize::InProgress(_) | Initialize::Invalid(_) => false,
         });
         is_ours && self.jobs.running().is_none()
+    }
+
+    /// The cluster's identifier, whether or not there are data.
+    fn keep_cluster(&mut self) {
+        let is_fit = self.jobs.running().is_none() && !matches!(self.probe.data, DataDir::Unusable(_));
+        let cluster = self.memory.cluster.filter(|id| is_fit && self.cluster_saved != Some(*id));
+        if let (Some(id), Some(file)) = (cluster, self.cluster_file.clone()) {
+            let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
+            self.errands.begin(Errand::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
+        }
     }
 
     /// PID 1 keeps the lease for the next agent.

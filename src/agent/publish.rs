@@ -17,7 +17,7 @@ use crate::core::reason::Reason;
 use crate::core::units::{Instant, MemberName};
 use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
 use crate::dcs::codec::{MemberRecord, member_record};
-use crate::dcs::{Dcs, Snapshot};
+use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Instance, Probe};
 
 /// How long a restart of ours may take before its server counts as down: load balancers that keep the leader over a
@@ -35,7 +35,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let answer = self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await;
         match answer {
             Some(Ok(())) => return self.record_pace.wrote(record, self.shared.now(), leader_of(seen)),
-            Some(Err(error)) => tracing::warn!("cannot publish our member record: {error}"),
+            Some(Err(error)) => tell(&error, format_args!("cannot publish our member record")),
             None => tracing::warn!("cannot publish our member record: no answer in time"),
         }
         self.record_pace.forget();
@@ -173,6 +173,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 }
 
+/// A store that is full tells so itself, once; every write would repeat it.
+pub(super) fn tell(error: &DcsError, what: std::fmt::Arguments<'_>) {
+    match error {
+        DcsError::Full { .. } => tracing::debug!("{what}: {error}"),
+        DcsError::Unreachable { .. }
+        | DcsError::Conflict { .. }
+        | DcsError::Forgot { .. }
+        | DcsError::Denied { .. }
+        | DcsError::Failed { .. } => tracing::warn!("{what}: {error}"),
+    }
+}
+
 pub(super) fn leader_of(seen: &Observation) -> Option<&MemberName> {
     seen.cluster.as_ref().ok()?.leader.as_ref().map(|leader| &leader.name)
 }
@@ -230,12 +242,8 @@ fn address(place: &HostPort, database: &str) -> Address {
 
 /// Where our API answers, as other members and tools call it.
 fn api_url(config: &Config) -> String {
-    let HostPort { host, port } = &config.rest.connect_address;
     let scheme = if config.rest.tls.is_some() { "https" } else { "http" };
-    match host.contains(':') {
-        true => format!("{scheme}://[{host}]:{port}/patroni"),
-        false => format!("{scheme}://{host}:{port}/patroni"),
-    }
+    format!("{scheme}://{}/patroni", config.rest.connect_address)
 }
 
 /// What the API answers from until there is a cycle.

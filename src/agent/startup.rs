@@ -71,6 +71,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 DcsError::Denied { .. }
                 | DcsError::Conflict { .. }
                 | DcsError::Forgot { .. }
+                | DcsError::Full { .. }
                 | DcsError::Failed { .. } => {
                     tracing::error!("cannot read the cluster: {text}");
                 }

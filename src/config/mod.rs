@@ -308,6 +308,13 @@ pub struct Dynamic {
     pub refused: Vec<String>,
 }
 
+impl HostPort {
+    /// `host:port`, `[v6]:port`; without a port where there is a default.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Option<HostPort> {
+        reader::parse_host_port(text, default_port)
+    }
+}
+
 impl std::fmt::Display for HostPort {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self.host.contains(':') {

@@ -189,7 +189,8 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
         LeaseOutcome::None | LeaseOutcome::Unknown => {
             let Ok(view) = &seen.cluster else { return };
             // A store that has lost its data does not know whether the lock is ours.
-            if view.is_ours() || memory.amnesia.is_some() {
+            let is_valid = memory.lease_valid_until.is_some_and(|until| until > seen.now);
+            if view.is_ours() || (is_valid && memory.amnesia.is_some()) {
                 return;
             }
             memory.lease_valid_until = None;

@@ -4,8 +4,8 @@ use super::Snapshot;
 use crate::core::units::{MemberName, Revision};
 use crate::core::view::{AfterPromote, Member, MemberKind, MemberRole, MemberState};
 
-/// Whether somebody else's change from `old` to `new` is one to wake up for. A change of `status` is, while a member of
-/// the reference is about that steers by it.
+/// Whether somebody else's change from `old` to `new` is one to wake up for. A change of `status` is, while a Patroni
+/// member is present that follows it.
 pub(super) fn matters(old: &Snapshot, new: &Snapshot, own: &MemberName) -> bool {
     old.losses != new.losses
         || old.view.leader != new.view.leader
@@ -13,7 +13,7 @@ pub(super) fn matters(old: &Snapshot, new: &Snapshot, own: &MemberName) -> bool 
         || revision(&old.documents.config) != revision(&new.documents.config)
         || revision(&old.documents.switchover) != revision(&new.documents.switchover)
         || others(old, own).ne(others(new, own))
-        || (old.view.status != new.view.status && has_reference_member(new, own))
+        || (old.view.status != new.view.status && has_patroni_member(new, own))
 }
 
 fn revision(document: &Option<super::Document>) -> Option<Revision> {
@@ -27,6 +27,6 @@ fn others<'a>(snapshot: &'a Snapshot, own: &'a MemberName) -> impl Iterator<Item
     snapshot.view.members.values().filter(move |member| member.name != *own).map(face)
 }
 
-fn has_reference_member(snapshot: &Snapshot, own: &MemberName) -> bool {
+fn has_patroni_member(snapshot: &Snapshot, own: &MemberName) -> bool {
     snapshot.view.members.values().any(|member| member.name != *own && member.kind == MemberKind::Reference)
 }

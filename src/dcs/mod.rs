@@ -116,6 +116,9 @@ pub enum DcsError {
     /// Wrong credentials or missing rights.
     #[error("{store} refuses access: {detail}")]
     Denied { store: &'static str, detail: String },
+    /// The store has no room: it refuses writes. The backend has told the log.
+    #[error("{store} is out of space and refuses writes")]
+    Full { store: &'static str },
     /// Any other answer that makes no sense.
     #[error("{store} answered with an error: {detail}")]
     Failed { store: &'static str, detail: String },

@@ -6,6 +6,7 @@
 
 mod adoption;
 mod agent;
+mod amnesia;
 mod bad_input;
 mod bootstrap;
 #[path = "../support/certs.rs"]
@@ -28,6 +29,7 @@ mod rejoin;
 mod renewals;
 mod settings;
 mod single;
+mod space;
 mod sql;
 mod tags;
 mod wait;

@@ -154,7 +154,7 @@ in_both_worlds! {
     documents::every_document_arrives_in_the_snapshot;
     watching::others_changes_wake_and_own_ones_do_not;
     watching::what_nobody_acts_on_does_not_wake;
-    watching::status_wakes_beside_a_member_of_the_reference;
+    watching::status_wakes_beside_a_patroni_member;
     watching::what_happened_before_the_call_wakes_at_once;
     watching::an_expired_lock_wakes;
 }

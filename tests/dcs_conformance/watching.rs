@@ -97,7 +97,7 @@ pub(super) async fn what_nobody_acts_on_does_not_wake<W: World>() {
     sleeper.abort();
 }
 
-pub(super) async fn status_wakes_beside_a_member_of_the_reference<W: World>() {
+pub(super) async fn status_wakes_beside_a_patroni_member<W: World>() {
     let mut world = W::open().await;
     let member = Arc::new(world.member("n1"));
     world.put("members/n2", r#"{"state":"running","role":"primary","version":"4.1.4"}"#).await;

@@ -21,7 +21,7 @@ async fn a_full_etcd_costs_no_lock() {
     assert!(dcs.renew(Some(&status(7)), None, SOON).await.expect("etcd answers").is_held());
     assert_eq!(dcs.read(SOON).await.expect("etcd answers").view.status.optime, None);
     let refused = dcs.publish(&record(), SOON).await;
-    assert!(matches!(refused, Err(DcsError::Failed { .. })), "{refused:?}");
+    assert!(matches!(refused, Err(DcsError::Full { .. })), "{refused:?}");
     dcs.release(Some(&status(8)), None, SOON).await.expect("etcd answers");
     assert_eq!(dcs.read(SOON).await.expect("etcd answers").view.leader, None);
 }

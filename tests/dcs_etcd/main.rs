@@ -9,6 +9,7 @@ mod etcd;
 mod faults;
 mod limits;
 mod security;
+mod space;
 mod traffic;
 
 use std::future::Future;

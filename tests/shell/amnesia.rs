@@ -45,7 +45,7 @@ async fn is_replaced(world: &World, nodes: &[Node], cut_off: usize) -> &'static 
     new
 }
 
-async fn switched_over(world: &World, nodes: &[Node; 3], from: usize) -> usize {
+pub async fn switched_over(world: &World, nodes: &[Node; 3], from: usize) -> usize {
     let to = (from + 1) % 3;
     let names = [from, to].map(|at| Some(nodes[at].name.to_owned()));
     let [leader, candidate] = names;

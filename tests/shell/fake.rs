@@ -318,7 +318,10 @@ impl Instance for FakeInstance {
     }
 
     async fn history(&self, _timeline: Timeline) -> Result<Vec<HistoryEntry>, PostgresError> {
-        Ok(self.with(|server| server.files.as_ref().unwrap().history.clone()))
+        let history = self.with(|server| server.files.as_ref().unwrap().history.clone());
+        let takes = self.world.inner().slow_history.get(self.name).copied();
+        sleep(takes.unwrap_or_default()).await;
+        Ok(history)
     }
 
     async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {

@@ -8,6 +8,7 @@ mod settings;
 mod world;
 
 mod amnesia;
+mod documents;
 mod failover;
 mod hangs;
 mod planned;

@@ -315,6 +315,7 @@ fn run(
         guard: init.guard_now(),
         incarnation,
         lease_file: None,
+        cluster_file: None,
         reread: Box::new(move || Ok(again.clone())),
     });
     // As in the real process, the API listens only once the agent is prepared.

@@ -50,6 +50,8 @@ pub struct Inner {
     pub initdbs: u64,
     /// What each node's PID 1 was told last.
     pub guards: BTreeMap<&'static str, Guard>,
+    /// How long a node takes to read its history files.
+    pub slow_history: BTreeMap<&'static str, Duration>,
     /// Set by tests of what needs no lock.
     pub unguarded: bool,
 }

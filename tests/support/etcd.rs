@@ -29,6 +29,8 @@ pub struct Etcd {
     nodes: Vec<Node>,
     directory: tempfile::TempDir,
     tls: Option<TlsFiles>,
+    /// `--quota-backend-bytes`.
+    quota: Option<u64>,
 }
 
 /// The server's and the clients' certificates, all by one authority.
@@ -49,20 +51,25 @@ struct Node {
 impl Etcd {
     /// One node, ready.
     pub fn start() -> Self {
-        Self::start_with(1, |_| None)
+        Self::start_with(1, None, |_| None)
     }
 
     /// Several nodes, ready.
     pub fn cluster(nodes: usize) -> Self {
-        Self::start_with(nodes, |_| None)
+        Self::start_with(nodes, None, |_| None)
+    }
+
+    /// One node with room for so many bytes.
+    pub fn with_quota(bytes: u64) -> Self {
+        Self::start_with(1, Some(bytes), |_| None)
     }
 
     /// One node that demands client certificates; `make` writes them into the directory given.
     pub fn with_tls(make: impl FnOnce(&Path) -> TlsFiles) -> Self {
-        Self::start_with(1, |directory| Some(make(directory)))
+        Self::start_with(1, None, |directory| Some(make(directory)))
     }
 
-    fn start_with(nodes: usize, make: impl FnOnce(&Path) -> Option<TlsFiles>) -> Self {
+    fn start_with(nodes: usize, quota: Option<u64>, make: impl FnOnce(&Path) -> Option<TlsFiles>) -> Self {
         let directory = scratch();
         let tls = make(directory.path());
         let nodes = (0..nodes).map(|at| Node {
@@ -71,7 +78,7 @@ impl Etcd {
             peer: own_address(),
             process: None,
         });
-        let mut etcd = Etcd { nodes: nodes.collect(), directory, tls };
+        let mut etcd = Etcd { nodes: nodes.collect(), directory, tls, quota };
         for at in 0..etcd.nodes.len() {
             etcd.spawn(at);
         }
@@ -141,6 +148,47 @@ impl Etcd {
         std::fs::remove_dir_all(self.data(node)).expect("a killed node's data can be removed");
     }
 
+    /// Writes until a node with a quota raises its alarm.
+    pub fn fill(&self) {
+        let value = "x".repeat(100_000);
+        for round in 0..1_000 {
+            if !self.etcdctl(&["put", &format!("/filler/{round}"), &value]).status.success() {
+                return;
+            }
+        }
+        panic!("etcd still has room");
+    }
+
+    /// Makes room again and disarms the alarm.
+    pub fn make_room(&self) {
+        let must = |words: &[&str]| {
+            let output = self.etcdctl(words);
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stdout).into_owned()
+        };
+        must(&["del", "--prefix", "/filler/"]);
+        let answer: serde_json::Value = serde_json::from_str(&must(&["get", "/", "-w", "json"])).expect("JSON");
+        must(&["compact", "--physical", &answer["header"]["revision"].to_string()]);
+        must(&["defrag"]);
+        must(&["alarm", "disarm"]);
+    }
+
+    /// How many writes and leases this node has refused for lack of room.
+    pub fn refusals(&self) -> u64 {
+        let metrics = self.metrics(0);
+        let refused = metrics
+            .lines()
+            .filter(|line| line.starts_with("grpc_server_handled_total") && line.contains("\"ResourceExhausted\""));
+        refused.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
+    }
+
+    fn etcdctl(&self, words: &[&str]) -> std::process::Output {
+        let endpoint = self.nodes[0].client.to_string();
+        let mut command = Command::new("etcdctl");
+        command.args(["--endpoints", &endpoint]).args(words).env("ETCDCTL_API", "3");
+        command.output().expect("etcdctl is installed")
+    }
+
     /// `etcdctl snapshot save`, of a single node.
     pub fn save(&self) -> PathBuf {
         let file = self.directory.path().join("snapshot.db");
@@ -193,6 +241,9 @@ impl Etcd {
         command.args(["--listen-peer-urls", &peer, "--initial-advertise-peer-urls", &peer]);
         command.args(["--initial-cluster", &cluster.join(","), "--initial-cluster-token", "test"]);
         command.args(["--heartbeat-interval", "50", "--election-timeout", "500", "--logger", "zap"]);
+        if let Some(bytes) = self.quota {
+            command.args(["--quota-backend-bytes", &bytes.to_string()]);
+        }
         if let Some(tls) = &self.tls {
             command.arg("--client-cert-auth").arg("--trusted-ca-file").arg(&tls.cacert);
             command.arg("--cert-file").arg(&tls.cert).arg("--key-file").arg(&tls.key);

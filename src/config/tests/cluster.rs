@@ -206,6 +206,18 @@ fn tags_are_interpreted_and_published() {
 }
 
 #[test]
+fn an_etcd_whose_certificate_is_not_verified_is_warned_of_by_name() {
+    let warned = |changes: &[(&str, &str)]| {
+        let warnings = cluster(changes).unwrap().warnings;
+        warnings.iter().any(|warning| warning.contains("not verified") && warning.contains("PATRONI_ETCD3_CACERT"))
+    };
+    assert!(warned(&[("PATRONI_ETCD3_PROTOCOL", "https")]));
+    assert!(warned(&[("PATRONI_ETCD3_URL", "https://e:1")]));
+    assert!(!warned(&[("PATRONI_ETCD3_PROTOCOL", "https"), ("PATRONI_ETCD3_CACERT", "/etc/ca.pem")]));
+    assert!(!warned(&[]));
+}
+
+#[test]
 fn a_reload_takes_over_what_needs_no_start_and_names_the_rest() {
     let old = cluster(&[("PATRONI_ETCD3_USERNAME", "u"), ("PATRONI_ETCD3_PASSWORD", "old")]).unwrap();
     let mut same = old.clone();

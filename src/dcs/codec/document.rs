@@ -13,7 +13,7 @@ use crate::core::view::{
 };
 use crate::dcs::Document;
 
-/// Our own field of the status document; the reference passes over it and drops it with its next write.
+/// Our own field of the status document; Patroni ignores it and drops it with its next write.
 const RELEASED_BY: &str = "tamada_released_by";
 
 /// The shortest text that counts as a system identifier.

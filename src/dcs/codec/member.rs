@@ -2,14 +2,15 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::config::HostPort;
 use crate::core::policy::Pause;
 use crate::core::units::{Lsn, MemberName, Timeline};
 use crate::core::view::{Address, AfterPromote, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags};
 
-/// The version of the reference that our records and answers match. Its members steer by it, so it is integers only.
+/// The version of Patroni that our records and answers match. Patroni's members compare it, so it is integers only.
 pub const REFERENCE_VERSION: &str = "4.1.5";
 
-/// The field that tells our members from the reference's.
+/// The field that distinguishes our members from Patroni's.
 const OURS: &str = "tamada";
 
 /// What a member says of itself.
@@ -59,7 +60,7 @@ impl MemberRecord {
     }
 }
 
-/// The document, its fields in the reference's order.
+/// The document, its fields in Patroni's order.
 pub fn member_record(record: &MemberRecord) -> Value {
     let mut fields = Map::new();
     let mut put = |name: &str, value: Value| fields.insert(name.to_owned(), value);
@@ -107,10 +108,7 @@ pub fn member_record(record: &MemberRecord) -> Value {
 /// `postgres://host:port/database`, an IPv6 address in brackets.
 pub fn connection_url(address: &Address) -> String {
     let Address { host, port, database } = address;
-    match host.contains(':') {
-        true => format!("postgres://[{host}]:{port}/{database}"),
-        false => format!("postgres://{host}:{port}/{database}"),
-    }
+    format!("postgres://{}/{database}", HostPort { host: host.clone(), port: *port })
 }
 
 /// The server that a `conn_url` names; user, password and options in it are passed over.
@@ -119,16 +117,9 @@ pub fn address_of(url: &str) -> Option<Address> {
     let rest = rest.split(['?', '#']).next()?;
     let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
     let authority = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
-    let (host, port) = match authority.strip_prefix('[') {
-        Some(bracketed) => {
-            let (host, port) = bracketed.split_once(']')?;
-            (host, port.strip_prefix(':').unwrap_or(port))
-        }
-        None => authority.split_once(':').unwrap_or((authority, "")),
-    };
-    let port = if port.is_empty() { 5432 } else { port.parse().ok()? };
+    let HostPort { host, port } = HostPort::parse(authority, Some(5432))?;
     let database = if database.is_empty() { "postgres" } else { database };
-    (!host.is_empty()).then(|| Address { host: host.to_owned(), port, database: database.to_owned() })
+    Some(Address { host, port, database: database.to_owned() })
 }
 
 /// A member from its record; whatever is missing or of the wrong type counts as not said.
@@ -171,7 +162,7 @@ pub(super) fn legacy_member(name: MemberName, value: &str) -> Member {
     member
 }
 
-/// The tags that steer decisions, as the reference interprets them: an explicit `nofailover` or `nosync` wins over the
+/// The tags that steer decisions, as Patroni interprets them: an explicit `nofailover` or `nosync` wins over the
 /// priority beside it.
 fn tags_of(tags: &Value, has_address: bool) -> Tags {
     let given = |name: &str| tags.get(name).filter(|value| !value.is_null());

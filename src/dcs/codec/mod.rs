@@ -1,8 +1,8 @@
 //! Between the documents in a store and the types of `core::view`. Pure: no store, no clock, no log.
 //!
-//! The layout is the reference's, byte for byte, so that its members and its tools can share a cluster with ours.
+//! The layout is Patroni's, byte for byte, so that Patroni's members and tools can share a cluster with ours.
 //! Nothing here ever fails on what somebody else wrote: each unreadable value has a meaning of its own, the one that
-//! the reference gives it.
+//! Patroni gives it.
 
 mod document;
 mod member;

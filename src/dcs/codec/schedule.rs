@@ -1,4 +1,4 @@
-//! Points in civil time as people and the reference write them.
+//! Points in civil time as people and Patroni write them.
 
 use jiff::Timestamp;
 

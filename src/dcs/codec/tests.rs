@@ -34,7 +34,7 @@ fn runs_of_slashes_in_the_base_path_count_as_one() {
 }
 
 #[test]
-fn a_whole_record_is_written_in_the_references_order() {
+fn a_whole_record_is_written_in_patronis_order() {
     let mut record = MemberRecord::new(
         address("10.0.0.1", 5432, "postgres"),
         "http://10.0.0.1:8008/patroni".to_owned(),
@@ -89,7 +89,7 @@ fn a_bare_record_has_only_what_every_record_has_and_reads_back() {
 }
 
 #[test]
-fn the_references_record_is_read() {
+fn a_record_of_patroni_is_read() {
     let record = concat!(
         r#"{"conn_url":"postgres://10.0.0.1:5432/postgres","api_url":"http://10.0.0.1:8008/patroni","#,
         r#""state":"running","role":"master","version":"4.1.4","checkpoint_after_promote":false,"#,
@@ -131,7 +131,7 @@ fn connection_urls_are_read_leniently() {
 }
 
 #[test]
-fn tags_are_interpreted_as_the_reference_does() {
+fn tags_are_interpreted_as_patroni_does() {
     let tags =
         |tags: serde_json::Value| member_of("n".into(), &json!({"conn_url": "postgres://h:1/db", "tags": tags})).tags;
     let priority = |given| tags(given).failover_priority;
@@ -185,7 +185,7 @@ fn the_config_key_is_valid_only_as_an_object_with_something_in_it() {
 }
 
 #[test]
-fn a_status_is_written_as_the_reference_does_and_reads_back() {
+fn a_status_is_written_as_patroni_does_and_reads_back() {
     let slots = [("n0", 5), ("n2", 67_108_960)];
     let status = ClusterStatus {
         optime: Some(Lsn(67_108_960)),

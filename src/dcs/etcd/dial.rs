@@ -51,10 +51,7 @@ impl Dialer {
     /// The endpoint that a URL of etcd's names, if it can be reached in the way that is configured.
     pub(super) fn endpoint_of(&self, url: &str) -> Option<Endpoint> {
         let scheme = if self.tls.is_some() { "https://" } else { "http://" };
-        let (host, port) = url.strip_prefix(scheme)?.trim_end_matches('/').rsplit_once(':')?;
-        let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
-        let port = port.parse().ok()?;
-        (!host.is_empty()).then_some(Endpoint(HostPort { host, port }))
+        HostPort::parse(url.strip_prefix(scheme)?.trim_end_matches('/'), None).map(Endpoint)
     }
 
     /// A stream to the endpoint. The caller stops waiting after `limit`, which is shared among the host's addresses.
@@ -137,7 +134,7 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// Let the kernel notice a peer that is gone without a word (`dcs.md` D-87).
+/// TCP keepalive and TCP_USER_TIMEOUT, so that the kernel notices a peer that is gone without closing the connection.
 fn guard(tcp: &TcpStream, timing: Timing) -> io::Result<()> {
     let socket = SockRef::from(tcp);
     let idle = timing.loop_wait + timing.retry_timeout;

@@ -1,4 +1,4 @@
-//! What an etcd answer, or the lack of one, means for the call that met it (`dcs.md` 6.5).
+//! What an answer of etcd, or the lack of one, means for the call that met it.
 
 use std::error::Error as _;
 use std::time::Duration;
@@ -27,7 +27,7 @@ pub(super) enum Failure {
     /// The answer comes from a store that has lost what it had shown before.
     Forgot,
     /// etcd is full: it serves reads and keeps leases alive, but refuses writes.
-    Full(String),
+    Full,
     /// Any other answer.
     Answer(String),
 }
@@ -38,7 +38,8 @@ impl Failure {
         match self {
             Failure::Gone(detail) | Failure::Busy(detail) => DcsError::Unreachable { store, limit, detail },
             Failure::Token(detail) | Failure::Denied(detail) => DcsError::Denied { store, detail },
-            Failure::Full(detail) | Failure::Answer(detail) => DcsError::Failed { store, detail },
+            Failure::Full => DcsError::Full { store },
+            Failure::Answer(detail) => DcsError::Failed { store, detail },
             Failure::AuthIsOff => DcsError::Failed { store, detail: "authentication is not enabled".to_owned() },
             Failure::Forgot => DcsError::Forgot { store },
             Failure::LeaseGone => DcsError::Failed { store, detail: "the lease has run out".to_owned() },
@@ -51,8 +52,8 @@ impl Failure {
             | Failure::Busy(detail)
             | Failure::Token(detail)
             | Failure::Denied(detail)
-            | Failure::Full(detail)
             | Failure::Answer(detail) => detail,
+            Failure::Full => "it is out of space",
             Failure::AuthIsOff => "authentication is not enabled",
             Failure::LeaseGone => "the lease has run out",
             Failure::Forgot => "it has lost its data",
@@ -103,7 +104,7 @@ fn of_status(status: &tonic::Status) -> Failure {
         (Code::Unavailable, _) => Failure::Gone(detail()),
         (_, "requested lease not found") => Failure::LeaseGone,
         (_, "authentication is not enabled") => Failure::AuthIsOff,
-        (_, "mvcc: database space exceeded") => Failure::Full(detail()),
+        (_, "mvcc: database space exceeded") => Failure::Full,
         (_, "user name is empty" | "permission denied" | "invalid auth token" | "revision of auth store is old") => {
             Failure::Token(detail())
         }
@@ -131,10 +132,7 @@ mod tests {
         assert!(matches!(failure(Code::Unimplemented, "unknown service"), Failure::Gone(_)));
         assert!(matches!(failure(Code::FailedPrecondition, "etcdserver: not leader"), Failure::Busy(_)));
         assert!(matches!(failure(Code::NotFound, "etcdserver: requested lease not found"), Failure::LeaseGone));
-        assert!(matches!(
-            failure(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"),
-            Failure::Full(_)
-        ));
+        assert!(matches!(failure(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded"), Failure::Full));
         assert!(matches!(failure(Code::ResourceExhausted, "etcdserver: too many requests"), Failure::Busy(_)));
         assert!(matches!(failure(Code::OutOfRange, "etcdserver: mvcc: whatever"), Failure::Answer(_)));
     }

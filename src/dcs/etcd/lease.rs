@@ -168,7 +168,7 @@ impl Session {
         let ttl = self.lease_ttl();
         let began = Instant::now();
         let seconds = i64::try_from(ttl.as_secs()).unwrap_or(i64::MAX);
-        let answer = link.lease().grant(seconds, None).await?;
+        let answer = self.space.write(link.lease().grant(seconds, None)).await?;
         self.origin(answer.header())?;
         Ok(Lease { id: answer.id(), ttl: Some(ttl), renewed: Some(began) })
     }
@@ -227,7 +227,7 @@ impl Session {
             .and_then(both.into_iter().flatten().collect::<Vec<_>>())
             .or_else(neither.into_iter().flatten().collect::<Vec<_>>());
         let _leader = self.writing(codec::LEADER, Some(name.as_bytes()));
-        let answer = link.kv().txn(txn).await?;
+        let answer = self.space.write(link.kv().txn(txn)).await?;
         let origin = self.origin(answer.header())?;
         match answer.succeeded() {
             true => self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), new),

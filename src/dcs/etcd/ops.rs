@@ -59,7 +59,7 @@ impl Session {
             .or_else([TxnOp::get(leader.as_str(), None)]);
         let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
         let mark = self.cache().mark();
-        let answer = link.kv().txn(txn).await.map_err(Failure::from).inspect_err(|failure| {
+        let answer = self.space.write(link.kv().txn(txn)).await.inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
             }
@@ -118,8 +118,7 @@ impl Session {
             let record = record.filter(|record| !self.is_published(&path, record, lease));
             let keep = self.keeping();
             match self.with_lock(&attempt.link, lease, Along { status, record }, keep).await {
-                Err(Failure::Full(detail)) if status.is_some() || record.is_some() => {
-                    warn!("the cluster's status cannot be written: etcd answered {detail}");
+                Err(Failure::Full) if status.is_some() || record.is_some() => {
                     self.with_lock(&attempt.link, lease, Along::default(), keep).await
                 }
                 answer => answer,
@@ -144,8 +143,8 @@ impl Session {
             let path = codec::member_key(&self.name);
             let record = record.filter(|record| !self.is_published(&path, record, lease));
             match self.release_once(&attempt.link, lease, Along { status, record }).await {
-                Err(Failure::Full(detail)) if status.is_some() || record.is_some() => {
-                    warn!("the lock is released without a last status: etcd answered {detail}");
+                Err(Failure::Full) if status.is_some() || record.is_some() => {
+                    warn!("the lock is released without a last status: etcd is out of space");
                     self.release_once(&attempt.link, lease, Along::default()).await
                 }
                 // The record could not be put on it, and the lock went with it.
@@ -159,7 +158,7 @@ impl Session {
         self.pool.call(deadline, release).await.map_err(|failure| failure.into_error(deadline))
     }
 
-    /// Once more if the key is ours although it is not as we knew it.
+    /// Retries once if the key is ours but has changed since we read it.
     async fn release_once(&self, link: &Link, lease: i64, along: Along<'_>) -> Result<(), Failure> {
         if self.with_lock(link, lease, along, Keep::Nothing).await? == Lock::NotHeld {
             let is_ours = self.cache().entry(codec::LEADER).is_some_and(|entry| self.is_lock(entry, lease));
@@ -203,7 +202,10 @@ impl Session {
         let _record = record.map(|record| self.writing(&member, Some(record)));
         let _leader = (keep == Keep::Nothing).then(|| self.writing(codec::LEADER, None));
         let mark = self.cache().mark();
-        let answer = link.kv().txn(txn).await?;
+        let answer = match status.is_some() || record.is_some() || keep == Keep::Rewritten {
+            true => self.space.write(link.kv().txn(txn)).await?,
+            false => link.kv().txn(txn).await?,
+        };
         let origin = self.answered(link, answer.header(), mark).await?;
         if !answer.succeeded() {
             self.learn_key(codec::LEADER, &answer, origin);
@@ -249,7 +251,7 @@ impl Session {
         let _writing = self.writing(&path, Some(record));
         let options = PutOptions::new().with_lease(lease);
         let mark = self.cache().mark();
-        let answer = link.kv().put(self.key(&path), record, Some(options)).await.map_err(Failure::from);
+        let answer = self.space.write(link.kv().put(self.key(&path), record, Some(options))).await;
         let answer = answer.inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
@@ -344,7 +346,11 @@ impl Session {
             .or_else([TxnOp::get(full.as_str(), None)]);
         let _writing = self.writing(path, value);
         let mark = self.cache().mark();
-        let answer = link.kv().txn(txn).await?;
+        let answer = match value {
+            Some(_) => self.space.write(link.kv().txn(txn)).await?,
+            // Making room is allowed.
+            None => link.kv().txn(txn).await?,
+        };
         let origin = self.answered(link, answer.header(), mark).await?;
         if answer.succeeded() {
             self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);

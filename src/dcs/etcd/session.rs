@@ -12,6 +12,7 @@ use super::kept::Kept;
 use super::lease::Leases;
 use super::link::Link;
 use super::pool::{Pool, Try};
+use super::space::Space;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
 use crate::dcs::codec::{self, Entry};
@@ -25,6 +26,7 @@ pub(super) struct Session {
     pub(super) leases: Mutex<Leases>,
     /// Held while the lease is being renewed, granted or replaced.
     pub(super) lease_turn: tokio::sync::Mutex<()>,
+    pub(super) space: Space,
     cache: Mutex<Cache>,
 }
 
@@ -43,6 +45,7 @@ impl Session {
             prefix: format!("{base}/"),
             leases: Mutex::new(Leases::resume(lease)),
             lease_turn: tokio::sync::Mutex::default(),
+            space: Space::default(),
             cache: Mutex::new(Cache::new(name.clone(), lease, past)),
             name,
         }

@@ -16,7 +16,7 @@ const ALPN_HTTP2: &[u8] = b"\x02h2";
 
 #[derive(Clone, Debug)]
 pub(super) struct Tls {
-    /// `None`: the server's certificate is not verified, as in the reference.
+    /// `None`: the server's certificate is not verified, as in Patroni; `config` warns of it.
     cacert: Option<PathBuf>,
     cert: Option<PathBuf>,
     key: Option<PathBuf>,
