@@ -6,10 +6,19 @@ use openssl::ssl::SslContext;
 
 use super::access::Access;
 use super::{ApiError, tls};
-use crate::config::RestConfig;
+use crate::config::{RestConfig, ServerTokens};
+use crate::core::REFERENCE_VERSION;
 
 /// The `Server` header.
-const SERVER: &str = concat!("tamada/", env!("CARGO_PKG_VERSION"));
+fn server(tokens: ServerTokens) -> HeaderValue {
+    match tokens {
+        ServerTokens::Original => HeaderValue::from_static(concat!("tamada/", env!("CARGO_PKG_VERSION"))),
+        ServerTokens::Minimal => {
+            HeaderValue::from_str(&format!("Patroni/{REFERENCE_VERSION}")).expect("a version is printable ASCII")
+        }
+        ServerTokens::ProductOnly => HeaderValue::from_static("Patroni"),
+    }
+}
 
 #[derive(Debug)]
 pub struct Settings {
@@ -34,7 +43,7 @@ pub fn check(config: &RestConfig) -> Result<(), ApiError> {
 
 fn headers(config: &RestConfig) -> Result<HeaderMap, ApiError> {
     let mut headers = HeaderMap::new();
-    headers.insert(header::SERVER, HeaderValue::from_static(SERVER));
+    headers.insert(header::SERVER, server(config.server_tokens));
     add(&mut headers, "restapi.http_extra_headers", &config.http_extra_headers)?;
     if config.tls.is_some() {
         add(&mut headers, "restapi.https_extra_headers", &config.https_extra_headers)?;

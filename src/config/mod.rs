@@ -212,6 +212,19 @@ pub struct RestConfig {
     pub http_extra_headers: BTreeMap<String, String>,
     pub https_extra_headers: BTreeMap<String, String>,
     pub request_queue_size: u32,
+    pub server_tokens: ServerTokens,
+}
+
+/// What the `Server` header of the REST API tells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ServerTokens {
+    /// Our own name and version.
+    #[default]
+    Original,
+    /// `Patroni/` and the version of Patroni that this one answers as.
+    Minimal,
+    /// `Patroni`.
+    ProductOnly,
 }
 
 #[derive(Clone, Debug)]

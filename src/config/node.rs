@@ -13,7 +13,8 @@ use super::load::HostFacts;
 use super::reader::{Reader, as_switch, remove_nulls};
 use super::server::{is_wildcard, not_a_wildcard, own_address};
 use super::{
-    BasicAuth, CtlConfig, HostPort, LogConfig, LogFormat, LogLevel, RestConfig, ServerTls, VerifyClient, redact, units,
+    BasicAuth, CtlConfig, HostPort, LogConfig, LogFormat, LogLevel, RestConfig, ServerTls, ServerTokens, VerifyClient,
+    redact, units,
 };
 use crate::core::policy::{Mode, Switch};
 use crate::core::units::MemberName;
@@ -124,7 +125,21 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
         https_extra_headers: headers(reader, "restapi.https_extra_headers"),
         request_queue_size: u32::try_from(reader.whole_or("restapi.request_queue_size", 0..=4096, 1024))
             .unwrap_or(1024),
+        server_tokens: server_tokens(reader),
         listen,
+    }
+}
+
+fn server_tokens(reader: &mut Reader<'_>) -> ServerTokens {
+    match reader.text_or("restapi.server_tokens", "original").to_ascii_lowercase().as_str() {
+        "original" => ServerTokens::Original,
+        "minimal" => ServerTokens::Minimal,
+        "productonly" => ServerTokens::ProductOnly,
+        _ => {
+            let place = reader.document.place("restapi.server_tokens");
+            reader.report.warn(format!("{place}: expected original, minimal or productonly; original is used"));
+            ServerTokens::Original
+        }
     }
 }
 

@@ -21,9 +21,8 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 28] = [
+const WARNED: [&str; 27] = [
     "etcd3.srv_suffix",
-    "restapi.server_tokens",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
     "tags.nostream",

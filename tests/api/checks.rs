@@ -8,6 +8,7 @@ use serde_json::json;
 use tamada::agent::mailbox::Request;
 use tamada::agent::status::PostgresStatus;
 use tamada::api::{Options, start};
+use tamada::config::{RestConfig, ServerTokens};
 use tamada::core::policy::Mode;
 use tamada::core::units::Lsn;
 use tamada::http::beside::OwnApi;
@@ -228,6 +229,20 @@ async fn answers_carry_the_configured_headers() {
         for header in ["x-frame-options: deny", "server: tamada/", "date: ", "content-type: application/json"] {
             assert!(answer.contains(header), "{header} in {answer}");
         }
+    }
+}
+
+#[tokio::test]
+async fn the_server_header_tells_what_was_asked_for() {
+    for (tokens, expected) in [
+        (ServerTokens::Original, concat!("server: tamada/", env!("CARGO_PKG_VERSION"), "\r\n")),
+        (ServerTokens::Minimal, "server: patroni/4.1.5\r\n"),
+        (ServerTokens::ProductOnly, "server: patroni\r\n"),
+    ] {
+        let settings = RestConfig { server_tokens: tokens, ..open_settings() };
+        let harness = Harness::start(settings, Mode::Cluster, fixture::primary());
+        let answer = raw(harness.address, "GET /primary HTTP/1.0\r\n\r\n").await.to_lowercase();
+        assert!(answer.contains(expected), "{answer}");
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tamada::agent::status::{ClusterStatusDocuments, PostgresStatus, Status};
-use tamada::config::{HostPort, RestConfig};
+use tamada::config::{HostPort, RestConfig, ServerTokens};
 use tamada::core::policy::{Pause, Switch, Timing};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline};
@@ -181,5 +181,6 @@ pub fn open_settings() -> RestConfig {
         http_extra_headers: BTreeMap::new(),
         https_extra_headers: BTreeMap::new(),
         request_queue_size: 5,
+        server_tokens: ServerTokens::Original,
     }
 }

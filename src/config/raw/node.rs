@@ -53,7 +53,8 @@ variables! {
         patroni_restapi_listen: Text, "restapi.listen", "0.0.0.0:8008", Restart;
         /// Address and port that other members use to connect to the REST API.
         patroni_restapi_connect_address: Text, "restapi.connect_address", "POD_IP, else the host name", Restart;
-        /// User of the REST API's unsafe endpoints. Needs the password too.
+        /// User of the REST API's unsafe endpoints. Needs the password too. Without credentials, client certificates and
+        /// an allowlist only this host and the members may use them.
         patroni_restapi_username: Text, "restapi.authentication.username", "", Restart;
         /// Password of the REST API's unsafe endpoints.
         patroni_restapi_password: Secret, "restapi.authentication.password", "", Restart;
@@ -69,7 +70,8 @@ variables! {
         patroni_restapi_ciphers: Text, "restapi.ciphers", "", Restart;
         /// Whether clients need a certificate: `none`, `optional` (for unsafe endpoints) or `required`.
         patroni_restapi_verify_client: Text, "restapi.verify_client", "none", Restart;
-        /// Who may call unsafe endpoints: names, addresses, networks. Empty: everybody.
+        /// Who may call unsafe endpoints: names, addresses, networks. Empty: everybody who has the credentials or the
+        /// certificate; without those, this host and the members. `0.0.0.0/0,::/0` admits everybody.
         patroni_restapi_allowlist: List, "restapi.allowlist", "[]", Restart;
         /// Whether other members may call unsafe endpoints although the list does not name them.
         patroni_restapi_allowlist_include_members: Switch, "restapi.allowlist_include_members", "off", Restart;
@@ -79,8 +81,9 @@ variables! {
         patroni_restapi_https_extra_headers: Map, "restapi.https_extra_headers", "{}", Restart;
         /// Connections that may wait to be accepted, 0 to 4096; fewer than 1024 count as 1024.
         patroni_restapi_request_queue_size: Whole, "restapi.request_queue_size", "1024 (Patroni: 5)", Restart;
-        /// What the `Server` header tells. Not implemented yet.
-        patroni_restapi_server_tokens: Text, "restapi.server_tokens", "Original", Restart;
+        /// What the `Server` header tells: `original` (tamada and its version), `minimal` (`Patroni/` and the version) or
+        /// `productonly` (`Patroni`).
+        patroni_restapi_server_tokens: Text, "restapi.server_tokens", "original", Restart;
         /// Accepted for compatibility; has no effect.
         patroni_restapi_thread_pool_size: Whole, "restapi.thread_pool_size", "5", Restart;
         /// User for requests to other members' REST API.

@@ -263,7 +263,6 @@ fn settings_without_effect_are_told_by_name() {
     for (name, value) in [
         ("POSTGRES_HOST_AUTH_METHOD", "md5"),
         ("PATRONI_POSTGRESQL_USE_UNIX_SOCKET_REPL", "on"),
-        ("PATRONI_RESTAPI_SERVER_TOKENS", "Minimal"),
         ("PATRONI_CHECK_TIMELINE", "off"),
     ] {
         let config = cluster(&[(name, value)]).unwrap();
@@ -272,6 +271,18 @@ fn settings_without_effect_are_told_by_name() {
         assert!(warning.to_lowercase().contains(&named) && warning.contains("no effect"), "{warning}");
     }
     assert!(cluster(&[("PATRONI_CHECK_TIMELINE", "on")]).unwrap().warnings.is_empty());
+}
+
+#[test]
+fn the_server_header_is_read_in_any_case_of_letters() {
+    let tokens = |word: &str| cluster(&[("PATRONI_RESTAPI_SERVER_TOKENS", word)]).unwrap();
+    assert_eq!(cluster(&[]).unwrap().rest.server_tokens, ServerTokens::Original);
+    assert_eq!(tokens("Minimal").rest.server_tokens, ServerTokens::Minimal);
+    assert_eq!(tokens("ProductOnly").rest.server_tokens, ServerTokens::ProductOnly);
+    let other = tokens("full");
+    assert_eq!(other.rest.server_tokens, ServerTokens::Original);
+    let [warning] = &other.warnings[..] else { panic!("{:?}", other.warnings) };
+    assert!(warning.contains("PATRONI_RESTAPI_SERVER_TOKENS") && warning.contains("productonly"), "{warning}");
 }
 
 #[test]
