@@ -112,14 +112,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Our record goes with it: without a last position it alone tells the others that the key was not lost by accident.
     async fn release(&mut self, last_position: Option<Lsn>, confirmed: Confirmed, seen: &Observation) -> LeaseOutcome {
-        let status = last_position.map(|position| {
-            let last = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
-            let released_by = (confirmed == Confirmed::Yes).then(|| self.settings.config.name.clone());
-            ClusterStatus { optime: Some(position), released_by, ..last }
-        });
+        let last = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
+        let me = Some(self.settings.config.name.clone());
+        let status = match last_position {
+            Some(position) => {
+                let released_by = me.filter(|_| confirmed == Confirmed::Yes);
+                ClusterStatus { optime: Some(position), released_by, gave_way: None, ..last }
+            }
+            None => ClusterStatus { released_by: None, gave_way: me, ..last },
+        };
         let record = self.record_due(&LeaseOutcome::Released, seen);
         let limit = self.patience();
-        let release = self.shared.dcs.release(status.as_ref(), Some(&record), limit);
+        let release = self.shared.dcs.release(Some(&status), Some(&record), limit);
         match self.shared.bounded(limit, release).await {
             Some(Ok(())) => {
                 self.record_pace.wrote(record, self.shared.now(), leader_of(seen));
@@ -147,7 +151,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             slots.insert(name.slot_name(), facts.flushed);
         }
         let retain_slots = self.retained.refresh(self.shared.now(), name, view, &slots, ttl);
-        let status = ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None };
+        let status =
+            ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None, gave_way: None };
         self.status_pace.compare(&view.status);
         Some(self.status_pace.due(status, self.shared.now(), leader_of(seen), self.step()))
     }

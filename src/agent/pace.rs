@@ -66,7 +66,11 @@ impl Published for ClusterStatus {
         };
         let slots = self.slots.len() == old.slots.len()
             && self.slots.iter().all(|(slot, new)| old.slots.get(slot).is_some_and(|old| near(*old, *new)));
-        optime && slots && self.retain_slots == old.retain_slots && self.released_by == old.released_by
+        optime
+            && slots
+            && self.retain_slots == old.retain_slots
+            && self.released_by == old.released_by
+            && self.gave_way == old.gave_way
     }
 }
 

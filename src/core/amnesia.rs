@@ -60,7 +60,7 @@ pub fn is_over(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
 
 /// What of the view counts: nothing about who leads, led, or is to lead.
 fn believed(view: &ClusterView) -> ClusterView {
-    let status = ClusterStatus { released_by: None, ..view.status.clone() };
+    let status = ClusterStatus { released_by: None, gave_way: None, ..view.status.clone() };
     ClusterView { leader: None, lock_revision: None, switchover: None, status, ..view.clone() }
 }
 

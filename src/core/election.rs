@@ -12,7 +12,7 @@ use super::local::{Data, Job, StandbyFacts};
 use super::observation::JobResult;
 use super::reason::Reason;
 use super::switchover;
-use super::units::{Instant, MemberName};
+use super::units::{Instant, Lsn, MemberName};
 use super::view::{Holder, Initialize, MemberKind, MemberRole, MemberState};
 
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
@@ -67,10 +67,22 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     if let Some(missing) = others.missing() {
         return canvass::ask(ctx, missing, Reason::AskingPeers);
     }
+    if gave_way(ctx) && others.has_candidate(|position| may_take_over(ctx, position)) {
+        return ctx.again_after(LOOK_AGAIN, Reason::LeftToOthers);
+    }
     match others.better_than(facts) {
         Some(reason) => ctx.again_after(PEER_LIMIT, reason),
         None => acquire(ctx),
     }
+}
+
+/// Whether we gave the lock up because we could not serve: as long as somebody else can take over, it goes first.
+fn gave_way(ctx: &Ctx) -> bool {
+    ctx.view.status.gave_way.as_ref() == Some(&ctx.policy.name) && !canvass::is_unlocked_for_ttl(ctx)
+}
+
+fn may_take_over(ctx: &Ctx, position: Lsn) -> bool {
+    within_lag(ctx, position, ctx.view.status.optime.unwrap_or_default())
 }
 
 /// What keeps this member out of every automatic race.
@@ -108,7 +120,9 @@ fn backing_off(ctx: &Ctx) -> Option<Decision> {
 /// expired. Its holder may still be writable and will take it again.
 fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
     let last = ctx.seen.memory.last_leader.as_ref()?;
-    if ctx.view.status.released_by.as_ref() == Some(last) || *last == ctx.policy.name {
+    let said_so = |who: &Option<MemberName>| who.as_ref() == Some(last);
+    let status = &ctx.view.status;
+    if said_so(&status.released_by) || said_so(&status.gave_way) || *last == ctx.policy.name {
         return None;
     }
     let since = ctx.seen.memory.unlocked_since?;

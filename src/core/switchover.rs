@@ -215,11 +215,13 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
     able.then(|| ctx.again_after(PEER_LIMIT, Reason::CandidateGoesFirst { candidate: candidate.clone() }))
 }
 
-/// A leader that handed over is not asked whether it is better than a member that has its last position.
+/// A leader that handed over is not asked whether it is better than a member that has its last position, and one that gave
+/// way is not asked at all.
 pub fn without_former_leader<'a>(ctx: &Ctx<'a>, others: Canvass<'a>, facts: &StandbyFacts) -> Canvass<'a> {
     let released = ctx.view.status.released_by.as_ref();
     let released = released.filter(|_| ctx.view.status.optime <= Some(facts.position()));
     let relieved = in_force(ctx).filter(|request| handed_over(ctx, request));
     let relieved = relieved.and_then(|request| request.leader.as_ref());
-    released.into_iter().chain(relieved).fold(others, Canvass::without)
+    let gave_way = ctx.view.status.gave_way.as_ref();
+    released.into_iter().chain(relieved).chain(gave_way).fold(others, Canvass::without)
 }

@@ -290,6 +290,9 @@ pub struct ClusterStatus {
     /// Our own field: the leader that gave the lock up after a clean shutdown; `optime` is then its last position, and
     /// a candidate behind that would lose acknowledged writes. The next leader's status drops it.
     pub released_by: Option<MemberName>,
+    /// Our own field: the leader that gave the lock up because it could not serve, as after a crash. The others go first
+    /// and do not wait for it. The next leader's status drops it.
+    pub gave_way: Option<MemberName>,
 }
 
 /// The `failover` key when it holds a request.

@@ -212,3 +212,25 @@ async fn a_start_as_primary_is_given_up_with_the_lock() {
     assert!(stopped < world.when(world.primary().unwrap(), "promote").unwrap());
     assert_eq!(world.when(name, "fenced"), None);
 }
+
+/// `primary_start_timeout: 0` asks for another member to take over after a crash, at once.
+#[tokio::test(start_paused = true)]
+async fn a_crashed_leader_that_gives_way_at_once_is_followed_by_another_member_at_once() {
+    for members in [2, 3] {
+        let world = World::new();
+        let names = ["a", "b", "c"];
+        let variables = [("PATRONI_TTL", "30"), ("PATRONI_LOOP_WAIT", "2"), ("PATRONI_PRIMARY_START_TIMEOUT", "0")];
+        let nodes: Vec<Node> =
+            names[..members].iter().map(|name| Node::start_with(&world, settings::with(name, &variables))).collect();
+        world.settled(&nodes.iter().collect::<Vec<_>>(), SECOND * 30).await;
+        sleep(SECOND * 15).await;
+        let old = leader_of(&world, &nodes);
+        nodes[old].crash();
+        let crashed = world.now();
+        let other = || world.primary().is_some_and(|primary| primary != nodes[old].name);
+        let took = world.until("another primary", SECOND * 5, other).await;
+        assert!(took < Duration::from_millis(500), "{took:?} with {members}");
+        world.settled(&nodes.iter().collect::<Vec<_>>(), SECOND * 30).await;
+        assert!(world.when(nodes[old].name, "promote").is_none_or(|at| at < crashed), "it led again");
+    }
+}

@@ -13,8 +13,9 @@ use crate::core::view::{
 };
 use crate::dcs::Document;
 
-/// Our own field of the status document; Patroni ignores it and drops it with its next write.
+/// Our own fields of the status document; Patroni ignores them and drops them with its next write.
 const RELEASED_BY: &str = "tamada_released_by";
+const GAVE_WAY: &str = "tamada_gave_way";
 
 /// The shortest text that counts as a system identifier.
 const SYSTEM_ID_DIGITS: usize = 10;
@@ -30,8 +31,10 @@ pub fn status_document(status: &ClusterStatus) -> Value {
     if !status.retain_slots.is_empty() {
         fields.insert("retain_slots".to_owned(), json!(status.retain_slots));
     }
-    if let Some(name) = &status.released_by {
-        fields.insert(RELEASED_BY.to_owned(), name.as_str().into());
+    for (field, name) in [(RELEASED_BY, &status.released_by), (GAVE_WAY, &status.gave_way)] {
+        if let Some(name) = name {
+            fields.insert(field.to_owned(), name.as_str().into());
+        }
     }
     Value::Object(fields)
 }
@@ -95,6 +98,7 @@ pub(super) fn status_of(text: Option<&str>) -> ClusterStatus {
         status.retain_slots = names.iter().filter_map(Value::as_str).map(str::to_owned).collect();
     }
     status.released_by = name_in(fields, RELEASED_BY);
+    status.gave_way = name_in(fields, GAVE_WAY);
     status
 }
 

@@ -192,6 +192,7 @@ fn a_status_is_written_as_patroni_does_and_reads_back() {
         slots: slots.iter().map(|(name, at)| ((*name).to_owned(), Lsn(*at))).collect(),
         retain_slots: BTreeSet::from(["n0".to_owned(), "n2".to_owned()]),
         released_by: Some("n2".into()),
+        gave_way: None,
     };
     let text = status_document(&status).to_string();
     let expected = concat!(
