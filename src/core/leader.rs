@@ -1,9 +1,10 @@
 //! PostgreSQL runs as a primary.
 
+use super::authority;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use super::lease::{self, Hold};
-use super::local::{Data, DataDir, PrimaryFacts, StopMode, StopWhy};
+use super::local::{Data, DataDir, Guard, PrimaryFacts, StopMode, StopWhy};
 use super::observation::LockLost;
 use super::reason::Reason;
 use super::units::{Instant, Timeline};
@@ -18,7 +19,7 @@ pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
     match ctx.hold() {
         Hold::Held { until } if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => cannot_renew(ctx, until),
         Hold::Held { .. } => lead(ctx, data, facts),
-        Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::Unconfirmed => unconfirmed(ctx),
         Hold::NotOurs => match &ctx.view.leader {
             None if ctx.seen.memory.lock_lost == LockLost::No => unlocked(ctx, data, facts),
             None | Some(_) => not_ours(ctx),
@@ -32,8 +33,22 @@ fn without_data(ctx: &Ctx) -> Decision {
     match ctx.hold() {
         Hold::Held { until } if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => cannot_renew(ctx, until),
         Hold::Held { .. } => serving::overdue(ctx).unwrap_or_else(|| ctx.idle(ctx.broken_data())),
-        Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::Unconfirmed => unconfirmed(ctx),
         Hold::NotOurs => not_ours(ctx),
+    }
+}
+
+/// The key is on our lease, as after a restart of the agent, and no renewal has been answered yet: PID 1 knows until when
+/// the lock was ours.
+fn unconfirmed(ctx: &Ctx) -> Decision {
+    let ends = authority::stop_begins(None, ctx.seen.local.guard, ctx.timing());
+    match (ends, ctx.seen.local.guard) {
+        (Some(ends), Guard::Until(deadline)) if ends <= ctx.now() => {
+            let limit = deadline.left(ctx.now()) / 2;
+            let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit };
+            Decision { postgres: stop, ..Decision::idle(Reason::DemotedNoDcs, Wake::At(ctx.now() + lease::RETRY)) }
+        }
+        (_, _) => ctx.idle(Reason::ConfirmingLock),
     }
 }
 

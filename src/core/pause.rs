@@ -3,7 +3,8 @@
 use super::context::Ctx;
 use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use super::lease::Hold;
-use super::local::{Data, DataDir, Postgres, PrimaryFacts, Running, StandbyFacts, Upstream};
+use super::local::{Data, DataDir, Job, Postgres, PrimaryFacts, Running, StandbyFacts, StartAs, StopWhy, Upstream};
+use super::observation::FinishedJob;
 use super::reason::Reason;
 use super::view::Initialize;
 use super::{bootstrap, canvass, follower, switchover};
@@ -42,6 +43,11 @@ fn stopped(ctx: &Ctx) -> Decision {
         && let Some(decision) = switchover::after_stop(ctx, handover)
     {
         return decision;
+    }
+    let handed_over = |last: &&FinishedJob| matches!(last.job, Job::Stop { why: StopWhy::Handover, .. });
+    let stopped_for_it = ctx.seen.memory.finished.as_ref().filter(handed_over).is_some();
+    if stopped_for_it && ctx.view.other_leader().is_some() {
+        return ctx.step(PostgresStep::Start(StartAs::Standby(follower::upstream(ctx))), Reason::StartingStandby);
     }
     without_primary(ctx, Reason::PausedNotRunning)
 }

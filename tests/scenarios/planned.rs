@@ -203,3 +203,38 @@ fn the_new_leader_removes_the_request_that_made_it_the_leader() {
         assert_eq!(decision.documents, [DocumentStep::ClearSwitchover { seen: Revision(7) }]);
     }
 }
+
+#[test]
+fn a_request_is_not_kept_waiting_for_a_leader_that_does_not_serve() {
+    use tamada::core::local::LastRole;
+    let starting = Postgres::Starting { since: now(), role: LastRole::Primary };
+    for (leader, candidate) in [(Some("a"), Some("b")), (None, Some("b")), (Some("a"), None)] {
+        let mut cluster = view(OURS);
+        request(&mut cluster, leader, candidate);
+        let asked = answers(renewed(seen(cluster.clone(), starting.clone()), 1), &[("b", 1_000), ("c", 1_000)]);
+        assert_eq!(decided(&asked).reason, Reason::HandingOver, "{leader:?} {candidate:?}");
+        assert!(matches!(decided(&asked).postgres, PostgresStep::Stop { mode: StopMode::Immediate, .. }));
+        let mut down = answers(renewed(seen(cluster, Postgres::Stopped), 1), &[("b", 1_000), ("c", 1_000)]);
+        down.local.data = data(ClusterState::InProduction, RecoverySignal::None);
+        assert_eq!(decided(&down).lease, LeaseStep::Release { last_position: None }, "{leader:?} {candidate:?}");
+        // After a clean stop nothing may be lost: that is the hand-over's to decide.
+        down.local.data = data(ClusterState::ShutDown, RecoverySignal::None);
+        assert_eq!(decided(&down).lease, LeaseStep::Keep);
+    }
+}
+
+#[test]
+fn a_leader_that_handed_over_in_a_pause_starts_behind_the_new_one() {
+    use tamada::core::local::Job;
+    use tamada::core::observation::{FinishedJob, JobProduct, JobResult};
+    use tamada::core::policy::{Pause, Policy};
+    let paused = Policy { pause: Pause::Paused, ..policy() };
+    let mut stopped = seen(view(Some(("b", Holder::Other))), Postgres::Stopped);
+    stopped.local.data = data(ClusterState::ShutDown, RecoverySignal::None);
+    assert_eq!(tamada::core::decide(&paused, &stopped).postgres, PostgresStep::Leave, "stopped by a person");
+    let job = Job::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover };
+    let result = JobResult::Done(JobProduct::StoppedAt(Lsn(1_000)));
+    stopped.memory.finished = Some(FinishedJob { job, at: second(990), result });
+    let decision = tamada::core::decide(&paused, &stopped);
+    assert!(matches!(decision.postgres, PostgresStep::Start(StartAs::Standby(_))), "{decision:?}");
+}

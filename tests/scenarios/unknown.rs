@@ -106,3 +106,12 @@ fn an_unknown_server_is_not_replaced_by_a_clone_or_a_start() {
         }
     }
 }
+
+#[test]
+fn a_primary_that_cannot_confirm_its_lock_stops_before_pid_1_kills_it() {
+    let mut found = seen(view(OURS), primary());
+    found.local.guard = tamada::core::local::Guard::Until(second(1_010));
+    assert_eq!((decided(&found).lease, decided(&found).postgres), (LeaseStep::Renew, PostgresStep::Leave));
+    found.local.guard = tamada::core::local::Guard::Until(second(1_001));
+    assert!(matches!(decided(&found).postgres, PostgresStep::Stop { mode: StopMode::Fast, .. }));
+}
