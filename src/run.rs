@@ -22,7 +22,7 @@ use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
-use crate::agent::{Agent, Doors, Incarnation, Parts, Runtimes};
+use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use crate::api;
 use crate::config::{Account, Config, ConfigErrors, Dynamic, HostFacts, LogConfig, inspect_data_dir};
 use crate::core::policy::{Floor, Mode};
@@ -280,7 +280,7 @@ impl Beginning {
             (Ok(jobs), Ok(errands)) => (jobs, errands),
             (Err(error), _) | (_, Err(error)) => return fail(&error),
         };
-        let (agent, doors) = Agent::new(Parts {
+        let (agent, handle) = Agent::new(Parts {
             config,
             dcs,
             instance,
@@ -295,7 +295,7 @@ impl Beginning {
             reread: Box::new(reread),
         });
         let announce = beside::file(&scope, &name);
-        let Doors { mailbox, status, signals } = doors;
+        let AgentHandle { mailbox, status, signals } = handle;
         let hearing = tokio::spawn(init.listen(signals));
         let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(announce.clone()) };
         let code = serve(agent, incarnation, api).await;

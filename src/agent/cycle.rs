@@ -94,8 +94,8 @@ pub enum Incarnation {
 
 pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
-/// The ways to a loop.
-pub struct Doors {
+/// What the rest of the process holds of the running agent.
+pub struct AgentHandle {
     pub mailbox: Mailbox,
     pub status: watch::Receiver<Arc<Status>>,
     pub signals: mpsc::UnboundedSender<FromInit>,
@@ -160,7 +160,7 @@ pub(super) enum Outage {
 }
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
-    pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
+    pub fn new(parts: Parts<D, I>) -> (Self, AgentHandle) {
         let Parts {
             config,
             dcs,
@@ -182,7 +182,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (signals, heard) = mpsc::unbounded_channel();
-        let doors = Doors { mailbox, status: shared.status.subscribe(), signals };
+        let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
         let agent = Agent {
             settings,
             reread,
@@ -220,7 +220,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             beside: Vec::new(),
             shared,
         };
-        (agent, doors)
+        (agent, handle)
     }
 
     /// Before the API listens and the first cycle begins. `Some`: the agent is to end with this code.

@@ -28,4 +28,4 @@ mod startup;
 pub mod status;
 mod work;
 
-pub use cycle::{Agent, Doors, Incarnation, Parts, Reread, Runtimes};
+pub use cycle::{Agent, AgentHandle, Incarnation, Parts, Reread, Runtimes};
