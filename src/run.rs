@@ -276,8 +276,8 @@ impl Beginning {
             rest.send_replace(Arc::new(config.rest.clone()));
             Ok(config)
         };
-        let (jobs, errands) = match (Worker::start("jobs"), Worker::start("errands")) {
-            (Ok(jobs), Ok(errands)) => (jobs, errands),
+        let (jobs, background) = match (Worker::start("jobs"), Worker::start("background")) {
+            (Ok(jobs), Ok(background)) => (jobs, background),
             (Err(error), _) | (_, Err(error)) => return fail(&error),
         };
         let (agent, handle) = Agent::new(Parts {
@@ -287,7 +287,7 @@ impl Beginning {
             clock: Arc::new(SystemClock),
             peers,
             init: Arc::new(init.clone()),
-            runtimes: Runtimes { jobs: jobs.handle.clone(), errands: errands.handle.clone() },
+            runtimes: Runtimes { jobs: jobs.handle.clone(), background: background.handle.clone() },
             guard: from_wire(handover.guard),
             incarnation,
             lease_file,

@@ -7,9 +7,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
 use super::documents::Claim;
-use super::errand::{AtEnd, Errand, Report};
 use super::mailbox::RestartResult;
 use super::work::{Work, perform};
 use crate::core::authority::Effect;
@@ -161,6 +161,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn resume_replay(&mut self) {
         let shared = self.shared.clone();
         let work = async move { Report::of(shared.instance.resume_replay().await, |()| Report::Done) };
-        self.errands.begin(Errand::ResumeReplay, AtEnd::Wake, &Arc::clone(&self.shared.wake), work);
+        self.background.begin(BackgroundTask::ResumeReplay, AtEnd::Wake, &Arc::clone(&self.shared.wake), work);
     }
 }

@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::background_task::BackgroundTasks;
 use super::clock::Clock;
 use super::cluster_file::ClusterFile;
-use super::errand::Errands;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
@@ -74,13 +74,13 @@ pub struct Parts<D, I> {
 /// Where work runs that may block: never on the loop's thread, which has a lease to renew.
 pub struct Runtimes {
     pub jobs: Handle,
-    pub errands: Handle,
+    pub background: Handle,
 }
 
 impl Runtimes {
     /// Everything on the runtime that we are on, for tests whose work blocks nothing.
     pub fn current() -> Self {
-        Runtimes { jobs: Handle::current(), errands: Handle::current() }
+        Runtimes { jobs: Handle::current(), background: Handle::current() }
     }
 }
 
@@ -108,7 +108,7 @@ pub struct Agent<D, I> {
     pub(super) incarnation: Incarnation,
     pub(super) memory: Memory,
     pub(super) jobs: JobSlot,
-    pub(super) errands: Errands,
+    pub(super) background: BackgroundTasks,
     /// The last answer of the server, or what it has to be taken for without one.
     pub(super) probe: Probe,
     /// The role that the server has to be taken for while it does not answer.
@@ -189,7 +189,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             incarnation,
             memory: Memory { cluster: cluster_saved, ..Memory::default() },
             jobs: JobSlot::new(runtimes.jobs),
-            errands: Errands::new(runtimes.errands),
+            background: BackgroundTasks::new(runtimes.background),
             probe: super::observe::not_probed_yet(shared.now()),
             silent_as: LastRole::Primary,
             snapshot: None,

@@ -2,11 +2,11 @@
 
 mod act;
 mod authority;
+mod background_task;
 pub mod clock;
 pub mod cluster_file;
 mod cycle;
 mod documents;
-mod errand;
 mod inbox;
 pub mod init_link;
 pub mod init_socket;

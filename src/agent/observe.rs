@@ -7,8 +7,8 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
+use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::{Agent, Outage};
-use super::errand::{AtEnd, Errand, Report};
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
 use super::settings::TimingChange;
@@ -56,7 +56,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     async fn take_reports(&mut self) {
-        for report in self.errands.collect().await {
+        for report in self.background.collect().await {
             self.take_report(report);
         }
     }
@@ -245,7 +245,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
-        if self.settings.configured != generation && !self.errands.is_running(Errand::Configure) {
+        if self.settings.configured != generation && !self.background.is_running(BackgroundTask::Configure) {
             let desired = self.settings.desired();
             let force = std::mem::replace(&mut self.settings.force, Force::No);
             let shared = self.shared.clone();
@@ -254,7 +254,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let configured = shared.instance.configure(&desired, force).await;
                 Report::of(configured, |()| Report::Configured(generation))
             };
-            self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, &wake, work);
         }
         self.keep_cluster();
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
@@ -268,7 +268,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let saved = shared.instance.save_dynamic(&document).await;
                 Report::of(saved, |()| Report::DynamicSaved(generation))
             };
-            self.errands.begin(Errand::SaveDynamic, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, &wake, work);
         }
         self.keep_lease();
     }
@@ -303,7 +303,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let cluster = self.memory.cluster.filter(|id| is_fit && self.cluster_saved != Some(*id));
         if let (Some(id), Some(file)) = (cluster, self.cluster_file.clone()) {
             let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
-            self.errands.begin(Errand::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
 
@@ -322,7 +322,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let Some(token) = lease else { return };
         if let Some(file) = self.lease_file.clone() {
             let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
-            self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
 }

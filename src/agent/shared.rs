@@ -1,4 +1,4 @@
-//! What the loop and the tasks beside it (jobs, errands, services) have in common. All of them run on the one thread
+//! What the loop and the tasks beside it (jobs, background tasks, services) have in common. All of them run on the one thread
 //! of the loop's runtime, so the locks here are never waited for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
