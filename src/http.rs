@@ -4,8 +4,8 @@
 //! and proxies: peers are few and asked rarely. **Invariant:** credentials go into a header of the request and nowhere
 //! else; no error shows them.
 
-pub mod beside;
 pub mod json;
+pub mod local_api;
 mod tls;
 
 use std::path::PathBuf;
@@ -24,7 +24,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use self::beside::OwnApi;
+use self::local_api::OwnApi;
 use self::tls::Tls;
 use crate::config::{CtlConfig, RestConfig};
 use crate::core::REFERENCE_VERSION;
@@ -41,7 +41,7 @@ pub enum Caller {
     Member,
     /// A person: authority and name are verified. `ctl.insecure` lifts both, or with `ctl.certfile` the name alone.
     Operator,
-    /// Somebody beside the server, over loopback: nothing is verified, and where the server wants a certificate and
+    /// A local client, over loopback: nothing is verified, and where the server wants a certificate and
     /// `ctl` has none, the server's own is shown.
     Itself,
 }
@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// For questions to our own member that need no credentials.
-    pub fn beside(own: &OwnApi) -> Result<Self, HttpError> {
+    pub fn of_own_member(own: &OwnApi) -> Result<Self, HttpError> {
         let shown = CtlConfig { certfile: own.certfile.clone(), keyfile: own.keyfile.clone(), ..CtlConfig::default() };
         Ok(Client { tls: Tls::new(Caller::Itself, &shown, None)?, authorization: None, caller: Caller::Itself })
     }

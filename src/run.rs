@@ -27,7 +27,7 @@ use crate::api;
 use crate::config::{Account, Config, ConfigErrors, Dynamic, HostFacts, LogConfig, inspect_data_dir};
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
-use crate::http::{Caller, Client, HttpError, beside};
+use crate::http::{Caller, Client, HttpError, local_api};
 use crate::postgres::LocalPostgres;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
@@ -294,12 +294,12 @@ impl Beginning {
             cluster_file,
             reread: Box::new(reread),
         });
-        let announce = beside::file(&scope, &name);
+        let announce = local_api::file(&scope, &name);
         let AgentHandle { mailbox, status, signals } = handle;
         let hearing = tokio::spawn(init.listen(signals));
         let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(announce.clone()) };
         let code = serve(agent, incarnation, api).await;
-        beside::remove(&announce);
+        local_api::remove(&announce);
         hearing.abort();
         code
     }

@@ -265,7 +265,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let outcome = self.act(&decision, &seen).await;
         let memory = std::mem::take(&mut self.memory);
         self.memory = core::learn(memory, &seen, &outcome);
-        self.keep_house(&seen);
+        self.maintain_slots_and_roles(&seen);
         let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
         self.show(&decision.reason, wake);
         (wake, decision.exit)

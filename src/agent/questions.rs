@@ -66,7 +66,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// What goes on beside the decisions: slots for the other members, once for each set of them, and on a leader the
     /// roles that an adopted cluster may lack, once.
-    pub(super) fn keep_house(&mut self, seen: &Observation) {
+    pub(super) fn maintain_slots_and_roles(&mut self, seen: &Observation) {
         let Postgres::Running(running) = &seen.local.postgres else {
             // What replaces its data has none of them.
             self.slots_synced = None;

@@ -10,7 +10,7 @@ use tamada::agent::status::PostgresStatus;
 use tamada::api::{Options, start};
 use tamada::core::policy::Mode;
 use tamada::core::units::Lsn;
-use tamada::http::beside::OwnApi;
+use tamada::http::local_api::OwnApi;
 use tokio::sync::{mpsc, watch};
 
 use super::fixture;
