@@ -27,7 +27,7 @@ use tokio_openssl::SslStream;
 use self::local_api::OwnApi;
 use self::tls::Tls;
 use crate::config::{CtlConfig, RestConfig};
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 8 << 20;
@@ -178,7 +178,7 @@ impl Client {
             .method(method)
             .uri(&target.path)
             .header(HOST, target.address())
-            .header(USER_AGENT, format!("Patroni/{REFERENCE_VERSION}{agent}"))
+            .header(USER_AGENT, format!("Patroni/{PATRONI_VERSION}{agent}"))
             .header(CONNECTION, "close");
         if let Some(authorization) = self.authorization.as_ref().filter(|_| !is_question) {
             request = request.header(AUTHORIZATION, authorization);

@@ -144,12 +144,12 @@ pub struct Agent<D, I> {
     exit_seen: Option<i32>,
     mailbox: Option<mpsc::Receiver<Request>>,
     signals: Option<mpsc::UnboundedReceiver<FromInit>>,
-    beside: Vec<JoinHandle<()>>,
+    listeners: Vec<JoinHandle<()>>,
 }
 
 impl<D, I> Drop for Agent<D, I> {
     fn drop(&mut self) {
-        self.beside.iter().for_each(JoinHandle::abort);
+        self.listeners.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -217,7 +217,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             exit_seen: None,
             mailbox: Some(requests),
             signals: Some(heard),
-            beside: Vec::new(),
+            listeners: Vec::new(),
             shared,
         };
         (agent, handle)
@@ -225,7 +225,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Before the API listens and the first cycle begins. `Some`: the agent is to end with this code.
     pub async fn prepare(&mut self) -> Option<u8> {
-        self.begin_beside();
+        self.start_listeners();
         self.start().await
     }
 
@@ -240,18 +240,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// Signals and requests are heard however long a cycle takes.
-    fn begin_beside(&mut self) {
+    /// Signals and requests are received however long a cycle takes.
+    fn start_listeners(&mut self) {
         if let Some(mut signals) = self.signals.take() {
             let shared = self.shared.clone();
-            self.beside.push(tokio::spawn(async move {
+            self.listeners.push(tokio::spawn(async move {
                 while let Some(message) = signals.recv().await {
                     shared.hear(message);
                 }
             }));
         }
         if let Some(requests) = self.mailbox.take() {
-            self.beside.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
+            self.listeners.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
         }
     }
 

@@ -28,7 +28,7 @@ const POSITIONS: [&str; 3] = ["xlog_location", "replay_lsn", "receive_lsn"];
 pub(super) fn step(floor: Floor, maximum_lag_on_failover: u64) -> u64 {
     match floor {
         Floor::Ours => STEP_MAX.min(maximum_lag_on_failover / LAG_PARTS),
-        Floor::Reference => 0,
+        Floor::Patroni => 0,
     }
 }
 

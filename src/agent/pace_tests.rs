@@ -109,5 +109,5 @@ fn the_step_is_a_small_part_of_the_lag_allowed_and_none_with_a_member_of_the_ref
     assert_eq!(step(Floor::Ours, u64::MAX), STEP);
     assert_eq!(step(Floor::Ours, 1600), 100);
     assert_eq!(step(Floor::Ours, 0), 0);
-    assert_eq!(step(Floor::Reference, 1_048_576), 0);
+    assert_eq!(step(Floor::Patroni, 1_048_576), 0);
 }

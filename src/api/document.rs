@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::health::{SyncDuty, sync_duty};
 use crate::agent::status::{PostgresStatus, Status};
 use crate::config::redacted;
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 use crate::core::policy::Pause;
 use crate::core::units::Lsn;
 use crate::core::view::{MemberRole, MemberState};
@@ -134,7 +134,7 @@ fn node_part(status: &Status, document: &mut Map<String, Value>) {
         document.insert("pending_restart_reason".into(), reason);
     }
     let identity = json!({
-        "version": REFERENCE_VERSION,
+        "version": PATRONI_VERSION,
         "scope": status.scope,
         "name": status.name.as_str(),
         "tamada": env!("CARGO_PKG_VERSION"),

@@ -45,7 +45,7 @@ use reason::Reason;
 use view::Initialize;
 
 /// The version of the reference whose behaviour we match; published as ours, since its members compare it.
-pub const REFERENCE_VERSION: &str = "4.1.5";
+pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// What is to be done now. Total: never fails, never panics.
 pub fn decide(policy: &Policy, seen: &Observation) -> Decision {

@@ -88,7 +88,7 @@ impl Member {
     pub fn empty(name: MemberName) -> Self {
         Member {
             name,
-            kind: MemberKind::Reference,
+            kind: MemberKind::Patroni,
             address: None,
             api_url: None,
             state: MemberState::Unknown,
@@ -106,7 +106,7 @@ impl Member {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemberKind {
     Ours,
-    Reference,
+    Patroni,
 }
 
 /// Whether a leader still owes the checkpoint that pg_rewind needs to see its new timeline.

@@ -24,7 +24,7 @@ use clap::Parser;
 
 use self::args::{Arguments, Command, ConfigCommand};
 use crate::config::{Config, ConfigErrors};
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 use crate::http::HttpError;
 
 /// Names the YAML file where no option does.
@@ -109,7 +109,7 @@ async fn carry_out(
     match arguments.command {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
-            prompt::print(&format!("tamada {version} (as Patroni {REFERENCE_VERSION})"));
+            prompt::print(&format!("tamada {version} (as Patroni {PATRONI_VERSION})"));
             Ok(())
         }
         Command::Health => health::run(asked, load).await,

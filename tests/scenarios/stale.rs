@@ -116,7 +116,7 @@ fn a_candidate_whose_leader_died_before_it_handed_over_compares_itself_with_the_
     let mut released = cluster.clone();
     released.status.released_by = Some("b".into());
     assert_eq!(decided(&answers(seen(released, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: None });
-    cluster.members.get_mut(&"b".into()).expect("a member").kind = MemberKind::Reference;
+    cluster.members.get_mut(&"b".into()).expect("a member").kind = MemberKind::Patroni;
     assert_eq!(decided(&answers(seen(cluster, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: None });
 }
 
