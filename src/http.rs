@@ -32,7 +32,7 @@ use crate::core::PATRONI_VERSION;
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 8 << 20;
 
-/// On whose behalf requests are made; decides what a certificate must prove.
+/// On whose behalf requests are made; decides what a certificate must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The agent: where a CA or `ctl.certfile` is configured the authority is verified, unless `ctl.insecure` is set
@@ -103,7 +103,7 @@ impl HttpError {
     }
 }
 
-/// `path` on the server that `api_url` names.
+/// `path` on the server that `api_url` names.
 pub fn endpoint(api_url: &str, path: &str) -> String {
     let authority_at = api_url.find("://").map_or(0, |at| at + 3);
     let end = api_url[authority_at..].find('/').map_or(api_url.len(), |at| authority_at + at);

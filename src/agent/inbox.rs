@@ -96,7 +96,7 @@ impl PendingRestart {
     }
 }
 
-/// The reference's words for how a restart ended.
+/// Patroni's words for how a restart ended.
 fn text(result: &RestartResult) -> String {
     match result {
         RestartResult::Restarted => "restarted successfully".to_owned(),

@@ -39,7 +39,7 @@ pub struct Status {
     /// When the next cycle begins at the latest; for `/liveness`.
     pub next_cycle: Instant,
     pub reason: Reason,
-    /// The job that runs, as the reference names it; for "… already in progress".
+    /// The job that runs, as Patroni names it; for "… already in progress".
     pub job: Option<String>,
     pub maximum_lag_on_failover: u64,
 }

@@ -1,6 +1,6 @@
-//! The status document: the body of health checks and of `GET /patroni` (rest-api.md 4). Pure.
+//! The status document: the body of health checks and of `GET /patroni`. Pure.
 //!
-//! Candidates of an election read it: without `xlog` this member counts as unreachable, so positions that are
+//! Candidates of an election read it: without `xlog` this member counts as unreachable, so positions that are
 //! not known are left out and never invented.
 
 use serde_json::{Map, Value, json};

@@ -26,7 +26,7 @@ pub struct Policy {
     pub tags: Tags,
     /// May this member initialise a new cluster?
     pub bootstrap: Switch,
-    /// Settings in force that data or availability hang on and that this version does not carry out. While there is
+    /// Settings in force that data or availability hang on and that this version does not implement. While there is
     /// one, the member takes no part in a race.
     pub refused_settings: Vec<String>,
 }
@@ -98,7 +98,7 @@ impl Default for Timing {
 pub enum Floor {
     /// All members are ours: ttl 5 s, loop_wait 1 s, retry_timeout 1 s.
     Ours,
-    /// A member of the reference, or one of unknown kind, is present: 20 s, 1 s, 3 s.
+    /// A Patroni member, or one of unknown kind, is present: 20 s, 1 s, 3 s.
     Patroni,
 }
 
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_are_adjusted_as_the_reference_does() {
+    fn timers_are_adjusted_as_in_patroni() {
         let cases = [
             ((30, 10, 10), (30, 10, 10)),
             ((25, 10, 10), (25, 5, 10)),

@@ -166,7 +166,7 @@ fn in_force<'a>(ctx: &Ctx<'a>) -> Option<&'a SwitchoverRequest> {
     due.then_some(request)
 }
 
-/// Whether the leader that a switchover relieves stopped in order and then gave the lock up. The reference's leaders do
+/// Whether the leader that a switchover relieves stopped in order and then gave the lock up. Patroni's leaders do
 /// so too but leave no word of it.
 fn handed_over(ctx: &Ctx, request: &SwitchoverRequest) -> bool {
     let Some(leader) = &request.leader else { return false };

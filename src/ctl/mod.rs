@@ -1,7 +1,7 @@
 //! The operator's command line. It asks the members' REST API; the DCS only for what no member answers.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 usage, 3 accepted but the outcome is not known, 64 configuration errors,
-//! 69 nothing reachable. Unlike in the reference a refusal by a member is a failure for the caller too.
+//! 69 nothing reachable. Unlike in Patroni, a refusal by a member is a failure for the caller too.
 
 mod actions;
 mod args;
