@@ -23,8 +23,8 @@ use super::mailbox::{Mailbox, Request};
 use super::member_state::Shown;
 use super::pace::Pace;
 use super::peers::PeerClient;
-use super::publish;
 use super::retain::Retained;
+use super::server::Server;
 use super::services;
 use super::settings::Settings;
 use super::shared::Shared;
@@ -32,14 +32,14 @@ use super::status::{ClusterStatusDocuments, Status};
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
-use crate::core::local::{Guard, LastRole, Postgres, StopMode};
+use crate::core::local::{Guard, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::slots::SlotsWanted;
 use crate::core::units::{Instant, SystemId, WallTime};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, LeaseToken, Snapshot};
-use crate::postgres::{Instance, Probe};
+use crate::postgres::Instance;
 
 /// How many requests may wait for the loop's thread; more wait in the API.
 const MAILBOX: usize = 64;
@@ -109,10 +109,7 @@ pub struct Agent<D, I> {
     pub(super) memory: Memory,
     pub(super) jobs: JobSlot,
     pub(super) background: BackgroundTasks,
-    /// The last answer of the server, or what it has to be taken for without one.
-    pub(super) probe: Probe,
-    /// The role that the server has to be taken for while it does not answer.
-    pub(super) silent_as: LastRole,
+    pub(super) server: Server,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// Whether the last reading failed.
     pub(super) outage: Outage,
@@ -140,8 +137,6 @@ pub struct Agent<D, I> {
     pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
     reason: Reason,
     hurried: u32,
-    /// The postmaster whose exit began a cycle; not waited for again while it seems to live on.
-    exit_seen: Option<i32>,
     mailbox: Option<mpsc::Receiver<Request>>,
     signals: Option<mpsc::UnboundedReceiver<FromInit>>,
     listeners: Vec<JoinHandle<()>>,
@@ -178,7 +173,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let cluster_saved = cluster_file.as_ref().and_then(ClusterFile::load);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
-        let status = publish::before_first_cycle(&settings, clock.now());
+        let status = Status::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (signals, heard) = mpsc::unbounded_channel();
@@ -190,8 +185,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             memory: Memory { cluster: cluster_saved, ..Memory::default() },
             jobs: JobSlot::new(runtimes.jobs),
             background: BackgroundTasks::new(runtimes.background),
-            probe: super::observe::not_probed_yet(shared.now()),
-            silent_as: LastRole::Primary,
+            server: Server::not_probed_yet(shared.now()),
             snapshot: None,
             outage: Outage::No,
             dcs_last_seen: WallTime::default(),
@@ -214,7 +208,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             documents: None,
             reason: Reason::NotStarted,
             hurried: 0,
-            exit_seen: None,
             mailbox: Some(requests),
             signals: Some(heard),
             listeners: Vec::new(),
@@ -312,7 +305,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     async fn wait_until(&mut self, at: Instant) {
-        let exit_of = self.exit_to_wait_for();
+        let exit_of = self.server.exit_to_wait_for(self.jobs.running().map(|running| &running.job));
         let shared = &self.shared;
         let version = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
         let changed = async {
@@ -333,19 +326,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             () = sleep(at.left(shared.now())) => {}
             () = shared.wake.notified() => {}
             () = changed => {}
-            () = exited => self.exit_seen = exit_of,
-        }
-    }
-
-    /// The postmaster whose exit begins a cycle: one that runs by the last probe, unless a job ends it anyhow.
-    fn exit_to_wait_for(&self) -> Option<i32> {
-        let pid = self.probe.facts.postmaster_pid.unwrap_or(0);
-        match &self.probe.postgres {
-            Postgres::Stopped => None,
-            Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
-                let waits = self.jobs.running().is_none() && self.exit_seen != Some(pid);
-                waits.then_some(pid)
-            }
+            () = exited => self.server.exited(exit_of),
         }
     }
 
@@ -369,7 +350,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if let Some(cancelled) = self.jobs.cancel(self.shared.now()).await {
             self.job_ended(cancelled);
         }
-        if self.probe.postgres != Postgres::Stopped {
+        if self.server.probe().postgres != Postgres::Stopped {
             let stop = self.shared.instance.stop(StopMode::Fast, LAST_STOP_LIMIT);
             match timeout(LAST_STOP_LIMIT * 2, stop).await {
                 Ok(Ok(_)) => {}

@@ -4,8 +4,7 @@
 use tokio::sync::oneshot;
 
 use super::init_link::FromInit;
-use super::mailbox::{RestartBody, RestartResult};
-use super::services::reply;
+use super::mailbox::{RestartBody, RestartResult, reply};
 use crate::core::observation::{ReinitRequest, Requests, RestartRequest, ShutdownRequest};
 use crate::core::units::Instant;
 

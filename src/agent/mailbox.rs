@@ -101,3 +101,8 @@ pub struct ReinitializeBody {
     pub force: bool,
     pub from_leader: bool,
 }
+
+/// A client that has gone needs no answer.
+pub(super) fn reply<T>(to: oneshot::Sender<T>, answer: T) {
+    let _gone = to.send(answer);
+}

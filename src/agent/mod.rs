@@ -21,6 +21,8 @@ mod publish;
 mod questions;
 mod restart;
 mod retain;
+mod schedule;
+mod server;
 mod services;
 mod settings;
 mod shared;
