@@ -4,8 +4,8 @@
 //! and proxies: peers are few and asked rarely. **Invariant:** credentials go into a header of the request and nowhere
 //! else; no error shows them.
 
-pub mod beside;
 pub mod json;
+pub mod local_api;
 mod tls;
 
 use std::path::PathBuf;
@@ -24,15 +24,15 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use self::beside::OwnApi;
+use self::local_api::OwnApi;
 use self::tls::Tls;
 use crate::config::{CtlConfig, RestConfig};
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 
 /// The largest answer that is read.
 const ANSWER_MAX: usize = 8 << 20;
 
-/// On whose behalf requests are made; decides what a certificate must prove.
+/// On whose behalf requests are made; decides what a certificate must prove.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The agent: where a CA or `ctl.certfile` is configured the authority is verified, unless `ctl.insecure` is set
@@ -41,7 +41,7 @@ pub enum Caller {
     Member,
     /// A person: authority and name are verified. `ctl.insecure` lifts both, or with `ctl.certfile` the name alone.
     Operator,
-    /// Somebody beside the server, over loopback: nothing is verified, and where the server wants a certificate and
+    /// A local client, over loopback: nothing is verified, and where the server wants a certificate and
     /// `ctl` has none, the server's own is shown.
     Itself,
 }
@@ -103,7 +103,7 @@ impl HttpError {
     }
 }
 
-/// `path` on the server that `api_url` names.
+/// `path` on the server that `api_url` names.
 pub fn endpoint(api_url: &str, path: &str) -> String {
     let authority_at = api_url.find("://").map_or(0, |at| at + 3);
     let end = api_url[authority_at..].find('/').map_or(api_url.len(), |at| authority_at + at);
@@ -124,7 +124,7 @@ impl Client {
     }
 
     /// For questions to our own member that need no credentials.
-    pub fn beside(own: &OwnApi) -> Result<Self, HttpError> {
+    pub fn of_own_member(own: &OwnApi) -> Result<Self, HttpError> {
         let shown = CtlConfig { certfile: own.certfile.clone(), keyfile: own.keyfile.clone(), ..CtlConfig::default() };
         Ok(Client { tls: Tls::new(Caller::Itself, &shown, None)?, authorization: None, caller: Caller::Itself })
     }
@@ -178,7 +178,7 @@ impl Client {
             .method(method)
             .uri(&target.path)
             .header(HOST, target.address())
-            .header(USER_AGENT, format!("Patroni/{REFERENCE_VERSION}{agent}"))
+            .header(USER_AGENT, format!("Patroni/{PATRONI_VERSION}{agent}"))
             .header(CONNECTION, "close");
         if let Some(authorization) = self.authorization.as_ref().filter(|_| !is_question) {
             request = request.header(AUTHORIZATION, authorization);

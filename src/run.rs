@@ -22,12 +22,12 @@ use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
-use crate::agent::{Agent, Doors, Incarnation, Parts, Runtimes};
+use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use crate::api;
 use crate::config::{Account, Config, ConfigErrors, Dynamic, HostFacts, LogConfig, inspect_data_dir};
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
-use crate::http::{Caller, Client, HttpError, beside};
+use crate::http::{Caller, Client, HttpError, local_api};
 use crate::postgres::LocalPostgres;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
@@ -276,30 +276,30 @@ impl Beginning {
             rest.send_replace(Arc::new(config.rest.clone()));
             Ok(config)
         };
-        let (jobs, errands) = match (Worker::start("jobs"), Worker::start("errands")) {
-            (Ok(jobs), Ok(errands)) => (jobs, errands),
+        let (jobs, background) = match (Worker::start("jobs"), Worker::start("background")) {
+            (Ok(jobs), Ok(background)) => (jobs, background),
             (Err(error), _) | (_, Err(error)) => return fail(&error),
         };
-        let (agent, doors) = Agent::new(Parts {
+        let (agent, handle) = Agent::new(Parts {
             config,
             dcs,
             instance,
             clock: Arc::new(SystemClock),
             peers,
             init: Arc::new(init.clone()),
-            runtimes: Runtimes { jobs: jobs.handle.clone(), errands: errands.handle.clone() },
+            runtimes: Runtimes { jobs: jobs.handle.clone(), background: background.handle.clone() },
             guard: from_wire(handover.guard),
             incarnation,
             lease_file,
             cluster_file,
             reread: Box::new(reread),
         });
-        let announce = beside::file(&scope, &name);
-        let Doors { mailbox, status, signals } = doors;
+        let announce = local_api::file(&scope, &name);
+        let AgentHandle { mailbox, status, signals } = handle;
         let hearing = tokio::spawn(init.listen(signals));
         let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(announce.clone()) };
         let code = serve(agent, incarnation, api).await;
-        beside::remove(&announce);
+        local_api::remove(&announce);
         hearing.abort();
         code
     }

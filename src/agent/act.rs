@@ -7,14 +7,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
 use super::documents::Claim;
-use super::errand::{AtEnd, Errand, Report};
 use super::mailbox::RestartResult;
 use super::work::{Work, perform};
 use crate::core::authority::Effect;
 use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Question};
-use crate::core::local::{Job, LastRole};
+use crate::core::local::Job;
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
 use crate::core::view::Address;
@@ -128,11 +128,14 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
-        self.shown.refresh(&self.probe.data, &self.probe.postgres, Some(&job), self.settings.dynamic.pause);
+        self.shown.refresh(
+            &self.server.probe().data,
+            &self.server.probe().postgres,
+            Some(&job),
+            self.settings.dynamic.pause,
+        );
         self.shared.steps_up();
-        if job.may_make_primary() {
-            self.silent_as = LastRole::Primary;
-        }
+        self.server.job_begins(&job);
         self.jobs.start(job, now, self.shared.wake.clone(), perform(self.shared.clone(), work));
     }
 
@@ -161,6 +164,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn resume_replay(&mut self) {
         let shared = self.shared.clone();
         let work = async move { Report::of(shared.instance.resume_replay().await, |()| Report::Done) };
-        self.errands.begin(Errand::ResumeReplay, AtEnd::Wake, &Arc::clone(&self.shared.wake), work);
+        self.background.begin(BackgroundTask::ResumeReplay, AtEnd::Wake, &Arc::clone(&self.shared.wake), work);
     }
 }

@@ -147,7 +147,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let ttl = self.settings.dynamic.member_slots_ttl;
         let mut slots = std::collections::BTreeMap::new();
         if self.settings.dynamic.use_slots.is_on() && !ttl.is_zero() {
-            slots.clone_from(&self.probe.facts.slots);
+            slots.clone_from(&self.server.probe().facts.slots);
             slots.insert(name.slot_name(), facts.flushed);
         }
         let retain_slots = self.retained.refresh(self.shared.now(), name, view, &slots, ttl);

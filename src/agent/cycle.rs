@@ -12,9 +12,9 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::background_task::BackgroundTasks;
 use super::clock::Clock;
 use super::cluster_file::ClusterFile;
-use super::errand::Errands;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
@@ -23,8 +23,8 @@ use super::mailbox::{Mailbox, Request};
 use super::member_state::Shown;
 use super::pace::Pace;
 use super::peers::PeerClient;
-use super::publish;
 use super::retain::Retained;
+use super::server::Server;
 use super::services;
 use super::settings::Settings;
 use super::shared::Shared;
@@ -32,14 +32,14 @@ use super::status::{ClusterStatusDocuments, Status};
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
-use crate::core::local::{Guard, LastRole, Postgres, StopMode};
+use crate::core::local::{Guard, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, Memory, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::slots::SlotsWanted;
 use crate::core::units::{Instant, SystemId, WallTime};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, LeaseToken, Snapshot};
-use crate::postgres::{Instance, Probe};
+use crate::postgres::Instance;
 
 /// How many requests may wait for the loop's thread; more wait in the API.
 const MAILBOX: usize = 64;
@@ -74,13 +74,13 @@ pub struct Parts<D, I> {
 /// Where work runs that may block: never on the loop's thread, which has a lease to renew.
 pub struct Runtimes {
     pub jobs: Handle,
-    pub errands: Handle,
+    pub background: Handle,
 }
 
 impl Runtimes {
     /// Everything on the runtime that we are on, for tests whose work blocks nothing.
     pub fn current() -> Self {
-        Runtimes { jobs: Handle::current(), errands: Handle::current() }
+        Runtimes { jobs: Handle::current(), background: Handle::current() }
     }
 }
 
@@ -94,8 +94,8 @@ pub enum Incarnation {
 
 pub type Reread = Box<dyn Fn() -> Result<Config, String> + Send + Sync>;
 
-/// The ways to a loop.
-pub struct Doors {
+/// What the rest of the process holds of the running agent.
+pub struct AgentHandle {
     pub mailbox: Mailbox,
     pub status: watch::Receiver<Arc<Status>>,
     pub signals: mpsc::UnboundedSender<FromInit>,
@@ -108,11 +108,8 @@ pub struct Agent<D, I> {
     pub(super) incarnation: Incarnation,
     pub(super) memory: Memory,
     pub(super) jobs: JobSlot,
-    pub(super) errands: Errands,
-    /// The last answer of the server, or what it has to be taken for without one.
-    pub(super) probe: Probe,
-    /// The role that the server has to be taken for while it does not answer.
-    pub(super) silent_as: LastRole,
+    pub(super) background: BackgroundTasks,
+    pub(super) server: Server,
     pub(super) snapshot: Option<Arc<Snapshot>>,
     /// Whether the last reading failed.
     pub(super) outage: Outage,
@@ -140,16 +137,14 @@ pub struct Agent<D, I> {
     pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
     reason: Reason,
     hurried: u32,
-    /// The postmaster whose exit began a cycle; not waited for again while it seems to live on.
-    exit_seen: Option<i32>,
     mailbox: Option<mpsc::Receiver<Request>>,
     signals: Option<mpsc::UnboundedReceiver<FromInit>>,
-    beside: Vec<JoinHandle<()>>,
+    listeners: Vec<JoinHandle<()>>,
 }
 
 impl<D, I> Drop for Agent<D, I> {
     fn drop(&mut self) {
-        self.beside.iter().for_each(JoinHandle::abort);
+        self.listeners.iter().for_each(JoinHandle::abort);
     }
 }
 
@@ -160,7 +155,7 @@ pub(super) enum Outage {
 }
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
-    pub fn new(parts: Parts<D, I>) -> (Self, Doors) {
+    pub fn new(parts: Parts<D, I>) -> (Self, AgentHandle) {
         let Parts {
             config,
             dcs,
@@ -178,20 +173,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let cluster_saved = cluster_file.as_ref().and_then(ClusterFile::load);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
-        let status = publish::before_first_cycle(&settings, clock.now());
+        let status = Status::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (signals, heard) = mpsc::unbounded_channel();
-        let doors = Doors { mailbox, status: shared.status.subscribe(), signals };
+        let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
         let agent = Agent {
             settings,
             reread,
             incarnation,
             memory: Memory { cluster: cluster_saved, ..Memory::default() },
             jobs: JobSlot::new(runtimes.jobs),
-            errands: Errands::new(runtimes.errands),
-            probe: super::observe::not_probed_yet(shared.now()),
-            silent_as: LastRole::Primary,
+            background: BackgroundTasks::new(runtimes.background),
+            server: Server::not_probed_yet(shared.now()),
             snapshot: None,
             outage: Outage::No,
             dcs_last_seen: WallTime::default(),
@@ -214,18 +208,17 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             documents: None,
             reason: Reason::NotStarted,
             hurried: 0,
-            exit_seen: None,
             mailbox: Some(requests),
             signals: Some(heard),
-            beside: Vec::new(),
+            listeners: Vec::new(),
             shared,
         };
-        (agent, doors)
+        (agent, handle)
     }
 
     /// Before the API listens and the first cycle begins. `Some`: the agent is to end with this code.
     pub async fn prepare(&mut self) -> Option<u8> {
-        self.begin_beside();
+        self.start_listeners();
         self.start().await
     }
 
@@ -240,18 +233,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// Signals and requests are heard however long a cycle takes.
-    fn begin_beside(&mut self) {
+    /// Signals and requests are received however long a cycle takes.
+    fn start_listeners(&mut self) {
         if let Some(mut signals) = self.signals.take() {
             let shared = self.shared.clone();
-            self.beside.push(tokio::spawn(async move {
+            self.listeners.push(tokio::spawn(async move {
                 while let Some(message) = signals.recv().await {
                     shared.hear(message);
                 }
             }));
         }
         if let Some(requests) = self.mailbox.take() {
-            self.beside.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
+            self.listeners.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
         }
     }
 
@@ -265,7 +258,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let outcome = self.act(&decision, &seen).await;
         let memory = std::mem::take(&mut self.memory);
         self.memory = core::learn(memory, &seen, &outcome);
-        self.keep_house(&seen);
+        self.maintain_slots_and_roles(&seen);
         let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
         self.show(&decision.reason, wake);
         (wake, decision.exit)
@@ -312,7 +305,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     async fn wait_until(&mut self, at: Instant) {
-        let exit_of = self.exit_to_wait_for();
+        let exit_of = self.server.exit_to_wait_for(self.jobs.running().map(|running| &running.job));
         let shared = &self.shared;
         let version = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
         let changed = async {
@@ -333,19 +326,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             () = sleep(at.left(shared.now())) => {}
             () = shared.wake.notified() => {}
             () = changed => {}
-            () = exited => self.exit_seen = exit_of,
-        }
-    }
-
-    /// The postmaster whose exit begins a cycle: one that runs by the last probe, unless a job ends it anyhow.
-    fn exit_to_wait_for(&self) -> Option<i32> {
-        let pid = self.probe.facts.postmaster_pid.unwrap_or(0);
-        match &self.probe.postgres {
-            Postgres::Stopped => None,
-            Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
-                let waits = self.jobs.running().is_none() && self.exit_seen != Some(pid);
-                waits.then_some(pid)
-            }
+            () = exited => self.server.exited(exit_of),
         }
     }
 
@@ -369,7 +350,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if let Some(cancelled) = self.jobs.cancel(self.shared.now()).await {
             self.job_ended(cancelled);
         }
-        if self.probe.postgres != Postgres::Stopped {
+        if self.server.probe().postgres != Postgres::Stopped {
             let stop = self.shared.instance.stop(StopMode::Fast, LAST_STOP_LIMIT);
             match timeout(LAST_STOP_LIMIT * 2, stop).await {
                 Ok(Ok(_)) => {}

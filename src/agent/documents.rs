@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
+use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
-use super::errand::{AtEnd, Errand, Report};
 use super::publish::tell;
 use crate::core::decision::DocumentStep;
 use crate::core::local::{Postgres, Running};
@@ -134,7 +134,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 written => Report::of(written, |()| Report::Done),
             }
         };
-        self.errands.begin(Errand::UpdateHistory, AtEnd::Wait, &self.shared.wake.clone(), work);
+        self.background.begin(BackgroundTask::UpdateHistory, AtEnd::Wait, &self.shared.wake.clone(), work);
     }
 }
 

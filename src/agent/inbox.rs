@@ -4,8 +4,7 @@
 use tokio::sync::oneshot;
 
 use super::init_link::FromInit;
-use super::mailbox::{RestartBody, RestartResult};
-use super::services::reply;
+use super::mailbox::{RestartBody, RestartResult, reply};
 use crate::core::observation::{ReinitRequest, Requests, RestartRequest, ShutdownRequest};
 use crate::core::units::Instant;
 
@@ -96,7 +95,7 @@ impl PendingRestart {
     }
 }
 
-/// The reference's words for how a restart ended.
+/// Patroni's words for how a restart ended.
 fn text(result: &RestartResult) -> String {
     match result {
         RestartResult::Restarted => "restarted successfully".to_owned(),

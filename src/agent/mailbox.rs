@@ -27,7 +27,7 @@ pub enum Request {
     /// Remove the scheduled restart; `false`: there was none.
     CancelRestart(oneshot::Sender<bool>),
     Reload,
-    /// `Err` is the text of the refusal, as the reference words it.
+    /// `Err` is the text of the refusal, as Patroni words it.
     Reinitialize(ReinitializeBody, oneshot::Sender<Result<(), String>>),
     /// Ask these members for `GET api_url` (2 s) and say which are eligible to become leader.
     Eligible(Vec<crate::core::units::MemberName>, oneshot::Sender<Vec<crate::core::units::MemberName>>),
@@ -100,4 +100,9 @@ pub enum RestartResult {
 pub struct ReinitializeBody {
     pub force: bool,
     pub from_leader: bool,
+}
+
+/// A client that has gone needs no answer.
+pub(super) fn reply<T>(to: oneshot::Sender<T>, answer: T) {
+    let _gone = to.send(answer);
 }

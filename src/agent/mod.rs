@@ -2,11 +2,11 @@
 
 mod act;
 mod authority;
+mod background_task;
 pub mod clock;
 pub mod cluster_file;
 mod cycle;
 mod documents;
-mod errand;
 mod inbox;
 pub mod init_link;
 pub mod init_socket;
@@ -21,6 +21,8 @@ mod publish;
 mod questions;
 mod restart;
 mod retain;
+mod schedule;
+mod server;
 mod services;
 mod settings;
 mod shared;
@@ -28,4 +30,4 @@ mod startup;
 pub mod status;
 mod work;
 
-pub use cycle::{Agent, Doors, Incarnation, Parts, Reread, Runtimes};
+pub use cycle::{Agent, AgentHandle, Incarnation, Parts, Reread, Runtimes};

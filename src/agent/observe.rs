@@ -7,31 +7,21 @@ use std::time::Duration;
 use futures_util::future::join;
 use tokio::time::timeout;
 
+use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::{Agent, Outage};
-use super::errand::{AtEnd, Errand, Report};
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
 use super::settings::TimingChange;
-use crate::core::local::{DataDir, Job, LastRole, LocalState, Postgres, Running};
+use crate::core::local::{DataDir, Job, LocalState, Postgres};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
-use crate::core::units::Instant;
 use crate::core::view::Initialize;
 use crate::core::{self};
 use crate::dcs::{Dcs, DcsError, Snapshot};
-use crate::postgres::{Force, Instance, Probe, ServerFacts};
+use crate::postgres::{Force, Instance, Probe};
 
 /// A probe is local: it takes milliseconds or something is wrong.
 const PROBE_LIMIT: Duration = Duration::from_secs(5);
-
-/// Before the first answer nothing is known: the server counts as a primary that does not answer.
-pub(super) fn not_probed_yet(now: Instant) -> Probe {
-    Probe {
-        data: DataDir::Unusable("it has not been looked at yet".to_owned()),
-        postgres: Postgres::Unresponsive { since: now, role: LastRole::Primary },
-        facts: ServerFacts::default(),
-    }
-}
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// What came in between two cycles and must be known before the next decision.
@@ -56,7 +46,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     async fn take_reports(&mut self) {
-        for report in self.errands.collect().await {
+        for report in self.background.collect().await {
             self.take_report(report);
         }
     }
@@ -112,8 +102,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         // What came in during a slow reading would be out of date one cycle later.
         self.take_reports().await;
         self.take_probe(probe);
-        if self.postmaster_told != self.probe.facts.postmaster_pid {
-            self.postmaster_told = self.probe.facts.postmaster_pid;
+        if self.postmaster_told != self.server.probe().facts.postmaster_pid {
+            self.postmaster_told = self.server.probe().facts.postmaster_pid;
             self.shared.init.postmaster(self.postmaster_told);
         }
         self.answer_restart();
@@ -122,8 +112,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let now = self.shared.now();
         self.execute_schedule();
         let local = LocalState {
-            data: self.probe.data.clone(),
-            postgres: self.probe.postgres.clone(),
+            data: self.server.probe().data.clone(),
+            postgres: self.server.probe().postgres.clone(),
             job: self.jobs.running().cloned(),
             guard: self.guard,
         };
@@ -193,32 +183,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     pub(super) fn take_probe(&mut self, probe: Option<Probe>) {
-        let Some(probe) = probe else {
-            self.probe.postgres = self.without_answer();
-            return;
-        };
-        let becomes_primary = self.jobs.running().is_some_and(|running| running.job.may_make_primary());
-        self.silent_as = match &probe.postgres {
-            _ if becomes_primary => LastRole::Primary,
-            Postgres::Running(Running::Primary(_)) => LastRole::Primary,
-            Postgres::Running(Running::Standby(_)) | Postgres::Stopped => LastRole::Standby,
-            Postgres::Starting { role, .. } | Postgres::Unresponsive { role, .. } => *role,
-            Postgres::Stopping => self.silent_as,
-        };
-        self.probe = probe;
-    }
-
-    /// "Stopped" and "a standby" are facts of one observation: without an answer neither holds any longer, and after a
-    /// job that could make it a primary the server counts as one.
-    fn without_answer(&self) -> Postgres {
-        match self.probe.postgres.clone() {
-            Postgres::Running(_) | Postgres::Stopped => {
-                Postgres::Unresponsive { since: self.shared.now(), role: self.silent_as }
-            }
-            Postgres::Starting { since, .. } => Postgres::Starting { since, role: self.silent_as },
-            Postgres::Unresponsive { since, .. } => Postgres::Unresponsive { since, role: self.silent_as },
-            Postgres::Stopping => Postgres::Stopping,
-        }
+        let job = self.jobs.running().map(|running| &running.job);
+        self.server.take_probe(probe, job, self.shared.now());
     }
 
     /// How a requested restart ended, once the server has been looked at after it.
@@ -230,7 +196,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let starts = |finished: &&FinishedJob| matches!(finished.job, Job::Start(_) | Job::Restart(_));
         let result = match self.memory.finished.as_ref().filter(starts).map(|finished| &finished.result) {
             Some(JobResult::Done(_)) => RestartResult::Restarted,
-            Some(JobResult::Failed(_)) if matches!(self.probe.postgres, Postgres::Starting { .. }) => {
+            Some(JobResult::Failed(_)) if matches!(self.server.probe().postgres, Postgres::Starting { .. }) => {
                 RestartResult::StillStarting
             }
             Some(JobResult::Failed(_) | JobResult::Cancelled) | None => RestartResult::Failed,
@@ -245,7 +211,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
-        if self.settings.configured != generation && !self.errands.is_running(Errand::Configure) {
+        if self.settings.configured != generation && !self.background.is_running(BackgroundTask::Configure) {
             let desired = self.settings.desired();
             let force = std::mem::replace(&mut self.settings.force, Force::No);
             let shared = self.shared.clone();
@@ -254,7 +220,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let configured = shared.instance.configure(&desired, force).await;
                 Report::of(configured, |()| Report::Configured(generation))
             };
-            self.errands.begin(Errand::Configure, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, &wake, work);
         }
         self.keep_cluster();
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
@@ -268,7 +234,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let saved = shared.instance.save_dynamic(&document).await;
                 Report::of(saved, |()| Report::DynamicSaved(generation))
             };
-            self.errands.begin(Errand::SaveDynamic, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, &wake, work);
         }
         self.keep_lease();
     }
@@ -276,7 +242,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Data of another cluster are not touched, and until the store was read nobody knows.
     fn is_foreign(&self) -> bool {
         let Some(snapshot) = &self.snapshot else { return self.settings.mode() == Mode::Cluster };
-        match (&snapshot.view.initialize, self.probe.data.system_id()) {
+        match (&snapshot.view.initialize, self.server.probe().data.system_id()) {
             (Initialize::Done(cluster), Some(own)) => *cluster != own,
             (Initialize::Done(_), None) => false,
             (Initialize::Absent | Initialize::InProgress(_) | Initialize::Invalid(_), _) => false,
@@ -285,7 +251,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Whether the data directory is in place and the cluster's own: nothing is put beside another cluster's data.
     fn has_the_clusters_data(&self) -> bool {
-        let own = match &self.probe.data {
+        let own = match &self.server.probe().data {
             DataDir::Present(data) => data.system_id,
             DataDir::Empty | DataDir::Unusable(_) => return false,
         };
@@ -299,11 +265,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// The cluster's identifier, whether or not there are data.
     fn keep_cluster(&mut self) {
-        let is_fit = self.jobs.running().is_none() && !matches!(self.probe.data, DataDir::Unusable(_));
+        let is_fit = self.jobs.running().is_none() && !matches!(self.server.probe().data, DataDir::Unusable(_));
         let cluster = self.memory.cluster.filter(|id| is_fit && self.cluster_saved != Some(*id));
         if let (Some(id), Some(file)) = (cluster, self.cluster_file.clone()) {
             let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
-            self.errands.begin(Errand::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
 
@@ -322,7 +288,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let Some(token) = lease else { return };
         if let Some(file) = self.lease_file.clone() {
             let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
-            self.errands.begin(Errand::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
 }
@@ -336,9 +302,4 @@ fn replaces_data(job: &Job) -> bool {
 
 fn outage(error: &DcsError) -> DcsOutage {
     DcsOutage { error: error.to_string() }
-}
-
-/// When a scheduled restart or a retry makes the loop begin a cycle earlier than its decision wants.
-pub(super) fn earlier(at: Instant, other: Option<Instant>) -> Instant {
-    other.map_or(at, |other| at.min(other))
 }

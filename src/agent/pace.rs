@@ -23,12 +23,12 @@ const LAG_PARTS: u64 = 16;
 /// The fields of a member's record that are positions.
 const POSITIONS: [&str; 3] = ["xlog_location", "replay_lsn", "receive_lsn"];
 
-/// Changes of positions by less than this may wait. None may while a member of the reference is about: those follow
+/// Changes of positions by less than this may wait. None may while a Patroni member is about: those follow
 /// the status.
 pub(super) fn step(floor: Floor, maximum_lag_on_failover: u64) -> u64 {
     match floor {
         Floor::Ours => STEP_MAX.min(maximum_lag_on_failover / LAG_PARTS),
-        Floor::Reference => 0,
+        Floor::Patroni => 0,
     }
 }
 

@@ -104,10 +104,10 @@ fn a_lag_that_was_made_up_is_not_shown_any_longer() {
 }
 
 #[test]
-fn the_step_is_a_small_part_of_the_lag_allowed_and_none_with_a_member_of_the_reference() {
+fn the_step_is_a_small_part_of_the_lag_allowed_and_none_with_a_patroni_member() {
     assert_eq!(step(Floor::Ours, 1_048_576), STEP);
     assert_eq!(step(Floor::Ours, u64::MAX), STEP);
     assert_eq!(step(Floor::Ours, 1600), 100);
     assert_eq!(step(Floor::Ours, 0), 0);
-    assert_eq!(step(Floor::Reference, 1_048_576), 0);
+    assert_eq!(step(Floor::Patroni, 1_048_576), 0);
 }

@@ -7,18 +7,17 @@ use serde_json::{Map, Value};
 
 use super::cycle::{Agent, Outage};
 use super::pace;
-use super::settings::Settings;
 use super::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use crate::config::{Config, HostPort};
 use crate::core::decision::Wake;
-use crate::core::local::{Job, Postgres, Replay, Running};
+use crate::core::local::{Job, Postgres, Running};
 use crate::core::observation::{Handover, HandoverStage, LeaseOutcome, Observation};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, MemberName};
-use crate::core::view::{Address, AfterPromote, MemberRole, MemberState};
+use crate::core::view::{Address, AfterPromote, MemberState};
 use crate::dcs::codec::{MemberRecord, member_record};
-use crate::dcs::{Dcs, DcsError, Snapshot};
-use crate::postgres::{Instance, Probe};
+use crate::dcs::{Dcs, DcsError};
+use crate::postgres::Instance;
 
 /// How long a restart of ours may take before its server counts as down: load balancers that keep the leader over a
 /// usual restart let clients wait, instead of refusing them.
@@ -71,12 +70,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         record.proxy = config.postgres.proxy_address.as_ref().map(|proxy| address(proxy, &config.postgres.database));
         record.tags = config.published_tags.clone();
-        record.pending_restart = self.probe.facts.pending_restart.clone();
+        record.pending_restart = self.server.probe().facts.pending_restart.clone();
         record.scheduled_restart = self.scheduled_restart();
         record.pause = self.settings.dynamic.pause;
         let idle = job.is_none_or(|job| *job == Job::Promote);
         if idle && matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting) {
-            let status = postgres_status(&self.probe);
+            let status = PostgresStatus::of(self.server.probe());
             record.position = status.location.or(status.received.max(status.replayed));
             record.received = status.received;
             record.replayed = status.replayed;
@@ -88,7 +87,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// A node that is being promoted owes its checkpoint already.
     fn checkpoint_owed(&self) -> AfterPromote {
-        match &self.probe.postgres {
+        match &self.server.probe().postgres {
             Postgres::Running(Running::Primary(_)) => self.memory.checkpoint,
             Postgres::Running(Running::Standby(_))
             | Postgres::Stopped
@@ -131,15 +130,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             state: self.shown.state,
             role: self.shown.role,
             leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
-            postgres: postgres_status(&self.probe),
+            postgres: PostgresStatus::of(self.server.probe()),
             restart_until: self.restart_until(),
             cluster,
             pause: self.settings.dynamic.pause,
             dcs_last_seen: self.dcs_last_seen.0 / 1_000,
-            system_id: self.probe.data.system_id(),
+            system_id: self.server.probe().data.system_id(),
             tags: config.tags,
             published_tags: config.published_tags.clone(),
-            pending_restart: self.probe.facts.pending_restart.clone(),
+            pending_restart: self.server.probe().facts.pending_restart.clone(),
             scheduled_restart: self.scheduled_restart(),
             timing: self.settings.timing,
             next_cycle: match wake {
@@ -166,7 +165,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         };
         let (reading, documents) = match self.documents.take() {
             Some((reading, documents)) if Arc::ptr_eq(&reading, snapshot) => (reading, documents),
-            Some(_) | None => (snapshot.clone(), Arc::new(status_documents(snapshot))),
+            Some(_) | None => (snapshot.clone(), Arc::new(ClusterStatusDocuments::of(snapshot))),
         };
         self.documents = Some((reading, documents.clone()));
         Some(documents)
@@ -189,49 +188,6 @@ pub(super) fn leader_of(seen: &Observation) -> Option<&MemberName> {
     seen.cluster.as_ref().ok()?.leader.as_ref().map(|leader| &leader.name)
 }
 
-pub(super) fn status_documents(snapshot: &Snapshot) -> ClusterStatusDocuments {
-    let value = |document: &Option<crate::dcs::Document>| document.as_ref().map(|document| document.value.clone());
-    let documents = &snapshot.documents;
-    ClusterStatusDocuments {
-        view: snapshot.view.clone(),
-        config: value(&documents.config),
-        history: value(&documents.history),
-        failsafe: value(&documents.failsafe),
-        switchover: value(&documents.switchover),
-        members: documents.members.clone(),
-    }
-}
-
-/// PostgreSQL as a probe found it.
-pub(super) fn postgres_status(probe: &Probe) -> PostgresStatus {
-    let facts = &probe.facts;
-    let mut status = PostgresStatus {
-        postmaster_start_time: facts.postmaster_start_time.clone(),
-        server_version: facts.server_version,
-        replayed_timestamp: facts.replayed_timestamp.clone(),
-        latest_end: facts.latest_end,
-        replication: facts.replication.clone(),
-        ..PostgresStatus::default()
-    };
-    match &probe.postgres {
-        Postgres::Running(Running::Primary(primary)) => {
-            status.in_recovery = Some(false);
-            status.timeline = Some(primary.timeline);
-            status.location = Some(primary.flushed);
-        }
-        Postgres::Running(Running::Standby(standby)) => {
-            status.in_recovery = Some(true);
-            status.timeline = standby.timeline;
-            status.received = facts.received.or(Some(standby.received)).filter(|position| position.0 > 0);
-            status.replayed = facts.replayed.or(Some(standby.replayed)).filter(|position| position.0 > 0);
-            status.replay_paused = standby.replay == Replay::Paused;
-            status.replication_state = standby.replication;
-        }
-        Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {}
-    }
-    status
-}
-
 fn own_address(config: &Config) -> Address {
     address(&config.postgres.connect_address, &config.postgres.database)
 }
@@ -244,31 +200,4 @@ fn address(place: &HostPort, database: &str) -> Address {
 fn api_url(config: &Config) -> String {
     let scheme = if config.rest.tls.is_some() { "https" } else { "http" };
     format!("{scheme}://{}/patroni", config.rest.connect_address)
-}
-
-/// What the API answers from until there is a cycle.
-pub(super) fn before_first_cycle(settings: &Settings, now: Instant) -> Status {
-    let config = &settings.config;
-    Status {
-        name: config.name.clone(),
-        scope: config.scope.clone(),
-        state: MemberState::Unknown,
-        role: MemberRole::Uninitialized,
-        leader_until: None,
-        postgres: PostgresStatus::default(),
-        restart_until: None,
-        cluster: None,
-        pause: settings.dynamic.pause,
-        dcs_last_seen: 0,
-        system_id: None,
-        tags: config.tags,
-        published_tags: config.published_tags.clone(),
-        pending_restart: Map::new(),
-        scheduled_restart: None,
-        timing: settings.timing,
-        next_cycle: now + settings.timing.ttl,
-        reason: Reason::NotStarted,
-        job: None,
-        maximum_lag_on_failover: settings.dynamic.maximum_lag_on_failover,
-    }
 }

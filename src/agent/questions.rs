@@ -1,9 +1,9 @@
-//! The costly facts that decisions ask for. Each is found out by an errand beside the loop; its report stands in the
+//! The costly facts that decisions ask for. Each is found out by a background task; its report stands in the
 //! first observation after it came in.
 
 use super::act::address_of;
+use super::background_task::{AtEnd, BackgroundTask, Begun, Report};
 use super::cycle::Agent;
-use super::errand::{AtEnd, Begun, Errand, Report};
 use super::peers::{Asked, ask_all};
 use crate::core::decision::Question;
 use crate::core::local::{LastRole, Postgres, Running};
@@ -28,7 +28,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let shared = self.shared.clone();
                 let work =
                     async move { Report::Peers(ask_all(shared.peers.as_ref(), shared.clock.as_ref(), asked).await) };
-                self.errands.begin(Errand::AskPeers, AtEnd::Wake, &self.shared.wake.clone(), work)
+                self.background.begin(BackgroundTask::AskPeers, AtEnd::Wake, &self.shared.wake.clone(), work)
             }
             Question::Divergence { leader } => self.compare_history(leader.clone(), seen),
             Question::Checkpoint => {
@@ -40,7 +40,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                     Postgres::Running(Running::Standby(_)) => AtEnd::Wait,
                     _ => AtEnd::Wake,
                 };
-                self.errands.begin(Errand::Checkpoint, at_end, &self.shared.wake.clone(), work)
+                self.background.begin(BackgroundTask::Checkpoint, at_end, &self.shared.wake.clone(), work)
             }
         };
         begun == Begun::Yes
@@ -61,12 +61,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             let divergence = shared.instance.divergence(&address, limit).await;
             Report::Divergence(DivergenceReport { leader, asked_at, divergence })
         };
-        self.errands.begin(Errand::CompareHistory, AtEnd::Wake, &self.shared.wake.clone(), work)
+        self.background.begin(BackgroundTask::CompareHistory, AtEnd::Wake, &self.shared.wake.clone(), work)
     }
 
     /// What goes on beside the decisions: slots for the other members, once for each set of them, and on a leader the
     /// roles that an adopted cluster may lack, once.
-    pub(super) fn keep_house(&mut self, seen: &Observation) {
+    pub(super) fn maintain_slots_and_roles(&mut self, seen: &Observation) {
         let Postgres::Running(running) = &seen.local.postgres else {
             // What replaces its data has none of them.
             self.slots_synced = None;
@@ -85,7 +85,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if leads && matches!(running, Running::Primary(_)) && !self.roles_ensured {
             let shared = self.shared.clone();
             let work = async move { Report::of(shared.instance.ensure_roles().await, |()| Report::RolesEnsured) };
-            self.errands.begin(Errand::EnsureRoles, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::EnsureRoles, AtEnd::Wait, &self.shared.wake.clone(), work);
         }
     }
 
@@ -113,6 +113,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             let synced = shared.instance.sync_slots(&wanted).await;
             Report::of(synced, |()| Report::SlotsSynced(wanted))
         };
-        self.errands.begin(Errand::SyncSlots, AtEnd::Wait, &self.shared.wake.clone(), work);
+        self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, &self.shared.wake.clone(), work);
     }
 }

@@ -1,60 +1,17 @@
-//! Restarts on request: their filters and their schedule. The restart itself is
-//! a decision's; here a request becomes one that is due.
+//! Restarts at a time: one that is due becomes a request. The restart itself is a decision's.
 
 use std::time::Duration;
 
 use super::cycle::Agent;
 use super::inbox::{PendingRestart, ScheduledRestart};
-use super::mailbox::RestartBody;
-use super::observe::earlier;
-use super::publish::postgres_status;
-use super::status::Status;
+use super::schedule::{BEGIN_WITHIN, Due, Filters, due, filters};
+use super::status::PostgresStatus;
 use crate::core::decision::Wake;
 use crate::core::observation::RestartRequest;
 use crate::core::policy::Pause;
-use crate::core::units::{Instant, WallTime};
+use crate::core::units::Instant;
 use crate::dcs::Dcs;
 use crate::postgres::Instance;
-
-/// A request that no cycle has begun by then is given up.
-pub(super) const BEGIN_WITHIN: Duration = Duration::from_secs(30);
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Filters {
-    Match,
-    DoNot,
-}
-
-/// Whether the server is one that the request means.
-pub(super) fn filters(body: &RestartBody, status: &Status) -> Filters {
-    let other_role = body.role.is_some_and(|role| role != status.role);
-    let new_enough = match (body.postgres_version, status.postgres.server_version) {
-        (Some(wanted), Some(running)) => running >= wanted,
-        (Some(_), None) | (None, _) => false,
-    };
-    let nothing_pending = body.restart_pending && status.pending_restart.is_empty();
-    if other_role || new_enough || nothing_pending { Filters::DoNot } else { Filters::Match }
-}
-
-/// What is to be done about a scheduled restart now.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Due {
-    Now,
-    /// In so long.
-    Later(Duration),
-    /// The time is long over, for example because the cluster was paused.
-    Stale,
-}
-
-fn due(schedule: WallTime, now: WallTime, loop_wait: Duration) -> Due {
-    let ahead = schedule.0.saturating_sub(now.0);
-    match u64::try_from(ahead) {
-        Ok(0) => Due::Now,
-        Ok(ahead) => Due::Later(Duration::from_millis(ahead)),
-        Err(_) if Duration::from_millis(ahead.unsigned_abs()) > loop_wait * 3 / 2 => Due::Stale,
-        Err(_) => Due::Now,
-    }
-}
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Turns a scheduled restart that is due into a request.
@@ -64,7 +21,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.settings.dynamic.pause == Pause::Paused || self.jobs.running().is_some() || !locked {
             return;
         }
-        let running = postgres_status(&self.probe).postmaster_start_time;
+        let running = PostgresStatus::of(self.server.probe()).postmaster_start_time;
         if running.is_some() && running != scheduled.postmaster_start_time {
             let at = running.unwrap_or_default();
             tracing::info!("Cancelling scheduled restart: postgres restart has already happened at {at}");
@@ -103,21 +60,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let wall = self.shared.clock.wall();
         let ahead = schedule.and_then(|schedule| u64::try_from(schedule.0.saturating_sub(wall.0)).ok());
         let begins: Option<Instant> = ahead.map(|ahead| self.shared.now() + Duration::from_millis(ahead));
-        Wake::At(earlier(at, begins))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_schedule_is_due_at_its_time_and_stale_long_after() {
-        let loop_wait = Duration::from_secs(10);
-        let at = |now| due(WallTime(100_000), WallTime(now), loop_wait);
-        assert_eq!(at(99_000), Due::Later(Duration::from_secs(1)));
-        assert_eq!(at(100_000), Due::Now);
-        assert_eq!(at(115_000), Due::Now);
-        assert_eq!(at(115_001), Due::Stale);
+        Wake::At(begins.map_or(at, |begins| at.min(begins)))
     }
 }

@@ -10,10 +10,10 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use super::inbox::{ForceOut, PendingReinit, PendingRestart, Reload, ScheduledRestart};
 use super::mailbox::{
     ConfigChange, ConfigResult, ReinitializeBody, Request, RestartBody, RestartResult, SwitchoverDocument, WriteResult,
+    reply,
 };
 use super::peers::{Asked, ask_all};
-use super::publish::{postgres_status, status_documents};
-use super::restart::{BEGIN_WITHIN, Filters, filters};
+use super::schedule::{BEGIN_WITHIN, Filters, filters};
 use super::shared::Shared;
 use super::status::{ClusterStatusDocuments, PostgresStatus};
 use crate::config::{Dynamic, Patched, is_same_document, patch};
@@ -83,7 +83,7 @@ impl Positions {
                 }
             };
             let probe = tokio::time::timeout(POSITIONS_LIMIT, shared.instance.positions(POSITIONS_LIMIT)).await;
-            let status = probe.ok().flatten().map(|probe| postgres_status(&probe));
+            let status = probe.ok().flatten().map(|probe| PostgresStatus::of(&probe));
             for answer in batch {
                 reply(answer, status.clone());
             }
@@ -120,7 +120,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
     }
 
     async fn cluster(&self) -> Option<ClusterStatusDocuments> {
-        self.dcs.read(self.limit()).await.ok().map(|snapshot| status_documents(&snapshot))
+        self.dcs.read(self.limit()).await.ok().map(|snapshot| ClusterStatusDocuments::of(&snapshot))
     }
 
     async fn write_switchover(&self, wanted: &SwitchoverDocument) -> Result<(), String> {
@@ -268,9 +268,4 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
         });
         eligible.map(|(name, _)| name).collect()
     }
-}
-
-/// A client that has gone needs no answer.
-pub(super) fn reply<T>(to: oneshot::Sender<T>, answer: T) {
-    let _gone = to.send(answer);
 }

@@ -35,7 +35,7 @@ pub(super) struct Settings {
     pub(super) saved: u64,
     /// For the next configuring.
     pub(super) force: Force,
-    /// Settings of the cluster's that were said not to be carried out.
+    /// The settings of the cluster that were logged as not implemented.
     told_refused: Vec<String>,
     /// The last warnings about settings of the cluster's without effect.
     told_without_effect: Vec<String>,
@@ -137,7 +137,7 @@ impl Settings {
     fn put_in_force(&mut self, dynamic: Dynamic, document: &Value) {
         for setting in dynamic.refused.iter().filter(|setting| !self.told_refused.contains(setting)) {
             tracing::error!(
-                "the cluster's configuration has {setting}, which this version does not carry out; this member takes \
+                "the cluster's configuration has {setting}, which this version does not implement; this member takes \
                  no part in a leader race while it stands there"
             );
         }

@@ -1,5 +1,5 @@
-//! What the loop and the tasks beside it (jobs, errands, services) have in common. All of them run on the one thread
-//! of the loop's runtime, so the locks here are never waited for.
+//! State that the loop shares with jobs, background tasks and services. No lock here is held across an await, so none
+//! is waited for.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};

@@ -31,7 +31,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         // A shutdown that comes meanwhile is the loop's to carry out: a server may be running.
         let found = self.shared.bounded(PROBE_LIMIT * 2, self.shared.instance.probe(PROBE_LIMIT)).await;
         self.take_probe(found);
-        if self.probe.postgres != Postgres::Stopped {
+        if self.server.probe().postgres != Postgres::Stopped {
             tracing::info!("PostgreSQL is running already; going on with it");
             return None;
         }

@@ -5,10 +5,14 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value};
 
+use super::settings::Settings;
+use crate::core::local::{Postgres, Replay, Running};
 use crate::core::policy::{Pause, Timing};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
 use crate::core::view::{ClusterView, MemberRole, MemberState, ReplicationState, Tags};
+use crate::dcs::{Document, Snapshot};
+use crate::postgres::Probe;
 
 /// One cycle's picture, immutable. Published through a `tokio::sync::watch` channel.
 #[derive(Clone, Debug)]
@@ -39,7 +43,7 @@ pub struct Status {
     /// When the next cycle begins at the latest; for `/liveness`.
     pub next_cycle: Instant,
     pub reason: Reason,
-    /// The job that runs, as the reference names it; for "… already in progress".
+    /// The job that runs, as Patroni names it; for "… already in progress".
     pub job: Option<String>,
     pub maximum_lag_on_failover: u64,
 }
@@ -73,4 +77,80 @@ pub struct ClusterStatusDocuments {
     pub switchover: Option<Value>,
     /// Member records verbatim.
     pub members: BTreeMap<MemberName, Value>,
+}
+
+impl Status {
+    /// What the API answers from until there is a cycle.
+    pub(super) fn before_first_cycle(settings: &Settings, now: Instant) -> Self {
+        let config = &settings.config;
+        Status {
+            name: config.name.clone(),
+            scope: config.scope.clone(),
+            state: MemberState::Unknown,
+            role: MemberRole::Uninitialized,
+            leader_until: None,
+            postgres: PostgresStatus::default(),
+            restart_until: None,
+            cluster: None,
+            pause: settings.dynamic.pause,
+            dcs_last_seen: 0,
+            system_id: None,
+            tags: config.tags,
+            published_tags: config.published_tags.clone(),
+            pending_restart: Map::new(),
+            scheduled_restart: None,
+            timing: settings.timing,
+            next_cycle: now + settings.timing.ttl,
+            reason: Reason::NotStarted,
+            job: None,
+            maximum_lag_on_failover: settings.dynamic.maximum_lag_on_failover,
+        }
+    }
+}
+
+impl PostgresStatus {
+    /// PostgreSQL as a probe found it.
+    pub(super) fn of(probe: &Probe) -> Self {
+        let facts = &probe.facts;
+        let mut status = PostgresStatus {
+            postmaster_start_time: facts.postmaster_start_time.clone(),
+            server_version: facts.server_version,
+            replayed_timestamp: facts.replayed_timestamp.clone(),
+            latest_end: facts.latest_end,
+            replication: facts.replication.clone(),
+            ..PostgresStatus::default()
+        };
+        match &probe.postgres {
+            Postgres::Running(Running::Primary(primary)) => {
+                status.in_recovery = Some(false);
+                status.timeline = Some(primary.timeline);
+                status.location = Some(primary.flushed);
+            }
+            Postgres::Running(Running::Standby(standby)) => {
+                status.in_recovery = Some(true);
+                status.timeline = standby.timeline;
+                status.received = facts.received.or(Some(standby.received)).filter(|position| position.0 > 0);
+                status.replayed = facts.replayed.or(Some(standby.replayed)).filter(|position| position.0 > 0);
+                status.replay_paused = standby.replay == Replay::Paused;
+                status.replication_state = standby.replication;
+            }
+            Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {}
+        }
+        status
+    }
+}
+
+impl ClusterStatusDocuments {
+    pub(super) fn of(snapshot: &Snapshot) -> Self {
+        let value = |document: &Option<Document>| document.as_ref().map(|document| document.value.clone());
+        let documents = &snapshot.documents;
+        ClusterStatusDocuments {
+            view: snapshot.view.clone(),
+            config: value(&documents.config),
+            history: value(&documents.history),
+            failsafe: value(&documents.failsafe),
+            switchover: value(&documents.switchover),
+            members: documents.members.clone(),
+        }
+    }
 }

@@ -1,4 +1,4 @@
-//! The forms that answers have, and how a body is read.
+//! The forms that answers have, and how a body is read.
 
 use std::time::Duration;
 
@@ -18,7 +18,7 @@ const BODY_LIMIT: Duration = Duration::from_secs(10);
 
 pub type Answer = Response<Body>;
 
-/// The literal messages of the reference are `text/html`.
+/// Patroni's literal messages are `text/html`.
 pub fn text(code: u16, body: impl Into<String>) -> Answer {
     whole(code, HeaderValue::from_static("text/html"), Body::from(body.into()))
 }
@@ -41,7 +41,7 @@ pub fn error(code: StatusCode) -> Answer {
     text(code.as_u16(), code.canonical_reason().unwrap_or("error"))
 }
 
-/// No answer at all: the connection is closed, which makes stock patronictl fall back to the DCS.
+/// No answer at all: the connection is closed, which makes stock patronictl fall back to the DCS.
 pub fn hang_up() -> Answer {
     let mut answer = Response::new(Body::empty());
     answer.extensions_mut().insert(HangUp);

@@ -1,4 +1,4 @@
-//! PATCH and PUT of the cluster's configuration. What it means is checked on the other side of the
+//! PATCH and PUT of the cluster's configuration. What it means is checked on the other side of the
 //! mailbox, where the settings are known.
 
 use std::sync::Arc;

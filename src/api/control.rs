@@ -1,4 +1,4 @@
-//! Restart, reload, reinitialize (rest-api.md 10) and the endpoints that exist for others' sake (12).
+//! Restart, reload, reinitialize, and the endpoints that exist for the sake of Patroni's clients.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,6 @@
-//! The status document: the body of health checks and of `GET /patroni` (rest-api.md 4). Pure.
+//! The status document: the body of health checks and of `GET /patroni`. Pure.
 //!
-//! Candidates of an election read it: without `xlog` this member counts as unreachable, so positions that are
+//! Candidates of an election read it: without `xlog` this member counts as unreachable, so positions that are
 //! not known are left out and never invented.
 
 use serde_json::{Map, Value, json};
@@ -8,7 +8,7 @@ use serde_json::{Map, Value, json};
 use super::health::{SyncDuty, sync_duty};
 use crate::agent::status::{PostgresStatus, Status};
 use crate::config::redacted;
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 use crate::core::policy::Pause;
 use crate::core::units::Lsn;
 use crate::core::view::{MemberRole, MemberState};
@@ -134,7 +134,7 @@ fn node_part(status: &Status, document: &mut Map<String, Value>) {
         document.insert("pending_restart_reason".into(), reason);
     }
     let identity = json!({
-        "version": REFERENCE_VERSION,
+        "version": PATRONI_VERSION,
         "scope": status.scope,
         "name": status.name.as_str(),
         "tamada": env!("CARGO_PKG_VERSION"),

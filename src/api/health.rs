@@ -44,14 +44,14 @@ pub fn check(status: &Status, path: &str, query: &Query, now: Instant) -> Verdic
     Verdict::when(healthy && (filter == TagFilter::Ignored || tags_match(status, query)))
 }
 
-/// `/liveness`: the loop's next cycle is not overdue.
+/// `/liveness`: the loop's next cycle is not overdue.
 pub fn liveness(status: &Status, now: Instant) -> Verdict {
     let is_primary = status.role == MemberRole::Primary && status.state == MemberState::Running;
     let grace = if is_primary { status.timing.ttl } else { status.timing.ttl * 2 };
     Verdict::when(status.pause == Pause::Paused || status.next_cycle + grace > now)
 }
 
-/// `/readiness`.
+/// `/readiness`.
 pub fn readiness(status: &Status, query: &Query, now: Instant) -> Verdict {
     if is_leader(status, now) && takes_connections(status, now) {
         return Verdict::Healthy;
@@ -190,7 +190,7 @@ fn by_path(path: &str, codes: &Codes, status: &Status) -> Option<(bool, TagFilte
     if has("health") {
         return Some((shown_state(status) == MemberState::Running, TagFilter::Applied));
     }
-    // Without a view nobody knows who is synchronous.
+    // Without a view nobody knows who is synchronous.
     status.cluster.as_ref()?;
     let duty = sync_duty(status);
     let healthy = match path {
@@ -227,7 +227,7 @@ fn replication_matches(status: &Status, query: &Query) -> bool {
     status.postgres.replication_state.is_some_and(|state| state.as_str() == wanted)
 }
 
-///
+/// `tag_NAME=VALUE` in the query: the member has this tag with this value.
 fn tags_match(status: &Status, query: &Query) -> bool {
     query.iter().filter_map(|(name, value)| Some((name.strip_prefix("tag_")?, value))).all(|(name, value)| match status
         .published_tags

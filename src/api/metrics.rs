@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::document::{shown_role, shown_state, shows_postgres};
 use super::health::{SyncDuty, is_leader, sync_duty, takes_connections};
 use crate::agent::status::{PostgresStatus, Status};
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 use crate::core::policy::Pause;
 use crate::core::units::{Instant, Lsn};
 use crate::core::view::{MemberRole, MemberState, ReplicationState};
@@ -161,7 +161,7 @@ fn flag(holds: bool) -> u8 {
 
 /// `4.1.4` is `040104`.
 fn version() -> String {
-    REFERENCE_VERSION.split('.').map(|part| format!("{part:0>2}")).collect()
+    PATRONI_VERSION.split('.').map(|part| format!("{part:0>2}")).collect()
 }
 
 /// Seconds since the epoch of a time as PostgreSQL writes it.

@@ -1,4 +1,4 @@
-//! Query strings: standard decoding; the first value of a repeated parameter counts, empty ones do not.
+//! Query strings: standard decoding; the first value of a repeated parameter counts, empty ones do not.
 
 /// The parameters in the order given, decoded.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

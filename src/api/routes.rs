@@ -120,7 +120,7 @@ async fn failsafe(Shared(state): Shared<Arc<State>>) -> Answer {
     }
 }
 
-/// Failsafe mode is not carried out yet and can therefore not be enabled: the answer for a cluster without it.
+/// Failsafe mode is not implemented and cannot be enabled: the answer for a cluster without it.
 async fn refuse_failsafe() -> Answer {
     answer::text(502, "failsafe mode is not enabled")
 }

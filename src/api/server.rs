@@ -26,7 +26,7 @@ use crate::agent::mailbox::Mailbox;
 use crate::agent::status::Status;
 use crate::config::{HostPort, RestConfig};
 use crate::core::policy::Mode;
-use crate::http::beside::OwnApi;
+use crate::http::local_api::OwnApi;
 
 /// The shortest kernel queue: a burst of checks beyond it would lose its SYNs and come again a second later.
 const BACKLOG_MIN: u32 = 1024;
@@ -45,7 +45,7 @@ pub struct Options {
     pub mode: Mode,
     pub status: watch::Receiver<Arc<Status>>,
     pub mailbox: Mailbox,
-    /// Where those beside us find out how we are reached.
+    /// Tells local clients how this API is reached.
     pub announce: Option<PathBuf>,
 }
 

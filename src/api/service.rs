@@ -177,7 +177,7 @@ impl Service {
         settings.access.check(&self.peer, given, view).await
     }
 
-    /// The router sees the first segment of the path alone.
+    /// The router sees the first segment of the path alone.
     async fn route(&self, mut request: Request<Incoming>) -> answer::Answer {
         let segment = first_segment(request.uri().path());
         let target = match request.uri().query() {
@@ -235,7 +235,7 @@ enum Endpoint {
 }
 
 impl Endpoint {
-    /// HEAD and OPTIONS exist only as health checks, and so does GET of whatever has no handler.
+    /// HEAD and OPTIONS exist only as health checks, and so does GET of whatever has no handler.
     fn of(routes: &Routes, method: &Method, path: &str) -> Self {
         if method == Method::HEAD || method == Method::OPTIONS {
             return Endpoint::Health;

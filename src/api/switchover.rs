@@ -1,7 +1,7 @@
 //! `POST /switchover` and `/failover`: check, write the request, follow the statuses until the new leader is known.
 //!
 //! The leader checks everything again before it gives its lock away; what is refused here is refused for the sake of a
-//! clear answer. A DCS that does not answer closes the connection.
+//! clear answer. A DCS that does not answer closes the connection.
 
 mod refusal;
 mod wait;

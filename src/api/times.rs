@@ -1,4 +1,4 @@
-//! Points in time as clients write them: ISO 8601 in its looser forms, or an e-mail's date. Pure.
+//! Points in time as clients write them: ISO 8601 in its looser forms, or an e-mail's date. Pure.
 
 use jiff::civil::Time;
 use jiff::fmt::{rfc2822, temporal::DateTimeParser};

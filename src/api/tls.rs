@@ -56,7 +56,7 @@ pub enum TlsCause {
     OpenSsl(#[from] ErrorStack),
 }
 
-/// The handshake. A failure is the client's business and never more than debug noise.
+/// The handshake. A failure is the client's business and never more than debug noise.
 pub async fn accept(context: &SslContext, stream: TcpStream) -> Result<SslStream<TcpStream>, openssl::ssl::Error> {
     let mut stream = SslStream::new(Ssl::new(context)?, stream)?;
     std::pin::Pin::new(&mut stream).accept().await?;

@@ -1,4 +1,4 @@
-//! The document of `GET /cluster` (rest-api.md 7.2): what the API answers and what the command line prints.
+//! The document of `GET /cluster`: what the API answers and what the command line prints.
 
 use std::collections::BTreeMap;
 

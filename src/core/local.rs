@@ -174,7 +174,7 @@ pub struct RunningJob {
     pub since: Instant,
 }
 
-/// Long work. Its `Display` is the reference's action text.
+/// Long work. Its `Display` is Patroni's action text.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Job {
     /// initdb (or a custom method), first start, roles.

@@ -44,8 +44,9 @@ use policy::{Mode, Pause, Policy};
 use reason::Reason;
 use view::Initialize;
 
-/// The version of the reference whose behaviour we match; published as ours, since its members compare it.
-pub const REFERENCE_VERSION: &str = "4.1.5";
+/// The version of Patroni whose behaviour this program matches; published in the member's record, since Patroni's
+/// members compare it.
+pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// What is to be done now. Total: never fails, never panics.
 pub fn decide(policy: &Policy, seen: &Observation) -> Decision {

@@ -26,7 +26,7 @@ pub struct Policy {
     pub tags: Tags,
     /// May this member initialise a new cluster?
     pub bootstrap: Switch,
-    /// Settings in force that data or availability hang on and that this version does not carry out. While there is
+    /// Settings in force that data or availability hang on and that this version does not implement. While there is
     /// one, the member takes no part in a race.
     pub refused_settings: Vec<String>,
 }
@@ -98,8 +98,8 @@ impl Default for Timing {
 pub enum Floor {
     /// All members are ours: ttl 5 s, loop_wait 1 s, retry_timeout 1 s.
     Ours,
-    /// A member of the reference, or one of unknown kind, is present: 20 s, 1 s, 3 s.
-    Reference,
+    /// A Patroni member, or one of unknown kind, is present: 20 s, 1 s, 3 s.
+    Patroni,
 }
 
 impl Floor {
@@ -107,7 +107,7 @@ impl Floor {
     pub fn of(view: &ClusterView) -> Self {
         match view.members.values().all(|member| member.kind == MemberKind::Ours) {
             true => Floor::Ours,
-            false => Floor::Reference,
+            false => Floor::Patroni,
         }
     }
 
@@ -115,7 +115,7 @@ impl Floor {
         let seconds = Duration::from_secs;
         match self {
             Floor::Ours => Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
-            Floor::Reference => Timing { ttl: seconds(20), loop_wait: seconds(1), retry_timeout: seconds(3) },
+            Floor::Patroni => Timing { ttl: seconds(20), loop_wait: seconds(1), retry_timeout: seconds(3) },
         }
     }
 }
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn timers_are_adjusted_as_the_reference_does() {
+    fn timers_are_adjusted_as_in_patroni() {
         let cases = [
             ((30, 10, 10), (30, 10, 10)),
             ((25, 10, 10), (25, 5, 10)),
@@ -169,7 +169,7 @@ mod tests {
             ((61, 10, 40), (61, 1, 30)),
         ];
         for ((t, l, r), (et, el, er)) in cases {
-            assert_eq!(timing(t, l, r).effective(Floor::Reference), timing(et, el, er));
+            assert_eq!(timing(t, l, r).effective(Floor::Patroni), timing(et, el, er));
         }
     }
 
@@ -177,6 +177,6 @@ mod tests {
     fn our_own_clusters_may_go_lower() {
         assert_eq!(timing(5, 1, 1).effective(Floor::Ours), timing(5, 1, 1));
         assert_eq!(timing(1, 0, 0).effective(Floor::Ours), timing(5, 1, 1));
-        assert_eq!(timing(5, 1, 1).effective(Floor::Reference), timing(20, 1, 3));
+        assert_eq!(timing(5, 1, 1).effective(Floor::Patroni), timing(20, 1, 3));
     }
 }

@@ -60,7 +60,7 @@ reasons! {
     // Election.
     AskingPeers, "asking_peers", "no leader; asking the other members for their WAL positions";
     NotAllowedToPromote, "not_allowed_to_promote", "following a different leader because I am not allowed to promote";
-    RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not carry out";
+    RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not implement";
     TimelineBehind { own: Timeline, cluster: Timeline }, "timeline_behind", "My timeline {own} is behind last known cluster timeline {cluster}";
     LagTooLarge { lag: u64 }, "lag_too_large", "My wal position exceeds maximum replication lag ({lag} bytes)";
     BehindReleased { own: Lsn, released: Lsn }, "behind_released", "waiting for a member that has everything: my wal position {own} is behind the position {released} at which the last leader gave up the lock";

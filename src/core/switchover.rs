@@ -166,13 +166,13 @@ fn in_force<'a>(ctx: &Ctx<'a>) -> Option<&'a SwitchoverRequest> {
     due.then_some(request)
 }
 
-/// Whether the leader that a switchover relieves stopped in order and then gave the lock up. The reference's leaders do
+/// Whether the leader that a switchover relieves stopped in order and then gave the lock up. Patroni's leaders do
 /// so too but leave no word of it.
 fn handed_over(ctx: &Ctx, request: &SwitchoverRequest) -> bool {
     let Some(leader) = &request.leader else { return false };
     let record = ctx.view.members.get(leader).or_else(|| ctx.seen.memory.last_members.get(leader));
     ctx.view.status.released_by.as_ref() == Some(leader)
-        || record.is_some_and(|record| record.kind == MemberKind::Reference)
+        || record.is_some_and(|record| record.kind == MemberKind::Patroni)
 }
 
 /// Whether a request that is in force names this member as the new leader.

@@ -160,7 +160,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn slot_names_follow_the_reference() {
+    fn slot_names_are_made_as_in_patroni() {
         let cases = [
             ("node-1", "node_1"),
             ("a.b-C", "a_b_c"),

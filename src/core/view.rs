@@ -88,7 +88,7 @@ impl Member {
     pub fn empty(name: MemberName) -> Self {
         Member {
             name,
-            kind: MemberKind::Reference,
+            kind: MemberKind::Patroni,
             address: None,
             api_url: None,
             state: MemberState::Unknown,
@@ -102,11 +102,11 @@ impl Member {
     }
 }
 
-/// Which program a member runs; the reference's limits hold where one of its members is present.
+/// Which program a member runs; Patroni's limits hold where one of its members is present.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MemberKind {
     Ours,
-    Reference,
+    Patroni,
 }
 
 /// Whether a leader still owes the checkpoint that pg_rewind needs to see its new timeline.
@@ -125,7 +125,7 @@ pub struct Address {
     pub database: String,
 }
 
-/// `state` of a member key, by the reference's metric index.
+/// `state` of a member key, by Patroni's metric index.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MemberState {
     InitializingNewCluster,
@@ -263,7 +263,7 @@ pub enum Initialize {
     #[default]
     Absent,
     /// Empty: somebody is bootstrapping right now. The claim hangs on the bootstrapper's lease, so that it does not
-    /// outlive a bootstrapper that died; the reference's claims are always `Other` and have no lease.
+    /// outlive a bootstrapper that died; Patroni's claims are always `Other` and have no lease.
     InProgress(Holder),
     Done(SystemId),
     /// Not a system identifier.

@@ -8,7 +8,7 @@ use hyper::Method;
 
 use super::CtlError;
 use super::settings::Settings;
-use crate::http::beside::{self, OwnApi};
+use crate::http::local_api::{self, OwnApi};
 use crate::http::{Caller, Client, endpoint};
 
 /// Below the usual timeout of a health check.
@@ -33,10 +33,12 @@ impl Asked {
 
 /// The configuration is loaded only where no member has said how it is reached.
 pub async fn run(asked: Asked, load: impl FnOnce() -> Result<Settings, CtlError>) -> Result<(), CtlError> {
-    let file = beside::find(Path::new(beside::FOLDER), asked.scope.as_deref(), asked.name.as_deref());
+    let file = local_api::find(Path::new(local_api::FOLDER), asked.scope.as_deref(), asked.name.as_deref());
     let said = file.and_then(|file| {
         // An encrypted key needs its password, which only the configuration has.
-        beside::as_owner(&file, || OwnApi::read(&file).and_then(|own| Some((Client::beside(&own).ok()?, own.url))))
+        local_api::as_owner(&file, || {
+            OwnApi::read(&file).and_then(|own| Some((Client::of_own_member(&own).ok()?, own.url)))
+        })
     });
     let (client, url) = match said {
         Some(said) => said,

@@ -1,4 +1,4 @@
-//! `list`: the members as patronictl shows them (ctl.md 4). One request to our own member.
+//! `list`: the members as patronictl shows them. One request to the local member.
 
 use std::collections::BTreeSet;
 

@@ -1,7 +1,7 @@
 //! The operator's command line. It asks the members' REST API; the DCS only for what no member answers.
 //!
 //! Exit codes: 0 done, 1 refused or failed, 2 usage, 3 accepted but the outcome is not known, 64 configuration errors,
-//! 69 nothing reachable. Unlike in the reference a refusal by a member is a failure for the caller too.
+//! 69 nothing reachable. Unlike in Patroni, a refusal by a member is a failure for the caller too.
 
 mod actions;
 mod args;
@@ -24,7 +24,7 @@ use clap::Parser;
 
 use self::args::{Arguments, Command, ConfigCommand};
 use crate::config::{Config, ConfigErrors};
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 use crate::http::HttpError;
 
 /// Names the YAML file where no option does.
@@ -109,7 +109,7 @@ async fn carry_out(
     match arguments.command {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
-            prompt::print(&format!("tamada {version} (as Patroni {REFERENCE_VERSION})"));
+            prompt::print(&format!("tamada {version} (as Patroni {PATRONI_VERSION})"));
             Ok(())
         }
         Command::Health => health::run(asked, load).await,

@@ -10,7 +10,7 @@ use nix::unistd::{User, geteuid, gethostname};
 
 use super::CtlError;
 use crate::config::{Account, Config, HostFacts, inspect_data_dir};
-use crate::http::beside::OwnApi;
+use crate::http::local_api::OwnApi;
 use crate::http::{Caller, Client};
 
 /// Whether `-k` was given.
@@ -45,7 +45,7 @@ impl Settings {
         Ok(Client::new(caller, &self.config.ctl, &self.config.rest)?)
     }
 
-    /// Our own member's API, seen from beside it.
+    /// The own member's API, over loopback.
     pub fn own_url(&self) -> String {
         OwnApi::new(&self.config.rest.listen, self.config.rest.tls.as_ref()).url
     }

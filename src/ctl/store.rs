@@ -1,4 +1,4 @@
-//! The cluster from the DCS itself, when no member beside us can tell. Reads only.
+//! The cluster from the DCS itself, when no local member answers. Reads only.
 
 use std::time::Duration;
 

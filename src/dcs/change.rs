@@ -28,5 +28,5 @@ fn others<'a>(snapshot: &'a Snapshot, own: &'a MemberName) -> impl Iterator<Item
 }
 
 fn has_patroni_member(snapshot: &Snapshot, own: &MemberName) -> bool {
-    snapshot.view.members.values().any(|member| member.name != *own && member.kind == MemberKind::Reference)
+    snapshot.view.members.values().any(|member| member.name != *own && member.kind == MemberKind::Patroni)
 }

@@ -1,4 +1,4 @@
-//! TLS of the client: whom it believes and what it shows.
+//! TLS of the client: whom it believes and what it shows.
 
 use std::net::IpAddr;
 use std::path::PathBuf;

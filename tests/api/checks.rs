@@ -11,7 +11,7 @@ use tamada::api::{Options, start};
 use tamada::config::{RestConfig, ServerTokens};
 use tamada::core::policy::Mode;
 use tamada::core::units::Lsn;
-use tamada::http::beside::OwnApi;
+use tamada::http::local_api::OwnApi;
 use tokio::sync::{mpsc, watch};
 
 use super::fixture;

@@ -16,7 +16,7 @@ use openssl::x509::{X509, X509NameBuilder};
 use tamada::api::{Options, start};
 use tamada::config::{CtlConfig, RestConfig, Secret, ServerTls, VerifyClient};
 use tamada::core::policy::Mode;
-use tamada::http::beside::OwnApi;
+use tamada::http::local_api::OwnApi;
 use tamada::http::{Caller, Client, HttpError};
 use tempfile::TempDir;
 use tokio::sync::{mpsc, watch};
@@ -124,15 +124,15 @@ async fn one_self_signed_authority_serves_both_sides() {
 }
 
 #[tokio::test]
-async fn whoever_stands_beside_the_server_shows_its_certificate() {
+async fn a_local_client_shows_the_servers_certificate() {
     let files = Files::new(Version::V1);
     let settings = files.server(VerifyClient::Required);
     let harness = serve(settings.clone());
     let itself = Client::new(Caller::Itself, &CtlConfig::default(), &settings).expect("a client");
     assert_eq!(ask(&itself, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
     // The same without the configuration, by what the server says of itself.
-    let beside = Client::beside(&OwnApi::new(&settings.listen, settings.tls.as_ref())).expect("a client");
-    assert_eq!(ask(&beside, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
+    let local = Client::of_own_member(&OwnApi::new(&settings.listen, settings.tls.as_ref())).expect("a client");
+    assert_eq!(ask(&local, &harness, Method::GET, "/health").await.expect("an answer").0, 200);
 }
 
 #[tokio::test]

@@ -1,11 +1,12 @@
-//! Circles of files inside a room.
+//! Circles of files inside a room, and comments that cite what the repository does not hold.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 
 use super::source::{Source, code, sources};
 
 /// How many files of a room stand in circles. The numbers only get smaller.
-const IN_CIRCLES: [(&str, usize); 4] = [("agent", 7), ("api", 2), ("config", 14), ("postgres", 3)];
+const IN_CIRCLES: [(&str, usize); 3] = [("api", 2), ("config", 14), ("postgres", 3)];
 
 /// A file of a room: `election` for `src/core/election.rs`, `conf` for all below `src/postgres/conf`.
 fn file(source: &Source) -> Option<String> {
@@ -94,4 +95,34 @@ fn circles_are_found() {
     let source = Source { path: "src/core/a.rs".to_owned(), code: code(text), text: text.to_owned() };
     let files = ["b", "c", "d", "e", "g"].map(str::to_owned).into();
     assert_eq!(named(&source, &files), ["b", "c", "d", "g"].map(str::to_owned).into());
+}
+
+/// A document is cited by its name, a rule by a sentence: what is cited stands in the repository.
+#[test]
+fn comments_cite_only_what_the_repository_holds() {
+    let root = std::path::PathBuf::from(std::env::var_os("CARGO_MANIFEST_DIR").expect("cargo sets it"));
+    let is_held = |name: &str| {
+        ["", "docs/", "docs/adr/"].iter().any(|folder| root.join(folder).join(name).exists())
+            || Path::new(name).components().count() == 0
+    };
+    let mut problems = Vec::new();
+    for source in sources().iter().filter(|source| source.path != "tests/architecture/circles.rs") {
+        for (number, line) in source.text.lines().enumerate() {
+            let Some((_, comment)) = line.split_once("//") else { continue };
+            let words = comment.split(|c: char| !(c.is_alphanumeric() || "-_./".contains(c)));
+            for word in words.map(|word| word.trim_matches('.')) {
+                let is_document = word.ends_with(".md") && word.len() > 3 && !is_held(word);
+                let is_code = word.split_once('-').is_some_and(|(letter, number)| {
+                    letter.len() == 1
+                        && letter.chars().all(|c| c.is_ascii_uppercase())
+                        && (1..=3).contains(&number.len())
+                        && number.chars().all(|c| c.is_ascii_digit())
+                });
+                if is_document || is_code {
+                    problems.push(format!("{}:{}: {word}", source.path, number + 1));
+                }
+            }
+        }
+    }
+    assert!(problems.is_empty(), "\n{}", problems.join("\n"));
 }

@@ -1,4 +1,4 @@
-//! An etcd that is full, a reader that is no member, a configuration that cannot be carried out.
+//! An etcd that is full, a reader that is no member, a configuration that cannot be followed.
 
 use etcd_client::{AlarmAction, AlarmType};
 use serde_json::json;

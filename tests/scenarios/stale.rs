@@ -111,12 +111,12 @@ fn a_candidate_whose_leader_died_before_it_handed_over_compares_itself_with_the_
     request(&mut cluster, Some("b"), Some("c"));
     let ahead = unreachable(answers(seen(cluster.clone(), standby_at(600, "b")), &[("c", 500)]), "b");
     assert_eq!(decided(&ahead).lease, LeaseStep::Acquire { seen: None });
-    // After the hand-over the candidate goes first and asks nobody. The reference's leaders do not say that they handed over.
+    // After the hand-over the candidate goes first and asks nobody. Patroni's leaders do not say that they handed over.
     request(&mut cluster, Some("b"), Some("a"));
     let mut released = cluster.clone();
     released.status.released_by = Some("b".into());
     assert_eq!(decided(&answers(seen(released, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: None });
-    cluster.members.get_mut(&"b".into()).expect("a member").kind = MemberKind::Reference;
+    cluster.members.get_mut(&"b".into()).expect("a member").kind = MemberKind::Patroni;
     assert_eq!(decided(&answers(seen(cluster, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: None });
 }
 

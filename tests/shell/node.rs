@@ -10,7 +10,7 @@ use tamada::agent::init_link::{FromInit, InitLink};
 use tamada::agent::mailbox::Request;
 use tamada::agent::peers::{PeerClient, PeerReply};
 use tamada::agent::status::Status;
-use tamada::agent::{Agent, Doors, Incarnation, Parts, Runtimes};
+use tamada::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use tamada::config::{Config, DcsConfig};
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
@@ -188,7 +188,7 @@ pub struct Node {
     config: Config,
     pub dcs: Handle,
     pub init: Arc<FakeInit>,
-    doors: Doors,
+    handle: AgentHandle,
     agent: JoinHandle<u8>,
 }
 
@@ -205,8 +205,8 @@ impl Node {
         let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
-        let (doors, agent) = run(world, &config, &dcs, &init, Incarnation::First);
-        Node { name, world: world.clone(), config, dcs, init, doors, agent }
+        let (handle, agent) = run(world, &config, &dcs, &init, Incarnation::First);
+        Node { name, world: world.clone(), config, dcs, init, handle, agent }
     }
 
     /// The agent dies; its server runs on and PID 1 starts another one after a while.
@@ -216,7 +216,7 @@ impl Node {
         let name = MemberName::from(self.name);
         let lease = self.init.lease_kept();
         self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease.as_ref())));
-        (self.doors, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
+        (self.handle, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
     }
 
     /// The node is gone, as by `docker kill`.
@@ -242,11 +242,11 @@ impl Node {
     }
 
     pub fn terminate(&self) {
-        self.doors.signals.send(FromInit::Terminate).unwrap();
+        self.handle.signals.send(FromInit::Terminate).unwrap();
     }
 
     pub fn reload(&self) {
-        self.doors.signals.send(FromInit::Reload).unwrap();
+        self.handle.signals.send(FromInit::Reload).unwrap();
     }
 
     /// The exit code, once the agent has ended.
@@ -259,7 +259,7 @@ impl Node {
     }
 
     pub fn status(&self) -> Arc<Status> {
-        self.doors.status.borrow().clone()
+        self.handle.status.borrow().clone()
     }
 
     /// Whether `/primary` would answer 200 now.
@@ -270,12 +270,12 @@ impl Node {
     /// One request of the API's, and its answer.
     pub async fn ask<T>(&self, request: impl FnOnce(oneshot::Sender<T>) -> Request, limit: Duration) -> T {
         let (answer, answered) = oneshot::channel();
-        self.doors.mailbox.send(request(answer)).await.unwrap();
+        self.handle.mailbox.send(request(answer)).await.unwrap();
         tokio::time::timeout(limit, answered).await.expect("the request is answered in time").unwrap()
     }
 
     pub async fn tell(&self, request: Request) {
-        self.doors.mailbox.send(request).await.unwrap();
+        self.handle.mailbox.send(request).await.unwrap();
     }
 
     pub fn server<T>(&self, look: impl FnOnce(&mut Server) -> T) -> T {
@@ -302,9 +302,9 @@ fn run(
     dcs: &Handle,
     init: &Arc<FakeInit>,
     incarnation: Incarnation,
-) -> (Doors, JoinHandle<u8>) {
+) -> (AgentHandle, JoinHandle<u8>) {
     let again = config.clone();
-    let (mut agent, doors) = Agent::new(Parts {
+    let (mut agent, handle) = Agent::new(Parts {
         config: config.clone(),
         dcs: dcs.clone(),
         instance: FakeInstance { world: world.clone(), name: init.name },
@@ -330,7 +330,7 @@ fn run(
             }
         }
     };
-    (doors, tokio::spawn(life))
+    (handle, tokio::spawn(life))
 }
 
 /// Names live as long as the test.

@@ -42,7 +42,7 @@ async fn a_position_is_written_by_steps_and_not_each_cycle() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_position_is_written_each_cycle_beside_a_member_of_the_reference() {
+async fn a_position_is_written_each_cycle_beside_a_patroni_member() {
     let world = World::new();
     let _nodes = two(&world).await;
     world.store.put_raw("members/other", &json!({"state": "running", "role": "replica"}).to_string());

@@ -1,4 +1,4 @@
-//! Every row of rest-api.md 5.2 to 5.4 and 6.
+//! Each health check against each role, state and query, as Patroni answers it.
 
 use serde_json::json;
 

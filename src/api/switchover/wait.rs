@@ -1,4 +1,4 @@
-//! After the request was written: follow the statuses until the new leader is known.
+//! After the request was written: follow the statuses until the new leader is known.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! Against what patronictl prints for the same cluster (ctl.md 4.2).
+//! Against what patronictl prints for the same cluster.
 
 use serde_json::json;
 

@@ -8,7 +8,7 @@ use crate::core::units::{Lsn, MemberName, Timeline};
 use crate::core::view::{Address, AfterPromote, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags};
 
 /// The version of Patroni that our records and answers match. Patroni's members compare it, so it is integers only.
-pub const REFERENCE_VERSION: &str = "4.1.5";
+pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// The field that distinguishes our members from Patroni's.
 const OURS: &str = "tamada";
@@ -68,7 +68,7 @@ pub fn member_record(record: &MemberRecord) -> Value {
     put("api_url", record.api_url.as_str().into());
     put("state", record.state.as_str().into());
     put("role", record.role.as_str().into());
-    put("version", REFERENCE_VERSION.into());
+    put("version", PATRONI_VERSION.into());
     if let Some(proxy) = &record.proxy {
         put("proxy_url", connection_url(proxy).into());
     }
@@ -128,7 +128,7 @@ pub fn member_of(name: MemberName, record: &Value) -> Member {
     let number = |field: &str| integer(record.get(field)?).and_then(|number| u64::try_from(number).ok());
     let address = text("conn_url").and_then(address_of);
     Member {
-        kind: if text(OURS).is_some() { MemberKind::Ours } else { MemberKind::Reference },
+        kind: if text(OURS).is_some() { MemberKind::Ours } else { MemberKind::Patroni },
         api_url: text("api_url").map(str::to_owned),
         state: text("state").map_or(MemberState::Unknown, MemberState::from_word),
         role: text("role").map_or(MemberRole::Uninitialized, MemberRole::from_word),

@@ -99,7 +99,7 @@ fn a_record_of_patroni_is_read() {
     let view = view(&[("members/n0", record), ("members/n0/extra", "{}"), ("unknown", "x")]);
     let expected = Member {
         name: "n0".into(),
-        kind: MemberKind::Reference,
+        kind: MemberKind::Patroni,
         address: Some(address("10.0.0.1", 5432, "postgres")),
         api_url: Some("http://10.0.0.1:8008/patroni".to_owned()),
         state: MemberState::Running,

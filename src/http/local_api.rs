@@ -1,4 +1,4 @@
-//! The API of this container's own member, for whoever asks from beside it. The member says where it listens in a file,
+//! The API of this container's own member, for local clients such as health checks. The member says where it listens in a file,
 //! since `tamada health` must not depend on the configuration: it need not know the YAML file that the member was started
 //! with, and a file that was broken meanwhile says nothing about a server that runs well.
 //!
@@ -94,13 +94,13 @@ impl OwnApi {
     /// Replaces the file as a whole; makes its folder where a tmpfs on /run has none.
     pub fn write(&self, file: &Path) -> io::Result<()> {
         file.parent().map_or(Ok(()), fs::create_dir_all)?;
-        let beside = file.with_extension("api.tmp");
-        fs::write(&beside, serde_json::to_vec(self)?)?;
-        fs::rename(&beside, file)
+        let temporary = file.with_extension("api.tmp");
+        fs::write(&temporary, serde_json::to_vec(self)?)?;
+        fs::rename(&temporary, file)
     }
 }
 
-/// Where a process listens, as it is reached from beside it.
+/// The loopback address that reaches a process that listens there.
 fn loopback(listen: &HostPort) -> HostPort {
     let host = match listen.host.as_str() {
         "" | "*" | "0.0.0.0" => "127.0.0.1",

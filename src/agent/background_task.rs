@@ -17,7 +17,7 @@ use crate::core::units::SystemId;
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) enum Errand {
+pub(super) enum BackgroundTask {
     AskPeers,
     CompareHistory,
     Checkpoint,
@@ -31,7 +31,7 @@ pub(super) enum Errand {
     ResumeReplay,
 }
 
-/// What an errand brought.
+/// What a background task reports.
 #[derive(Debug)]
 pub(super) enum Report {
     Peers(PeerReports),
@@ -60,7 +60,7 @@ impl Report {
     }
 }
 
-/// Whether the loop should begin a cycle when the errand ends.
+/// Whether the loop should begin a cycle when the task ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum AtEnd {
     Wake,
@@ -75,34 +75,34 @@ pub(super) enum Begun {
 }
 
 #[derive(Debug)]
-pub(super) struct Errands {
+pub(super) struct BackgroundTasks {
     runtime: Handle,
-    running: BTreeMap<Errand, JoinHandle<Report>>,
+    running: BTreeMap<BackgroundTask, JoinHandle<Report>>,
     /// The last failure of each kind, so that it is not told again and again.
-    complaints: BTreeMap<Errand, String>,
+    complaints: BTreeMap<BackgroundTask, String>,
 }
 
-impl Errands {
+impl BackgroundTasks {
     /// `runtime`: where they run. Not the loop's, since files are written, and not the jobs', since a stop waits for
     /// nothing.
     pub(super) fn new(runtime: Handle) -> Self {
-        Errands { runtime, running: BTreeMap::new(), complaints: BTreeMap::new() }
+        BackgroundTasks { runtime, running: BTreeMap::new(), complaints: BTreeMap::new() }
     }
 
-    pub(super) fn is_running(&self, errand: Errand) -> bool {
-        self.running.contains_key(&errand)
+    pub(super) fn is_running(&self, task: BackgroundTask) -> bool {
+        self.running.contains_key(&task)
     }
 
-    pub(super) fn begin<F>(&mut self, errand: Errand, at_end: AtEnd, wake: &Arc<Notify>, work: F) -> Begun
+    pub(super) fn begin<F>(&mut self, task: BackgroundTask, at_end: AtEnd, wake: &Arc<Notify>, work: F) -> Begun
     where
         F: Future<Output = Report> + Send + 'static,
     {
-        if self.is_running(errand) {
+        if self.is_running(task) {
             return Begun::Busy;
         }
         let wake = wake.clone();
-        let task = self.runtime.spawn(async move {
-            let limit = errand.limit();
+        let running = self.runtime.spawn(async move {
+            let limit = task.limit();
             let report = match timeout(limit, work).await {
                 Ok(report) => report,
                 Err(_) => Report::Failed(format!("no end within {limit:?}")),
@@ -113,73 +113,73 @@ impl Errands {
             }
             report
         });
-        self.running.insert(errand, task);
+        self.running.insert(task, running);
         Begun::Yes
     }
 
     /// What has come in since the last call. Failures are logged here, each once until it changes.
     pub(super) async fn collect(&mut self) -> Vec<Report> {
-        let ended = self.running.iter().filter(|(_, task)| task.is_finished());
-        let ended: Vec<Errand> = ended.map(|(errand, _)| *errand).collect();
+        let ended = self.running.iter().filter(|(_, running)| running.is_finished());
+        let ended: Vec<BackgroundTask> = ended.map(|(task, _)| *task).collect();
         let mut reports = Vec::with_capacity(ended.len());
-        for errand in ended {
-            let Some(task) = self.running.remove(&errand) else { continue };
-            let report = task.await.unwrap_or_else(|error| Report::Failed(error.to_string()));
+        for task in ended {
+            let Some(ended) = self.running.remove(&task) else { continue };
+            let report = ended.await.unwrap_or_else(|error| Report::Failed(error.to_string()));
             match &report {
-                Report::Failed(error) => self.complain(errand, error),
-                _done => drop(self.complaints.remove(&errand)),
+                Report::Failed(error) => self.complain(task, error),
+                _done => drop(self.complaints.remove(&task)),
             }
             reports.push(report);
         }
         reports
     }
 
-    fn complain(&mut self, errand: Errand, error: &str) {
-        if self.complaints.insert(errand, error.to_owned()).as_deref() == Some(error) {
-            tracing::debug!("{errand:?} failed again: {error}");
+    fn complain(&mut self, task: BackgroundTask, error: &str) {
+        if self.complaints.insert(task, error.to_owned()).as_deref() == Some(error) {
+            tracing::debug!("{task:?} failed again: {error}");
         } else {
-            tracing::warn!("{} failed: {error}", errand.as_str());
+            tracing::warn!("{} failed: {error}", task.as_str());
         }
     }
 }
 
-impl Drop for Errands {
+impl Drop for BackgroundTasks {
     fn drop(&mut self) {
         self.running.values().for_each(JoinHandle::abort);
     }
 }
 
-impl Errand {
+impl BackgroundTask {
     /// None is waited for; this only keeps a dead one from standing in the way of the next.
     fn limit(self) -> Duration {
         match self {
-            Errand::Checkpoint => Duration::from_secs(3600),
-            Errand::AskPeers
-            | Errand::CompareHistory
-            | Errand::SyncSlots
-            | Errand::EnsureRoles
-            | Errand::Configure
-            | Errand::SaveDynamic
-            | Errand::SaveLease
-            | Errand::SaveCluster
-            | Errand::UpdateHistory
-            | Errand::ResumeReplay => Duration::from_secs(60),
+            BackgroundTask::Checkpoint => Duration::from_secs(3600),
+            BackgroundTask::AskPeers
+            | BackgroundTask::CompareHistory
+            | BackgroundTask::SyncSlots
+            | BackgroundTask::EnsureRoles
+            | BackgroundTask::Configure
+            | BackgroundTask::SaveDynamic
+            | BackgroundTask::SaveLease
+            | BackgroundTask::SaveCluster
+            | BackgroundTask::UpdateHistory
+            | BackgroundTask::ResumeReplay => Duration::from_secs(60),
         }
     }
 
     fn as_str(self) -> &'static str {
         match self {
-            Errand::AskPeers => "asking the other members",
-            Errand::CompareHistory => "comparing our WAL with the leader's history",
-            Errand::Checkpoint => "the checkpoint after promotion",
-            Errand::SyncSlots => "keeping the members' replication slots",
-            Errand::EnsureRoles => "creating missing roles",
-            Errand::Configure => "configuring PostgreSQL",
-            Errand::SaveDynamic => "keeping the cluster's configuration beside the data",
-            Errand::SaveLease => "keeping the lease beside the data",
-            Errand::SaveCluster => "keeping the cluster's identifier in the data directory",
-            Errand::UpdateHistory => "writing the timeline history",
-            Errand::ResumeReplay => "resuming WAL replay",
+            BackgroundTask::AskPeers => "asking the other members",
+            BackgroundTask::CompareHistory => "comparing our WAL with the leader's history",
+            BackgroundTask::Checkpoint => "the checkpoint after promotion",
+            BackgroundTask::SyncSlots => "keeping the members' replication slots",
+            BackgroundTask::EnsureRoles => "creating missing roles",
+            BackgroundTask::Configure => "configuring PostgreSQL",
+            BackgroundTask::SaveDynamic => "keeping the cluster's configuration beside the data",
+            BackgroundTask::SaveLease => "keeping the lease beside the data",
+            BackgroundTask::SaveCluster => "keeping the cluster's identifier in the data directory",
+            BackgroundTask::UpdateHistory => "writing the timeline history",
+            BackgroundTask::ResumeReplay => "resuming WAL replay",
         }
     }
 }
@@ -189,18 +189,18 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn one_errand_of_a_kind_runs_and_its_report_comes_once() {
+    async fn one_task_of_a_kind_runs_and_its_report_comes_once() {
         let wake = Arc::new(Notify::new());
-        let mut errands = Errands::new(Handle::current());
-        let begin = |errands: &mut Errands| {
-            errands.begin(Errand::Checkpoint, AtEnd::Wake, &wake, async { Report::Checkpointed })
+        let mut tasks = BackgroundTasks::new(Handle::current());
+        let begin = |tasks: &mut BackgroundTasks| {
+            tasks.begin(BackgroundTask::Checkpoint, AtEnd::Wake, &wake, async { Report::Checkpointed })
         };
-        assert_eq!(begin(&mut errands), Begun::Yes);
-        assert_eq!(begin(&mut errands), Begun::Busy);
+        assert_eq!(begin(&mut tasks), Begun::Yes);
+        assert_eq!(begin(&mut tasks), Begun::Busy);
         wake.notified().await;
-        let reports = errands.collect().await;
+        let reports = tasks.collect().await;
         assert!(matches!(reports[..], [Report::Checkpointed]), "{reports:?}");
-        assert!(errands.collect().await.is_empty());
-        assert_eq!(begin(&mut errands), Begun::Yes);
+        assert!(tasks.collect().await.is_empty());
+        assert_eq!(begin(&mut tasks), Begun::Yes);
     }
 }
