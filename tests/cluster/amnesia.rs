@@ -90,7 +90,7 @@ impl Scene {
     }
 
     /// Another member leads once the leader, cut off, has stopped; what that one acknowledged is kept.
-    fn is_replaced(mut self, writers: Vec<Writer>) {
+    fn expect_successor(mut self, writers: Vec<Writer>) {
         let old = self.leader;
         let writable = |member: &Member| member.value("SELECT pg_is_in_recovery()").is_ok_and(|value| value == "f");
         let members = &self.cluster.members;
@@ -129,22 +129,22 @@ fn a_leader_goes_on_when_etcd_is_restored_from_before_its_time() {
 }
 
 #[test]
-fn a_leader_that_is_cut_off_from_a_wiped_etcd_is_replaced_when_it_has_stopped() {
+fn a_leader_that_is_cut_off_from_a_wiped_etcd_expect_successor_when_it_has_stopped() {
     let mut scene = Scene::start(3);
     let writers = scene.writers();
     scene.ways[scene.leader].cut();
     scene.wipe();
-    scene.is_replaced(writers);
+    scene.expect_successor(writers);
 }
 
 #[test]
-fn a_leader_that_is_cut_off_from_a_restored_etcd_is_replaced_when_it_has_stopped() {
+fn a_leader_that_is_cut_off_from_a_restored_etcd_expect_successor_when_it_has_stopped() {
     let mut scene = Scene::start(3);
     let snapshot = scene.switch_over();
     let writers = scene.writers();
     scene.ways[scene.leader].cut();
     scene.restore(&snapshot);
-    scene.is_replaced(writers);
+    scene.expect_successor(writers);
 }
 
 /// A member that has not been able to clone anything yet.
@@ -186,5 +186,5 @@ fn an_empty_member_makes_no_second_cluster_while_the_leader_is_cut_off_from_a_wi
     scene.wipe();
     std::thread::sleep(seconds(2 * TTL));
     made_no_cluster(&mut scene, empty);
-    scene.is_replaced(writers);
+    scene.expect_successor(writers);
 }

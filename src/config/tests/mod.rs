@@ -4,6 +4,7 @@ mod brought_along;
 mod cluster;
 mod command_line;
 mod errors;
+mod etcd;
 mod mode;
 mod secrets;
 mod single;
