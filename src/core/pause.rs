@@ -6,7 +6,7 @@ use super::lease::Hold;
 use super::local::{Data, DataDir, Postgres, PrimaryFacts, Running, StandbyFacts, Upstream};
 use super::reason::Reason;
 use super::view::Initialize;
-use super::{bootstrap, canvass, follower, switchover};
+use super::{bootstrap, follower, switchover};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if let Some(wanted) = ctx.seen.requests.reinitialize
@@ -71,7 +71,10 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         Hold::Held { .. } if switchover::names_me(ctx) => ctx.step(PostgresStep::Promote, Reason::PausedPromoting),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
-        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => canvass::acquire(ctx),
+        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => {
+            let idle = ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() });
+            switchover::before_race(ctx, facts).unwrap_or(idle)
+        }
         Hold::NotOurs => {
             let wanted = follower::upstream(ctx);
             match &wanted {
