@@ -1,7 +1,7 @@
 # What a person does with this repository. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down logs psql image test verify fix bench soak
+.PHONY: help up down logs psql image test verify fix bench soak sim
 
 COMPOSE := docker compose --project-directory compose --file compose/compose.yaml
 
@@ -36,6 +36,9 @@ verify: ## the checks that need no server; writes nothing
 
 fix: ## format, apply clippy's suggestions, write the generated documents anew
 	@tests/fix
+
+sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on
+	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --test sim many_worlds -- --ignored --nocapture
 
 bench: ## medians of write gaps in the compose cluster; LAB=DIR also runs that lab
 	@tests/bench $(LAB)

@@ -11,7 +11,7 @@ use super::local::{DataDir, Postgres, Running, StandbyFacts};
 use super::observation::{PeerAnswer, PeerReport, PeerRole, PeerStatus, PeerWatchdog};
 use super::reason::Reason;
 use super::units::{Instant, Lsn, MemberName, Timeline};
-use super::view::Member;
+use super::view::{Member, MemberKind, MemberRole, MemberState};
 
 /// How long a member that is alive by its lease may take to answer.
 pub const PEER_LIMIT: Duration = Duration::from_secs(2);
@@ -167,6 +167,22 @@ pub fn behind_released(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     let released = ctx.view.status.optime?;
     let own = facts.position();
     (own < released && !is_unlocked_for_ttl(ctx)).then_some(Reason::BehindReleased { own, released })
+}
+
+/// The leader key went but the record on the same lease is still there: it was removed by hand, not given up and not
+/// expired. Its holder may still be writable and will take it again.
+pub fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
+    let last = ctx.seen.memory.last_leader.as_ref()?;
+    let said_so = |who: &Option<MemberName>| who.as_ref() == Some(last);
+    let status = &ctx.view.status;
+    if said_so(&status.released_by) || said_so(&status.gave_way) || *last == ctx.policy.name {
+        return None;
+    }
+    let record = ctx.view.alive().find(|member| member.name == *last)?;
+    let serving = record.kind == MemberKind::Ours
+        && record.role == MemberRole::Primary
+        && matches!(record.state, MemberState::Running | MemberState::Restarting | MemberState::Starting);
+    (serving && !is_unlocked_for_ttl(ctx)).then(|| last.clone())
 }
 
 /// When the lock became free, as far as we have seen it.

@@ -4,7 +4,7 @@
 
 use std::time::Duration;
 
-use super::canvass::{self, Canvass, PEER_LIMIT, acquire, behind_released, timeline_behind, within_lag};
+use super::canvass::{self, Canvass, PEER_LIMIT, acquire, behind_released, lease_alive, timeline_behind, within_lag};
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use super::lease;
@@ -12,8 +12,8 @@ use super::local::{Data, Job, StandbyFacts};
 use super::observation::JobResult;
 use super::reason::Reason;
 use super::switchover;
-use super::units::{Instant, Lsn, MemberName};
-use super::view::{Holder, Initialize, MemberKind, MemberRole, MemberState};
+use super::units::{Instant, Lsn};
+use super::view::{Holder, Initialize};
 
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -114,21 +114,4 @@ fn backing_off(ctx: &Ctx) -> Option<Decision> {
         Job::Bootstrap | Job::Start(_) | Job::Stop { .. } | Job::Restart(_) | Job::Promote => true,
     });
     ctx.backing_off().filter(|_| counts)
-}
-
-/// The leader key went but the record on the same lease is still there: it was removed by hand, not given up and not
-/// expired. Its holder may still be writable and will take it again.
-fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
-    let last = ctx.seen.memory.last_leader.as_ref()?;
-    let said_so = |who: &Option<MemberName>| who.as_ref() == Some(last);
-    let status = &ctx.view.status;
-    if said_so(&status.released_by) || said_so(&status.gave_way) || *last == ctx.policy.name {
-        return None;
-    }
-    let since = ctx.seen.memory.unlocked_since?;
-    let record = ctx.view.alive().find(|member| member.name == *last)?;
-    let serving = record.kind == MemberKind::Ours
-        && record.role == MemberRole::Primary
-        && matches!(record.state, MemberState::Running | MemberState::Restarting | MemberState::Starting);
-    (serving && since + ctx.timing().ttl > ctx.now()).then(|| last.clone())
 }

@@ -7,7 +7,7 @@ use super::local::{Data, DataDir, Job, Postgres, PrimaryFacts, Running, StandbyF
 use super::observation::FinishedJob;
 use super::reason::Reason;
 use super::view::Initialize;
-use super::{bootstrap, canvass, follower, switchover};
+use super::{bootstrap, follower, switchover};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if let Some(wanted) = ctx.seen.requests.reinitialize
@@ -77,7 +77,10 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         Hold::Held { .. } if switchover::names_me(ctx) => ctx.step(PostgresStep::Promote, Reason::PausedPromoting),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
-        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => canvass::acquire(ctx),
+        Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => {
+            let idle = ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() });
+            switchover::before_race(ctx, facts).unwrap_or(idle)
+        }
         Hold::NotOurs => {
             let wanted = follower::upstream(ctx);
             match &wanted {

@@ -5,7 +5,9 @@
 
 use std::time::Duration;
 
-use super::canvass::{self, Canvass, PEER_LIMIT, behind_released, is_unlocked_for_ttl, timeline_behind, within_lag};
+use super::canvass::{
+    self, Canvass, PEER_LIMIT, behind_released, is_unlocked_for_ttl, lease_alive, timeline_behind, within_lag,
+};
 use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
 use super::lease::Hold;
@@ -192,7 +194,9 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
     if names_me(ctx) {
         let may = takes_over(ctx) && (request.leader.is_none() || timeline_behind(ctx, facts).is_none());
         let take = || {
-            let wait = behind_released(ctx, facts);
+            // A key that was removed by hand says nothing of the leader, which may be writable still.
+            let alive = lease_alive(ctx).map(|leader| Reason::LeaderLeaseAlive { leader });
+            let wait = alive.or_else(|| behind_released(ctx, facts));
             wait.map_or_else(|| canvass::acquire(ctx), |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
         };
         return may.then(take);

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use tamada::core::decide;
 use tamada::core::decision::{Decision, LeaseStep, PostgresStep, Question, Wake};
+use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::Lsn;
 use tamada::core::view::{Holder, MemberRole, Tags};
@@ -112,6 +113,34 @@ fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
     let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
     cluster.members.insert("b".into(), member("b", MemberRole::Primary));
     assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+}
+
+#[test]
+fn a_failover_by_hand_does_not_race_a_leader_whose_key_was_removed_by_hand() {
+    let mut cluster = view(None);
+    request(&mut cluster, None, Some("a"));
+    let mut observation = seen(cluster, standby_at(500, "b"));
+    observation.memory.last_leader = Some("b".into());
+    // The first reading without the key.
+    observation.memory.unlocked_since = None;
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    let record = cluster.members.insert("b".into(), member("b", MemberRole::Primary));
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+    observation.cluster.as_mut().expect("there is a view").members.remove(&"b".into());
+    assert!(record.is_some() && acquires(&decided(&observation)));
+}
+
+#[test]
+fn in_pause_too_a_failover_by_hand_waits_for_what_the_last_leader_had() {
+    let paused = Policy { pause: Pause::Paused, ..policy() };
+    let mut cluster = view(None);
+    request(&mut cluster, None, Some("a"));
+    cluster.status.optime = Some(Lsn(600));
+    cluster.status.released_by = Some("b".into());
+    let mut observation = seen(cluster, standby_at(500, "b"));
+    assert!(matches!(decide(&paused, &observation).reason, Reason::BehindReleased { .. }));
+    observation.local.postgres = standby_at(600, "b");
+    assert!(acquires(&decide(&paused, &observation)));
 }
 
 #[test]

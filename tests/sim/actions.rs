@@ -2,13 +2,13 @@
 
 use tamada::core::authority::{Effect, Tenure, call_limit};
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::local::{Job, StopWhy};
+use tamada::core::local::{Job, Replay, StopWhy};
 use tamada::core::observation::{
     Divergence, DivergenceReport, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport,
 };
 use tamada::core::policy::Policy;
 use tamada::core::units::{Lsn, Timeline};
-use tamada::core::view::{HistoryEntry, Initialize};
+use tamada::core::view::HistoryEntry;
 use tamada::core::{learn, next_wake};
 
 use super::calls::Call;
@@ -42,6 +42,9 @@ impl World {
 
     fn lease_step(&mut self, index: usize, step: &LeaseStep) -> (LeaseOutcome, u64) {
         let begun = self.now;
+        if let LeaseStep::Renew = step {
+            self.retune(index);
+        }
         let latency = self.rng.below(60);
         let Some(call) = self.lease_call(index, step) else { return (LeaseOutcome::None, 0) };
         let arrives = begun + self.rng.below(latency + 1);
@@ -52,7 +55,7 @@ impl World {
                 let releases = step.gives_up();
                 node.release_pending |= releases;
                 let outcome = if releases { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
-                let limit = call_limit(node.memory.lease_valid_until, node.guard, &self.timing, at(begun));
+                let limit = call_limit(node.memory.lease_valid_until, node.guard, &node.timing, at(begun));
                 return (outcome, limit.as_millis() as u64);
             }
             (Some(_), step) if step.gives_up() => return (LeaseOutcome::Released, latency),
@@ -62,8 +65,16 @@ impl World {
             return (LeaseOutcome::Lost, latency);
         }
         node.release_pending = false;
-        let until = at(begun) + self.timing.ttl;
+        let until = at(begun) + self.nodes[index].timing.ttl;
         (LeaseOutcome::Held { until }, latency)
+    }
+
+    /// With another ttl the lock moves to another lease.
+    fn retune(&mut self, index: usize) {
+        let node = &self.nodes[index];
+        if self.connected(index) && node.losses == self.store.losses {
+            self.store.retune(node.lease, self.now, node.timing.ttl.as_millis() as u64);
+        }
     }
 
     fn lease_call(&mut self, index: usize, step: &LeaseStep) -> Option<Call> {
@@ -71,7 +82,9 @@ impl World {
         let rewrite = self.nodes[index].release_pending;
         let call = match step {
             LeaseStep::Keep => return None,
-            LeaseStep::Acquire { .. } => Call::Acquire { name, lease: self.living_lease(index), rewrite },
+            LeaseStep::Acquire { seen } => {
+                Call::Acquire { name, lease: self.living_lease(index), seen: *seen, rewrite }
+            }
             LeaseStep::Renew => {
                 let node = &self.nodes[index];
                 let optime = (node.server == Server::Primary).then_some(Lsn(node.wal.end));
@@ -82,12 +95,14 @@ impl World {
                 lease: self.nodes[index].lease,
                 revision: self.store.leader_revision,
                 position: *last_position,
+                confirmed: true,
             },
-            LeaseStep::ReleaseUnconfirmed { .. } => Call::Release {
+            LeaseStep::ReleaseUnconfirmed { last_position } => Call::Release {
                 name,
                 lease: self.nodes[index].lease,
                 revision: self.store.leader_revision,
-                position: None,
+                position: Some(*last_position),
+                confirmed: false,
             },
         };
         Some(call)
@@ -102,7 +117,16 @@ impl World {
         let started = self.start_job(index, decision, seen).filter(|_| claimed);
         if let Some(job) = &started {
             let takes = 40 + self.rng.below(600);
+            let asked = &mut self.nodes[index].asked;
+            match job {
+                Job::Start(_) | Job::Restart(_) => asked.restart_until = 0,
+                Job::Reinitialize { .. } => asked.reinitialize_until = 0,
+                _ => {}
+            }
             self.nodes[index].job = Some((job.clone(), self.now, self.now + takes));
+        }
+        if decision.postgres == PostgresStep::ResumeReplay {
+            self.nodes[index].replay = Replay::Going;
         }
         if let Some(question) = &decision.ask {
             self.ask(index, question);
@@ -134,6 +158,9 @@ impl World {
         else {
             return None;
         };
+        if self.nodes[index].job.is_some() {
+            return None;
+        }
         let policy = self.policy(index);
         let may = self.tenure(index, &policy, seen, &LeaseOutcome::None).may_begin(&job, at(self.now));
         may.then_some(job)
@@ -154,6 +181,16 @@ impl World {
             Wake::Now => now,
             Wake::At(instant) => (instant.0.as_millis() as u64).max(now + TICK),
         };
+        if decision.exit.is_some() {
+            self.exit(index);
+        }
+    }
+
+    /// The container ends, and another one comes.
+    fn exit(&mut self, index: usize) {
+        self.log.push(format!("{} {} exits", self.now, self.nodes[index].name));
+        let back_after = self.nodes[index].asked.back_after;
+        self.node_dies(index, self.now + 500 + back_after);
     }
 
     /// Whether what it waits for is known to be done.
@@ -161,10 +198,7 @@ impl World {
         let call = match step {
             DocumentStep::ClaimInitialize => Call::Claim { lease: self.living_lease(index) },
             DocumentStep::UnclaimInitialize => Call::Unclaim,
-            DocumentStep::SetInitialize(id) => {
-                let only_if_absent = seen.cluster.as_ref().is_ok_and(|view| view.initialize == Initialize::Absent);
-                Call::SetInitialize { id: *id, only_if_absent }
-            }
+            DocumentStep::SetInitialize(id) => Call::SetInitialize { id: *id, seen: self.nodes[index].initialize_seen },
             DocumentStep::RestoreConfig => return true,
             DocumentStep::ClearSwitchover { seen } => Call::ClearSwitchover { seen: *seen },
             DocumentStep::UpdateHistory => {
@@ -176,7 +210,10 @@ impl World {
                     time: None,
                     new_leader: me.clone(),
                 };
-                Call::SetHistory { entries: self.nodes[index].wal.left.iter().map(entry).collect() }
+                Call::SetHistory {
+                    entries: self.nodes[index].wal.left.iter().map(entry).collect(),
+                    seen: self.nodes[index].history_seen,
+                }
             }
         };
         self.call(index, call, self.now) == Some(true)
@@ -198,7 +235,7 @@ impl World {
                     let answer = status.map_or(PeerAnswer::Unreachable, PeerAnswer::Status);
                     self.nodes[index].peers.insert(peer.clone(), PeerReport { asked_at: now, answer });
                 }
-                self.nodes[index].away_until = soon;
+                self.nodes[index].asking_until = soon;
                 self.nodes[index].wake = soon;
             }
             Question::Divergence { leader } => {
@@ -206,7 +243,7 @@ impl World {
                 let divergence = match (source.server, self.nodes[index].wal.fits(&source.wal)) {
                     (Server::Primary, true) => Divergence::None,
                     (Server::Primary, false) => Divergence::Diverged,
-                    (Server::Standby | Server::Down { .. }, _) => Divergence::Undecided,
+                    (Server::Standby | Server::Starting { .. } | Server::Down { .. }, _) => Divergence::Undecided,
                 };
                 self.nodes[index].divergence =
                     Some(DivergenceReport { leader: leader.clone(), asked_at: now, divergence });

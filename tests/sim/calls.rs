@@ -2,7 +2,7 @@
 //! arrive long after the caller has given up, or twice, or never.
 
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
-use tamada::core::view::{HistoryEntry, Initialize, Member};
+use tamada::core::view::{HistoryEntry, Member};
 
 use super::store::Store;
 use super::world::World;
@@ -13,10 +13,11 @@ const LATEST: u64 = 8_000;
 /// One request, complete: whenever it arrives, it is carried out under its own conditions.
 #[derive(Clone, Debug)]
 pub enum Call {
-    /// Create the leader key on this lease if it is absent.
+    /// Create the leader key on this lease if it is as it was seen.
     Acquire {
         name: MemberName,
         lease: u64,
+        seen: Option<Revision>,
         rewrite: bool,
     },
     /// Renew the lease, prove that the leader key hangs on it, and write the status along.
@@ -31,6 +32,7 @@ pub enum Call {
         lease: u64,
         revision: u64,
         position: Option<Lsn>,
+        confirmed: bool,
     },
     Publish {
         lease: u64,
@@ -42,13 +44,14 @@ pub enum Call {
     Unclaim,
     SetInitialize {
         id: SystemId,
-        only_if_absent: bool,
+        seen: u64,
     },
     ClearSwitchover {
         seen: Revision,
     },
     SetHistory {
         entries: Vec<HistoryEntry>,
+        seen: u64,
     },
 }
 
@@ -81,6 +84,9 @@ impl World {
     /// `None`: no answer. What was asked may have happened, or may still happen.
     pub(super) fn call(&mut self, index: usize, call: Call, at: u64) -> Option<bool> {
         let fate = self.fate(index);
+        if self.is_refused(index, &call) {
+            return None;
+        }
         if let Some(named) = fate.name() {
             self.reached.insert(named);
             self.log.push(format!("{} {} {named}: {call:?}", self.now, self.nodes[index].name));
@@ -135,39 +141,52 @@ impl World {
 
     /// A lease that lives, a new one if need be; without an answer the old one, whatever became of it.
     pub(super) fn living_lease(&mut self, index: usize) -> u64 {
-        let (now, ttl) = (self.now, self.ttl());
-        if self.connected(index) && !self.store.renew(self.nodes[index].lease, now, ttl) {
-            self.nodes[index].lease = self.store.grant(now, ttl);
+        let (now, ttl) = (self.now, self.nodes[index].timing.ttl.as_millis() as u64);
+        if self.connected(index) {
+            let lease = self.nodes[index].lease;
+            self.store.retune(lease, now, ttl);
+            if !self.store.renew(lease, now) {
+                self.nodes[index].lease = self.store.grant(now, ttl);
+            }
         }
         self.nodes[index].lease
     }
 
-    pub(super) fn ttl(&self) -> u64 {
-        self.timing.ttl.as_millis() as u64
+    /// Nothing is said of the lock before a reading has shown that the store has lost its data.
+    fn is_refused(&self, index: usize, call: &Call) -> bool {
+        matches!(call, Call::Acquire { .. } | Call::Renew { .. }) && self.nodes[index].losses != self.store.losses
     }
 
     /// The answer to a lock's call says whether the lock is the caller's.
     fn carry_out(&mut self, call: Call, at: u64) -> bool {
-        let ttl = self.ttl();
         let store: &mut Store = &mut self.store;
         match call {
-            Call::Acquire { name, lease, rewrite } => {
-                store.renew(lease, at, ttl);
-                store.acquire(&name, lease, rewrite)
+            Call::Acquire { name, lease, seen, rewrite } => {
+                store.renew(lease, at);
+                store.acquire(&name, lease, seen, rewrite)
             }
             Call::Renew { lease, rewrite, optime } => {
-                store.renew(lease, at, ttl) && store.confirm(lease, rewrite, optime)
+                let renewed = store.renew(lease, at) && store.confirm(lease, rewrite, optime);
+                if renewed && optime.is_some() {
+                    self.released = None;
+                }
+                renewed
             }
-            Call::Release { name, lease, revision, position } => store.release(&name, lease, revision, position),
+            Call::Release { name, lease, revision, position, confirmed } => {
+                let released = store.release(&name, lease, revision, position, confirmed);
+                if released {
+                    self.released = position.filter(|_| confirmed).map(|position| (at.max(self.now), position.0));
+                }
+                released
+            }
             Call::Publish { lease, record } => store.publish(lease, *record),
             Call::Claim { lease } => store.claim(lease),
             Call::Unclaim => {
                 store.claim = None;
                 true
             }
-            Call::SetInitialize { id, only_if_absent } => {
-                let absent = store.initialize == Initialize::Absent && store.claim.is_none();
-                if absent || !only_if_absent {
+            Call::SetInitialize { id, seen } => {
+                if store.initialize_version() == seen {
                     store.set_initialize(id);
                 }
                 true
@@ -176,8 +195,10 @@ impl World {
                 store.switchover = store.switchover.take().filter(|request| request.revision != seen);
                 true
             }
-            Call::SetHistory { entries } => {
-                store.set_history(entries);
+            Call::SetHistory { entries, seen } => {
+                if store.history_written_at == seen {
+                    store.set_history(entries, self.now);
+                }
                 true
             }
         }

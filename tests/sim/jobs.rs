@@ -1,6 +1,6 @@
 //! What each long job does to a simulated server when its time has come.
 
-use tamada::core::local::{Job, StartAs, StopMode, Upstream};
+use tamada::core::local::{Job, LastRole, Replay, StartAs, StopMode, Upstream};
 use tamada::core::note;
 use tamada::core::observation::{Event, FinishedJob, JobProduct, JobResult};
 use tamada::core::units::{Lsn, MemberName, SystemId};
@@ -45,6 +45,7 @@ impl World {
         node.wal.left.push((node.wal.timeline, node.wal.end));
         node.wal.timeline += 1;
         (node.server, node.signal, node.streaming) = (Server::Primary, false, false);
+        self.acknowledge(index);
         JobResult::Done(JobProduct::Nothing)
     }
 
@@ -64,12 +65,14 @@ impl World {
             }
             Job::Clone { from } | Job::Reinitialize { from, .. } => {
                 let source = source(&from.name);
-                if matches!(source.server, Server::Down { .. }) {
+                let runs = matches!(source.server, Server::Primary | Server::Standby);
+                if !runs {
                     return failed("the source does not run");
                 }
                 let (data, wal) = (source.data, source.wal.clone());
                 let node = &mut self.nodes[index];
                 (node.data, node.wal, node.signal) = (data, wal, true);
+                node.data_fault = None;
                 node.server = Server::Down { clean: true };
                 done
             }
@@ -85,17 +88,15 @@ impl World {
                 self.nodes[index].server = Server::Down { clean: true };
                 done
             }
+            Job::Start(role) | Job::Restart(role) if self.is_faulty() && self.rng.one_in(6) => {
+                self.starts_slowly(index, role);
+                failed("it is still starting")
+            }
             Job::Start(role) | Job::Restart(role) => {
-                if *role == StartAs::Primary {
-                    self.becomes_writable(index, "start");
+                if let StartAs::Standby(upstream) = role {
+                    self.nodes[index].upstream = upstream.clone();
                 }
-                let node = &mut self.nodes[index];
-                match role {
-                    StartAs::Primary => (node.server, node.signal) = (Server::Primary, false),
-                    StartAs::Standby(upstream) => {
-                        (node.server, node.signal, node.upstream) = (Server::Standby, true, upstream.clone());
-                    }
-                }
+                self.starts_as(index, if *role == StartAs::Primary { LastRole::Primary } else { LastRole::Standby });
                 done
             }
             Job::Stop { mode, .. } => self.stop_effect(index, *mode),
@@ -112,6 +113,43 @@ impl World {
         }
     }
 
+    fn starts_slowly(&mut self, index: usize, role: &StartAs) {
+        self.reached.insert("slow start");
+        let (since, until) = (self.now, self.now + self.rng.below(8_000));
+        let node = &mut self.nodes[index];
+        node.streaming = false;
+        let role = match role {
+            StartAs::Primary => LastRole::Primary,
+            StartAs::Standby(upstream) => {
+                (node.signal, node.upstream) = (true, upstream.clone());
+                LastRole::Standby
+            }
+        };
+        node.server = Server::Starting { role, since, until };
+    }
+
+    fn starts_as(&mut self, index: usize, role: LastRole) {
+        if role == LastRole::Primary && self.nodes[index].server != Server::Primary {
+            self.becomes_writable(index, "start");
+        }
+        let node = &mut self.nodes[index];
+        (node.server, node.signal) = match role {
+            LastRole::Primary => (Server::Primary, false),
+            LastRole::Standby => (Server::Standby, true),
+        };
+        node.replay = Replay::Going;
+    }
+
+    /// A server that has taken its time.
+    pub(super) fn finish_start(&mut self, index: usize) {
+        if let Server::Starting { role, until, .. } = self.nodes[index].server
+            && until <= self.now
+        {
+            self.log.push(format!("{} {} has started", self.now, self.nodes[index].name));
+            self.starts_as(index, role);
+        }
+    }
+
     fn stop_effect(&mut self, index: usize, mode: StopMode) -> JobResult {
         let clean = mode != StopMode::Immediate;
         self.nodes[index].promotes_at = None;
@@ -121,7 +159,8 @@ impl World {
             let (name, wal) = (self.nodes[index].name.clone(), self.nodes[index].wal.clone());
             for other in &mut self.nodes {
                 let streams = matches!(&other.upstream, Upstream::Member { name: from, .. } if *from == name);
-                if streams && other.streaming && other.server == Server::Standby {
+                let receives = other.starved_until <= self.now;
+                if streams && receives && other.streaming && other.server == Server::Standby {
                     other.wal = wal.clone();
                 }
             }

@@ -1,15 +1,31 @@
 //! One simulated member: its data and server as plain facts, and the agent's memory between cycles.
 
 use tamada::core::decision::Decision;
+use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
-    ClusterState, Control, Data, DataDir, Guard, Job, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
-    Running, RunningJob, StandbyFacts, Upstream,
+    ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts, RecoverySignal,
+    Replay, Running, RunningJob, StandbyFacts, Upstream,
 };
+use tamada::core::note;
 use tamada::core::observation::{
-    DivergenceReport, Memory, Observation, PeerReports, PeerRole, PeerStatus, PeerWatchdog,
+    DivergenceReport, Event, Memory, Observation, PeerReports, PeerRole, PeerStatus, PeerWatchdog, ShutdownRequest,
 };
+use tamada::core::policy::{Pause, Timing};
 use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
-use tamada::core::view::{Address, AfterPromote, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags};
+use tamada::core::view::{
+    Address, AfterPromote, ClusterView, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags,
+};
+
+/// What a person or an orchestrator asked of this member, and until when (ms) it stands.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Asked {
+    pub shutdown: Option<ShutdownRequest>,
+    /// Whoever asked for the shutdown kills the container then, and begins another one so much later.
+    pub killed_at: u64,
+    pub back_after: u64,
+    pub restart_until: u64,
+    pub reinitialize_until: u64,
+}
 
 /// What has been written, as PostgreSQL can tell it: the timeline, its end, and where earlier timelines were left.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,13 +44,48 @@ impl Wal {
         let common = leader.left.starts_with(&self.left);
         common && leader.left.get(self.left.len()).is_some_and(|&(left, at)| left == self.timeline && self.end <= at)
     }
+
+    /// Up to where both hold the same.
+    pub fn agrees_until(&self, other: &Wal) -> u64 {
+        let (own, theirs) = (self.branches(), other.branches());
+        let mut agreed = 0;
+        for (&(timeline, end), &(their_timeline, their_end)) in own.iter().zip(&theirs) {
+            if timeline != their_timeline {
+                break;
+            }
+            agreed = end.min(their_end);
+            if end != their_end {
+                break;
+            }
+        }
+        agreed
+    }
+
+    fn branches(&self) -> Vec<(u32, u64)> {
+        self.left.iter().copied().chain([(self.timeline, self.end)]).collect()
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Server {
-    Down { clean: bool },
+    Down {
+        clean: bool,
+    },
+    /// It lets nobody in before `until` (ms).
+    Starting {
+        role: LastRole,
+        since: u64,
+        until: u64,
+    },
     Primary,
     Standby,
+}
+
+/// What is wrong with a data directory, until when (ms).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum DataFault {
+    Unusable,
+    Empty,
 }
 
 pub struct Node {
@@ -63,6 +114,36 @@ pub struct Node {
     pub peers: PeerReports,
     pub divergence: Option<DivergenceReport>,
     pub checkpoint_done_at: Option<u64>,
+    /// What it goes by, as it read it last.
+    pub timing: Timing,
+    pub pause: Pause,
+    /// The versions of the documents in its last reading.
+    pub history_seen: u64,
+    pub initialize_seen: u64,
+    /// The losses of the store's data that its readings have shown.
+    pub losses: u64,
+    /// The reading that it has before its eyes until then (ms), however old.
+    pub stale: Option<(u64, u64, Box<ClusterView>)>,
+    pub asked: Asked,
+    pub data_fault: Option<(DataFault, u64)>,
+    /// The server does not answer: since, until (ms).
+    pub silent: Option<(u64, u64)>,
+    /// The agent is new and has never had an answer.
+    pub never_probed: bool,
+    /// It receives no WAL before then (ms).
+    pub starved_until: u64,
+    pub replay: Replay,
+    /// The agent waits for answers before then (ms).
+    pub asking_until: u64,
+    pub exit_seen: bool,
+    /// The last decision's reason.
+    pub situation: &'static str,
+    /// Since when it has been a standby that nothing disturbs (ms).
+    pub steady_since: u64,
+    /// When the reading was made on which it decided to take the lock.
+    pub raced_at: u64,
+    /// When a person asked for a failover to it.
+    pub failover_asked_at: Option<u64>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -70,6 +151,13 @@ pub enum Phase {
     TakeAndLease,
     Give,
 }
+
+/// The timers of a new cluster.
+pub const TIMING: Timing = Timing {
+    ttl: std::time::Duration::from_secs(5),
+    loop_wait: std::time::Duration::from_secs(1),
+    retry_timeout: std::time::Duration::from_secs(1),
+};
 
 pub fn at(ms: u64) -> Instant {
     Instant::from_millis(ms)
@@ -98,6 +186,24 @@ impl Node {
             peers: PeerReports::new(),
             divergence: None,
             checkpoint_done_at: None,
+            timing: TIMING,
+            pause: Pause::Running,
+            history_seen: 0,
+            initialize_seen: 0,
+            losses: 0,
+            stale: None,
+            asked: Asked::default(),
+            data_fault: None,
+            silent: None,
+            never_probed: true,
+            starved_until: 0,
+            replay: Replay::Going,
+            asking_until: 0,
+            exit_seen: false,
+            situation: "not_started",
+            steady_since: 0,
+            raced_at: 0,
+            failover_asked_at: None,
         }
     }
 
@@ -107,8 +213,13 @@ impl Node {
 
     /// The agent's process is new: it knows nothing but its lease and what PID 1 keeps.
     pub fn restart_agent(&mut self, back_at: u64) {
-        self.memory = Memory::default();
+        // A file beside the data keeps the cluster's identifier.
+        self.memory = Memory { cluster: self.memory.cluster, ..Memory::default() };
         self.abandon_job();
+        self.stale = None;
+        self.never_probed = true;
+        self.asking_until = 0;
+        self.exit_seen = false;
         // The process before may have sent one.
         self.release_pending = true;
         self.acting = None;
@@ -118,6 +229,16 @@ impl Node {
         self.checkpoint_done_at = None;
         self.away_until = back_at;
         self.wake = back_at;
+    }
+
+    /// The ttl is another one: the lock may hang on a lease of that from now on.
+    pub fn take_in_ttl(&mut self, now: u64) {
+        let event = Event::TtlChanged { at: at(now), ttl: self.timing.ttl };
+        self.memory = note(std::mem::take(&mut self.memory), &event);
+        let until = self.memory.lease_valid_until.map(|until| guard_deadline(until, &self.timing));
+        if let (Guard::Until(deadline), Some(until)) = (self.guard, until) {
+            self.guard = Guard::Until(deadline.min(until));
+        }
     }
 
     /// Nobody waits for the job any more. PostgreSQL goes on with a promotion that it was asked for.
@@ -140,6 +261,8 @@ impl Node {
 
     pub fn observe(&self) -> LocalState {
         let data = match self.data {
+            _ if matches!(self.data_fault, Some((DataFault::Empty, _))) => DataDir::Empty,
+            _ if self.data_fault.is_some() => DataDir::Unusable("it is not readable".to_owned()),
             None => DataDir::Empty,
             Some(system_id) => DataDir::Present(Data {
                 system_id,
@@ -167,10 +290,25 @@ impl Node {
         Some(Control { state, timeline, checkpoint: Lsn(self.wal.end), recovery_end: None })
     }
 
+    /// The role that a server without an answer has to be taken for.
+    fn silent_as(&self) -> LastRole {
+        let becomes = self.promotes_at.is_some() || self.job.as_ref().is_some_and(|(job, ..)| job.may_make_primary());
+        match self.server {
+            _ if becomes || self.never_probed => LastRole::Primary,
+            Server::Starting { role, .. } => role,
+            Server::Primary => LastRole::Primary,
+            Server::Standby | Server::Down { .. } => LastRole::Standby,
+        }
+    }
+
     fn postgres(&self) -> Postgres {
         let timeline = Timeline(self.wal.timeline);
+        if let Some((since, _)) = self.silent {
+            return Postgres::Unresponsive { since: at(since), role: self.silent_as() };
+        }
         match self.server {
             Server::Down { .. } => Postgres::Stopped,
+            Server::Starting { role, since, .. } => Postgres::Starting { since: at(since), role },
             Server::Primary => {
                 Postgres::Running(Running::Primary(PrimaryFacts { timeline, flushed: Lsn(self.wal.end) }))
             }
@@ -180,16 +318,25 @@ impl Node {
                 replayed: Lsn(self.wal.end),
                 upstream: self.upstream.clone(),
                 replication: self.streaming.then_some(ReplicationState::Streaming),
-                replay: Replay::Going,
+                replay: self.replay,
             })),
         }
     }
 
     pub fn record(&self) -> Member {
-        let (state, role) = match self.server {
+        let (rest, role) = match self.server {
             Server::Primary => (MemberState::Running, MemberRole::Primary),
+            Server::Starting { role: LastRole::Primary, .. } => (MemberState::Starting, MemberRole::Primary),
+            Server::Starting { role: LastRole::Standby, .. } => (MemberState::Starting, MemberRole::Replica),
             Server::Standby => (MemberState::Running, MemberRole::Replica),
-            Server::Down { .. } => (MemberState::Stopped, MemberRole::Demoted),
+            Server::Down { clean: true } => (MemberState::Stopped, MemberRole::Demoted),
+            Server::Down { clean: false } => (MemberState::Crashed, MemberRole::Demoted),
+        };
+        let state = match &self.job {
+            Some((Job::Stop { .. }, ..)) if rest != MemberState::Stopped => MemberState::Stopping,
+            Some((Job::Restart(_), ..)) => MemberState::Restarting,
+            Some((Job::Start(_), ..)) => MemberState::Starting,
+            Some(_) | None => rest,
         };
         let owes = self.memory.checkpoint == AfterPromote::Pending;
         Member {
@@ -207,10 +354,13 @@ impl Node {
 
     /// What it answers to a peer; `None`: nothing that counts.
     pub fn answer(&self) -> Option<PeerStatus> {
+        if self.silent.is_some() {
+            return None;
+        }
         let role = match self.server {
             Server::Primary => PeerRole::Primary,
             Server::Standby => PeerRole::Standby,
-            Server::Down { .. } => return None,
+            Server::Down { .. } | Server::Starting { .. } => return None,
         };
         Some(PeerStatus {
             role,

@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use tamada::core::policy::Timing;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{
     ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
 };
 
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Store {
-    /// Lease number to the instant (ms) at which it ends.
-    pub leases: BTreeMap<u64, u64>,
+    /// Lease number to the instant (ms) at which it ends, and its ttl.
+    pub leases: BTreeMap<u64, (u64, u64)>,
     pub leader: Option<(MemberName, u64)>,
     /// The leader key's; it changes with each write of the key.
     pub leader_revision: u64,
@@ -21,12 +22,18 @@ pub struct Store {
     pub status: ClusterStatus,
     pub switchover: Option<SwitchoverRequest>,
     pub history: History,
+    pub history_written_at: u64,
+    /// What the cluster's configuration says.
+    pub timing: Option<Timing>,
+    pub is_paused: bool,
+    /// How often it has lost data.
+    pub losses: u64,
     revision: u64,
 }
 
 impl Store {
     pub fn expire(&mut self, now: u64) {
-        self.leases.retain(|_, end| *end > now);
+        self.leases.retain(|_, (end, _)| *end > now);
         self.claim = self.claim.filter(|claim| self.leases.contains_key(claim));
         let leases = &self.leases;
         self.members.retain(|_, (_, lease)| leases.contains_key(lease));
@@ -38,19 +45,34 @@ impl Store {
     }
 
     /// Whether the lease was still there.
-    pub fn renew(&mut self, lease: u64, now: u64, ttl: u64) -> bool {
-        let end = self.leases.get_mut(&lease);
-        end.map(|end| *end = (*end).max(now + ttl)).is_some()
+    pub fn renew(&mut self, lease: u64, now: u64) -> bool {
+        let lease = self.leases.get_mut(&lease);
+        lease.map(|(end, ttl)| *end = (*end).max(now + *ttl)).is_some()
+    }
+
+    /// All that hangs on this lease moves to one of another ttl.
+    pub fn retune(&mut self, lease: u64, now: u64, ttl: u64) {
+        if let Some(lease) = self.leases.get_mut(&lease).filter(|lease| lease.1 != ttl) {
+            *lease = (now + ttl, ttl);
+        }
+    }
+
+    /// What a backup holds, or nothing, in place of what is there. Leases begin anew.
+    pub fn forget(&mut self, backup: Store, now: u64) {
+        let (revision, losses) = (self.revision, self.losses + 1);
+        *self = Store { revision, losses, ..backup };
+        self.leases.values_mut().for_each(|(end, ttl)| *end = now + *ttl);
     }
 
     pub fn grant(&mut self, now: u64, ttl: u64) -> u64 {
         let lease = self.next_revision();
-        self.leases.insert(lease, now + ttl);
+        self.leases.insert(lease, (now + ttl, ttl));
         lease
     }
 
-    pub fn acquire(&mut self, name: &MemberName, lease: u64, rewrite: bool) -> bool {
-        if self.leader.is_none() && self.leases.contains_key(&lease) {
+    pub fn acquire(&mut self, name: &MemberName, lease: u64, seen: Option<Revision>, rewrite: bool) -> bool {
+        let is_free = self.leader.is_none() || (seen == Some(Revision(self.leader_revision)) && !self.holds(lease));
+        if is_free && self.leases.contains_key(&lease) {
             self.leader = Some((name.clone(), lease));
             self.leader_revision = self.next_revision();
         }
@@ -76,12 +98,19 @@ impl Store {
         true
     }
 
-    pub fn release(&mut self, name: &MemberName, lease: u64, revision: u64, position: Option<Lsn>) -> bool {
+    pub fn release(
+        &mut self,
+        name: &MemberName,
+        lease: u64,
+        revision: u64,
+        position: Option<Lsn>,
+        confirmed: bool,
+    ) -> bool {
         if !self.holds(lease) || self.leader_revision != revision {
             return false;
         }
         self.leader = None;
-        self.status.released_by = position.map(|_| name.clone());
+        self.status.released_by = position.filter(|_| confirmed).map(|_| name.clone());
         if position.is_some() {
             self.status.optime = position;
         }
@@ -114,12 +143,22 @@ impl Store {
         self.revision
     }
 
+    /// Changes with each write of `initialize`: what a conditional write compares.
+    pub fn initialize_version(&self) -> u64 {
+        match (&self.initialize, self.claim) {
+            (_, Some(claim)) => claim,
+            (Initialize::Done(id), None) => id.0,
+            (_, None) => 0,
+        }
+    }
+
     pub fn set_initialize(&mut self, id: SystemId) {
         self.initialize = Initialize::Done(id);
         self.claim = None;
     }
 
-    pub fn set_history(&mut self, entries: Vec<HistoryEntry>) {
+    pub fn set_history(&mut self, entries: Vec<HistoryEntry>, now: u64) {
+        self.history_written_at = now;
         self.history = History::Known(entries);
     }
 
@@ -130,6 +169,7 @@ impl Store {
             holder: if *holder == lease { Holder::Us } else { Holder::Other },
         });
         ClusterView {
+            lock_revision: leader.as_ref().map(|_| Revision(self.leader_revision)),
             leader,
             members: self.members.iter().map(|(name, (member, _))| (name.clone(), member.clone())).collect(),
             initialize: match self.claim {

@@ -1,18 +1,17 @@
-//! The world: time, faults, what actions do to servers and store, and the oracle.
+//! The world: time, and what its members see and decide.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
-use tamada::core::invariants::one_writable;
-use tamada::core::local::Guard;
-use tamada::core::local::Upstream;
-use tamada::core::observation::{DcsOutage, Event, Observation, Requests};
+use tamada::core::decision::LeaseStep;
+use tamada::core::local::{Guard, Job, StopMode, Upstream};
+use tamada::core::observation::{DcsOutage, Event, Observation, ReinitRequest, Requests, RestartRequest};
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
-use tamada::core::units::{MemberName, WallTime};
-use tamada::core::view::{ClusterView, Holder, Initialize, Schedule, SwitchoverRequest, Tags};
+use tamada::core::units::{MemberName, SystemId, WallTime};
+use tamada::core::view::{ClusterView, Holder, Initialize, Tags};
 use tamada::core::{decide, note};
 
 use super::calls::Call;
-use super::node::{Node, Phase, Server, at};
+use super::node::{Node, Phase, Server, TIMING, Wal, at};
 use super::rng::Rng;
 use super::store::Store;
 
@@ -52,6 +51,23 @@ pub struct World {
     pub(super) cut_until: BTreeMap<MemberName, u64>,
     pub(super) timing: Timing,
     pub reached: BTreeSet<&'static str>,
+    /// Which fault has met which decision's reason.
+    pub covered: BTreeSet<(&'static str, &'static str)>,
+    /// `maximum_lag_on_failover`.
+    pub(super) lag_max: u64,
+    pub(super) stop_timeout: Duration,
+    pub(super) pause_until: u64,
+    pub(super) backup: Option<Box<Store>>,
+    /// When the store lost its data last.
+    pub(super) forgot_at: u64,
+    /// When a person removed the leader key last.
+    pub(super) key_removed_at: u64,
+    /// The cluster that was initialised first.
+    pub(super) cluster: Option<SystemId>,
+    /// What clients were told that it is written, as its last primary has it.
+    pub(super) acknowledged: Wal,
+    /// The last release that said that nothing would be lost: when, and at which position.
+    pub(super) released: Option<(u64, u64)>,
     /// What an effect broke, for the next look of the oracle.
     pub(super) broken: Option<String>,
     pub(super) log: Vec<String>,
@@ -71,8 +87,18 @@ impl World {
             store_down_until: 0,
             late: Vec::new(),
             cut_until: BTreeMap::new(),
-            timing: Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
+            timing: TIMING,
             reached: BTreeSet::new(),
+            covered: BTreeSet::new(),
+            lag_max: [1 << 20, 200, 30][(seed / 2 % 3) as usize],
+            stop_timeout: seconds([60, 8][(seed / 6 % 2) as usize]),
+            pause_until: 0,
+            backup: None,
+            forgot_at: 0,
+            key_removed_at: 0,
+            cluster: None,
+            acknowledged: Wal::default(),
+            released: None,
             broken: None,
             log: Vec::new(),
         }
@@ -83,6 +109,7 @@ impl World {
             self.now += TICK;
             self.store.expire(self.now);
             self.late_arrivals();
+            self.faults_end();
             // A member that dies between its initdb and the cluster's `initialize` key needs a person; that is another
             // story than the ones told here.
             if self.is_faulty() && matches!(self.store.initialize, Initialize::Done(_)) {
@@ -91,14 +118,13 @@ impl World {
             for index in 0..self.nodes.len() {
                 self.guard(index);
                 self.finish_promotion(index);
+                self.finish_start(index);
                 self.finish_job(index);
                 self.write_and_stream(index);
                 self.agent(index);
-                self.one_primary()?;
-                if let Some(what) = self.broken.take() {
-                    return Err(self.with_log(&what));
-                }
+                self.judge()?;
             }
+            self.notice_steady();
             if self.now > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
                 return Ok(());
             }
@@ -115,96 +141,14 @@ impl World {
         self.log.join("\n")
     }
 
-    fn with_log(&self, what: &str) -> String {
+    pub(super) fn with_log(&self, what: &str) -> String {
         let tail = &self.log[self.log.len().saturating_sub(60)..];
         format!("{what}\n{}", tail.join("\n"))
-    }
-
-    fn one_primary(&self) -> Result<(), String> {
-        let primaries = self.nodes.iter().filter(|node| node.server == Server::Primary);
-        one_writable(primaries.map(|node| node.name.as_str()))
-            .map_err(|what| self.with_log(&format!("{what} at {}", self.now)))
-    }
-
-    /// A server becomes writable by a promotion or a start: then the leader key must hang on this node's living lease.
-    ///
-    /// Two ways to be writable are no business of this oracle. A bootstrap makes a primary before there is a lock: its
-    /// cluster has no other member yet, and the claim on `initialize` keeps a second one from being made. And a primary
-    /// may outlive its lock for a while, as long as nobody else is one: that is for `one_primary` to judge.
-    pub(super) fn becomes_writable(&mut self, index: usize, how: &str) {
-        let node = &self.nodes[index];
-        if !self.store.holds(node.lease) {
-            let holder = self.store.leader.as_ref().map(|(name, _)| name.as_str());
-            self.broken = Some(format!(
-                "{} became a primary without the lock by a {how} at {}, the holder is {holder:?}",
-                node.name, self.now
-            ));
-        }
-    }
-
-    /// Everybody streams from the holder of the lock.
-    fn whole(&self) -> Result<(), String> {
-        let Some((leader, _)) = &self.store.leader else { return Err("no leader in the end".to_owned()) };
-        for node in &self.nodes {
-            let fine = if node.name == *leader { node.server == Server::Primary } else { node.streaming };
-            if !fine {
-                return Err(format!(
-                    "{} is {:?}, streaming: {}, leader {leader}",
-                    node.name, node.server, node.streaming
-                ));
-            }
-        }
-        Ok(())
     }
 
     pub(super) fn connected(&self, index: usize) -> bool {
         let cut = self.cut_until.get(&self.nodes[index].name).is_some_and(|until| *until > self.now);
         !cut && self.store_down_until <= self.now
-    }
-
-    fn fault(&mut self) {
-        if !self.rng.one_in(60) {
-            return;
-        }
-        let index = self.rng.below(self.nodes.len() as u64) as usize;
-        let long = self.rng.below(9_000);
-        let what = self.rng.below(7);
-        self.log.push(format!("{} fault {what} on n{} for {long}", self.now, index + 1));
-        let (now, until) = (self.now, self.now + long);
-        match what {
-            0 => {
-                // The node dies; the container comes back, with the lease id on its volume.
-                self.nodes[index].crash_server();
-                self.nodes[index].guard = Guard::NoDeadline;
-                self.nodes[index].restart_agent(until);
-            }
-            1 => self.nodes[index].crash_server(),
-            2 if self.layers.guard => {
-                self.nodes[index].away_until = until;
-                self.nodes[index].frozen = true;
-            }
-            2 | 3 => {
-                self.cut_until.insert(self.nodes[index].name.clone(), until);
-            }
-            4 => self.store_down_until = now + long / 2,
-            5 => self.nodes[index].restart_agent(now + long / 10),
-            _ => self.ask_for_switchover(index),
-        }
-    }
-
-    fn ask_for_switchover(&mut self, candidate: usize) {
-        let Some((leader, _)) = self.store.leader.clone() else { return };
-        let candidate = self.nodes[candidate].name.clone();
-        let scheduled_at = Schedule::Now;
-        self.store.request(|revision| SwitchoverRequest {
-            leader: Some(leader),
-            candidate: Some(candidate),
-            scheduled_at,
-            revision,
-        });
-        for node in &mut self.nodes {
-            node.wake = self.now;
-        }
     }
 
     /// PID 1: at the deadline everything of this node is killed, and the agent begins anew.
@@ -221,10 +165,19 @@ impl World {
 
     fn write_and_stream(&mut self, index: usize) {
         let wrote = self.rng.below(3);
+        let lagging = self.rng.one_in(4);
+        let now = self.now;
         let node = &mut self.nodes[index];
         match node.server {
-            Server::Primary => node.wal.end += wrote,
-            Server::Down { .. } => node.streaming = false,
+            Server::Primary => {
+                let stops =
+                    matches!(&node.job, Some((Job::Stop { mode: StopMode::Fast | StopMode::Immediate, .. }, ..)));
+                if !stops && wrote > 0 {
+                    node.wal.end += wrote;
+                    self.acknowledge(index);
+                }
+            }
+            Server::Down { .. } | Server::Starting { .. } => node.streaming = false,
             Server::Standby => {
                 let Upstream::Member { name, .. } = node.upstream.clone() else {
                     node.streaming = false;
@@ -233,12 +186,26 @@ impl World {
                 let source = self.nodes.iter().find(|other| other.name == name).expect("a member's name");
                 let streams = source.server == Server::Primary && self.nodes[index].wal.fits(&source.wal);
                 let wal = source.wal.clone();
-                let lagging = self.rng.one_in(4);
                 let node = &mut self.nodes[index];
                 node.streaming = streams;
-                if streams && !lagging {
+                if streams && !lagging && node.starved_until <= now {
                     node.wal = wal;
                 }
+            }
+        }
+    }
+
+    /// Since when each member has been a standby that answers and reaches the store.
+    fn notice_steady(&mut self) {
+        for index in 0..self.nodes.len() {
+            let connected = self.connected(index);
+            let now = self.now;
+            let node = &mut self.nodes[index];
+            let is_quiet = node.away_until <= now && node.silent.is_none() && node.stale.is_none();
+            let is_asked = node.asked.shutdown.is_some() || node.data_fault.is_some();
+            let is_steady = node.server == Server::Standby && connected && is_quiet && !is_asked;
+            if !is_steady || node.pause == Pause::Paused || self.forgot_at + 8_000 > now {
+                node.steady_since = now;
             }
         }
     }
@@ -247,11 +214,11 @@ impl World {
         Policy {
             name: self.nodes[index].name.clone(),
             mode: Mode::Cluster,
-            timing: self.timing,
-            pause: Pause::Running,
-            maximum_lag_on_failover: 1 << 20,
+            timing: self.nodes[index].timing,
+            pause: self.nodes[index].pause,
+            maximum_lag_on_failover: self.lag_max,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
-            stop_timeout: Duration::from_secs(60),
+            stop_timeout: self.stop_timeout,
             rewind: RewindPolicy::Allowed,
             remove_diverged_data: Switch::On,
             remove_data_after_failed_rewind: Switch::On,
@@ -263,7 +230,7 @@ impl World {
 
     fn agent(&mut self, index: usize) {
         let node = &self.nodes[index];
-        if node.away_until > self.now {
+        if node.away_until > self.now || node.asking_until > self.now {
             return;
         }
         if node.frozen {
@@ -278,6 +245,7 @@ impl World {
         let leader_gone = self.store.leader.is_none() && self.nodes[index].memory.unlocked_since.is_none();
         let leader_new = self.store.leader.is_some() && self.nodes[index].memory.unlocked_since.is_some();
         let down = matches!(self.nodes[index].server, Server::Down { .. }) && self.nodes[index].job.is_none();
+        let down = down && !self.nodes[index].exit_seen;
         if self.nodes[index].wake <= self.now || leader_gone || leader_new || down {
             self.cycle(index);
         }
@@ -290,7 +258,7 @@ impl World {
         self.rng.below(longest)
     }
 
-    fn read(&self, index: usize) -> Result<ClusterView, DcsOutage> {
+    pub(super) fn read(&self, index: usize) -> Result<ClusterView, DcsOutage> {
         if !self.connected(index) {
             return Err(DcsOutage { error: "cut".to_owned() });
         }
@@ -302,14 +270,45 @@ impl World {
         Ok(view)
     }
 
+    /// What it reads, as old as its cache is, and when that was so; the cluster's settings and a loss of the store's data
+    /// are noticed with it.
+    fn observe_store(&mut self, index: usize) -> (Result<ClusterView, DcsOutage>, u64) {
+        let read = self.read(index);
+        let now = self.now;
+        let is_paused = self.store.is_paused;
+        let timing = self.store.timing.unwrap_or(self.nodes[index].timing);
+        let store = &self.store;
+        let node = &mut self.nodes[index];
+        let Ok(view) = &read else { return (read, now) };
+        if let Some((_, since, view)) = &node.stale {
+            return (Ok((**view).clone()), *since);
+        }
+        (node.history_seen, node.initialize_seen) = (store.history_written_at, store.initialize_version());
+        let former = node.timing.ttl;
+        if timing != node.timing {
+            node.timing = timing;
+            node.take_in_ttl(now);
+        }
+        node.pause = if is_paused { Pause::Paused } else { Pause::Running };
+        if node.losses != store.losses {
+            node.losses = store.losses;
+            let event = Event::StoreForgot { at: at(now), ttl: former.max(timing.ttl), lock: view.lock_revision };
+            node.memory = note(std::mem::take(&mut node.memory), &event);
+        }
+        (read, now)
+    }
+
     fn cycle(&mut self, index: usize) {
-        let cluster = self.read(index);
+        let (cluster, read_at) = self.observe_store(index);
         let now = self.now;
         let node = &mut self.nodes[index];
         if node.checkpoint_done_at.is_some_and(|done| done <= now) {
             node.checkpoint_done_at = None;
             node.memory = note(std::mem::take(&mut node.memory), &Event::CheckpointDone);
         }
+        node.never_probed &= node.silent.is_some();
+        node.exit_seen = matches!(node.server, Server::Down { .. });
+        let asked = node.asked;
         let seen = Observation {
             now: at(now),
             wall: WallTime(now as i64),
@@ -317,10 +316,19 @@ impl World {
             local: node.observe(),
             peers: node.peers.clone(),
             divergence: node.divergence.clone(),
-            requests: Requests::default(),
+            requests: Requests {
+                shutdown: asked.shutdown,
+                restart: (asked.restart_until > now).then_some(RestartRequest { timeout: None }),
+                reinitialize: (asked.reinitialize_until > now).then_some(ReinitRequest::AnySource),
+            },
             memory: node.memory.clone(),
         };
         let decision = decide(&self.policy(index), &seen);
+        let node = &mut self.nodes[index];
+        if let LeaseStep::Acquire { .. } = decision.lease {
+            node.raced_at = read_at;
+        }
+        node.situation = decision.reason.code();
         self.reached.insert(decision.reason.code());
         self.log.push(format!("{now} {} {} [{:?}]", self.nodes[index].name, decision.reason, decision.lease));
         // Between observing and acting the world goes on; once in a while for long.

@@ -1,0 +1,261 @@
+//! What goes wrong in a world, and what people and orchestrators ask of its members meanwhile.
+
+use tamada::core::local::{Guard, Replay};
+use tamada::core::observation::ShutdownRequest;
+use tamada::core::policy::Pause;
+use tamada::core::view::{Schedule, SwitchoverRequest};
+
+use super::node::{Asked, DataFault, Server};
+use super::store::Store;
+use super::world::World;
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Fault {
+    /// The node dies; the container comes back, with the lease id on its volume.
+    NodeDies,
+    ServerCrashes,
+    AgentFreezes,
+    Cut,
+    StoreDown,
+    AgentRestarts,
+    Switchover,
+    ShutdownGraceful,
+    ShutdownFast,
+    ShutdownOfAll,
+    Pause,
+    Restart,
+    Reinitialize,
+    FailoverByHand,
+    DataUnusable,
+    DataEmpty,
+    ServerSilent,
+    TtlChanged,
+    BackupTaken,
+    StoreGoesBack,
+    StoreWiped,
+    StaleView,
+    ReplicationStalls,
+    ReplayPaused,
+    LeaderKeyRemoved,
+}
+
+impl Fault {
+    pub const ALL: [(Fault, &'static str); 25] = [
+        (Fault::NodeDies, "node dies"),
+        (Fault::ServerCrashes, "server crashes"),
+        (Fault::AgentFreezes, "agent freezes"),
+        (Fault::Cut, "cut off from the store"),
+        (Fault::StoreDown, "store down"),
+        (Fault::AgentRestarts, "agent restarts"),
+        (Fault::Switchover, "switchover"),
+        (Fault::ShutdownGraceful, "shutdown, graceful"),
+        (Fault::ShutdownFast, "shutdown, fast"),
+        (Fault::ShutdownOfAll, "shutdown of all"),
+        (Fault::Pause, "pause"),
+        (Fault::Restart, "restart request"),
+        (Fault::Reinitialize, "reinitialize"),
+        (Fault::FailoverByHand, "failover by hand"),
+        (Fault::DataUnusable, "data unusable"),
+        (Fault::DataEmpty, "data gone for a while"),
+        (Fault::ServerSilent, "server silent"),
+        (Fault::TtlChanged, "ttl changed"),
+        (Fault::BackupTaken, "backup of the store"),
+        (Fault::StoreGoesBack, "store goes back"),
+        (Fault::StoreWiped, "store wiped"),
+        (Fault::StaleView, "stale view"),
+        (Fault::ReplicationStalls, "replication stalls"),
+        (Fault::ReplayPaused, "replay paused"),
+        (Fault::LeaderKeyRemoved, "leader key removed"),
+    ];
+}
+
+impl World {
+    pub(super) fn fault(&mut self) {
+        if !self.rng.one_in(60) {
+            return;
+        }
+        let index = self.rng.below(self.nodes.len() as u64) as usize;
+        let long = self.rng.below(9_000);
+        let (what, named) = Fault::ALL[self.rng.below(Fault::ALL.len() as u64) as usize];
+        if what == Fault::AgentFreezes && !self.layers.guard {
+            return;
+        }
+        if self.inflict(what, index, long) {
+            self.log.push(format!("{} fault {named} on n{} for {long}", self.now, index + 1));
+            self.reached.insert(named);
+            self.covered.insert((self.nodes[index].situation, named));
+        }
+    }
+
+    /// Whether there was anything to be done.
+    fn inflict(&mut self, what: Fault, index: usize, long: u64) -> bool {
+        let (now, until) = (self.now, self.now + long);
+        let name = self.nodes[index].name.clone();
+        let failover_stands = self.failover_stands();
+        let node = &mut self.nodes[index];
+        match what {
+            Fault::NodeDies => self.node_dies(index, until),
+            Fault::ServerCrashes => node.crash_server(),
+            Fault::AgentFreezes => {
+                node.away_until = until;
+                node.frozen = true;
+            }
+            Fault::Cut => {
+                self.cut_until.insert(name, until);
+            }
+            Fault::StoreDown => self.store_down_until = now + long / 2,
+            Fault::AgentRestarts => node.restart_agent(now + long / 10),
+            Fault::Switchover => return self.ask_for_switchover(index),
+            Fault::ShutdownGraceful => {
+                if self.rng.one_in(3) {
+                    // Nobody receives the last WAL.
+                    self.nodes.iter_mut().for_each(|node| node.starved_until = now + 6_000);
+                }
+                self.shut_down(index, ShutdownRequest::Graceful, long);
+            }
+            Fault::ShutdownFast => self.shut_down(index, ShutdownRequest::Fast, long),
+            Fault::ShutdownOfAll => {
+                for index in 0..self.nodes.len() {
+                    let back_after = self.rng.below(4_000);
+                    self.shut_down(index, ShutdownRequest::Graceful, back_after);
+                }
+            }
+            Fault::Pause if failover_stands => return false,
+            Fault::Pause => {
+                self.store.is_paused = true;
+                self.pause_until = self.pause_until.max(until);
+                self.wake_all();
+            }
+            Fault::Restart => (node.asked.restart_until, node.wake) = (now + 3_000, now),
+            Fault::Reinitialize => (node.asked.reinitialize_until, node.wake) = (now + 3_000, now),
+            Fault::FailoverByHand => return self.ask_for_failover(index),
+            Fault::DataUnusable => node.data_fault = Some((DataFault::Unusable, until)),
+            Fault::DataEmpty => node.data_fault = Some((DataFault::Empty, until)),
+            Fault::ServerSilent => node.silent = Some((now, until)),
+            Fault::TtlChanged => self.change_ttl(),
+            Fault::BackupTaken => self.backup = Some(Box::new(self.store.clone())),
+            Fault::StoreGoesBack => {
+                let Some(backup) = self.backup.take() else { return false };
+                self.lose(*backup);
+            }
+            Fault::StoreWiped => self.lose(Store::default()),
+            Fault::StaleView => {
+                let Ok(view) = self.read(index) else { return false };
+                self.nodes[index].stale = Some((now + long / 4, now, Box::new(view)));
+            }
+            Fault::ReplicationStalls => node.starved_until = until,
+            Fault::ReplayPaused if node.server == Server::Standby => node.replay = Replay::Paused,
+            Fault::ReplayPaused => return false,
+            Fault::LeaderKeyRemoved => {
+                self.key_removed_at = now;
+                return self.store_down_until <= now && self.store.leader.take().is_some();
+            }
+        }
+        true
+    }
+
+    pub(super) fn node_dies(&mut self, index: usize, back_at: u64) {
+        let node = &mut self.nodes[index];
+        node.crash_server();
+        node.guard = Guard::NoDeadline;
+        node.asked = Asked::default();
+        node.restart_agent(back_at);
+    }
+
+    fn shut_down(&mut self, index: usize, how: ShutdownRequest, back_after: u64) {
+        let killed_at = self.now + self.stop_timeout.as_millis() as u64;
+        let node = &mut self.nodes[index];
+        if node.asked.shutdown.is_none() {
+            node.asked.killed_at = killed_at;
+            node.asked.back_after = back_after;
+        }
+        node.asked.shutdown = node.asked.shutdown.filter(|_| how == ShutdownRequest::Graceful).or(Some(how));
+        node.wake = self.now;
+    }
+
+    /// What lasts until something ends it.
+    pub(super) fn faults_end(&mut self) {
+        let now = self.now;
+        for index in 0..self.nodes.len() {
+            let node = &mut self.nodes[index];
+            node.data_fault = node.data_fault.filter(|(_, until)| *until > now);
+            node.silent = node.silent.filter(|(_, until)| *until > now);
+            node.stale = node.stale.take().filter(|(until, ..)| *until > now);
+            let asked = node.asked;
+            if asked.shutdown.is_some() && asked.killed_at <= now {
+                self.log.push(format!("{now} {} killed after its grace", node.name));
+                self.node_dies(index, now + asked.back_after);
+            }
+        }
+        self.pause_ends();
+    }
+
+    /// Whoever ends a pause sees to it that all members are there: a primary that cannot hear of it goes on without a lock.
+    fn pause_ends(&mut self) {
+        let now = self.now;
+        let all_hear = (0..self.nodes.len()).all(|index| {
+            let node = &self.nodes[index];
+            self.connected(index) && node.away_until <= now && node.stale.is_none() && node.silent.is_none()
+        });
+        if self.store.is_paused && self.pause_until <= now && all_hear {
+            self.store.is_paused = false;
+            self.nodes.iter_mut().for_each(|node| node.pause = Pause::Running);
+            self.wake_all();
+        }
+    }
+
+    fn wake_all(&mut self) {
+        let now = self.now;
+        self.nodes.iter_mut().for_each(|node| node.wake = node.wake.min(now));
+    }
+
+    fn change_ttl(&mut self) {
+        let mut timing = self.timing;
+        timing.ttl = std::time::Duration::from_secs(5 + self.rng.below(4));
+        timing.retry_timeout = std::time::Duration::from_secs(1 + self.rng.below(2));
+        self.timing = timing;
+        self.store.timing = Some(timing);
+        self.wake_all();
+    }
+
+    /// The store loses all but what the backup holds.
+    fn lose(&mut self, backup: Store) {
+        self.store.forget(backup, self.now);
+        self.forgot_at = self.now;
+        self.released = None;
+        self.wake_all();
+    }
+
+    fn ask_for_switchover(&mut self, candidate: usize) -> bool {
+        let Some((leader, _)) = self.store.leader.clone() else { return false };
+        let candidate = self.nodes[candidate].name.clone();
+        let candidate = (!self.rng.one_in(4)).then_some(candidate);
+        self.request(Some(leader), candidate);
+        true
+    }
+
+    /// Not in a pause, nor the other way round: there nothing keeps the named member from a lock that a primary has lost without stopping.
+    fn ask_for_failover(&mut self, candidate: usize) -> bool {
+        if self.store.is_paused || self.nodes.iter().any(|node| node.pause == Pause::Paused) {
+            return false;
+        }
+        self.nodes[candidate].failover_asked_at = Some(self.now);
+        let candidate = self.nodes[candidate].name.clone();
+        self.request(None, Some(candidate));
+        true
+    }
+
+    fn failover_stands(&self) -> bool {
+        self.store.switchover.as_ref().is_some_and(|request| request.leader.is_none())
+    }
+
+    fn request(
+        &mut self,
+        leader: Option<tamada::core::units::MemberName>,
+        candidate: Option<tamada::core::units::MemberName>,
+    ) {
+        let scheduled_at = Schedule::Now;
+        self.store.request(|revision| SwitchoverRequest { leader, candidate, scheduled_at, revision });
+        self.wake_all();
+    }
+}

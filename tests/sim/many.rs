@@ -1,0 +1,106 @@
+//! Many worlds, on all cores, and what they came to.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use tamada::core::reason::Reason;
+
+use super::faults::Fault;
+use super::world::{Layers, World};
+
+/// What some worlds came to.
+#[derive(Default)]
+pub struct Found {
+    /// By seed.
+    pub violations: BTreeMap<u64, String>,
+    pub reached: BTreeSet<&'static str>,
+    /// Which decision's reason has met which fault.
+    pub covered: BTreeSet<(&'static str, &'static str)>,
+    pub worlds: u64,
+    pub took: Duration,
+}
+
+impl Found {
+    fn add(&mut self, other: Found) {
+        self.violations.extend(other.violations);
+        self.reached.extend(other.reached);
+        self.covered.extend(other.covered);
+        self.worlds += other.worlds;
+    }
+
+    fn run(&mut self, seed: u64, layers: Layers) {
+        let mut world = World::new(seed, layers);
+        if let Err(what) = world.run() {
+            self.violations.insert(seed, what);
+        }
+        self.reached.extend(world.reached);
+        self.covered.extend(world.covered);
+        self.worlds += 1;
+    }
+
+    pub fn has(&self, what: &str) -> bool {
+        self.violations.values().any(|violation| violation.contains(what))
+    }
+
+    /// None but those that are known and open, and these still. The first lines of all; of the first one the story's end too.
+    pub fn expect_only(&self, open: &[u64]) {
+        let new: BTreeMap<_, _> = self.violations.iter().filter(|(seed, _)| !open.contains(seed)).collect();
+        let lines = new.iter().map(|(seed, what)| format!("seed {seed}: {}", what.lines().next().unwrap_or("")));
+        let lines: Vec<String> = lines.collect();
+        let first = new.iter().next();
+        assert!(first.is_none(), "{} violations:\n{}\nthe first: {first:?}", lines.len(), lines.join("\n"));
+        let gone: Vec<_> = open.iter().filter(|seed| !self.violations.contains_key(seed)).collect();
+        assert!(gone.is_empty(), "no violation any more, strike these seeds from the list: {gone:?}");
+    }
+}
+
+/// All of these worlds.
+pub fn worlds(layers: Layers, seeds: Range<u64>) -> Found {
+    let begun = Instant::now();
+    let next = AtomicU64::new(seeds.start);
+    let mut found = Found::default();
+    let work = || {
+        let mut own = Found::default();
+        loop {
+            let seed = next.fetch_add(1, Ordering::Relaxed);
+            if seed >= seeds.end {
+                return own;
+            }
+            own.run(seed, layers);
+        }
+    };
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..cores).map(|_| scope.spawn(work)).collect();
+        threads.into_iter().for_each(|thread| found.add(thread.join().expect("a world that does not panic")));
+    });
+    found.took = begun.elapsed();
+    found
+}
+
+/// What `make sim` shows.
+impl std::fmt::Display for Found {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let seconds = self.took.as_secs_f64();
+        writeln!(f, "{} worlds in {seconds:.1} s, {:.0} a second", self.worlds, self.worlds as f64 / seconds)?;
+        let (met, not): (Vec<&str>, Vec<&str>) = Reason::CODES.iter().partition(|code| self.reached.contains(*code));
+        writeln!(f, "reasons: {} of {}; never: {}", met.len(), Reason::CODES.len(), not.join(" "))?;
+        let pairs = met.len() * Fault::ALL.len();
+        writeln!(
+            f,
+            "(reason, fault): {} of {pairs} ({} reasons x {} faults)",
+            self.covered.len(),
+            met.len(),
+            Fault::ALL.len()
+        )?;
+        let marks = self.reached.iter().filter(|mark| !Reason::CODES.contains(mark));
+        writeln!(f, "faults: {}", marks.copied().collect::<Vec<_>>().join(", "))?;
+        write!(f, "violations: {}", self.violations.len())?;
+        for (seed, what) in &self.violations {
+            write!(f, "\nSEED={seed}: {}", what.lines().next().unwrap_or(""))?;
+        }
+        Ok(())
+    }
+}

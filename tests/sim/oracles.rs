@@ -1,0 +1,136 @@
+//! What is judged: one writable primary, no promotion without the lock, no acknowledged write lost that need not be, no
+//! second cluster, and a whole cluster in the end.
+
+use tamada::core::invariants::one_writable;
+use tamada::core::policy::Pause;
+use tamada::core::units::{Lsn, Timeline};
+use tamada::core::view::Initialize;
+
+use super::node::{Node, Server, at};
+use super::world::World;
+
+/// A member that nothing has disturbed for so long answers whoever asks.
+const STEADY: u64 = 5_000;
+/// A request by hand that is no longer there may have been carried out within this time.
+const BY_HAND: u64 = 20_000;
+
+impl World {
+    pub(super) fn judge(&mut self) -> Result<(), String> {
+        self.one_primary()?;
+        if let Initialize::Done(id) = self.store.initialize
+            && *self.cluster.get_or_insert(id) != id
+        {
+            return Err(self.with_log(&format!("another cluster was initialised at {}", self.now)));
+        }
+        match self.broken.take() {
+            Some(what) => Err(self.with_log(&what)),
+            None => Ok(()),
+        }
+    }
+
+    fn one_primary(&self) -> Result<(), String> {
+        let primaries = self.nodes.iter().filter(|node| node.server == Server::Primary);
+        one_writable(primaries.map(|node| node.name.as_str()))
+            .map_err(|what| self.with_log(&format!("{what} at {}", self.now)))
+    }
+
+    /// A server becomes writable by a promotion or a start: then the leader key must hang on this node's living lease, and
+    /// no more of the acknowledged writes may be missing than the rules allow.
+    ///
+    /// Two ways to be writable are no business of this oracle. A bootstrap makes a primary before there is a lock: its
+    /// cluster has no other member yet, and the claim on `initialize` keeps a second one from being made. And a primary
+    /// may outlive its lock for a while, as long as nobody else is one: that is for `one_primary` to judge.
+    pub(super) fn becomes_writable(&mut self, index: usize, how: &str) {
+        let node = &self.nodes[index];
+        // After a loss of the store's data, or of the key by a person's hand, the lock is known by its holder's own clock alone; in pause by nobody's.
+        let ttl = node.timing.ttl.as_millis() as u64;
+        let has_vanished = self.forgot_at.max(self.key_removed_at) + 2 * ttl > self.now;
+        let is_valid = node.memory.lease_valid_until.is_some_and(|until| until > at(self.now));
+        let remembered = has_vanished && (is_valid || self.store.leader.is_none());
+        if !self.store.holds(node.lease) && !remembered && node.pause == Pause::Running {
+            let holder = self.store.leader.as_ref().map(|(name, _)| name.as_str());
+            self.broken = Some(format!(
+                "{} became a primary without the lock by a {how} at {}, the holder is {holder:?}",
+                node.name, self.now
+            ));
+        }
+        if let Some(what) = self.lost_unduly(index, how) {
+            self.broken = Some(format!("{what}, at {}", self.now));
+        }
+    }
+
+    /// The writes that clients were told of, as far as nothing allows that they are lost.
+    fn lost_unduly(&mut self, index: usize, how: &str) -> Option<String> {
+        let node = &self.nodes[index];
+        let has = self.acknowledged.agrees_until(&node.wal);
+        let lost = self.acknowledged.end.saturating_sub(has);
+        if lost == 0 {
+            return None;
+        }
+        let told = |why: &str| {
+            Some(format!(
+                "{} lost {lost} acknowledged bytes by a {how}: {why}; {:?}, not {:?}",
+                node.name, node.wal, self.acknowledged
+            ))
+        };
+        if how == "start" {
+            return told("a start in place loses nothing");
+        }
+        let ttl = node.timing.ttl.as_millis() as u64;
+        if let Some((released, position)) = self.released
+            && self.now < released + ttl
+            && has < position
+        {
+            return told("a planned change of the leader loses nothing");
+        }
+        self.reached.insert("loss as after a crash");
+        let request = self.store.switchover.as_ref().filter(|request| request.leader.is_none());
+        let stands = request.is_some_and(|request| request.candidate.as_ref() == Some(&node.name));
+        if stands || node.failover_asked_at.is_some_and(|asked| asked + BY_HAND > self.now) {
+            return None;
+        }
+        let known = self.store.history.timeline().filter(|_| self.store.history_written_at < node.raced_at);
+        if known.is_some_and(|cluster| Timeline(node.wal.timeline) < cluster) {
+            return told("it is on an older timeline than the cluster");
+        }
+        let behind = Lsn(node.wal.end).behind(self.store.status.optime.unwrap_or_default());
+        if behind > self.lag_max {
+            return told(&format!("it lags {behind} bytes, more than maximum_lag_on_failover"));
+        }
+        let better = self.nodes.iter().find(|other| self.should_go_first(other, node, has))?;
+        told(&format!("{} has more of them", better.name))
+    }
+
+    fn should_go_first(&self, other: &Node, node: &Node, has: u64) -> bool {
+        let is_other = other.name != node.name && other.server == Server::Standby;
+        let is_steady = other.steady_since + STEADY <= node.raced_at;
+        is_other && is_steady && self.acknowledged.agrees_until(&other.wal) > has
+    }
+
+    /// Clients were told that all is written that this primary has.
+    pub(super) fn acknowledge(&mut self, index: usize) {
+        if self.nodes[index].data.is_some() && self.nodes[index].data == self.cluster {
+            self.acknowledged = self.nodes[index].wal.clone();
+        }
+    }
+
+    /// Everybody streams from the holder of the lock, which has every write that clients were told of and that no
+    /// promotion was allowed to lose.
+    pub(super) fn whole(&self) -> Result<(), String> {
+        let Some((leader, _)) = &self.store.leader else { return Err("no leader in the end".to_owned()) };
+        for node in &self.nodes {
+            let leads = node.name == *leader;
+            let fine = if leads { node.server == Server::Primary } else { node.streaming };
+            if !fine {
+                return Err(format!(
+                    "{} is {:?}, streaming: {}, leader {leader}",
+                    node.name, node.server, node.streaming
+                ));
+            }
+            if leads && self.acknowledged.agrees_until(&node.wal) < self.acknowledged.end {
+                return Err(format!("{leader} lacks acknowledged writes: {:?}, not {:?}", node.wal, self.acknowledged));
+            }
+        }
+        Ok(())
+    }
+}
