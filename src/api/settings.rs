@@ -7,14 +7,14 @@ use openssl::ssl::SslContext;
 use super::access::Access;
 use super::{ApiError, tls};
 use crate::config::{RestConfig, ServerTokens};
-use crate::core::REFERENCE_VERSION;
+use crate::core::PATRONI_VERSION;
 
 /// The `Server` header.
 fn server(tokens: ServerTokens) -> HeaderValue {
     match tokens {
         ServerTokens::Original => HeaderValue::from_static(concat!("tamada/", env!("CARGO_PKG_VERSION"))),
         ServerTokens::Minimal => {
-            HeaderValue::from_str(&format!("Patroni/{REFERENCE_VERSION}")).expect("a version is printable ASCII")
+            HeaderValue::from_str(&format!("Patroni/{PATRONI_VERSION}")).expect("a version is printable ASCII")
         }
         ServerTokens::ProductOnly => HeaderValue::from_static("Patroni"),
     }
