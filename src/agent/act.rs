@@ -4,7 +4,6 @@
 //! **Invariant:** jobs are begun here and never waited for. Whatever makes PostgreSQL a primary is begun only after this
 //! cycle's lease step, and only if the lock is ours and PID 1 knows the deadline at that moment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::background_task::{AtEnd, BackgroundTask, Report};
@@ -164,6 +163,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn resume_replay(&mut self) {
         let shared = self.shared.clone();
         let work = async move { Report::of(shared.instance.resume_replay().await, |()| Report::Done) };
-        self.background.begin(BackgroundTask::ResumeReplay, AtEnd::Wake, &Arc::clone(&self.shared.wake), work);
+        self.background.begin(BackgroundTask::ResumeReplay, AtEnd::Wake, work);
     }
 }

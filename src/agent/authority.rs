@@ -30,7 +30,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// not renew has to begin its stop.
     pub(super) fn patience(&self) -> Duration {
         let timing = &self.settings.timing;
-        let limit = authority::call_limit(self.memory.lease_valid_until, self.guard, timing, self.shared.now());
+        let limit = authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), timing, self.shared.now());
         match self.shared.inbox().shutdown {
             None => limit,
             Some(_) => limit.min(SHUTDOWN_GRACE),
@@ -39,7 +39,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// The same for what is not the lease: where there is a lock to be renewed, that must still be possible afterwards.
     pub(super) fn short_patience(&self) -> Duration {
-        match self.guard {
+        match self.fence.guard() {
             Guard::NoDeadline => self.patience(),
             Guard::Until(_) => self.patience().min(self.settings.timing.retry_timeout / 2),
         }
@@ -159,13 +159,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     fn tenure<'a>(&'a self, policy: &'a Policy, seen: &'a Observation, outcome: &'a LeaseOutcome) -> Tenure<'a> {
         let job = self.jobs.running().map(|running| &running.job);
-        Tenure { policy, seen, job, guard: self.guard, valid_until: self.memory.lease_valid_until, outcome }
+        Tenure { policy, seen, job, guard: self.fence.guard(), valid_until: self.memory.lease_valid_until, outcome }
     }
 
     fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
         let policy = self.settings.policy();
         let guard = self.tenure(&policy, seen, outcome).guard_after();
-        self.tell_guard(guard);
+        self.fence.set_guard(guard);
     }
 
     /// Asked right before a job begins.
@@ -173,20 +173,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.tenure(&self.settings.policy(), seen, outcome).may_begin(job, self.shared.now())
     }
 
-    fn tell_guard(&mut self, wanted: Guard) {
-        if wanted != self.guard {
-            self.shared.init.guard(wanted);
-            self.guard = wanted;
-        }
-    }
-
     /// After the lease's validity was found to be shorter.
     pub(super) fn shorten_guard(&mut self) {
         let until = self.memory.lease_valid_until.map(|until| lease::guard_deadline(until, &self.settings.timing));
-        if let (Guard::Until(deadline), Some(until)) = (self.guard, until)
-            && until < deadline
-        {
-            self.tell_guard(Guard::Until(until));
+        if let Some(until) = until {
+            self.fence.bring_forward(until);
         }
     }
 

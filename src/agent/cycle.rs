@@ -15,6 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::background_task::BackgroundTasks;
 use super::clock::Clock;
 use super::cluster_file::ClusterFile;
+use super::fence::Fence;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
@@ -23,6 +24,7 @@ use super::mailbox::{Mailbox, Request};
 use super::member_state::Shown;
 use super::pace::Pace;
 use super::peers::PeerClient;
+use super::remembered::Remembered;
 use super::retain::Retained;
 use super::server::Server;
 use super::services;
@@ -33,7 +35,7 @@ use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
 use crate::core::local::{Guard, Postgres, StopMode};
-use crate::core::observation::{DivergenceReport, Memory, PeerReports};
+use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::slots::SlotsWanted;
 use crate::core::units::{Instant, SystemId, WallTime};
@@ -106,7 +108,7 @@ pub struct Agent<D, I> {
     pub(super) settings: Settings,
     pub(super) reread: Reread,
     pub(super) incarnation: Incarnation,
-    pub(super) memory: Memory,
+    pub(super) memory: Remembered,
     pub(super) jobs: JobSlot,
     pub(super) background: BackgroundTasks,
     pub(super) server: Server,
@@ -116,8 +118,7 @@ pub struct Agent<D, I> {
     pub(super) dcs_last_seen: WallTime,
     pub(super) peers: PeerReports,
     pub(super) divergence: Option<DivergenceReport>,
-    /// What PID 1 was told last.
-    pub(super) guard: Guard,
+    pub(super) fence: Fence,
     pub(super) retained: Retained,
     /// Our record and the status, as the store has them from us.
     pub(super) record_pace: Pace<Value>,
@@ -131,8 +132,6 @@ pub struct Agent<D, I> {
     pub(super) cluster_file: Option<ClusterFile>,
     pub(super) cluster_saved: Option<SystemId>,
     pub(super) lease_saved: Option<LeaseToken>,
-    pub(super) lease_told: Option<LeaseToken>,
-    pub(super) postmaster_told: Option<i32>,
     /// The last reading as the API gets it.
     pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
     reason: Reason,
@@ -174,7 +173,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = Status::before_first_cycle(&settings, clock.now());
-        let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));
+        let shared = Arc::new(Shared::new(dcs, instance, clock, peers, status));
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (signals, heard) = mpsc::unbounded_channel();
         let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
@@ -182,16 +181,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             settings,
             reread,
             incarnation,
-            memory: Memory { cluster: cluster_saved, ..Memory::default() },
+            memory: Remembered::new(cluster_saved),
             jobs: JobSlot::new(runtimes.jobs),
-            background: BackgroundTasks::new(runtimes.background),
+            background: BackgroundTasks::new(runtimes.background, shared.wake.clone()),
             server: Server::not_probed_yet(shared.now()),
             snapshot: None,
             outage: Outage::No,
             dcs_last_seen: WallTime::default(),
             peers: PeerReports::new(),
             divergence: None,
-            guard,
+            fence: Fence::new(init, guard),
             retained: Retained::default(),
             record_pace: Pace::default(),
             status_pace: Pace::default(),
@@ -203,8 +202,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             cluster_file,
             cluster_saved,
             lease_saved: None,
-            lease_told: None,
-            postmaster_told: None,
             documents: None,
             reason: Reason::NotStarted,
             hurried: 0,
@@ -256,8 +253,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let decision = core::decide(&policy, &seen);
         self.tell(&decision);
         let outcome = self.act(&decision, &seen).await;
-        let memory = std::mem::take(&mut self.memory);
-        self.memory = core::learn(memory, &seen, &outcome);
+        self.memory.learn(&seen, &outcome);
         self.maintain_slots_and_roles(&seen);
         let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
         self.show(&decision.reason, wake);

@@ -16,7 +16,6 @@ use crate::core::local::{DataDir, Job, LocalState, Postgres};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::view::Initialize;
-use crate::core::{self};
 use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Force, Instance, Probe};
 
@@ -72,8 +71,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.lease_saved = None;
             self.cluster_saved = None;
         }
-        let memory = std::mem::take(&mut self.memory);
-        self.memory = core::note(memory, &Event::JobEnded(ended));
+        self.memory.note(&Event::JobEnded(ended));
     }
 
     fn take_report(&mut self, report: Report) {
@@ -82,8 +80,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::Peers(reports) => self.peers.extend(reports),
             Report::Divergence(report) => self.divergence = Some(report),
             Report::Checkpointed => {
-                let memory = std::mem::take(&mut self.memory);
-                self.memory = core::note(memory, &Event::CheckpointDone);
+                self.memory.note(&Event::CheckpointDone);
             }
             Report::SlotsSynced(set) => self.slots_synced = Some(set),
             Report::RolesEnsured => self.roles_ensured = true,
@@ -102,12 +99,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         // What came in during a slow reading would be out of date one cycle later.
         self.take_reports().await;
         self.take_probe(probe);
-        if self.postmaster_told != self.server.probe().facts.postmaster_pid {
-            self.postmaster_told = self.server.probe().facts.postmaster_pid;
-            self.shared.init.postmaster(self.postmaster_told);
-        }
+        self.fence.tell_postmaster(self.server.probe().facts.postmaster_pid);
         self.answer_restart();
-        self.tell_lease();
+        self.fence.tell_lease(self.shared.dcs.lease());
         self.keep_files();
         let now = self.shared.now();
         self.execute_schedule();
@@ -115,7 +109,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             data: self.server.probe().data.clone(),
             postgres: self.server.probe().postgres.clone(),
             job: self.jobs.running().cloned(),
-            guard: self.guard,
+            guard: self.fence.guard(),
         };
         Observation {
             now,
@@ -161,8 +155,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if snapshot.losses > known {
             let ttl = former_ttl.max(self.settings.timing.ttl);
             let event = Event::StoreForgot { at: self.shared.now(), ttl, lock: snapshot.view.lock_revision };
-            let memory = std::mem::take(&mut self.memory);
-            self.memory = core::note(memory, &event);
+            self.memory.note(&event);
         }
     }
 
@@ -170,8 +163,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// that was renewed last.
     fn change_timing(&mut self) {
         let (at, timing) = (self.shared.now(), self.settings.timing);
-        let memory = std::mem::take(&mut self.memory);
-        self.memory = core::note(memory, &Event::TtlChanged { at, ttl: timing.ttl });
+        self.memory.note(&Event::TtlChanged { at, ttl: timing.ttl });
         self.shorten_guard();
         self.shared.dcs.set_timing(timing);
     }
@@ -209,7 +201,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.is_foreign() {
             return;
         }
-        let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
         if self.settings.configured != generation && !self.background.is_running(BackgroundTask::Configure) {
             let desired = self.settings.desired();
@@ -220,7 +211,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let configured = shared.instance.configure(&desired, force).await;
                 Report::of(configured, |()| Report::Configured(generation))
             };
-            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, work);
         }
         self.keep_cluster();
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
@@ -234,7 +225,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let saved = shared.instance.save_dynamic(&document).await;
                 Report::of(saved, |()| Report::DynamicSaved(generation))
             };
-            self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, work);
         }
         self.keep_lease();
     }
@@ -269,26 +260,17 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let cluster = self.memory.cluster.filter(|id| is_fit && self.cluster_saved != Some(*id));
         if let (Some(id), Some(file)) = (cluster, self.cluster_file.clone()) {
             let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
-            self.background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, work);
         }
     }
 
-    /// PID 1 keeps the lease for the next agent.
-    fn tell_lease(&mut self) {
-        let lease = self.shared.dcs.lease().filter(|lease| self.lease_told.as_ref() != Some(lease));
-        if let Some(token) = lease {
-            self.shared.init.lease(&token);
-            self.lease_told = Some(token);
-        }
-    }
-
-    /// And a file beside the data keeps it for the next container.
+    /// A file beside the data keeps the lease for the next container.
     fn keep_lease(&mut self) {
         let lease = self.shared.dcs.lease().filter(|lease| self.lease_saved.as_ref() != Some(lease));
         let Some(token) = lease else { return };
         if let Some(file) = self.lease_file.clone() {
             let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
-            self.background.begin(BackgroundTask::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::SaveLease, AtEnd::Wait, work);
         }
     }
 }
