@@ -127,7 +127,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
-        self.shown.refresh(
+        self.publisher.shown.refresh(
             &self.server.probe().data,
             &self.server.probe().postgres,
             Some(&job),

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -19,18 +18,17 @@ use super::fence::Fence;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
+use super::kept_files::KeptFiles;
 use super::lease_file::LeaseFile;
 use super::mailbox::{Mailbox, Request};
-use super::member_state::Shown;
-use super::pace::Pace;
 use super::peers::PeerClient;
+use super::publisher::Publisher;
 use super::remembered::Remembered;
-use super::retain::Retained;
 use super::server::Server;
 use super::services;
 use super::settings::Settings;
 use super::shared::Shared;
-use super::status::{ClusterStatusDocuments, Status};
+use super::status::Status;
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
@@ -38,9 +36,8 @@ use crate::core::local::{Guard, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::slots::SlotsWanted;
-use crate::core::units::{Instant, SystemId, WallTime};
-use crate::core::view::ClusterStatus;
-use crate::dcs::{Dcs, LeaseToken, Snapshot};
+use crate::core::units::{Instant, WallTime};
+use crate::dcs::{Dcs, Snapshot};
 use crate::postgres::Instance;
 
 /// How many requests may wait for the loop's thread; more wait in the API.
@@ -119,21 +116,12 @@ pub struct Agent<D, I> {
     pub(super) peers: PeerReports,
     pub(super) divergence: Option<DivergenceReport>,
     pub(super) fence: Fence,
-    pub(super) retained: Retained,
-    /// Our record and the status, as the store has them from us.
-    pub(super) record_pace: Pace<Value>,
-    pub(super) status_pace: Pace<ClusterStatus>,
+    pub(super) publisher: Publisher,
     pub(super) slots_synced: Option<SlotsWanted>,
     pub(super) roles_ensured: bool,
-    pub(super) shown: Shown,
     /// The restart that the running job carries out.
     pub(super) restart: Option<PendingRestart>,
-    pub(super) lease_file: Option<LeaseFile>,
-    pub(super) cluster_file: Option<ClusterFile>,
-    pub(super) cluster_saved: Option<SystemId>,
-    pub(super) lease_saved: Option<LeaseToken>,
-    /// The last reading as the API gets it.
-    pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
+    pub(super) kept: KeptFiles,
     reason: Reason,
     hurried: u32,
     mailbox: Option<mpsc::Receiver<Request>>,
@@ -169,7 +157,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             reread,
             runtimes,
         } = parts;
-        let cluster_saved = cluster_file.as_ref().and_then(ClusterFile::load);
+        let kept = KeptFiles::new(lease_file, cluster_file);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = Status::before_first_cycle(&settings, clock.now());
@@ -181,7 +169,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             settings,
             reread,
             incarnation,
-            memory: Remembered::new(cluster_saved),
+            memory: Remembered::new(kept.cluster()),
             jobs: JobSlot::new(runtimes.jobs),
             background: BackgroundTasks::new(runtimes.background, shared.wake.clone()),
             server: Server::not_probed_yet(shared.now()),
@@ -191,18 +179,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             peers: PeerReports::new(),
             divergence: None,
             fence: Fence::new(init, guard),
-            retained: Retained::default(),
-            record_pace: Pace::default(),
-            status_pace: Pace::default(),
+            publisher: Publisher::default(),
             slots_synced: None,
             roles_ensured: false,
-            shown: Shown::default(),
             restart: None,
-            lease_file,
-            cluster_file,
-            cluster_saved,
-            lease_saved: None,
-            documents: None,
+            kept,
             reason: Reason::NotStarted,
             hurried: 0,
             mailbox: Some(requests),

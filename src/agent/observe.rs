@@ -64,12 +64,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     pub(super) fn job_ended(&mut self, ended: FinishedJob) {
-        self.shown.ended(&ended);
+        self.publisher.shown.ended(&ended);
         if replaces_data(&ended.job) {
             // The files beside the data may be another member's now.
             self.settings.saved = 0;
-            self.lease_saved = None;
-            self.cluster_saved = None;
+            self.kept.data_replaced();
         }
         self.memory.note(&Event::JobEnded(ended));
     }
@@ -86,8 +85,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::RolesEnsured => self.roles_ensured = true,
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
-            Report::LeaseSaved(token) => self.lease_saved = Some(token),
-            Report::ClusterSaved(id) => self.cluster_saved = Some(id),
+            Report::LeaseSaved(token) => self.kept.lease_saved(token),
+            Report::ClusterSaved(id) => self.kept.cluster_saved(id),
             Report::Done | Report::Failed(_) => {}
         }
     }
@@ -227,7 +226,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             };
             self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, work);
         }
-        self.keep_lease();
+        if let Some(lease) = self.shared.dcs.lease() {
+            self.kept.keep_lease(lease, &mut self.background);
+        }
     }
 
     /// Data of another cluster are not touched, and until the store was read nobody knows.
@@ -257,20 +258,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// The cluster's identifier, whether or not there are data.
     fn keep_cluster(&mut self) {
         let is_fit = self.jobs.running().is_none() && !matches!(self.server.probe().data, DataDir::Unusable(_));
-        let cluster = self.memory.cluster.filter(|id| is_fit && self.cluster_saved != Some(*id));
-        if let (Some(id), Some(file)) = (cluster, self.cluster_file.clone()) {
-            let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
-            self.background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, work);
-        }
-    }
-
-    /// A file beside the data keeps the lease for the next container.
-    fn keep_lease(&mut self) {
-        let lease = self.shared.dcs.lease().filter(|lease| self.lease_saved.as_ref() != Some(lease));
-        let Some(token) = lease else { return };
-        if let Some(file) = self.lease_file.clone() {
-            let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
-            self.background.begin(BackgroundTask::SaveLease, AtEnd::Wait, work);
+        if let Some(id) = self.memory.cluster.filter(|_| is_fit) {
+            self.kept.keep_cluster(id, &mut self.background);
         }
     }
 }

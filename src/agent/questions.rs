@@ -100,7 +100,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             ignored: &dynamic.ignore_slots,
         };
         let retained = match role {
-            LastRole::Primary => self.retained.names().collect(),
+            LastRole::Primary => self.publisher.retained(),
             LastRole::Standby => view.status.retain_slots.clone(),
         };
         let wanted = slots::wanted(&self.settings.policy(), view, role, settings, &retained);
