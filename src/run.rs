@@ -4,6 +4,8 @@
 //! Two threads matter: the loop with its runtime, and the API with another, so that no flood of requests delays a
 //! renewal. The thread that writes the log is a third.
 
+mod worker;
+
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt;
@@ -15,8 +17,9 @@ use futures_util::future::{BoxFuture, FutureExt};
 use hyper::Method;
 use nix::unistd::{User, geteuid, gethostname};
 use serde_json::Value;
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use self::worker::Worker;
 use crate::agent::clock::SystemClock;
 use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
@@ -302,29 +305,6 @@ impl Beginning {
         local_api::remove(&announce);
         hearing.abort();
         code
-    }
-}
-
-/// A thread with a runtime of its own. What runs there is dropped with it.
-struct Worker {
-    handle: tokio::runtime::Handle,
-    _ends: oneshot::Sender<()>,
-}
-
-impl Worker {
-    fn start(name: &str) -> std::io::Result<Worker> {
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .max_blocking_threads(BLOCKING_THREADS)
-            .build()?;
-        let handle = runtime.handle().clone();
-        let (ends, ended) = oneshot::channel::<()>();
-        std::thread::Builder::new().name(name.to_owned()).spawn(move || {
-            // An error is the sender's end: the agent's.
-            let _ = runtime.block_on(ended);
-            runtime.shutdown_background();
-        })?;
-        Ok(Worker { handle, _ends: ends })
     }
 }
 
