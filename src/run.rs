@@ -19,8 +19,7 @@ use nix::unistd::{User, geteuid, gethostname};
 use serde_json::Value;
 use tokio::sync::watch;
 
-use worker::Worker;
-
+use self::worker::Worker;
 use crate::agent::clock::SystemClock;
 use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};

@@ -4,7 +4,6 @@
 //! **Invariant:** jobs are begun here and never waited for. Whatever makes PostgreSQL a primary is begun only after this
 //! cycle's lease step, and only if the lock is ours and PID 1 knows the deadline at that moment.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::background_task::{AtEnd, BackgroundTask, Report};
@@ -128,7 +127,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
-        self.shown.refresh(
+        self.publisher.shown.refresh(
             &self.server.probe().data,
             &self.server.probe().postgres,
             Some(&job),
@@ -164,6 +163,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn resume_replay(&mut self) {
         let shared = self.shared.clone();
         let work = async move { Report::of(shared.instance.resume_replay().await, |()| Report::Done) };
-        self.background.begin(BackgroundTask::ResumeReplay, AtEnd::Wake, &Arc::clone(&self.shared.wake), work);
+        self.background.begin(BackgroundTask::ResumeReplay, AtEnd::Wake, work);
     }
 }

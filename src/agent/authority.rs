@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::cycle::Agent;
 use super::publish::{leader_of, tell};
+use super::publisher::Due;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::LeaseStep;
@@ -30,7 +31,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// not renew has to begin its stop.
     pub(super) fn patience(&self) -> Duration {
         let timing = &self.settings.timing;
-        let limit = authority::call_limit(self.memory.lease_valid_until, self.guard, timing, self.shared.now());
+        let limit = authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), timing, self.shared.now());
         match self.shared.inbox().shutdown {
             None => limit,
             Some(_) => limit.min(SHUTDOWN_GRACE),
@@ -39,7 +40,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// The same for what is not the lease: where there is a lock to be renewed, that must still be possible afterwards.
     pub(super) fn short_patience(&self) -> Duration {
-        match self.guard {
+        match self.fence.guard() {
             Guard::NoDeadline => self.patience(),
             Guard::Until(_) => self.patience().min(self.settings.timing.retry_timeout / 2),
         }
@@ -66,8 +67,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let answer = self.shared.bounded(limit, self.shared.dcs.acquire(lock, limit)).await;
         let outcome = self.judge("acquire", started, answer);
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
-            self.retained.inherit(started, view);
-            self.status_pace.forget();
+            self.publisher.begin_term(started, view);
             self.slots_synced = None;
             self.keep_slots(seen, LastRole::Primary);
         }
@@ -86,11 +86,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let outcome = self.judge("renew", started, answer);
         if let LeaseOutcome::Held { .. } = outcome {
             let (now, leader) = (self.shared.now(), leader_of(seen));
-            status.into_iter().for_each(|status| self.status_pace.wrote(status, now, leader));
-            record.into_iter().for_each(|record| self.record_pace.wrote(record, now, leader));
+            status.into_iter().for_each(|status| self.publisher.status_stands(status, now, leader));
+            record.into_iter().for_each(|record| self.publisher.record_stands(record, now, leader));
         } else {
-            self.status_pace.forget();
-            self.record_pace.forget();
+            self.publisher.status_unknown();
+            self.publisher.record_unknown();
         }
         outcome
     }
@@ -126,13 +126,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let release = self.shared.dcs.release(Some(&status), Some(&record), limit);
         match self.shared.bounded(limit, release).await {
             Some(Ok(())) => {
-                self.record_pace.wrote(record, self.shared.now(), leader_of(seen));
+                self.publisher.record_stands(record, self.shared.now(), leader_of(seen));
                 return LeaseOutcome::Released;
             }
             Some(Err(error)) => tell(&error, format_args!("cannot release the leader lock")),
             None => tracing::warn!("cannot release the leader lock: no answer in time"),
         }
-        self.record_pace.forget();
+        self.publisher.record_unknown();
         LeaseOutcome::ReleaseUnknown
     }
 
@@ -150,22 +150,22 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             slots.clone_from(&self.server.probe().facts.slots);
             slots.insert(name.slot_name(), facts.flushed);
         }
-        let retain_slots = self.retained.refresh(self.shared.now(), name, view, &slots, ttl);
+        let retain_slots = self.publisher.retain_slots(self.shared.now(), name, view, &slots, ttl);
         let status =
             ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None, gave_way: None };
-        self.status_pace.compare(&view.status);
-        Some(self.status_pace.due(status, self.shared.now(), leader_of(seen), self.step()))
+        let due = Due { now: self.shared.now(), leader: leader_of(seen), step: self.step() };
+        Some(self.publisher.status_due(status, &view.status, due))
     }
 
     fn tenure<'a>(&'a self, policy: &'a Policy, seen: &'a Observation, outcome: &'a LeaseOutcome) -> Tenure<'a> {
         let job = self.jobs.running().map(|running| &running.job);
-        Tenure { policy, seen, job, guard: self.guard, valid_until: self.memory.lease_valid_until, outcome }
+        Tenure { policy, seen, job, guard: self.fence.guard(), valid_until: self.memory.lease_valid_until, outcome }
     }
 
     fn settle_guard(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
         let policy = self.settings.policy();
         let guard = self.tenure(&policy, seen, outcome).guard_after();
-        self.tell_guard(guard);
+        self.fence.set_guard(guard);
     }
 
     /// Asked right before a job begins.
@@ -173,20 +173,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.tenure(&self.settings.policy(), seen, outcome).may_begin(job, self.shared.now())
     }
 
-    fn tell_guard(&mut self, wanted: Guard) {
-        if wanted != self.guard {
-            self.shared.init.guard(wanted);
-            self.guard = wanted;
-        }
-    }
-
     /// After the lease's validity was found to be shorter.
     pub(super) fn shorten_guard(&mut self) {
         let until = self.memory.lease_valid_until.map(|until| lease::guard_deadline(until, &self.settings.timing));
-        if let (Guard::Until(deadline), Some(until)) = (self.guard, until)
-            && until < deadline
-        {
-            self.tell_guard(Guard::Until(until));
+        if let Some(until) = until {
+            self.fence.bring_forward(until);
         }
     }
 

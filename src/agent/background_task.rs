@@ -77,6 +77,8 @@ pub(super) enum Begun {
 #[derive(Debug)]
 pub(super) struct BackgroundTasks {
     runtime: Handle,
+    /// Begins the loop's next cycle.
+    wake: Arc<Notify>,
     running: BTreeMap<BackgroundTask, JoinHandle<Report>>,
     /// The last failure of each kind, so that it is not told again and again.
     complaints: BTreeMap<BackgroundTask, String>,
@@ -85,22 +87,22 @@ pub(super) struct BackgroundTasks {
 impl BackgroundTasks {
     /// `runtime`: where they run. Not the loop's, since files are written, and not the jobs', since a stop waits for
     /// nothing.
-    pub(super) fn new(runtime: Handle) -> Self {
-        BackgroundTasks { runtime, running: BTreeMap::new(), complaints: BTreeMap::new() }
+    pub(super) fn new(runtime: Handle, wake: Arc<Notify>) -> Self {
+        BackgroundTasks { runtime, wake, running: BTreeMap::new(), complaints: BTreeMap::new() }
     }
 
     pub(super) fn is_running(&self, task: BackgroundTask) -> bool {
         self.running.contains_key(&task)
     }
 
-    pub(super) fn begin<F>(&mut self, task: BackgroundTask, at_end: AtEnd, wake: &Arc<Notify>, work: F) -> Begun
+    pub(super) fn begin<F>(&mut self, task: BackgroundTask, at_end: AtEnd, work: F) -> Begun
     where
         F: Future<Output = Report> + Send + 'static,
     {
         if self.is_running(task) {
             return Begun::Busy;
         }
-        let wake = wake.clone();
+        let wake = self.wake.clone();
         let running = self.runtime.spawn(async move {
             let limit = task.limit();
             let report = match timeout(limit, work).await {
@@ -191,9 +193,9 @@ mod tests {
     #[tokio::test]
     async fn one_task_of_a_kind_runs_and_its_report_comes_once() {
         let wake = Arc::new(Notify::new());
-        let mut tasks = BackgroundTasks::new(Handle::current());
+        let mut tasks = BackgroundTasks::new(Handle::current(), wake.clone());
         let begin = |tasks: &mut BackgroundTasks| {
-            tasks.begin(BackgroundTask::Checkpoint, AtEnd::Wake, &wake, async { Report::Checkpointed })
+            tasks.begin(BackgroundTask::Checkpoint, AtEnd::Wake, async { Report::Checkpointed })
         };
         assert_eq!(begin(&mut tasks), Begun::Yes);
         assert_eq!(begin(&mut tasks), Begun::Busy);

@@ -4,12 +4,12 @@
 //!
 //! A hidden file is no content of a data directory. It names namespace and scope; that of another cluster counts as none.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::units::SystemId;
+use crate::postgres::files;
 
 const NAME: &str = ".tamada.cluster";
 
@@ -36,11 +36,7 @@ impl ClusterFile {
         if !self.data_dir.is_dir() {
             return Ok(());
         }
-        let staged = self.data_dir.join(".tamada.cluster.tmp");
-        let mut file: File = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&staged)?;
-        write!(file, "{}\n{id}\n", self.cluster)?;
-        file.sync_all()?;
-        fs::rename(&staged, self.data_dir.join(NAME))
+        files::replace(&self.data_dir.join(NAME), format!("{}\n{id}\n", self.cluster).as_bytes(), 0o600)
     }
 }
 

@@ -6,7 +6,6 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde_json::Value;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -15,30 +14,30 @@ use tokio::time::{sleep, timeout};
 use super::background_task::BackgroundTasks;
 use super::clock::Clock;
 use super::cluster_file::ClusterFile;
+use super::fence::Fence;
 use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
+use super::kept_files::KeptFiles;
 use super::lease_file::LeaseFile;
 use super::mailbox::{Mailbox, Request};
-use super::member_state::Shown;
-use super::pace::Pace;
 use super::peers::PeerClient;
-use super::retain::Retained;
+use super::publisher::Publisher;
+use super::remembered::Remembered;
 use super::server::Server;
 use super::services;
 use super::settings::Settings;
 use super::shared::Shared;
-use super::status::{ClusterStatusDocuments, Status};
+use super::status::Status;
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
 use crate::core::local::{Guard, Postgres, StopMode};
-use crate::core::observation::{DivergenceReport, Memory, PeerReports};
+use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::reason::Reason;
 use crate::core::slots::SlotsWanted;
-use crate::core::units::{Instant, SystemId, WallTime};
-use crate::core::view::ClusterStatus;
-use crate::dcs::{Dcs, LeaseToken, Snapshot};
+use crate::core::units::{Instant, WallTime};
+use crate::dcs::{Dcs, Snapshot};
 use crate::postgres::Instance;
 
 /// How many requests may wait for the loop's thread; more wait in the API.
@@ -106,7 +105,7 @@ pub struct Agent<D, I> {
     pub(super) settings: Settings,
     pub(super) reread: Reread,
     pub(super) incarnation: Incarnation,
-    pub(super) memory: Memory,
+    pub(super) memory: Remembered,
     pub(super) jobs: JobSlot,
     pub(super) background: BackgroundTasks,
     pub(super) server: Server,
@@ -116,25 +115,13 @@ pub struct Agent<D, I> {
     pub(super) dcs_last_seen: WallTime,
     pub(super) peers: PeerReports,
     pub(super) divergence: Option<DivergenceReport>,
-    /// What PID 1 was told last.
-    pub(super) guard: Guard,
-    pub(super) retained: Retained,
-    /// Our record and the status, as the store has them from us.
-    pub(super) record_pace: Pace<Value>,
-    pub(super) status_pace: Pace<ClusterStatus>,
+    pub(super) fence: Fence,
+    pub(super) publisher: Publisher,
     pub(super) slots_synced: Option<SlotsWanted>,
     pub(super) roles_ensured: bool,
-    pub(super) shown: Shown,
     /// The restart that the running job carries out.
     pub(super) restart: Option<PendingRestart>,
-    pub(super) lease_file: Option<LeaseFile>,
-    pub(super) cluster_file: Option<ClusterFile>,
-    pub(super) cluster_saved: Option<SystemId>,
-    pub(super) lease_saved: Option<LeaseToken>,
-    pub(super) lease_told: Option<LeaseToken>,
-    pub(super) postmaster_told: Option<i32>,
-    /// The last reading as the API gets it.
-    pub(super) documents: Option<(Arc<Snapshot>, Arc<ClusterStatusDocuments>)>,
+    pub(super) kept: KeptFiles,
     reason: Reason,
     hurried: u32,
     mailbox: Option<mpsc::Receiver<Request>>,
@@ -170,11 +157,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             reread,
             runtimes,
         } = parts;
-        let cluster_saved = cluster_file.as_ref().and_then(ClusterFile::load);
+        let kept = KeptFiles::new(lease_file, cluster_file);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
         dcs.set_timing(settings.timing);
         let status = Status::before_first_cycle(&settings, clock.now());
-        let shared = Arc::new(Shared::new(dcs, instance, clock, peers, init, status));
+        let shared = Arc::new(Shared::new(dcs, instance, clock, peers, status));
         let (mailbox, requests) = mpsc::channel(MAILBOX);
         let (signals, heard) = mpsc::unbounded_channel();
         let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
@@ -182,30 +169,21 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             settings,
             reread,
             incarnation,
-            memory: Memory { cluster: cluster_saved, ..Memory::default() },
+            memory: Remembered::new(kept.cluster()),
             jobs: JobSlot::new(runtimes.jobs),
-            background: BackgroundTasks::new(runtimes.background),
+            background: BackgroundTasks::new(runtimes.background, shared.wake.clone()),
             server: Server::not_probed_yet(shared.now()),
             snapshot: None,
             outage: Outage::No,
             dcs_last_seen: WallTime::default(),
             peers: PeerReports::new(),
             divergence: None,
-            guard,
-            retained: Retained::default(),
-            record_pace: Pace::default(),
-            status_pace: Pace::default(),
+            fence: Fence::new(init, guard),
+            publisher: Publisher::default(),
             slots_synced: None,
             roles_ensured: false,
-            shown: Shown::default(),
             restart: None,
-            lease_file,
-            cluster_file,
-            cluster_saved,
-            lease_saved: None,
-            lease_told: None,
-            postmaster_told: None,
-            documents: None,
+            kept,
             reason: Reason::NotStarted,
             hurried: 0,
             mailbox: Some(requests),
@@ -256,8 +234,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let decision = core::decide(&policy, &seen);
         self.tell(&decision);
         let outcome = self.act(&decision, &seen).await;
-        let memory = std::mem::take(&mut self.memory);
-        self.memory = core::learn(memory, &seen, &outcome);
+        self.memory.learn(&seen, &outcome);
         self.maintain_slots_and_roles(&seen);
         let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
         self.show(&decision.reason, wake);

@@ -134,7 +134,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 written => Report::of(written, |()| Report::Done),
             }
         };
-        self.background.begin(BackgroundTask::UpdateHistory, AtEnd::Wait, &self.shared.wake.clone(), work);
+        self.background.begin(BackgroundTask::UpdateHistory, AtEnd::Wait, work);
     }
 }
 

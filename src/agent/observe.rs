@@ -16,7 +16,6 @@ use crate::core::local::{DataDir, Job, LocalState, Postgres};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::view::Initialize;
-use crate::core::{self};
 use crate::dcs::{Dcs, DcsError, Snapshot};
 use crate::postgres::{Force, Instance, Probe};
 
@@ -65,15 +64,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     pub(super) fn job_ended(&mut self, ended: FinishedJob) {
-        self.shown.ended(&ended);
+        self.publisher.shown.ended(&ended);
         if replaces_data(&ended.job) {
             // The files beside the data may be another member's now.
             self.settings.saved = 0;
-            self.lease_saved = None;
-            self.cluster_saved = None;
+            self.kept.data_replaced();
         }
-        let memory = std::mem::take(&mut self.memory);
-        self.memory = core::note(memory, &Event::JobEnded(ended));
+        self.memory.note(&Event::JobEnded(ended));
     }
 
     fn take_report(&mut self, report: Report) {
@@ -82,15 +79,14 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::Peers(reports) => self.peers.extend(reports),
             Report::Divergence(report) => self.divergence = Some(report),
             Report::Checkpointed => {
-                let memory = std::mem::take(&mut self.memory);
-                self.memory = core::note(memory, &Event::CheckpointDone);
+                self.memory.note(&Event::CheckpointDone);
             }
             Report::SlotsSynced(set) => self.slots_synced = Some(set),
             Report::RolesEnsured => self.roles_ensured = true,
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
-            Report::LeaseSaved(token) => self.lease_saved = Some(token),
-            Report::ClusterSaved(id) => self.cluster_saved = Some(id),
+            Report::LeaseSaved(token) => self.kept.lease_saved(token),
+            Report::ClusterSaved(id) => self.kept.cluster_saved(id),
             Report::Done | Report::Failed(_) => {}
         }
     }
@@ -102,12 +98,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         // What came in during a slow reading would be out of date one cycle later.
         self.take_reports().await;
         self.take_probe(probe);
-        if self.postmaster_told != self.server.probe().facts.postmaster_pid {
-            self.postmaster_told = self.server.probe().facts.postmaster_pid;
-            self.shared.init.postmaster(self.postmaster_told);
-        }
+        self.fence.tell_postmaster(self.server.probe().facts.postmaster_pid);
         self.answer_restart();
-        self.tell_lease();
+        self.fence.tell_lease(self.shared.dcs.lease());
         self.keep_files();
         let now = self.shared.now();
         self.execute_schedule();
@@ -115,7 +108,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             data: self.server.probe().data.clone(),
             postgres: self.server.probe().postgres.clone(),
             job: self.jobs.running().cloned(),
-            guard: self.guard,
+            guard: self.fence.guard(),
         };
         Observation {
             now,
@@ -161,8 +154,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if snapshot.losses > known {
             let ttl = former_ttl.max(self.settings.timing.ttl);
             let event = Event::StoreForgot { at: self.shared.now(), ttl, lock: snapshot.view.lock_revision };
-            let memory = std::mem::take(&mut self.memory);
-            self.memory = core::note(memory, &event);
+            self.memory.note(&event);
         }
     }
 
@@ -170,8 +162,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// that was renewed last.
     fn change_timing(&mut self) {
         let (at, timing) = (self.shared.now(), self.settings.timing);
-        let memory = std::mem::take(&mut self.memory);
-        self.memory = core::note(memory, &Event::TtlChanged { at, ttl: timing.ttl });
+        self.memory.note(&Event::TtlChanged { at, ttl: timing.ttl });
         self.shorten_guard();
         self.shared.dcs.set_timing(timing);
     }
@@ -209,7 +200,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.is_foreign() {
             return;
         }
-        let wake = self.shared.wake.clone();
         let generation = self.settings.generation;
         if self.settings.configured != generation && !self.background.is_running(BackgroundTask::Configure) {
             let desired = self.settings.desired();
@@ -220,7 +210,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let configured = shared.instance.configure(&desired, force).await;
                 Report::of(configured, |()| Report::Configured(generation))
             };
-            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, work);
         }
         self.keep_cluster();
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
@@ -234,9 +224,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let saved = shared.instance.save_dynamic(&document).await;
                 Report::of(saved, |()| Report::DynamicSaved(generation))
             };
-            self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, &wake, work);
+            self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, work);
         }
-        self.keep_lease();
+        if let Some(lease) = self.shared.dcs.lease() {
+            self.kept.keep_lease(lease, &mut self.background);
+        }
     }
 
     /// Data of another cluster are not touched, and until the store was read nobody knows.
@@ -266,29 +258,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// The cluster's identifier, whether or not there are data.
     fn keep_cluster(&mut self) {
         let is_fit = self.jobs.running().is_none() && !matches!(self.server.probe().data, DataDir::Unusable(_));
-        let cluster = self.memory.cluster.filter(|id| is_fit && self.cluster_saved != Some(*id));
-        if let (Some(id), Some(file)) = (cluster, self.cluster_file.clone()) {
-            let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
-            self.background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, &self.shared.wake.clone(), work);
-        }
-    }
-
-    /// PID 1 keeps the lease for the next agent.
-    fn tell_lease(&mut self) {
-        let lease = self.shared.dcs.lease().filter(|lease| self.lease_told.as_ref() != Some(lease));
-        if let Some(token) = lease {
-            self.shared.init.lease(&token);
-            self.lease_told = Some(token);
-        }
-    }
-
-    /// And a file beside the data keeps it for the next container.
-    fn keep_lease(&mut self) {
-        let lease = self.shared.dcs.lease().filter(|lease| self.lease_saved.as_ref() != Some(lease));
-        let Some(token) = lease else { return };
-        if let Some(file) = self.lease_file.clone() {
-            let work = async move { Report::of(file.save(&token), |()| Report::LeaseSaved(token)) };
-            self.background.begin(BackgroundTask::SaveLease, AtEnd::Wait, &self.shared.wake.clone(), work);
+        if let Some(id) = self.memory.cluster.filter(|_| is_fit) {
+            self.kept.keep_cluster(id, &mut self.background);
         }
     }
 }

@@ -7,7 +7,8 @@ use serde_json::{Map, Value};
 
 use super::cycle::{Agent, Outage};
 use super::pace;
-use super::status::{ClusterStatusDocuments, PostgresStatus, Status};
+use super::publisher::Due;
+use super::status::{PostgresStatus, Status};
 use crate::config::{Config, HostPort};
 use crate::core::decision::Wake;
 use crate::core::local::{Job, Postgres, Running};
@@ -33,22 +34,21 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let limit = self.short_patience();
         let answer = self.shared.bounded(limit, self.shared.dcs.publish(&record, limit)).await;
         match answer {
-            Some(Ok(())) => return self.record_pace.wrote(record, self.shared.now(), leader_of(seen)),
+            Some(Ok(())) => return self.publisher.record_stands(record, self.shared.now(), leader_of(seen)),
             Some(Err(error)) => tell(&error, format_args!("cannot publish our member record")),
             None => tracing::warn!("cannot publish our member record: no answer in time"),
         }
-        self.record_pace.forget();
+        self.publisher.record_unknown();
     }
 
     /// Our record as it is to stand in the store now.
     pub(super) fn record_due(&mut self, lease: &LeaseOutcome, seen: &Observation) -> Value {
         let job = self.jobs.running().map(|running| running.job.clone());
-        self.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
+        self.publisher.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
         let record = member_record(&self.record(lease, job.as_ref()));
         let optime = seen.cluster.as_ref().ok().and_then(|view| view.status.optime);
-        let is_wrong = self.record_pace.standing().is_some_and(|old| pace::shows_lag_made_up(old, &record, optime));
-        let step = if is_wrong { 0 } else { self.step() };
-        self.record_pace.due(record, self.shared.now(), leader_of(seen), step)
+        let due = Due { now: self.shared.now(), leader: leader_of(seen), step: self.step() };
+        self.publisher.record_due(record, optime, due)
     }
 
     /// By how much a position may differ from the published one for a while.
@@ -58,7 +58,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     fn record(&self, lease: &LeaseOutcome, job: Option<&Job>) -> MemberRecord {
         let config = &self.settings.config;
-        let (state, role) = (self.shown.state, self.shown.role);
+        let (state, role) = (self.publisher.shown.state, self.publisher.shown.role);
         let mut record = MemberRecord::new(own_address(config), api_url(config), state, role);
         let leads = match lease {
             LeaseOutcome::Held { .. } => true,
@@ -121,14 +121,17 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// The cycle's picture for the API.
     pub(super) fn show(&mut self, reason: &Reason, wake: Wake) {
-        let cluster = self.cluster_documents();
+        let cluster = match (self.outage, &self.snapshot) {
+            (Outage::No, Some(reading)) => Some(self.publisher.cluster_documents(reading)),
+            (Outage::No, None) | (Outage::Yes, _) => None,
+        };
         let config = &self.settings.config;
         let now = self.shared.now();
         let status = Status {
             name: config.name.clone(),
             scope: config.scope.clone(),
-            state: self.shown.state,
-            role: self.shown.role,
+            state: self.publisher.shown.state,
+            role: self.publisher.shown.role,
             leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: PostgresStatus::of(self.server.probe()),
             restart_until: self.restart_until(),
@@ -155,20 +158,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn restart_until(&self) -> Option<Instant> {
         let running = self.jobs.running().filter(|running| matches!(running.job, Job::Restart(_)))?;
         Some(running.since + RESTART_GRACE)
-    }
-
-    /// Made anew only when the reading is another one.
-    fn cluster_documents(&mut self) -> Option<Arc<ClusterStatusDocuments>> {
-        let snapshot = match self.outage {
-            Outage::No => self.snapshot.as_ref()?,
-            Outage::Yes => return None,
-        };
-        let (reading, documents) = match self.documents.take() {
-            Some((reading, documents)) if Arc::ptr_eq(&reading, snapshot) => (reading, documents),
-            Some(_) | None => (snapshot.clone(), Arc::new(ClusterStatusDocuments::of(snapshot))),
-        };
-        self.documents = Some((reading, documents.clone()));
-        Some(documents)
     }
 }
 

@@ -28,7 +28,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let shared = self.shared.clone();
                 let work =
                     async move { Report::Peers(ask_all(shared.peers.as_ref(), shared.clock.as_ref(), asked).await) };
-                self.background.begin(BackgroundTask::AskPeers, AtEnd::Wake, &self.shared.wake.clone(), work)
+                self.background.begin(BackgroundTask::AskPeers, AtEnd::Wake, work)
             }
             Question::Divergence { leader } => self.compare_history(leader.clone(), seen),
             Question::Checkpoint => {
@@ -40,7 +40,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                     Postgres::Running(Running::Standby(_)) => AtEnd::Wait,
                     _ => AtEnd::Wake,
                 };
-                self.background.begin(BackgroundTask::Checkpoint, at_end, &self.shared.wake.clone(), work)
+                self.background.begin(BackgroundTask::Checkpoint, at_end, work)
             }
         };
         begun == Begun::Yes
@@ -61,7 +61,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             let divergence = shared.instance.divergence(&address, limit).await;
             Report::Divergence(DivergenceReport { leader, asked_at, divergence })
         };
-        self.background.begin(BackgroundTask::CompareHistory, AtEnd::Wake, &self.shared.wake.clone(), work)
+        self.background.begin(BackgroundTask::CompareHistory, AtEnd::Wake, work)
     }
 
     /// What goes on beside the decisions: slots for the other members, once for each set of them, and on a leader the
@@ -85,7 +85,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if leads && matches!(running, Running::Primary(_)) && !self.roles_ensured {
             let shared = self.shared.clone();
             let work = async move { Report::of(shared.instance.ensure_roles().await, |()| Report::RolesEnsured) };
-            self.background.begin(BackgroundTask::EnsureRoles, AtEnd::Wait, &self.shared.wake.clone(), work);
+            self.background.begin(BackgroundTask::EnsureRoles, AtEnd::Wait, work);
         }
     }
 
@@ -100,7 +100,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             ignored: &dynamic.ignore_slots,
         };
         let retained = match role {
-            LastRole::Primary => self.retained.names().collect(),
+            LastRole::Primary => self.publisher.retained(),
             LastRole::Standby => view.status.retain_slots.clone(),
         };
         let wanted = slots::wanted(&self.settings.policy(), view, role, settings, &retained);
@@ -113,6 +113,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             let synced = shared.instance.sync_slots(&wanted).await;
             Report::of(synced, |()| Report::SlotsSynced(wanted))
         };
-        self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, &self.shared.wake.clone(), work);
+        self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, work);
     }
 }

@@ -10,7 +10,7 @@ use tokio::time::timeout;
 
 use super::clock::Clock;
 use super::inbox::Inbox;
-use super::init_link::{FromInit, InitLink};
+use super::init_link::FromInit;
 use super::peers::PeerClient;
 use super::status::Status;
 use crate::core::observation::ShutdownRequest;
@@ -21,7 +21,6 @@ pub(crate) struct Shared<D, I> {
     pub(crate) instance: I,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) peers: Arc<dyn PeerClient>,
-    pub(crate) init: Arc<dyn InitLink>,
     inbox: Mutex<Inbox>,
     /// Begins the next cycle.
     pub(crate) wake: Arc<Notify>,
@@ -35,20 +34,12 @@ pub(crate) struct Shared<D, I> {
 }
 
 impl<D, I> Shared<D, I> {
-    pub(crate) fn new(
-        dcs: D,
-        instance: I,
-        clock: Arc<dyn Clock>,
-        peers: Arc<dyn PeerClient>,
-        init: Arc<dyn InitLink>,
-        status: Status,
-    ) -> Self {
+    pub(crate) fn new(dcs: D, instance: I, clock: Arc<dyn Clock>, peers: Arc<dyn PeerClient>, status: Status) -> Self {
         Shared {
             dcs,
             instance,
             clock,
             peers,
-            init,
             inbox: Mutex::default(),
             wake: Arc::default(),
             shutdown: watch::Sender::new(None),

@@ -1,4 +1,4 @@
-//! A thread for work that may block: the loop's has a lease to renew.
+//! Threads for work that may block, beside the loop's.
 
 use tokio::sync::oneshot;
 
