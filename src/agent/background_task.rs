@@ -8,9 +8,9 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
+use super::handed::Handed;
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::slots::SlotsWanted;
 use crate::core::units::SystemId;
@@ -79,7 +79,7 @@ pub(super) struct BackgroundTasks {
     runtime: Handle,
     /// Begins the loop's next cycle.
     wake: Arc<Notify>,
-    running: BTreeMap<BackgroundTask, JoinHandle<Report>>,
+    running: BTreeMap<BackgroundTask, Handed<Report>>,
     /// The last failure of each kind, so that it is not told again and again.
     complaints: BTreeMap<BackgroundTask, String>,
 }
@@ -102,31 +102,28 @@ impl BackgroundTasks {
         if self.is_running(task) {
             return Begun::Busy;
         }
-        let wake = self.wake.clone();
-        let running = self.runtime.spawn(async move {
+        let work = async move {
             let limit = task.limit();
-            let report = match timeout(limit, work).await {
-                Ok(report) => report,
-                Err(_) => Report::Failed(format!("no end within {limit:?}")),
-            };
-            match at_end {
-                AtEnd::Wake => wake.notify_one(),
-                AtEnd::Wait => {}
-            }
-            report
-        });
+            let ended = timeout(limit, work).await;
+            ended.unwrap_or_else(|_| Report::Failed(format!("no end within {limit:?}")))
+        };
+        let wake = match at_end {
+            AtEnd::Wake => Some(self.wake.clone()),
+            AtEnd::Wait => None,
+        };
+        let running = Handed::begin(&self.runtime, wake, work);
         self.running.insert(task, running);
         Begun::Yes
     }
 
     /// What has come in since the last call. Failures are logged here, each once until it changes.
-    pub(super) async fn collect(&mut self) -> Vec<Report> {
-        let ended = self.running.iter().filter(|(_, running)| running.is_finished());
-        let ended: Vec<BackgroundTask> = ended.map(|(task, _)| *task).collect();
+    pub(super) fn collect(&mut self) -> Vec<Report> {
+        let ended = self.running.iter_mut().filter_map(|(task, running)| Some((*task, running.take()?)));
+        let ended: Vec<_> = ended.collect();
         let mut reports = Vec::with_capacity(ended.len());
-        for task in ended {
-            let Some(ended) = self.running.remove(&task) else { continue };
-            let report = ended.await.unwrap_or_else(|error| Report::Failed(error.to_string()));
+        for (task, result) in ended {
+            self.running.remove(&task);
+            let report = result.unwrap_or_else(|_| Report::Failed("the task panicked".to_owned()));
             match &report {
                 Report::Failed(error) => self.complain(task, error),
                 _done => drop(self.complaints.remove(&task)),
@@ -147,7 +144,7 @@ impl BackgroundTasks {
 
 impl Drop for BackgroundTasks {
     fn drop(&mut self) {
-        self.running.values().for_each(JoinHandle::abort);
+        self.running.values().for_each(Handed::abort);
     }
 }
 
@@ -200,9 +197,9 @@ mod tests {
         assert_eq!(begin(&mut tasks), Begun::Yes);
         assert_eq!(begin(&mut tasks), Begun::Busy);
         wake.notified().await;
-        let reports = tasks.collect().await;
+        let reports = tasks.collect();
         assert!(matches!(reports[..], [Report::Checkpointed]), "{reports:?}");
-        assert!(tasks.collect().await.is_empty());
+        assert!(tasks.collect().is_empty());
         assert_eq!(begin(&mut tasks), Begun::Yes);
     }
 }

@@ -9,9 +9,8 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::Notify;
-use tokio::task::JoinHandle;
-use tokio::time::timeout;
 
+use super::handed::{Handed, Lost};
 use crate::core::local::{Job, RunningJob};
 use crate::core::observation::{FinishedJob, JobResult};
 use crate::core::units::Instant;
@@ -28,7 +27,7 @@ pub(super) struct JobSlot {
 #[derive(Debug)]
 struct Slot {
     running: RunningJob,
-    task: JoinHandle<JobResult>,
+    work: Handed<JobResult>,
 }
 
 impl JobSlot {
@@ -47,38 +46,33 @@ impl JobSlot {
         F: Future<Output = JobResult> + Send + 'static,
     {
         debug_assert!(self.slot.is_none(), "a job is started while another runs");
-        let task = self.runtime.spawn(async move {
-            let result = work.await;
-            wake.notify_one();
-            result
-        });
-        self.slot = Some(Slot { running: RunningJob { job, since: now }, task });
+        let work = Handed::begin(&self.runtime, Some(wake), work);
+        self.slot = Some(Slot { running: RunningJob { job, since: now }, work });
     }
 
     /// The job that has ended since the last call.
-    pub(super) async fn take_finished(&mut self, now: Instant) -> Option<FinishedJob> {
-        let slot = self.slot.take_if(|slot| slot.task.is_finished())?;
-        Some(slot.end(now).await)
+    pub(super) fn take_finished(&mut self, now: Instant) -> Option<FinishedJob> {
+        let result = self.slot.as_mut()?.work.take()?;
+        let slot = self.slot.take()?;
+        Some(finished(slot.running.job, now, result))
     }
 
     /// Ends the running job and what it started. A job that had ended before it could be cancelled keeps its result.
     pub(super) async fn cancel(&mut self, now: Instant) -> Option<FinishedJob> {
         let slot = self.slot.take()?;
-        slot.task.abort();
-        Some(slot.end(now).await)
+        let result = slot.work.cancel(CANCEL_LIMIT).await;
+        Some(finished(slot.running.job, now, result))
     }
 }
 
-impl Slot {
-    async fn end(self, now: Instant) -> FinishedJob {
-        let result = match timeout(CANCEL_LIMIT, self.task).await {
-            Ok(Ok(result)) => result,
-            Ok(Err(error)) if error.is_cancelled() => JobResult::Cancelled,
-            Ok(Err(_)) => JobResult::Failed("the job panicked".to_owned()),
-            Err(_) => JobResult::Failed(format!("the cancelled job did not end within {CANCEL_LIMIT:?}")),
-        };
-        FinishedJob { job: self.running.job, at: now, result }
-    }
+fn finished(job: Job, at: Instant, result: Result<JobResult, Lost>) -> FinishedJob {
+    let result = match result {
+        Ok(result) => result,
+        Err(Lost::Cancelled) => JobResult::Cancelled,
+        Err(Lost::Panicked) => JobResult::Failed("the job panicked".to_owned()),
+        Err(Lost::Blocked) => JobResult::Failed(format!("the cancelled job did not end within {CANCEL_LIMIT:?}")),
+    };
+    FinishedJob { job, at, result }
 }
 
 #[cfg(test)]
@@ -99,9 +93,9 @@ mod tests {
         slot.start(Job::Recover, NOW, wake.clone(), async { done() });
         assert_eq!(slot.running(), Some(&RunningJob { job: Job::Recover, since: NOW }));
         wake.notified().await;
-        let finished = slot.take_finished(NOW).await;
+        let finished = slot.take_finished(NOW);
         assert_eq!(finished, Some(FinishedJob { job: Job::Recover, at: NOW, result: done() }));
-        assert_eq!(slot.take_finished(NOW).await, None);
+        assert_eq!(slot.take_finished(NOW), None);
         assert_eq!(slot.running(), None);
     }
 

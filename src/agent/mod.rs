@@ -8,6 +8,7 @@ pub mod cluster_file;
 mod cycle;
 mod documents;
 mod fence;
+mod handed;
 mod inbox;
 pub mod init_link;
 pub mod init_socket;

@@ -36,7 +36,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let stops = self.jobs.running().is_some_and(|running| matches!(running.job, Job::Stop { .. }));
         let ended = match force {
             ForceOut::CancelJob if !stops => self.jobs.cancel(self.shared.now()).await,
-            ForceOut::CancelJob | ForceOut::No => self.jobs.take_finished(self.shared.now()).await,
+            ForceOut::CancelJob | ForceOut::No => self.jobs.take_finished(self.shared.now()),
         };
         if let Some(ended) = ended {
             self.job_ended(ended);
@@ -45,7 +45,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     async fn take_reports(&mut self) {
-        for report in self.background.collect().await {
+        for report in self.background.collect() {
             self.take_report(report);
         }
     }

@@ -83,7 +83,8 @@ reasons! {
     CheckingCandidates, "checking_candidates", "switchover: asking the candidates";
     ConfirmingHandover { position: Lsn }, "confirming_handover", "switchover: waiting for a member to have received everything up to {position}";
     Released, "released", "Leader key released";
-    ReleasedUnconfirmed { missing: u64, own: MemberName }, "released_unconfirmed", "Leader key released although no other member has the last WAL: {missing} bytes are on {own} only; starting {own} first keeps them";
+    ReleasedUnconfirmed { missing: u64, own: MemberName }, "released_unconfirmed", "Leader key released although no other member has the last WAL: at least {missing} bytes are on {own} only; starting {own} first keeps them";
+    ReleasedUnclean { own: MemberName }, "released_unclean", "Leader key released although PostgreSQL had to be ended before its last checkpoint: what {own} had not sent is on {own} only; starting {own} first keeps it";
     HandoverAborted, "handover_aborted", "switchover: no member has received the last WAL in time; starting as the leader again";
 
     // PostgreSQL is not running.

@@ -4,7 +4,7 @@ use super::busy;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, Exit, PostgresStep, Wake};
 use super::lease::{self, Hold};
-use super::local::{Job, Postgres, Running, StopMode, StopWhy};
+use super::local::{ClusterState, DataDir, Job, Postgres, Running, StopMode, StopWhy};
 use super::observation::{HandoverStage, Observation, ShutdownRequest};
 use super::outage;
 use super::policy::{Mode, Pause, Policy};
@@ -31,7 +31,11 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
             return decision;
         }
         return match &running.job {
-            Job::Stop { mode, .. } if strength(*mode) >= strength(stop_mode(how, seen)) => keep_lock(&ctx, seen),
+            Job::Stop { mode, .. }
+                if how == ShutdownRequest::Graceful || strength(*mode) >= strength(stop_mode(how, seen)) =>
+            {
+                keep_lock(&ctx, seen)
+            }
             Job::Stop { .. } | Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } => {
                 stop(policy, &ctx, seen, how)
             }
@@ -104,6 +108,23 @@ fn stopped(ctx: &Ctx, how: ShutdownRequest) -> Decision {
         (ShutdownRequest::Graceful, Some(handover)) => {
             switchover::after_stop(ctx, handover).unwrap_or_else(|| exit(Vec::new()))
         }
-        (ShutdownRequest::Fast | ShutdownRequest::Immediate, Some(_)) | (_, None) => ctx.give_up(Reason::Released),
+        (ShutdownRequest::Fast | ShutdownRequest::Immediate, Some(_)) | (_, None) => {
+            ctx.give_up(if is_clean(&ctx.seen.local.data) { Reason::Released } else { unclean(ctx) })
+        }
     }
+}
+
+/// Whether PostgreSQL has made its last checkpoint, or there is nothing to be checkpointed.
+fn is_clean(data: &DataDir) -> bool {
+    match data {
+        DataDir::Present(data) => data
+            .control
+            .as_ref()
+            .is_none_or(|control| matches!(control.state, ClusterState::ShutDown | ClusterState::ShutDownInRecovery)),
+        DataDir::Empty | DataDir::Unusable(_) => true,
+    }
+}
+
+fn unclean(ctx: &Ctx) -> Reason {
+    Reason::ReleasedUnclean { own: ctx.policy.name.clone() }
 }

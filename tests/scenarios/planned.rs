@@ -118,6 +118,28 @@ fn a_shutdown_hands_over_releases_and_then_exits() {
     assert_eq!(decided(&released).exit, Some(Exit::Stopped));
 }
 
+#[test]
+fn a_graceful_stop_is_begun_once() {
+    use tamada::core::local::{Job, RunningJob};
+    let mut stopping = renewed(seen(view(OURS), Postgres::Stopping), 1);
+    stopping.requests.shutdown = Some(ShutdownRequest::Graceful);
+    let job = Job::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Shutdown };
+    stopping.local.job = Some(RunningJob { job, since: second(999) });
+    assert_eq!(decided(&stopping).postgres, PostgresStep::Leave);
+    stopping.requests.shutdown = Some(ShutdownRequest::Fast);
+    assert!(matches!(decided(&stopping).postgres, PostgresStep::Stop { mode: StopMode::Fast, .. }));
+}
+
+#[test]
+fn a_stop_that_was_cut_short_says_that_something_may_be_missing_elsewhere() {
+    let mut cut = renewed(seen(view(OURS), Postgres::Stopped), 1);
+    cut.requests.shutdown = Some(ShutdownRequest::Graceful);
+    cut.local.data = data(ClusterState::ShuttingDown, RecoverySignal::None);
+    let decision = decided(&cut);
+    assert_eq!(decision.lease, LeaseStep::Release { last_position: None });
+    assert_eq!(decision.reason, Reason::ReleasedUnclean { own: "a".into() });
+}
+
 fn ending(members: &[(&str, u64)], stopped_at: u64) -> tamada::core::observation::Observation {
     let mut stopped = answers(confirming(HandoverPurpose::Shutdown, stopped_at), members);
     stopped.requests.shutdown = Some(ShutdownRequest::Graceful);
