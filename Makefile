@@ -38,7 +38,7 @@ fix: ## format, apply clippy's suggestions, write the generated documents anew
 	@tests/fix
 
 sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on
-	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --test sim many_worlds -- --ignored --nocapture
+	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --test sim many_worlds -- --nocapture
 
 bench: ## medians of write gaps in the compose cluster; LAB=DIR also runs that lab
 	@tests/bench $(LAB)
