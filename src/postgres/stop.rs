@@ -24,6 +24,8 @@ use crate::core::units::Lsn;
 const ESCALATION: Duration = Duration::from_secs(5);
 /// How long a server whose data directory is in order may still wait for its standbys and its archiver.
 const PARTING: Duration = Duration::from_secs(3);
+/// A stop with less time than this asks for nothing beforehand.
+const HURRIED: Duration = Duration::from_secs(2);
 /// How long a server may take to tell what its stop needs to know.
 const PREPARATION: Duration = Duration::from_millis(500);
 /// Whether it archives, and the senders to programs that are no standbys, as pg_receivewal: they reply, but replay nothing.
@@ -57,7 +59,9 @@ impl LocalPostgres {
         announce: Announce,
     ) -> Result<Option<Lsn>, PostgresError> {
         let began = self.now();
-        let wants_position = self.last_role() == LastRole::Primary && mode != StopMode::Immediate;
+        // A lock that is about to end leaves no time for standbys, and nobody is told a position then.
+        let hurried = mode == StopMode::Immediate || limit < HURRIED;
+        let wants_position = self.last_role() == LastRole::Primary && !hurried;
         let Some(process) = self.postmaster() else {
             self.processes.kill_orphans(Starts::Impossible).await;
             // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
