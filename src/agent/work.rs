@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::shared::Shared;
-use crate::core::local::{Job, StopMode};
+use crate::core::local::{Job, StopMode, StopWhy};
 use crate::core::observation::{JobProduct, JobResult};
 use crate::core::view::Address;
 use crate::dcs::Dcs;
@@ -88,7 +88,8 @@ async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, 
         },
         Job::Recover => instance.recover().await?,
         Job::Start(role) => instance.start(&role, start_limit).await?,
-        Job::Stop { mode, why: _ } => {
+        Job::Stop { mode, why: StopWhy::LostLock } => instance.demote(mode, stop_limit).await?,
+        Job::Stop { mode, why: StopWhy::Shutdown | StopWhy::Handover | StopWhy::Refused | StopWhy::Rejoin } => {
             let ended_at = instance.stop(mode, stop_limit).await?;
             return Ok(ended_at.map_or(JobProduct::Nothing, JobProduct::StoppedAt));
         }

@@ -82,6 +82,11 @@ impl Instance for LocalPostgres {
         self.stop_server(mode, limit, Announce::Yes).await
     }
 
+    async fn demote(&self, mode: StopMode, limit: Duration) -> Result<(), PostgresError> {
+        let _alone = self.work.lock().await;
+        self.demote_server(mode, limit).await
+    }
+
     async fn restart(&self, role: &StartAs, stop: Duration, start: Duration) -> Result<(), PostgresError> {
         let _alone = self.work.lock().await;
         self.stop_server(StopMode::CheckpointThenFast, stop, Announce::No).await?;

@@ -162,6 +162,14 @@ pub trait Instance: Send + Sync + 'static {
     /// down cleanly ended at this position.
     fn stop(&self, mode: StopMode, limit: Duration) -> impl Future<Output = Result<Option<Lsn>, PostgresError>> + Send;
 
+    /// The same for a lock that is about to end: nothing is asked of the server first, and nobody is waited for.
+    fn demote(&self, mode: StopMode, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send
+    where
+        Self: Sync,
+    {
+        async move { self.stop(mode, limit).await.map(drop) }
+    }
+
     /// Stop (checkpoint, then fast) and start in this role, as one event for the callbacks.
     fn restart(
         &self,

@@ -24,8 +24,6 @@ use crate::core::units::Lsn;
 const ESCALATION: Duration = Duration::from_secs(5);
 /// How long a server whose data directory is in order may still wait for its standbys and its archiver.
 const PARTING: Duration = Duration::from_secs(3);
-/// A stop with less time than this asks for nothing beforehand.
-const HURRIED: Duration = Duration::from_secs(2);
 /// How long a server may take to tell what its stop needs to know.
 const PREPARATION: Duration = Duration::from_millis(500);
 /// Whether it archives, and the senders to programs that are no standbys, as pg_receivewal: they reply, but replay nothing.
@@ -40,6 +38,15 @@ struct BeforeStop {
     archives: Option<Switch>,
     /// Senders to programs that are no standbys.
     no_standbys: Vec<i32>,
+}
+
+/// What is owed to others by a primary that stops.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Owed {
+    /// Its last WAL, and the position at which it ends.
+    LastWal,
+    /// The lock is about to end, and nobody takes over from this server: only its end counts.
+    Nothing,
 }
 
 /// How a wait for the server's end ended.
@@ -58,10 +65,24 @@ impl LocalPostgres {
         limit: Duration,
         announce: Announce,
     ) -> Result<Option<Lsn>, PostgresError> {
+        let is_primary = self.last_role() == LastRole::Primary && mode != StopMode::Immediate;
+        self.end_server(mode, limit, announce, if is_primary { Owed::LastWal } else { Owed::Nothing }).await
+    }
+
+    /// A stop of a primary whose lock is about to end.
+    pub(super) async fn demote_server(&self, mode: StopMode, limit: Duration) -> Result<(), PostgresError> {
+        self.end_server(mode, limit, Announce::Yes, Owed::Nothing).await.map(drop)
+    }
+
+    async fn end_server(
+        &self,
+        mode: StopMode,
+        limit: Duration,
+        announce: Announce,
+        owed: Owed,
+    ) -> Result<Option<Lsn>, PostgresError> {
         let began = self.now();
-        // A lock that is about to end leaves no time for standbys, and nobody is told a position then.
-        let hurried = mode == StopMode::Immediate || limit < HURRIED;
-        let wants_position = self.last_role() == LastRole::Primary && !hurried;
+        let wants_position = owed == Owed::LastWal;
         let Some(process) = self.postmaster() else {
             self.processes.kill_orphans(Starts::Impossible).await;
             // What was asked for has come about already; a directory that tells nothing is no failure of the stop.
