@@ -16,7 +16,7 @@ use crate::core::local::{DataDir, Job, LocalState, Postgres};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::view::Initialize;
-use crate::dcs::{Dcs, DcsError, Snapshot};
+use crate::dcs::{Dcs, DcsError, LeaseToken, Snapshot};
 use crate::postgres::{Force, Instance, Probe};
 
 /// A probe is local: it takes milliseconds or something is wrong.
@@ -100,7 +100,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.take_probe(probe);
         self.fence.tell_postmaster(self.server.probe().facts.postmaster_pid);
         self.answer_restart();
-        self.fence.tell_lease(self.shared.dcs.lease());
+        self.fence.tell_lease(self.lease_to_keep());
         self.keep_files();
         let now = self.shared.now();
         self.execute_schedule();
@@ -226,8 +226,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             };
             self.background.begin(BackgroundTask::SaveDynamic, AtEnd::Wait, work);
         }
-        if let Some(lease) = self.shared.dcs.lease() {
+        if let Some(lease) = self.lease_to_keep() {
             self.kept.keep_lease(lease, &mut self.background);
+        }
+    }
+
+    /// A wait after a loss of the store's data does not end with this process (ADR 10).
+    fn lease_to_keep(&self) -> Option<LeaseToken> {
+        match self.memory.amnesia {
+            Some(_) => self.shared.dcs.lease_after_loss(),
+            None => self.shared.dcs.lease(),
         }
     }
 

@@ -115,4 +115,8 @@ impl Dcs for Store {
     fn lease(&self) -> Option<LeaseToken> {
         on_each!(self, store => store.lease())
     }
+
+    fn lease_after_loss(&self) -> Option<LeaseToken> {
+        on_each!(self, store => store.lease_after_loss())
+    }
 }

@@ -187,6 +187,10 @@ pub trait Dcs: Send + Sync + 'static {
     fn set_credentials(&self, config: &DcsConfig);
 
     /// What a later process of this member needs to go on where this one ends, to be kept across restarts of the agent
-    /// and of the container. `None` before there is anything to keep.
+    /// and of the container. `None` before there is anything to keep. A later process that goes on with it notices a store
+    /// that has lost its data meanwhile.
     fn lease(&self) -> Option<LeaseToken>;
+
+    /// The same for a process that still waits after a loss: the later one notices that loss anew.
+    fn lease_after_loss(&self) -> Option<LeaseToken>;
 }

@@ -22,16 +22,6 @@ impl LeaseToken {
     pub fn as_str(&self) -> &str {
         &self.0
     }
-
-    /// A lease that has a number.
-    pub(super) fn of_number(lease: i64) -> Self {
-        LeaseToken(format!("{lease:x}"))
-    }
-
-    /// `None`: written by another backend.
-    pub(super) fn number(&self) -> Option<i64> {
-        u64::from_str_radix(&self.0, 16).ok().map(u64::cast_signed)
-    }
 }
 
 impl fmt::Display for LeaseToken {
@@ -53,13 +43,5 @@ mod tests {
         {
             assert_eq!(LeaseToken::new(text), None);
         }
-    }
-
-    #[test]
-    fn a_numbered_lease_reads_back() {
-        for lease in [1, -2, i64::MIN] {
-            assert_eq!(LeaseToken::of_number(lease).number(), Some(lease));
-        }
-        assert_eq!(LeaseToken::new("no-number").and_then(|token| token.number()), None);
     }
 }

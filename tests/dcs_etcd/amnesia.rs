@@ -155,3 +155,26 @@ async fn a_later_process_notices_what_was_lost_before_it_began() {
     // One who had ended before the snapshot was made has been shown nothing that is not there.
     assert_eq!(losses(&resumed(&etcd, "n1", early.as_ref())).await, 0);
 }
+
+/// The wiped store has counted higher than what was kept, and nobody holds the lock.
+#[tokio::test]
+async fn a_later_process_notices_a_store_that_was_wiped_and_written_to() {
+    let mut etcd = Etcd::start();
+    let first = member(&etcd.config(), "n1");
+    let initialize = || first.replace(Key::Initialize, Content::Text("7".to_owned()), Expect::Absent, SOON);
+    initialize().await.expect("etcd answers");
+    assert!(held(&first, None).await);
+    first.read(SOON).await.expect("etcd answers");
+    let kept = first.lease();
+    wipe(&mut etcd);
+    forgets(&first).await;
+    first.publish(&record(), SOON).await.expect("etcd answers");
+    let waiting = first.lease_after_loss();
+    write_on(&first).await;
+    initialize().await.expect("etcd answers");
+    for kept in [kept, waiting] {
+        assert!(kept.is_some());
+        assert_eq!(losses(&resumed(&etcd, "n1", kept.as_ref())).await, 1, "{kept:?}");
+    }
+    assert_eq!(losses(&resumed(&etcd, "n1", first.lease().as_ref())).await, 0);
+}

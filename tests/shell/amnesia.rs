@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tamada::agent::mailbox::{Request, SwitchoverDocument};
+use tamada::core::units::Instant;
 use tamada::dcs::memory::{Backup, Fault};
 use tokio::time::sleep;
 
@@ -31,8 +32,11 @@ fn is_leader(world: &World, name: &str) -> bool {
 
 /// Whoever is cut off has stopped before another promotes, which is not before a ttl has passed.
 async fn is_replaced(world: &World, nodes: &[Node], cut_off: usize) -> &'static str {
+    is_replaced_since(world, nodes, cut_off, world.now()).await
+}
+
+async fn is_replaced_since(world: &World, nodes: &[Node], cut_off: usize, forgot: Instant) -> &'static str {
     let name = nodes[cut_off].name;
-    let forgot = world.now();
     world.until("another leads", TTL * 3, || world.primary().is_some_and(|primary| primary != name)).await;
     let new = world.primary().unwrap();
     let promoted = world.when(new, "promote").unwrap();
@@ -139,4 +143,40 @@ async fn an_empty_member_makes_no_second_cluster_of_a_wiped_store() {
     world.until("the newcomer has been cloned", TTL, || late.server(|server| server.is_running())).await;
     assert_eq!(world.inner().initdbs, 1);
     assert!(world.store.get_raw("initialize").is_some_and(|id| json!(id) == json!("7000000000000000001")));
+}
+
+/// Both others' agents are started anew while they wait, so that nobody who noticed the loss is left.
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_goes_on_with_the_wait_for_a_leader_that_is_cut_off() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    sleep(SECOND * 15).await;
+    let leader = leader_of(&world, &nodes);
+    nodes[leader].fault(Fault::Unreachable);
+    world.store.restore(Backup::default());
+    let forgot = world.now();
+    sleep(SECOND * 2).await;
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        nodes[other].restart_agent(SECOND / 2).await;
+    }
+    is_replaced_since(&world, &nodes, leader, forgot).await;
+}
+
+/// Nobody was there to notice the loss but the leader, which is cut off.
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_notices_what_was_lost_while_there_was_none() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    sleep(SECOND * 15).await;
+    let leader = leader_of(&world, &nodes);
+    nodes[leader].fault(Fault::Unreachable);
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        nodes[other].fault(Fault::Unreachable);
+    }
+    world.store.restore(Backup::default());
+    let forgot = world.now();
+    for other in [(leader + 1) % 3, (leader + 2) % 3] {
+        nodes[other].restart_agent(SECOND / 2).await;
+    }
+    is_replaced_since(&world, &nodes, leader, forgot).await;
 }

@@ -88,6 +88,9 @@ impl Dcs for Handle {
     fn lease(&self) -> Option<LeaseToken> {
         self.0.lease()
     }
+    fn lease_after_loss(&self) -> Option<LeaseToken> {
+        self.0.lease_after_loss()
+    }
 }
 
 /// What PID 1 was told, and the timer that makes it come true.

@@ -213,6 +213,10 @@ impl Node {
 
     /// The agent's process is new: it knows nothing but its lease and what PID 1 keeps.
     pub fn restart_agent(&mut self, back_at: u64) {
+        // What is kept for the next process lets it notice again a loss after which this one still waits.
+        if self.memory.amnesia.is_some() {
+            self.losses = self.losses.saturating_sub(1);
+        }
         // A file beside the data keeps the cluster's identifier.
         self.memory = Memory { cluster: self.memory.cluster, ..Memory::default() };
         self.abandon_job();

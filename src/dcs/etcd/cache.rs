@@ -15,7 +15,7 @@ use super::link::Link;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
 use crate::dcs::codec::{self, Entries, Entry, Own};
-use crate::dcs::{Snapshot, change};
+use crate::dcs::{Key, Snapshot, change};
 
 /// What waiters wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -66,10 +66,16 @@ pub(super) struct Mark {
 
 /// What a former process of this member has seen of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Past {
-    pub(super) cluster: u64,
-    /// The revision of the leader key.
-    pub(super) leader: u64,
+pub(super) enum Past {
+    /// A store that had lost its data, and nobody had taken the lock since.
+    Lost,
+    Seen {
+        cluster: u64,
+        /// The revision of the leader key.
+        leader: u64,
+        /// The revision of `initialize` once it names the cluster; it is not written again as long as that lives.
+        initialize: Option<u64>,
+    },
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -101,6 +107,8 @@ pub(super) struct Cache {
     filled: Filled,
     /// The newest revision of the leader key that was ever seen.
     leader: u64,
+    /// The revision that `initialize` must have in the first whole reading.
+    initialize: Option<u64>,
     losses: u64,
     /// Those that the loop has been shown.
     losses_shown: u64,
@@ -120,16 +128,23 @@ pub(super) struct Cache {
 impl Cache {
     /// `past`: what a former process of this member has seen.
     pub(super) fn new(name: MemberName, lease: Option<i64>, past: Option<Past>) -> Self {
+        let (cluster, leader, initialize, highest) = match past {
+            None => (None, 0, None, 0),
+            Some(Past::Seen { cluster, leader, initialize }) => (Some(cluster), leader, initialize, leader),
+            // No store has come as far: the first answer tells of a loss.
+            Some(Past::Lost) => (Some(0), 0, None, u64::MAX),
+        };
         Cache {
             own: Own { name, lease },
             watched: None,
-            cluster: past.map(|past| past.cluster),
+            cluster,
             filled: Filled::No,
-            leader: past.map_or(0, |past| past.leader),
+            leader,
+            initialize,
             losses: 0,
             losses_shown: 0,
             complete: 0,
-            highest: past.map_or(0, |past| past.leader),
+            highest,
             entries: Entries::new(),
             deleted: BTreeMap::new(),
             writing: Vec::new(),
@@ -169,8 +184,16 @@ impl Cache {
 
     /// What a later process must find again.
     pub(super) fn past(&self) -> Option<Past> {
+        if self.hides_loss() {
+            return Some(Past::Lost);
+        }
         let cluster = self.cluster.filter(|_| self.leader > 0)?;
-        Some(Past { cluster, leader: self.leader })
+        let known = self.entries.get(codec::key_path(Key::Initialize)).filter(|entry| !entry.value.is_empty());
+        let initialize = match self.filled {
+            Filled::Yes => known.map(|entry| entry.revision),
+            Filled::No => self.initialize,
+        };
+        Some(Past::Seen { cluster, leader: self.leader, initialize })
     }
 
     /// Whether an answer to a linearizable request that was sent after `mark` comes from a store that has lost data.
@@ -200,7 +223,9 @@ impl Cache {
     /// Take in a whole reading that was asked for after `mark`, and show the newest state known.
     pub(super) fn install(&mut self, reading: Reading, mark: Mark) -> Arc<Snapshot> {
         let Reading { cluster, revision, mut entries } = reading;
-        let is_lost = self.is_lost(cluster, revision, mark) || self.went_back(&entries, mark);
+        let is_lost = self.is_lost(cluster, revision, mark)
+            || self.went_back(&entries, mark)
+            || self.is_initialized_anew(&entries);
         let is_same = self.cluster.is_some() && !is_lost;
         if is_same && revision < self.complete {
             return self.snapshot.clone();
@@ -236,6 +261,12 @@ impl Cache {
         let mut known = known.chain([(codec::LEADER, self.leader)]).filter(|(_, revision)| *revision <= mark.revision);
         mark.losses == self.losses
             && known.any(|(path, revision)| entries.get(path).is_some_and(|entry| entry.revision < revision))
+    }
+
+    /// Whether a former process saw another `initialize`. A store that was wiped soon counts higher than what was kept.
+    fn is_initialized_anew(&self, entries: &Entries) -> bool {
+        let now = entries.get(codec::key_path(Key::Initialize)).map(|entry| entry.revision);
+        self.filled == Filled::No && self.initialize.is_some() && self.initialize != now
     }
 
     /// The watch's events: all that happened up to the newest of them.

@@ -4,6 +4,8 @@
 use super::cache::Past;
 use crate::dcs::LeaseToken;
 
+const LOST: &str = "lost";
+
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Kept {
     pub(super) lease: Option<i64>,
@@ -11,28 +13,40 @@ pub(super) struct Kept {
 }
 
 impl Kept {
-    /// `lease` or `lease-cluster-revision`, in hexadecimal. Whatever else it is counts as nothing.
+    /// `lease`, `lease-lost`, or `lease-cluster-leader` with or without `-initialize`, numbers in hexadecimal. Whatever else
+    /// it is counts as nothing.
     pub(super) fn read(token: Option<&LeaseToken>) -> Self {
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
-        let parts: Option<Vec<u64>> =
-            token.map_or(Some(Vec::new()), |token| token.as_str().split('-').map(number).collect());
-        match parts.as_deref() {
-            Some([lease]) => Kept { lease: Some(lease.cast_signed()), past: None },
-            Some([lease, cluster, leader]) => {
-                let past = Past { cluster: *cluster, leader: *leader };
-                Kept { lease: Some(lease.cast_signed()), past: Some(past) }
-            }
-            Some(_) | None => Kept::default(),
-        }
+        let read = |lease: &str, past: Option<Past>| Some(Kept { lease: Some(number(lease)?.cast_signed()), past });
+        let seen = |cluster: &str, leader: &str, initialize: Option<u64>| {
+            Some(Past::Seen { cluster: number(cluster)?, leader: number(leader)?, initialize })
+        };
+        let parts: Vec<&str> = token.map_or(Vec::new(), |token| token.as_str().split('-').collect());
+        let kept = match parts[..] {
+            [lease] => read(lease, None),
+            [lease, LOST] => read(lease, Some(Past::Lost)),
+            [lease, cluster, leader] => seen(cluster, leader, None).and_then(|past| read(lease, Some(past))),
+            [lease, cluster, leader, initialize] => number(initialize)
+                .and_then(|initialize| seen(cluster, leader, Some(initialize)))
+                .and_then(|past| read(lease, Some(past))),
+            _ => None,
+        };
+        kept.unwrap_or_default()
     }
 
     /// `None` without a lease.
     pub(super) fn token(&self) -> Option<LeaseToken> {
         let lease = self.lease?.cast_unsigned();
-        LeaseToken::new(match self.past {
-            Some(Past { cluster, leader }) => format!("{lease:x}-{cluster:x}-{leader:x}"),
-            None => format!("{lease:x}"),
-        })
+        match self.past {
+            None => LeaseToken::new(format!("{lease:x}")),
+            Some(Past::Lost) => LeaseToken::new(format!("{lease:x}-{LOST}")),
+            Some(Past::Seen { cluster, leader, initialize }) => {
+                let short = format!("{lease:x}-{cluster:x}-{leader:x}");
+                // Revisions of more than 44 bits would find no room.
+                let whole = initialize.and_then(|initialize| LeaseToken::new(format!("{short}-{initialize:x}")));
+                whole.or_else(|| LeaseToken::new(short))
+            }
+        }
     }
 }
 
@@ -42,12 +56,19 @@ mod tests {
 
     #[test]
     fn what_is_kept_reads_back() {
-        let past = Some(Past { cluster: u64::MAX, leader: u64::MAX });
-        for kept in [Kept { lease: Some(-2), past: None }, Kept { lease: Some(i64::MIN), past }] {
+        let revision = (1 << 44) - 1;
+        let pasts = [
+            None,
+            Some(Past::Lost),
+            Some(Past::Seen { cluster: u64::MAX, leader: u64::MAX, initialize: None }),
+            Some(Past::Seen { cluster: u64::MAX, leader: revision, initialize: Some(revision) }),
+        ];
+        for past in pasts {
+            let kept = Kept { lease: Some(-2), past };
             assert_eq!(Kept::read(kept.token().as_ref()), kept);
         }
         assert_eq!(Kept::read(None), Kept::default());
-        for broken in ["x", "1-2", "1-2-x", "1-2-3-4", "-"] {
+        for broken in ["x", "1-2", "x-lost", "1-2-x", "1-2-3-x", "1-2-3-4-5", "-"] {
             assert_eq!(Kept::read(LeaseToken::new(broken).as_ref()), Kept::default(), "{broken}");
         }
     }

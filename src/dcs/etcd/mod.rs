@@ -29,7 +29,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use self::cache::WatchState;
+use self::cache::{Past, WatchState};
 use self::dial::{Dialer, Endpoint};
 use self::failure::STORE;
 use self::kept::Kept;
@@ -178,5 +178,9 @@ impl Dcs for EtcdDcs {
     fn lease(&self) -> Option<LeaseToken> {
         let lease = self.session.leases().id();
         Kept { lease, past: self.session.cache().past() }.token()
+    }
+
+    fn lease_after_loss(&self) -> Option<LeaseToken> {
+        Kept { lease: self.session.leases().id(), past: Some(Past::Lost) }.token()
     }
 }

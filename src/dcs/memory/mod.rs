@@ -45,16 +45,36 @@ struct State {
     losses_shown: u64,
 }
 
+/// What a handle leaves to the next one of its member.
+#[derive(Clone, Copy)]
+struct Kept {
+    lease: i64,
+    /// The losses that it knew of.
+    losses: u64,
+}
+
+impl Kept {
+    fn read(token: &LeaseToken) -> Option<Self> {
+        let (lease, losses) = token.as_str().split_once('-')?;
+        Some(Kept { lease: lease.parse().ok()?, losses: losses.parse().ok()? })
+    }
+
+    fn token(self) -> Option<LeaseToken> {
+        LeaseToken::new(format!("{}-{}", self.lease, self.losses))
+    }
+}
+
 impl MemoryDcs {
     /// A member of the cluster in `store`.
     pub fn new(store: &MemoryStore, name: MemberName, timing: Timing) -> Self {
         Self::resume(store, name, timing, None)
     }
 
-    /// The same, going on with the lease of a former handle if it still lives.
-    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, lease: Option<&LeaseToken>) -> Self {
-        let lease = lease.and_then(LeaseToken::number);
-        let losses = store.lock().losses();
+    /// The same, going on with the lease of a former handle if it still lives, and with what that one knew of losses.
+    pub fn resume(store: &MemoryStore, name: MemberName, timing: Timing, token: Option<&LeaseToken>) -> Self {
+        let kept = token.and_then(Kept::read);
+        let lease = kept.map(|kept| kept.lease);
+        let losses = kept.map_or_else(|| store.lock().losses(), |kept| kept.losses);
         MemoryDcs {
             store: store.clone(),
             handle: store.register(name.clone()),
@@ -288,6 +308,12 @@ impl Dcs for MemoryDcs {
     fn set_credentials(&self, _config: &DcsConfig) {}
 
     fn lease(&self) -> Option<LeaseToken> {
-        self.state().lease.map(LeaseToken::of_number)
+        let State { lease, losses_shown, .. } = *self.state();
+        lease.and_then(|lease| Kept { lease, losses: losses_shown }.token())
+    }
+
+    fn lease_after_loss(&self) -> Option<LeaseToken> {
+        let State { lease, losses_shown, .. } = *self.state();
+        lease.and_then(|lease| Kept { lease, losses: losses_shown.saturating_sub(1) }.token())
     }
 }

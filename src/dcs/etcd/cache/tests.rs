@@ -166,3 +166,48 @@ fn an_idle_connection_stays_fresh_between_renewals_and_for_less_than_a_ttl() {
         assert!(silence_max(&timing) < timing.ttl, "{timing:?}");
     }
 }
+
+fn resumed(past: Past) -> Cache {
+    Cache::new("n1".into(), Some(5), Some(past))
+}
+
+#[test]
+fn what_one_process_has_seen_is_no_loss_for_the_next() {
+    let keys = [("initialize", "7", 4), ("leader", "n2", 6)];
+    let mut cache = cache();
+    assert_eq!(cache.past(), None);
+    install(&mut cache, reading(9, &keys));
+    let past = cache.past().unwrap();
+    assert_eq!(past, Past::Seen { cluster: CLUSTER, leader: 6, initialize: Some(4) });
+    let mut next = resumed(past);
+    assert_eq!(next.past(), Some(past), "before the first reading too");
+    assert_eq!(install(&mut next, reading(30, &[("initialize", "7", 4), ("leader", "n3", 20)])).losses, 0);
+    // Then it is the watch that tells what became of it.
+    assert_eq!(install(&mut next, reading(31, &[("initialize", "7", 31)])).losses, 0);
+}
+
+#[test]
+fn a_wiped_store_that_has_counted_on_is_known_by_its_initialize_key() {
+    for now in [vec![("initialize", "7", 5)], vec![]] {
+        let mut next = resumed(Past::Seen { cluster: CLUSTER, leader: 6, initialize: Some(4) });
+        assert_eq!(install(&mut next, reading(30, &now)).losses, 1);
+    }
+    // A claim is no identifier yet.
+    let mut cache = cache();
+    install(&mut cache, reading(9, &[("initialize", "", 4), ("leader", "n2", 6)]));
+    assert_eq!(cache.past(), Some(Past::Seen { cluster: CLUSTER, leader: 6, initialize: None }));
+}
+
+#[test]
+fn a_loss_is_noticed_anew_by_the_next_process() {
+    let mut cache = cache();
+    install(&mut cache, reading(9, &[("leader", "n2", 6)]));
+    install(&mut cache, reading(3, &[]));
+    assert_eq!(cache.past(), Some(Past::Lost), "the loop does not know of it yet");
+    let mut next = resumed(Past::Lost);
+    assert!(next.is_lost(CLUSTER, 3, next.mark()));
+    assert_eq!(install(&mut next, reading(3, &[])).losses, 1);
+    let told = install(&mut next, reading(8, &[("leader", "n1", 8)]));
+    next.shown(&told);
+    assert_eq!(next.past(), Some(Past::Seen { cluster: CLUSTER, leader: 8, initialize: None }));
+}
