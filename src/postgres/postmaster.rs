@@ -139,15 +139,16 @@ impl ServerProcesses {
 
     fn kind_below(&self, pid: i32, data: Option<Folder>) -> Option<Kind> {
         let is_there = data.is_some() && process::working_directory(pid) == data;
-        if !is_there && !process::works_in_removed(pid, &self.data_dir) {
-            return None;
-        }
+        let is_there = is_there || process::works_in_removed(pid, &self.data_dir);
         let program = process::executable(pid)?;
         let program = program.file_name()?.to_str()?.to_owned();
         if !self.names.contains(&program) {
             return None;
         }
         let arguments = process::arguments(pid);
+        if !is_there && !self.was_started_on(pid, &arguments) {
+            return None;
+        }
         if arguments.first().is_some_and(|title| title.starts_with("postgres: ")) {
             return Some(Kind::Backend);
         }
@@ -155,6 +156,12 @@ impl ServerProcesses {
             matches!(arg.as_str(), "--single" | "--boot" | "--check" | "--describe-config" | "-C") || arg == "--version"
         });
         Some(if utility { Kind::Utility } else { Kind::Postmaster })
+    }
+
+    /// Whether it was started on our data directory, which was renamed since.
+    fn was_started_on(&self, pid: i32, arguments: &[String]) -> bool {
+        let names_it = arguments.windows(2).any(|pair| pair[0] == "-D" && Path::new(&pair[1]) == self.data_dir);
+        names_it && process::sees_our_files(pid)
     }
 
     /// Starts the server and returns at once. It leads a session of its own and outlives the agent.

@@ -129,6 +129,12 @@ pub(crate) fn works_in_removed(pid: i32, path: &Path) -> bool {
     link.to_str().and_then(|link| link.strip_suffix(" (deleted)")).is_some_and(|link| Path::new(link) == path)
 }
 
+/// Whether a path means the same to it as to us.
+pub(crate) fn sees_our_files(pid: i32) -> bool {
+    let names_of = |process: &str| std::fs::read_link(format!("/proc/{process}/ns/mnt")).ok();
+    names_of(&pid.to_string()).is_some_and(|names| Some(names) == names_of("self"))
+}
+
 /// The arguments, the program's name first. A process that has set its title has that as its only one.
 pub(crate) fn arguments(pid: i32) -> Vec<String> {
     let Ok(raw) = std::fs::read(format!("/proc/{pid}/cmdline")) else { return Vec::new() };
