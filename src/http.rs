@@ -81,7 +81,7 @@ pub enum HttpError {
     /// The connection broke before the answer was complete; what was asked may have happened.
     #[error("no answer from {address}: {cause}")]
     Broken { address: String, cause: Box<dyn std::error::Error + Send + Sync> },
-    #[error("no answer from {url} within {limit:?}")]
+    #[error("no answer from {url} within {}", crate::core::units::Seconds(*limit))]
     TooLong { url: String, limit: Duration },
     #[error("cannot use {setting}: {cause}")]
     Setting { setting: &'static str, cause: ErrorStack },

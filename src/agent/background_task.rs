@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::handed::Handed;
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::slots::SlotsWanted;
-use crate::core::units::SystemId;
+use crate::core::units::{Seconds, SystemId};
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -105,7 +105,7 @@ impl BackgroundTasks {
         let work = async move {
             let limit = task.limit();
             let ended = timeout(limit, work).await;
-            ended.unwrap_or_else(|_| Report::Failed(format!("no end within {limit:?}")))
+            ended.unwrap_or_else(|_| Report::Failed(format!("no end within {}", Seconds(limit))))
         };
         let wake = match at_end {
             AtEnd::Wake => Some(self.wake.clone()),

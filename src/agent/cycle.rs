@@ -355,5 +355,6 @@ fn needs_a_person(reason: &Reason) -> bool {
             | Reason::DivergedNoRemedy { .. }
             | Reason::WalGoneNoRemedy { .. }
             | Reason::RefusedSettings { .. }
+            | Reason::StartingWithoutPublished { .. }
     )
 }

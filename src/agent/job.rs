@@ -13,7 +13,7 @@ use tokio::sync::Notify;
 use super::handed::{Handed, Lost};
 use crate::core::local::{Job, RunningJob};
 use crate::core::observation::{FinishedJob, JobResult};
-use crate::core::units::Instant;
+use crate::core::units::{Instant, Seconds};
 
 /// How long a cancelled job may take to drop what it holds. It is reached only by one that is blocked, as by a disk.
 const CANCEL_LIMIT: Duration = Duration::from_secs(2);
@@ -70,7 +70,9 @@ fn finished(job: Job, at: Instant, result: Result<JobResult, Lost>) -> FinishedJ
         Ok(result) => result,
         Err(Lost::Cancelled) => JobResult::Cancelled,
         Err(Lost::Panicked) => JobResult::Failed("the job panicked".to_owned()),
-        Err(Lost::Blocked) => JobResult::Failed(format!("the cancelled job did not end within {CANCEL_LIMIT:?}")),
+        Err(Lost::Blocked) => {
+            JobResult::Failed(format!("the cancelled job did not end within {}", Seconds(CANCEL_LIMIT)))
+        }
     };
     FinishedJob { job, at, result }
 }

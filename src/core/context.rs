@@ -8,8 +8,8 @@ use super::lease::{self, Hold};
 use super::local::{DataDir, StopMode, StopWhy};
 use super::observation::Observation;
 use super::policy::{Policy, Timing};
-use super::reason::{Reason, Seconds};
-use super::units::Instant;
+use super::reason::Reason;
+use super::units::{Instant, Seconds};
 use super::view::ClusterView;
 
 /// How long a stop that nothing hurries may take before it escalates.

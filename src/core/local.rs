@@ -65,6 +65,23 @@ pub struct Control {
     pub checkpoint: Lsn,
     /// `Minimum recovery ending location`; `None` when it is 0/0.
     pub recovery_end: Option<Lsn>,
+    /// `None`: it could not be told.
+    pub wal_end: Option<WalEnd>,
+}
+
+/// Where the WAL that is there ends, by its pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct WalEnd {
+    /// The end of the last page that was written. The last record ends somewhere in it.
+    pub page: Lsn,
+    /// The end of its segment: a switch to the next one leaves the rest unwritten.
+    pub segment: Lsn,
+}
+
+impl WalEnd {
+    pub fn reaches(&self, position: Lsn) -> bool {
+        position <= self.page || position == self.segment
+    }
 }
 
 /// `Database cluster state`.

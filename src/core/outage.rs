@@ -7,7 +7,8 @@ use super::lease;
 use super::local::{DataDir, Guard, Postgres, RecoverySignal, StartAs, StopMode, StopWhy, Upstream};
 use super::observation::{DcsOutage, Handover, HandoverStage, Observation};
 use super::policy::{Pause, Policy};
-use super::reason::{Reason, Seconds};
+use super::reason::Reason;
+use super::units::Seconds;
 
 pub fn decide(policy: &Policy, seen: &Observation, outage: &DcsOutage) -> Decision {
     let reason = Reason::DcsOutage { error: outage.error.clone() };

@@ -3,10 +3,9 @@
 //! Where Patroni logs a sentence for the same reason, it is that sentence, word for word: monitoring looks for it.
 
 use std::fmt;
-use std::time::Duration;
 
 use super::local::{CloneSource, Job};
-use super::units::{Lsn, MemberName, SystemId, Timeline};
+use super::units::{Lsn, MemberName, Seconds, SystemId, Timeline};
 
 macro_rules! reasons {
     ($( $(#[$doc:meta])* $name:ident $({ $($field:ident : $type:ty),* })? , $code:literal , $sentence:literal ; )*) => {
@@ -81,7 +80,7 @@ reasons! {
     RequestStale, "request_stale", "Found a stale switchover value, cleaning up";
     RequestInvalid { given: String }, "request_invalid", "Found a switchover schedule without a valid time zone, cleaning up: {given}";
     CheckingCandidates, "checking_candidates", "switchover: asking the candidates";
-    ConfirmingHandover { position: Lsn }, "confirming_handover", "switchover: waiting for a member to have received everything up to {position}";
+    ConfirmingHandover { position: Lsn }, "confirming_handover", "waiting for a member to have received everything up to {position} before the leader lock is given up";
     Released, "released", "Leader key released";
     ReleasedUnconfirmed { missing: u64, own: MemberName }, "released_unconfirmed", "Leader key released although no other member has the last WAL: at least {missing} bytes are on {own} only; starting {own} first keeps them";
     ReleasedUnclean { own: MemberName }, "released_unclean", "Leader key released although PostgreSQL had to be ended before its last checkpoint: what {own} had not sent is on {own} only; starting {own} first keeps it";
@@ -89,6 +88,8 @@ reasons! {
 
     // PostgreSQL is not running.
     StartingInPlace, "starting_in_place", "starting primary after failure";
+    WalBehindPublished { end: Lsn, published: Lsn }, "wal_behind_published", "giving the leader lock to another member: the WAL in the data directory ends at {end}, before {published}, which this leader had published; the directory is an older copy, or its disk has lost what was written";
+    StartingWithoutPublished { end: Lsn, published: Lsn }, "starting_without_published", "starting primary although the WAL in the data directory ends at {end}, before {published}, which this leader had published: no other member can take over. If the data directory of another member has it, stop this one and start that one first";
     StartingPrimary, "starting_primary", "starting as the primary; the last shutdown was clean";
     FailingOver, "failing_over", "stopped PostgreSQL to fail over after a crash";
     Sweeping, "sweeping", "Primary crashed. Failing over.";
@@ -151,16 +152,6 @@ reasons! {
 
     // Before the first cycle.
     NotStarted, "not_started", "starting up";
-}
-
-/// A time for people, in seconds with one decimal.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Seconds(pub Duration);
-
-impl fmt::Display for Seconds {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} s", self.0.as_secs_f32())
-    }
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::observation::{Divergence, JobResult, Recovered};
 use super::policy::RewindPolicy;
 use super::reason::Reason;
 use super::serving::{self, Successor};
-use super::units::Instant;
+use super::units::{Instant, Lsn};
 use super::view::{AfterPromote, Holder, Member, MemberRole};
 use super::{bootstrap, canvass, switchover};
 
@@ -60,6 +60,9 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
         let reason = if overdue { Reason::StartTimeout } else { Reason::FailingOver };
         return fail_over(ctx, data, if tried { Reason::StartFailedRelease } else { reason });
     }
+    if let Some(Lost { end, published }) = lost_wal(ctx, data) {
+        return fail_over(ctx, data, Reason::WalBehindPublished { end, published });
+    }
     ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data))
 }
 
@@ -77,6 +80,21 @@ fn was_primary(data: &Data) -> bool {
 fn was_shut_down(data: &Data) -> bool {
     let state = data.control.as_ref().map(|control| control.state);
     matches!(state, Some(ClusterState::ShutDown | ClusterState::ShutDownInRecovery))
+}
+
+/// What the data directory has lost of the WAL that this leader has published: it is an older copy, or the disk did not
+/// keep what it was told to.
+struct Lost {
+    end: Lsn,
+    published: Lsn,
+}
+
+/// `optime` may be a former leader's. The position of our own slot is what we have had flushed ourselves, as a leader or as
+/// a standby, whoever wrote it.
+fn lost_wal(ctx: &Ctx, data: &Data) -> Option<Lost> {
+    let published = *ctx.view.status.slots.get(&ctx.policy.name.slot_name())?;
+    let end = data.control.as_ref()?.wal_end.filter(|end| !end.reaches(published))?;
+    Some(Lost { end: end.page, published })
 }
 
 /// What the start of a primary in place is.
@@ -100,7 +118,13 @@ fn fail_over(ctx: &Ctx, data: &Data, reason: Reason) -> Decision {
         Successor::Ready => ctx.give_up(reason),
         Successor::Nobody => match ctx.backing_off() {
             Some(wait) => wait,
-            None => ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data)),
+            None => {
+                let reason = match lost_wal(ctx, data) {
+                    Some(Lost { end, published }) => Reason::StartingWithoutPublished { end, published },
+                    None => in_place(data),
+                };
+                ctx.step(PostgresStep::Start(StartAs::Primary), reason)
+            }
         },
     }
 }

@@ -50,6 +50,20 @@ impl FromStr for Lsn {
     }
 }
 
+/// A time as people read it, in log lines and errors: in seconds, with one decimal at most.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Seconds(pub Duration);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = (self.0.as_millis() + 50) / 100;
+        match tenths % 10 {
+            0 => write!(f, "{} s", tenths / 10),
+            rest => write!(f, "{}.{rest} s", tenths / 10),
+        }
+    }
+}
+
 /// A timeline's number; the first is 1. An unknown one is `Option::None`, never 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Timeline(pub u32);

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
-use crate::core::units::{MemberName, Revision};
+use crate::core::units::{MemberName, Revision, Seconds};
 use crate::core::view::{ClusterStatus, ClusterView};
 
 /// One consistent reading.
@@ -104,7 +104,7 @@ impl Lock {
 #[derive(Debug, thiserror::Error)]
 pub enum DcsError {
     /// No answer in time, from any endpoint. What was asked may have happened.
-    #[error("no answer from {store} within {limit:?}: {detail}")]
+    #[error("no answer from {store} within {}: {detail}", Seconds(*limit))]
     Unreachable { store: &'static str, limit: Duration, detail: String },
     /// The condition of a write did not hold.
     #[error("the key {key:?} was changed by somebody else")]

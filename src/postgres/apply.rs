@@ -19,6 +19,7 @@ use super::postmaster::read_pid_file;
 use super::server::Announce;
 use super::{DesiredServer, Force, PostgresError};
 use crate::core::local::{RecoverySignal, StartAs, StopMode, Upstream};
+use crate::core::units::Seconds;
 use crate::core::view::MemberRole;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -79,7 +80,10 @@ impl LocalPostgres {
             }
         };
         if tokio::time::timeout(RELOAD_LIMIT, seen).await.is_err() {
-            tracing::warn!("PostgreSQL did not reload its configuration within {RELOAD_LIMIT:?}; its log says why");
+            tracing::warn!(
+                "PostgreSQL did not reload its configuration within {}; its log says why",
+                Seconds(RELOAD_LIMIT)
+            );
         }
         Ok(())
     }

@@ -181,7 +181,7 @@ pub(crate) async fn connect(target: &Target<'_>, credentials: &Credentials) -> R
 pub(crate) enum ConnectError {
     #[error("{}", explain(.0))]
     Sql(tokio_postgres::Error),
-    #[error("no answer within {CONNECT_TIMEOUT:?}")]
+    #[error("no answer within {}", crate::core::units::Seconds(CONNECT_TIMEOUT))]
     TooLong,
     #[error("{0}")]
     Tls(String),

@@ -11,8 +11,8 @@ use super::controldata::ControlData;
 use super::local::LocalPostgres;
 use super::staging;
 use super::version::Version;
-use super::{PostgresError, files, rewind_mark};
-use crate::core::local::{Data, DataDir, RecoverySignal};
+use super::{PostgresError, files, rewind_mark, wal_end};
+use crate::core::local::{Control, Data, DataDir, RecoverySignal};
 
 const LIMIT: Duration = Duration::from_secs(10);
 
@@ -79,7 +79,7 @@ impl LocalPostgres {
             Ok(data) => DataDir::Present(Data {
                 system_id: data.system_id,
                 signal: self.recovery_signal(),
-                control: (running == ServerState::Stopped).then_some(data.control),
+                control: (running == ServerState::Stopped).then(|| self.with_wal_end(data)),
             }),
             // pg_rewind may have been cut short while it wrote the control file.
             Err(error) => match rewind_mark::unfinished_of(dir) {
@@ -93,6 +93,15 @@ impl LocalPostgres {
                 )),
             },
         }
+    }
+
+    /// The end of the WAL moves without the control file.
+    pub(super) fn with_wal_end(&self, data: ControlData) -> Control {
+        let size = data.wal_segment_size.zip(data.wal_page_size);
+        let from = data.redo.unwrap_or(data.control.checkpoint);
+        let wal_end =
+            size.and_then(|(segment, page)| wal_end::find(&self.data_dir.join("pg_wal"), from, segment, page));
+        Control { wal_end, ..data.control }
     }
 
     /// What the files say about the next start.

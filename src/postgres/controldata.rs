@@ -25,6 +25,7 @@ pub struct ControlData {
     pub wal_log_hints: Switch,
     /// In bytes.
     pub wal_segment_size: Option<u64>,
+    pub wal_page_size: Option<u64>,
     pub minimums: StandbyMinimums,
 }
 
@@ -74,6 +75,7 @@ impl ControlData {
             ),
             checkpoint: fields.required("Latest checkpoint location", lsn)?,
             recovery_end,
+            wal_end: None,
         };
         Ok(ControlData {
             control,
@@ -83,6 +85,7 @@ impl ControlData {
             checksum_version: fields.required("Data page checksum version", number)?,
             wal_log_hints: fields.required("wal_log_hints setting", switch)?,
             wal_segment_size: fields.optional("Bytes per WAL segment", number),
+            wal_page_size: fields.optional("WAL block size", number),
             minimums: StandbyMinimums {
                 max_connections: fields.optional("max_connections setting", number),
                 max_prepared_transactions: fields.optional("max_prepared_xacts setting", number),
@@ -218,6 +221,7 @@ max_prepared_xacts setting:           0
 max_locks_per_xact setting:           64
 track_commit_timestamp setting:       off
 Database block size:                  8192
+WAL block size:                       8192
 Bytes per WAL segment:                16777216
 Data page checksum version:           1
 Mock authentication nonce:            701d1df1d78b02d4da817bd647194fb388d971bcfd6d5639209f9e4ed1042bc2
@@ -239,12 +243,14 @@ Mock authentication nonce:            701d1df1d78b02d4da817bd647194fb388d971bcfd
                 timeline: Timeline(1),
                 checkpoint: Lsn(0x174_14D0),
                 recovery_end: None,
+                wal_end: None,
             },
             system_id: SystemId(7_711_009_027_230_859_524),
             redo: Some(Lsn(0x174_14D0)),
             recovery_end_timeline: None,
             checksum_version: 1,
             wal_log_hints: Switch::Off,
+            wal_page_size: Some(8192),
             wal_segment_size: Some(16 << 20),
             minimums: StandbyMinimums {
                 max_connections: Some(100),

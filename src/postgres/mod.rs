@@ -42,6 +42,7 @@ mod stop;
 mod tablespaces;
 mod tls;
 pub mod version;
+mod wal_end;
 mod wal_folder;
 
 pub use local::LocalPostgres;

@@ -16,7 +16,7 @@ use super::postmaster::{Starts, read_pid_file};
 use super::process::Process;
 use super::{Probe, ServerFacts};
 use crate::core::local::{LastRole, Postgres, PrimaryFacts, Replay, Running, StandbyFacts};
-use crate::core::units::{Lsn, Timeline};
+use crate::core::units::{Lsn, Seconds, Timeline};
 use crate::core::view::{MemberRole, ReplicationState};
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(2);
@@ -65,7 +65,8 @@ impl LocalPostgres {
             Err(error) => return self.probe_unknown(&error).await,
         };
         let answer = tokio::time::timeout(deadline, self.ask(&self.heartbeat, STATE.to_owned() + FROM));
-        let answer = answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {deadline:?}"))));
+        let answer =
+            answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {}", Seconds(deadline)))));
         if answer.is_err() && !process.is_alive() {
             return self.probe_stopped(alone).await;
         }

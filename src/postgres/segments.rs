@@ -16,6 +16,14 @@ pub(super) fn number_at(position: Lsn, size: u64) -> String {
     format!("{high:08X}{:08X}", low / size.max(1))
 }
 
+/// Where the segment of this name begins.
+pub(super) fn start_of(name: &str, size: u64) -> Option<Lsn> {
+    let number = number(name)?;
+    let (high, low) = number.split_at(8);
+    let (high, low) = (u64::from_str_radix(high, 16).ok()?, u64::from_str_radix(low, 16).ok()?);
+    Some(Lsn((high << 32).checked_add(low.checked_mul(size)?)?))
+}
+
 /// The first segment from this position on that is not among these files, on whatever timeline.
 pub(super) fn first_missing(files: &[String], from: Lsn, size: u64) -> String {
     let present: BTreeSet<&str> = files.iter().filter_map(|name| number(name)).collect();
@@ -35,6 +43,7 @@ mod tests {
         assert_eq!(number_at(Lsn(0x1_0500_0028), SIZE), "0000000100000005");
         assert_eq!(number_at(Lsn(0x1_FFFF_FFFF), SIZE), "00000001000000FF");
         assert_eq!(number("0000000200000001000000FF"), Some("00000001000000FF"));
+        assert_eq!(start_of("000000020000000100000005", SIZE), Some(Lsn(0x1_0500_0000)));
         for other in ["00000002.history", "0000000200000001000000FF.partial", "0000000200000001000000fg"] {
             assert_eq!(number(other), None, "{other}");
         }

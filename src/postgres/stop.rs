@@ -18,7 +18,7 @@ use super::server::Announce;
 use super::{Instance, PostgresError, history};
 use crate::core::local::{ClusterState, LastRole, StopMode};
 use crate::core::policy::Switch;
-use crate::core::units::Lsn;
+use crate::core::units::{Lsn, Seconds};
 
 /// How long after each escalation of a stop the next one waits.
 const ESCALATION: Duration = Duration::from_secs(5);
@@ -145,7 +145,7 @@ impl LocalPostgres {
                 Waited::InOrder => {
                     tracing::info!("PostgreSQL has shut down; not waiting for its standbys and archiver")
                 }
-                Waited::TooLong => tracing::warn!("PostgreSQL did not end within {limit:?} of {signal}"),
+                Waited::TooLong => tracing::warn!("PostgreSQL did not end within {} of {signal}", Seconds(*limit)),
             }
         }
         let killed = process::kill_family(process).await;

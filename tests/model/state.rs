@@ -261,7 +261,13 @@ impl Node {
             (false, true) => ClusterState::InProduction,
             (false, false) => ClusterState::InArchiveRecovery,
         };
-        Some(Control { state, timeline: Timeline(self.timeline), checkpoint: POSITION, recovery_end: None })
+        Some(Control {
+            state,
+            timeline: Timeline(self.timeline),
+            checkpoint: POSITION,
+            recovery_end: None,
+            wal_end: None,
+        })
     }
 
     /// Everything of this node's PostgreSQL is gone at once.

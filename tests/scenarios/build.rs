@@ -78,7 +78,7 @@ pub fn view(leader: Option<(&str, Holder)>) -> ClusterView {
 }
 
 pub fn data(state: ClusterState, signal: RecoverySignal) -> DataDir {
-    let control = Control { state, timeline: Timeline(1), checkpoint: Lsn(1_000), recovery_end: None };
+    let control = Control { state, timeline: Timeline(1), checkpoint: Lsn(1_000), recovery_end: None, wal_end: None };
     DataDir::Present(Data { system_id: ID, signal, control: Some(control) })
 }
 

@@ -27,6 +27,7 @@ fn on_second_timeline(mut seen: Observation) -> Observation {
                 timeline: Timeline(2),
                 checkpoint: Lsn(1_000),
                 recovery_end: None,
+                wal_end: None,
             };
             seen.local.data =
                 DataDir::Present(Data { system_id: ID, signal: RecoverySignal::None, control: Some(control) });

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tamada::core::decide;
 use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Question};
-use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, Reinit, StartAs, Upstream};
+use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, Reinit, StartAs, Upstream, WalEnd};
 use tamada::core::observation::{
     DcsOutage, Divergence, DivergenceReport, Event, FinishedJob, JobResult, LeaseOutcome, Memory, Observation, Outcome,
     Recovered, RestartRequest,
 };
 use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch};
 use tamada::core::reason::Reason;
+use tamada::core::units::Lsn;
 use tamada::core::view::{AfterPromote, Holder, Initialize};
 use tamada::core::{learn, note};
 
@@ -88,6 +89,49 @@ fn a_leader_that_does_not_start_gives_the_lock_up() {
     crashed.memory.primary_starts = 1;
     let healthy = unreachable(answers(crashed, &[("b", 1_000)]), "c");
     assert_eq!(decided(&healthy).lease, LeaseStep::Release { last_position: None });
+}
+
+/// A crashed leader that has published 5,000, and whose WAL ends with the page before this position.
+fn published(end: u64) -> Observation {
+    let mut crashed = renewed(stopped(OURS, ClusterState::InProduction, RecoverySignal::None), 3);
+    let Ok(cluster) = &mut crashed.cluster else { unreachable!("there is a view") };
+    cluster.status.optime = Some(Lsn(5_000));
+    cluster.status.slots.insert("a".to_owned(), Lsn(5_000));
+    if let DataDir::Present(data) = &mut crashed.local.data
+        && let Some(control) = &mut data.control
+    {
+        control.wal_end = Some(WalEnd { page: Lsn(end), segment: Lsn(6_000) });
+    }
+    crashed
+}
+
+#[test]
+fn a_leader_whose_data_are_older_than_what_it_published_gives_way() {
+    assert_eq!(decided(&published(5_000)).postgres, PostgresStep::Start(StartAs::Primary));
+    let older = published(4_999);
+    assert!(matches!(decided(&older).ask, Some(Question::Peers(_))));
+    let healthy = decided(&unreachable(answers(older.clone(), &[("b", 5_000)]), "c"));
+    assert_eq!((healthy.lease, healthy.postgres), (LeaseStep::Release { last_position: None }, PostgresStep::Leave));
+    assert_eq!(healthy.reason, Reason::WalBehindPublished { end: Lsn(4_999), published: Lsn(5_000) });
+    let alone = decided(&unreachable(unreachable(older, "b"), "c"));
+    assert_eq!(alone.postgres, PostgresStep::Start(StartAs::Primary));
+    assert_eq!(alone.reason, Reason::StartingWithoutPublished { end: Lsn(4_999), published: Lsn(5_000) });
+}
+
+#[test]
+fn a_leader_that_crashes_before_it_has_published_anything_starts_in_place() {
+    let mut young = published(4_999);
+    let Ok(cluster) = &mut young.cluster else { unreachable!("there is a view") };
+    cluster.status.slots = [("b".to_owned(), Lsn(5_000)), ("a".to_owned(), Lsn(4_000))].into();
+    assert_eq!(decided(&young).postgres, PostgresStep::Start(StartAs::Primary));
+}
+
+#[test]
+fn a_leader_that_has_published_the_end_of_a_segment_starts_in_place() {
+    let mut switched = published(5_500);
+    let Ok(cluster) = &mut switched.cluster else { unreachable!("there is a view") };
+    cluster.status.slots.insert("a".to_owned(), Lsn(6_000));
+    assert_eq!(decided(&switched).postgres, PostgresStep::Start(StartAs::Primary));
 }
 
 #[test]

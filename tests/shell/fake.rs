@@ -71,6 +71,7 @@ impl FakeInstance {
                         timeline: files.timeline,
                         checkpoint: files.end,
                         recovery_end: None,
+                        wal_end: None,
                     }),
                 }),
             };

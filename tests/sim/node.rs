@@ -291,7 +291,7 @@ impl Node {
             (false, false) => ClusterState::InProduction,
         };
         let timeline = Timeline(self.wal.timeline);
-        Some(Control { state, timeline, checkpoint: Lsn(self.wal.end), recovery_end: None })
+        Some(Control { state, timeline, checkpoint: Lsn(self.wal.end), recovery_end: None, wal_end: None })
     }
 
     /// The role that a server without an answer has to be taken for.

@@ -21,6 +21,7 @@ use super::failure::with_causes;
 use super::tls::Tls;
 use crate::config::HostPort;
 use crate::core::policy::Timing;
+use crate::core::units::Seconds;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
@@ -79,7 +80,7 @@ impl Dialer {
             match tokio::time::timeout(share, TcpStream::connect(address)).await {
                 Ok(Ok(tcp)) => return Ok(tcp),
                 Ok(Err(error)) => last = format!("cannot connect to {address}: {}", with_causes(&error)),
-                Err(_) => last = format!("cannot connect to {address} within {share:?}"),
+                Err(_) => last = format!("cannot connect to {address} within {}", Seconds(share)),
             }
         }
         Err(last)

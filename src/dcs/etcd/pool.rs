@@ -16,6 +16,7 @@ use super::dial::{Dialer, Endpoint};
 use super::failure::Failure;
 use super::link::{Link, Login, Logins};
 use crate::core::policy::Timing;
+use crate::core::units::Seconds;
 
 /// The least time for one try, where the deadline allows it.
 const TRY_MIN: Duration = Duration::from_millis(500);
@@ -140,7 +141,7 @@ impl Pool {
             }
             Err(_) => {
                 let endpoint = lock(&self.rotation).current();
-                self.note(&endpoint, &format!("no connection within {limit:?}"));
+                self.note(&endpoint, &format!("no connection within {}", Seconds(limit)));
                 return Err(Failure::Gone(String::new()));
             }
         };
@@ -174,7 +175,7 @@ impl Pool {
                 if limit >= TRY_TELLING {
                     self.retire(&link);
                 }
-                self.note(&label, &format!("no answer within {left:?}"));
+                self.note(&label, &format!("no answer within {}", Seconds(left)));
                 Err(Failure::Gone(String::new()))
             }
         }

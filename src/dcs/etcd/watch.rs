@@ -14,6 +14,7 @@ use super::failure::Failure;
 use super::link::Link;
 use super::pool::Try;
 use super::session::Session;
+use crate::core::units::Seconds;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -71,7 +72,7 @@ impl Session {
         let (revision, link) = self.pool.call(limit, read).await?;
         let from = i64::try_from(revision).unwrap_or(i64::MAX - 1) + 1;
         let limit = self.pool.share_of(limit);
-        let late = || Failure::Gone(format!("no watch within {limit:?}"));
+        let late = || Failure::Gone(format!("no watch within {}", Seconds(limit)));
         let opened = timeout(limit, self.open_watch(&link, from)).await.unwrap_or_else(|_| Err(late()));
         let ended = match opened {
             Ok(stream) => {
