@@ -1,7 +1,7 @@
 //! Before the first cycle: wait for the store, and make sure that no other node has our name.
 //!
 //! Nothing here touches PostgreSQL. If a server runs already, nothing is waited for: the loop has its lease to renew
-//! before PID 1's deadline.
+//! before PID 1's deadline. Nor does an agent wait that follows another one: its name is known to be its own.
 
 use std::time::Duration;
 
@@ -31,8 +31,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         // A shutdown that comes meanwhile is the loop's to carry out: a server may be running.
         let found = self.shared.bounded(PROBE_LIMIT * 2, self.shared.instance.probe(PROBE_LIMIT)).await;
         self.take_probe(found);
-        if self.server.probe().postgres != Postgres::Stopped {
-            tracing::info!("PostgreSQL is running already; going on with it");
+        match &self.server.probe().postgres {
+            Postgres::Stopped => {}
+            Postgres::Running(_) | Postgres::Starting { .. } | Postgres::Stopping => {
+                tracing::info!("PostgreSQL is running already; going on with it");
+                return None;
+            }
+            Postgres::Unresponsive { .. } => {
+                tracing::warn!("it cannot be told whether PostgreSQL is running; going on as if it were");
+                return None;
+            }
+        }
+        // In an outage the loop starts it for reads, as it would have if the agent had lived on.
+        if self.incarnation == Incarnation::Later {
             return None;
         }
         let snapshot = tokio::select! {
@@ -40,10 +51,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             () = self.shared.shutdown_asked(Duration::ZERO) => return Some(0),
             snapshot = self.first_reading() => snapshot,
         };
-        match self.incarnation {
-            Incarnation::First => {}
-            Incarnation::Later => return None,
-        }
         let url = self.other_record(&snapshot)?;
         tokio::select! {
             biased;

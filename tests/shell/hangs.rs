@@ -120,3 +120,22 @@ async fn an_outage_lifts_no_deadline_of_a_standby_that_a_former_agent_may_have_t
     sleep(SECOND * 5).await;
     assert_eq!(nodes[other].init.guard_now(), deadline);
 }
+
+/// It was ended at PID 1's deadline, and the agent with it or since.
+#[tokio::test(start_paused = true)]
+async fn a_new_agent_starts_its_server_for_reads_while_the_store_is_away() {
+    let world = World::new();
+    let mut nodes = three(&world).await;
+    let leader = leader_of(&world, &nodes);
+    let name = nodes[leader].name;
+    nodes[leader].fault(Fault::Unreachable);
+    nodes[leader].crash();
+    let (agent, crashed) = (SECOND / 2, world.now());
+    nodes[leader].restart_agent(agent).await;
+    nodes[leader].fault(Fault::Unreachable);
+    let reads = || world.when(name, "start standby").is_some_and(|started| started > crashed);
+    world.until("it serves reads", SECOND * 10, reads).await;
+    assert!(!nodes[leader].server(|server| server.is_primary()));
+    nodes[leader].fault(Fault::None);
+    world.settled(&nodes.each_ref(), SECOND * 60).await;
+}
