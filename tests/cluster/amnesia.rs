@@ -4,8 +4,11 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use nix::sys::signal::Signal;
+
 use crate::load::{Ack, Habit, TABLE, Writer, lost};
 use crate::member::Member;
+use crate::processes;
 use crate::proxy::Proxy;
 use crate::wait::{seconds, until};
 use crate::world::{Cluster, SOON};
@@ -144,6 +147,24 @@ fn a_leader_that_is_cut_off_from_a_restored_etcd_expect_successor_when_it_has_st
     let writers = scene.writers();
     scene.ways[scene.leader].cut();
     scene.restore(&snapshot);
+    scene.expect_successor(writers);
+}
+
+/// Whoever noticed the loss is gone before the wait is over.
+#[test]
+fn agents_that_are_started_anew_wait_on_for_a_leader_that_is_cut_off_from_a_wiped_etcd() {
+    let mut scene = Scene::start(3);
+    let writers = scene.writers();
+    scene.ways[scene.leader].cut();
+    scene.wipe();
+    let others = (0..3).filter(|at| *at != scene.leader);
+    for member in others.clone() {
+        scene.cluster.members[member].wait_log(SOON, "the DCS has lost its data");
+    }
+    for member in others {
+        let agent = scene.cluster.members[member].agent().expect("it runs");
+        processes::signal(agent, Signal::SIGKILL);
+    }
     scene.expect_successor(writers);
 }
 

@@ -3,9 +3,11 @@
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::proxy::Proxy;
-use crate::wait::seconds;
-use crate::world::Cluster;
+use crate::wait::{seconds, until};
+use crate::world::{Cluster, SOON};
 
 const LOOP_WAIT: Duration = seconds(1);
 const DELAY_MAX: Duration = Duration::from_millis(100);
@@ -66,6 +68,48 @@ fn a_flood_of_readings_of_the_cluster_delays_no_renewal() {
     println!("{requests}; {} renewals, at most {longest:?} apart", renewals.len());
     assert!(renewals.len() >= 15, "{} renewals", renewals.len());
     assert!(longest < LOOP_WAIT + DELAY_MAX, "{longest:?}");
+}
+
+/// What the agent writes reaches the disk after 6 s, longer than a ttl.
+#[test]
+fn a_slow_disk_delays_no_renewal() {
+    const SLOW: Duration = seconds(6);
+    let mut cluster = Cluster::prepare(2);
+    cluster.set("PATRONI_LOG_LEVEL", "DEBUG").start_all();
+    let (leader, _) = cluster.whole(seconds(40));
+    let agent = cluster.members[leader].agent().expect("it runs");
+    let calls = "fsync,fdatasync,syncfs";
+    let mut strace = Command::new("strace");
+    strace.args(["-f", "-qq", "-o", "/dev/null", "-p", &agent.to_string(), "-e", &format!("trace={calls}")]);
+    strace.args(["-e", &format!("inject={calls}:delay_enter={}", SLOW.as_micros())]);
+    let mut strace = strace.spawn().expect("strace is installed");
+    let status = || std::fs::read_to_string(format!("/proc/{agent}/status")).unwrap_or_default();
+    until(SOON, "it is traced", || status().lines().any(|line| line == format!("TracerPid:\t{}", strace.id())));
+
+    let member = &cluster.members[leader];
+    let said = member.log().len();
+    let change = json!({"postgresql": {"parameters": {"work_mem": "5MB"}}});
+    assert_eq!(member.send("PATCH", "/config", &change).expect("an answer").code, 200);
+    let kept = || std::fs::read_to_string(member.data().join("patroni.dynamic.json")).unwrap_or_default();
+    let took = until(SLOW * 5, "it is kept beside the data", || kept().contains("work_mem"));
+    let loaded = || member.value("SHOW work_mem").is_ok_and(|value| value == "5MB");
+    let loaded = until(SLOW * 5, "PostgreSQL goes by it", loaded);
+    nix::sys::signal::kill(pid(&strace), nix::sys::signal::Signal::SIGTERM).expect("it runs");
+    strace.wait().expect("our own child");
+    println!("kept after {took:?}, in force {loaded:?} later");
+    assert!(took >= SLOW, "{took:?}: nothing was slow");
+
+    let said = member.said_since(said);
+    let renewals: Vec<Duration> = said.lines().filter(|line| line.contains("lease: Renew")).filter_map(clock).collect();
+    let longest = renewals.windows(2).map(|pair| pair[1].saturating_sub(pair[0])).max().expect("several");
+    println!("{} renewals, at most {longest:?} apart", renewals.len());
+    assert!(longest < LOOP_WAIT * 2, "{longest:?}");
+    assert!(!said.contains("demot"), "{said}");
+    assert_eq!(cluster.whole(SOON).0, leader);
+}
+
+fn pid(child: &std::process::Child) -> nix::unistd::Pid {
+    nix::unistd::Pid::from_raw(i32::try_from(child.id()).expect("a process number"))
 }
 
 /// The time of day of a line, `2026-11-28 06:33:39,602 ...`.
