@@ -245,12 +245,12 @@ impl LocalPostgres {
             database: config.postgres.database.clone(),
         };
         let superuser = &config.postgres.superuser;
-        let passfile = self.lend_passfile("bootstrap", &address, superuser)?;
+        let passfile = self.lend_secrets("bootstrap", &address, superuser)?;
         let conninfo = Conninfo::for_program(&address, superuser, self.programs.version).to_string();
         let mut run = Run::new("post_bootstrap", Path::new(program), &self.env).args(args).arg(conninfo);
         run = run.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
         if superuser.password.is_some() {
-            run = run.env("PGPASSFILE", passfile.path());
+            run = run.env("PGPASSFILE", passfile.passfile());
         }
         progress(format!("waiting for post_bootstrap to end: {program}"));
         run.success(None).await.map(drop)

@@ -1,7 +1,7 @@
 //! A copy of another member's data with pg_basebackup, staged and then put in place.
 //!
 //! The old data stay complete until the copy is, unless the disk cannot hold both: then they go once the source has
-//! sent its first bytes, and the log says so with sizes. Passwords travel in a password file alone.
+//! sent its first bytes, and the log says so with sizes. Passwords travel in files alone.
 
 use std::path::Path;
 use std::time::Duration;
@@ -70,10 +70,10 @@ impl LocalPostgres {
     ) -> Result<(), PostgresError> {
         let config = self.config();
         let credentials = &config.postgres.replication;
-        let passfile = self.lend_passfile("clone", &source.address, credentials)?;
+        let secrets = self.lend_secrets("clone", &source.address, credentials)?;
         let conninfo = Conninfo::for_program(&source.address, credentials, self.programs.version);
-        let conninfo = kept_alive(conninfo.with("application_name", config.name.as_str()));
-        let mut run = self.program("pg_basebackup").in_c_locale().env("PGPASSFILE", passfile.path());
+        let conninfo = secrets.named_in(kept_alive(conninfo.with("application_name", config.name.as_str())));
+        let mut run = secrets.lend_to(self.program("pg_basebackup").in_c_locale());
         run = run.arg("--pgdata").arg(staging.new_dir()).args(["-X", "stream", "--checkpoint=fast", "--progress"]);
         run = run.arg("--no-password").arg(format!("--dbname={conninfo}"));
         let (options, spaces) = self.copy_options(&source.address, staging).await?;
@@ -127,7 +127,8 @@ impl LocalPostgres {
         let has_old = super::control::has_content(&self.data_dir);
         let Some(Shortage { needed, free }) = short().filter(|_| has_old) else { return Ok(()) };
         tracing::warn!(
-            "removing the old data in {} before the copy is complete: it needs {} MB more and {} MB are free",
+            "removing the old data in {} before the copy is complete, and keeping nothing of their WAL: the copy needs {} MB \
+             more and {} MB are free",
             self.data_dir.display(),
             needed >> 20,
             free >> 20

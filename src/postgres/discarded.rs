@@ -1,8 +1,9 @@
-//! WAL that a clone throws away although no other member may have it: kept beside the data for a while, so that somebody
-//! can look for lost transactions in it (`pg_waldump`).
+//! WAL that a clone or pg_rewind (`held_wal`) throws away although no other member may have it: kept beside the data for a
+//! while, so that somebody can look for lost transactions in it (`pg_waldump`).
 //!
-//! The segments are linked, not copied, and go when their time is over or the room is needed.
+//! A clone's segments are linked, not copied. They go when their time is over or the room is needed.
 
+use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
@@ -18,48 +19,62 @@ use super::{files, segments};
 use crate::core::units::{Lsn, Timeline};
 use crate::core::view::HistoryEntry;
 
-const INSIDE: &str = ".tamada-discarded";
+pub(super) const INSIDE: &str = ".tamada-discarded";
 /// How often kept WAL is looked at.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// Kept WAL goes when less than this part of its file system is free.
-const FREE_PART: u64 = 10;
+pub(super) const FREE_PART: u64 = 10;
 
-/// What of the old WAL is not in the new data directory's history.
+/// What of the old WAL is not in the new data's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Lost {
-    from: Lsn,
-    to: Lsn,
+pub(super) struct Lost {
+    pub(super) from: Lsn,
+    pub(super) to: Lsn,
+}
+
+impl fmt::Display for Lost {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Lost { from, to } = self;
+        write!(f, "the WAL from {from} to {to} ({} bytes), which the new data do not have", to.0 - from.0)
+    }
 }
 
 impl LocalPostgres {
     /// Before a complete copy in `new_dir` takes the place of our data.
     pub(super) async fn keep_lost_wal(&self, new_dir: &Path) {
-        let Some((lost, size)) = self.lost_wal(new_dir).await else { return };
-        let bytes = lost.to.0 - lost.from.0;
-        let what = format!("the WAL from {} to {} ({bytes} bytes), which the new data do not have", lost.from, lost.to);
+        let Some((lost, size)) = self.lost_to_copy(new_dir).await else { return };
         let keep = self.config().keep_discarded;
         if keep.is_zero() {
-            return tracing::warn!("discarding {what}");
+            return tracing::warn!("discarding {lost}");
         }
-        let (wal, folder) = (self.data_dir.join("pg_wal"), place_for(&self.data_dir).join(seconds_now().to_string()));
+        let (wal, folder) = (self.data_dir.join("pg_wal"), new_place(&self.data_dir));
         let kept = folder.clone();
         match self.on_disk(move || link_segments(&wal, &kept, &segments::number_at(lost.from, size))).await {
-            Ok(()) => tracing::warn!("discarding {what}; kept for {} s in {}", keep.as_secs(), folder.display()),
-            Err(error) => tracing::warn!("discarding {what}; it cannot be kept in {}: {error}", folder.display()),
+            Ok(()) => tracing::warn!("discarding {lost}; kept for {} s in {}", keep.as_secs(), folder.display()),
+            Err(error) => tracing::warn!("discarding {lost}; it cannot be kept in {}: {error}", folder.display()),
         }
     }
 
-    async fn lost_wal(&self, new_dir: &Path) -> Option<(Lost, u64)> {
-        let old = self.control_data(Freshness::Exact).await.ok()?;
+    async fn lost_to_copy(&self, new_dir: &Path) -> Option<(Lost, u64)> {
         let run = self.program("pg_controldata").in_c_locale().arg(new_dir);
         let ended = run.success(Some(Duration::from_secs(10))).await.ok()?;
         let new = ControlData::parse(&String::from_utf8_lossy(&ended.stdout)).ok()?;
         let theirs = std::fs::read_to_string(new_dir.join(format!("pg_wal/{:08X}.history", new.control.timeline.0)));
         let theirs = history::parse(&theirs.unwrap_or_default()).ok()?;
-        let ours = self.local_history(old.control.timeline).unwrap_or_default();
-        let end = old.control.checkpoint.max(old.control.recovery_end.unwrap_or_default());
-        let lost = lost(old.control.timeline, &ours, end, new.control.timeline, &theirs)?;
-        Some((lost, old.wal_segment_size?))
+        self.lost_to(new.control.timeline, &theirs).await
+    }
+
+    /// What of our WAL is not in this history, and the size of its segments.
+    pub(super) async fn lost_to(&self, theirs: Timeline, their_history: &[HistoryEntry]) -> Option<(Lost, u64)> {
+        let old = self.control_data(Freshness::Exact).await.ok()?;
+        let size = old.wal_segment_size?;
+        // Of a server that crashed nobody knows more than up to which page it has written.
+        let is_known = old.local_position().is_some();
+        let control = self.with_wal_end(old);
+        let written = control.wal_end.filter(|_| !is_known).map(|end| end.page);
+        let end = control.checkpoint.max(control.recovery_end.unwrap_or_default()).max(written.unwrap_or_default());
+        let ours = self.local_history(control.timeline).unwrap_or_default();
+        Some((lost(control.timeline, &ours, end, theirs, their_history)?, size))
     }
 
     /// Removes kept WAL whose time is over, or all of it where its file system is nearly full. In passing.
@@ -101,12 +116,17 @@ enum Expired {
 }
 
 /// Beside the data directory, or in a hidden folder inside it where that is a mount point.
-fn place_for(data_dir: &Path) -> PathBuf {
+pub(super) fn place_for(data_dir: &Path) -> PathBuf {
     let real = real_path(data_dir);
     match is_mount_point(&real) || !real.parent().is_some_and(files::is_writable) {
         true => real.join(INSIDE),
         false => files::beside(&real, "discarded"),
     }
+}
+
+/// A folder for WAL that is discarded now; its name says since when it is kept.
+pub(super) fn new_place(data_dir: &Path) -> PathBuf {
+    place_for(data_dir).join(seconds_now().to_string())
 }
 
 fn seconds_now() -> u64 {

@@ -16,6 +16,7 @@ mod discarded;
 mod divergence;
 mod file_system;
 pub(crate) mod files;
+mod held_wal;
 pub mod history;
 mod instance;
 mod kernel;

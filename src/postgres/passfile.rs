@@ -1,27 +1,50 @@
-//! Password files for libpq: the server's own, and those lent to one run of a program.
+//! Password files for libpq: the server's own, and those lent to one run of a program. The password of a certificate's key
+//! has neither a variable nor a place in a password file; a service file (`PGSERVICEFILE`) may hold it.
 
 use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
+use super::conf::conninfo::Conninfo;
 use super::conf::pgpass;
 use super::local::LocalPostgres;
+use super::programs::Run;
 use super::{PostgresError, files};
 use crate::config::{Credentials, Secret};
 use crate::core::local::Upstream;
 use crate::core::view::Address;
 
-/// Goes with this value, also when the run that it is for is given up.
-pub(super) struct LentPassfile(PathBuf);
+/// The one service in a service file of ours.
+const SERVICE: &str = "tamada";
 
-impl LentPassfile {
-    pub(super) fn path(&self) -> &Path {
-        &self.0
+/// They go with this value, also when the run that it is for is given up.
+pub(super) struct LentSecrets {
+    passfile: PathBuf,
+    service_file: PathBuf,
+    has_service: bool,
+}
+
+impl LentSecrets {
+    pub(super) fn passfile(&self) -> &Path {
+        &self.passfile
+    }
+
+    /// The run with what it needs to find them.
+    pub(super) fn lend_to(&self, run: Run) -> Run {
+        let run = run.env("PGPASSFILE", &self.passfile);
+        if self.has_service { run.env("PGSERVICEFILE", &self.service_file) } else { run }
+    }
+
+    /// What it connects with.
+    pub(super) fn named_in(&self, conninfo: Conninfo) -> Conninfo {
+        if self.has_service { conninfo.with("service", SERVICE) } else { conninfo }
     }
 }
 
-impl Drop for LentPassfile {
+impl Drop for LentSecrets {
     fn drop(&mut self) {
-        let _ = files::remove_if_there(&self.0);
+        for file in [&self.passfile, &self.service_file] {
+            let _ = files::remove_if_there(file);
+        }
     }
 }
 
@@ -41,24 +64,59 @@ impl LocalPostgres {
         credentials: &Credentials,
     ) -> Result<(), PostgresError> {
         let Some(password) = &credentials.password else { return Ok(()) };
-        let content: Secret = pgpass::content(&address.host, address.port, &credentials.username, password)
+        let content = pgpass::content(&address.host, address.port, &credentials.username, password)
             .map_err(|cause| PostgresError::Refused(format!("user {}: {cause}", credentials.username)))?;
-        let made =
-            path.parent().map_or(Ok(()), |dir| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir));
-        made.and_then(|()| files::replace_if_different(path, content.expose().as_bytes(), 0o600))
-            .map(drop)
-            .map_err(|cause| PostgresError::failed(format!("write the password file {}", path.display()), cause))
+        write(path, &content)
+            .map_err(|c| PostgresError::failed(format!("write the password file {}", path.display()), c))
     }
 
-    /// One for a run of a program.
-    pub(super) fn lend_passfile(
+    /// For a run of a program.
+    pub(super) fn lend_secrets(
         &self,
         job: &str,
         address: &Address,
         credentials: &Credentials,
-    ) -> Result<LentPassfile, PostgresError> {
-        let lent = LentPassfile(files::beside(&self.config().postgres.pgpass, job));
-        self.write_passfile_at(&lent.0, address, credentials)?;
+    ) -> Result<LentSecrets, PostgresError> {
+        let passfile = files::beside(&self.config().postgres.pgpass, job);
+        let service_file = files::beside(&passfile, "service");
+        let has_service = credentials.sslpassword.is_some();
+        let lent = LentSecrets { passfile, service_file, has_service };
+        self.write_passfile_at(&lent.passfile, address, credentials)?;
+        if let Some(sslpassword) = &credentials.sslpassword {
+            let content = service(sslpassword)
+                .map_err(|cause| PostgresError::Refused(format!("user {}: {cause}", credentials.username)))?;
+            let attempted = || format!("write the service file {}", lent.service_file.display());
+            write(&lent.service_file, &content).map_err(|cause| PostgresError::failed(attempted(), cause))?;
+        }
         Ok(lent)
+    }
+}
+
+fn write(path: &Path, content: &Secret) -> std::io::Result<()> {
+    let made = path.parent().map_or(Ok(()), |dir| std::fs::DirBuilder::new().recursive(true).mode(0o700).create(dir));
+    made.and_then(|()| files::replace_if_different(path, content.expose().as_bytes(), 0o600)).map(drop)
+}
+
+/// A value goes to the end of its line, without the space at that end (`fe-connect.c`, parseServiceFile); nothing is quoted.
+fn service(sslpassword: &Secret) -> Result<Secret, &'static str> {
+    let text = sslpassword.expose();
+    if text.contains(['\n', '\r', '\0']) || text.ends_with(|c: char| c.is_ascii_whitespace()) {
+        return Err("sslpassword has a line break or ends with white space, which libpq's service file cannot hold");
+    }
+    Ok(Secret::new(format!("[{SERVICE}]\nsslpassword={text}\n")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_s_password_stands_in_the_service_file_as_it_is() {
+        let content = service(&Secret::new(" a=b # c")).expect("it fits");
+        assert_eq!(content.expose(), "[tamada]\nsslpassword= a=b # c\n");
+        for odd in ["two\nlines", "space at the end "] {
+            let why = service(&Secret::new(odd)).map(drop).expect_err("it does not fit");
+            assert!(!why.contains(odd));
+        }
     }
 }

@@ -18,12 +18,18 @@ use super::progress::{LOOK_EVERY, Watch, kept_alive};
 use super::{PostgresError, Progress, archive, files, history, rewind_mark};
 use crate::config::{Config, Credentials};
 use crate::core::local::RecoverySignal;
-use crate::core::view::Address;
+use crate::core::units::{Seconds, Timeline};
+use crate::core::view::{Address, HistoryEntry};
 
 /// How long the leader may take to say whether it is ready.
 const PREFLIGHT: Duration = Duration::from_secs(10);
 /// How long pg_rewind may read our WAL and compare files, of which it says nothing, before it copies.
 const FIRST_BYTES: Duration = Duration::from_secs(1800);
+
+/// Crash recovery of as much WAL as a server can have written since its last checkpoint takes minutes; one that takes
+/// longer than this hangs, and is tried anew.
+const RECOVERY_LIMIT: Duration = Duration::from_secs(3600);
+const RECOVERY_TOLD_EVERY: Duration = Duration::from_secs(60);
 
 /// In the line that pg_rewind (with `--progress`) writes before it changes anything.
 const BEGINS_TO_COPY: &str = "need to copy";
@@ -53,20 +59,26 @@ impl LocalPostgres {
         let config = self.config();
         let credentials = Self::rewind_credentials(&config);
         let ready = tokio::time::timeout(PREFLIGHT, self.require_checkpointed(leader, credentials)).await;
-        ready.unwrap_or(Err(PostgresError::too_long(asked(leader), PREFLIGHT)))?;
+        let history = ready.unwrap_or(Err(PostgresError::too_long(asked(leader), PREFLIGHT)))?;
         archive::archive_ready(self).await;
-        let passfile = self.lend_passfile("rewind", leader, credentials)?;
+        let secrets = self.lend_secrets("rewind", leader, credentials)?;
         let conninfo = Conninfo::for_program(leader, credentials, self.programs.version);
-        let conninfo = kept_alive(conninfo.with("target_session_attrs", "read-write"));
-        let mut run = self.program("pg_rewind").in_c_locale().env("PGPASSFILE", passfile.path());
+        let conninfo = secrets.named_in(kept_alive(conninfo.with("target_session_attrs", "read-write")));
+        let mut run = secrets.lend_to(self.program("pg_rewind").in_c_locale());
         run = run.env("PGOPTIONS", "-c statement_timeout=0").arg("-D").arg(&self.data_dir).arg("--progress");
         run = run.arg(format!("--source-server={conninfo}")).args(self.restore_options().await);
         let run = run.args(&config.postgres.rewind_options);
         let was_unfinished = rewind_mark::is_unfinished(&self.data_dir);
+        let held = self.hold_lost_wal(&history).await;
         rewind_mark::set(&self.data_dir, control.system_id)?;
         let changes = AtomicBool::new(false);
         let result = self.watch_rewind(run, leader, &changes, progress).await;
         self.forget_server();
+        match held {
+            Some(held) if changes.load(Ordering::Relaxed) || result.is_ok() => self.keep_held_wal(held).await,
+            Some(held) => self.drop_held_wal(held).await,
+            None => {}
+        }
         if result.is_err() && !was_unfinished && !changes.load(Ordering::Relaxed) {
             rewind_mark::remove(&self.data_dir)?;
         }
@@ -115,7 +127,12 @@ impl LocalPostgres {
 
     /// pg_rewind compares the control files' timelines: without a checkpoint since its promotion the leader's still
     /// shows the old one, and nothing would be done.
-    async fn require_checkpointed(&self, leader: &Address, credentials: &Credentials) -> Result<(), PostgresError> {
+    /// Returns the leader's timeline and history.
+    async fn require_checkpointed(
+        &self,
+        leader: &Address,
+        credentials: &Credentials,
+    ) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, PostgresError> {
         let session = self.connect_to(leader, credentials).await?;
         let attempted = || asked(leader);
         let sql = "SELECT pg_is_in_recovery(), CASE WHEN NOT pg_is_in_recovery() THEN \
@@ -133,7 +150,11 @@ impl LocalPostgres {
     }
 
     /// pg_rewind takes timelines of one number for the same, and would do nothing.
-    async fn refuse_branch(&self, leader: &Address, session: &Session) -> Result<(), PostgresError> {
+    async fn refuse_branch(
+        &self,
+        leader: &Address,
+        session: &Session,
+    ) -> Result<Option<(Timeline, Vec<HistoryEntry>)>, PostgresError> {
         let ours = self.control_data(Freshness::Exact).await?.control.timeline;
         let theirs =
             leader_history(session, ours).await.map_err(|cause| PostgresError::failed(asked(leader), cause))?;
@@ -146,7 +167,7 @@ impl LocalPostgres {
                     leader.host, leader.port
                 )))
             }
-            Some(_) | None => Ok(()),
+            theirs => Ok(theirs),
         }
     }
 
@@ -204,9 +225,25 @@ impl LocalPostgres {
         for (name, value) in &settings {
             run = run.arg("-c").arg(format!("{name}={value}"));
         }
-        let result = run.arg("template1").success(None).await;
+        let result = self.watch_recovery(run.arg("template1")).await;
         self.forget_server();
-        result.map(drop)
+        result
+    }
+
+    /// Nothing tells how far it is: the log says how long it has run.
+    async fn watch_recovery(&self, run: Run) -> Result<(), PostgresError> {
+        let began = self.now();
+        let running = run.success(Some(RECOVERY_LIMIT));
+        tokio::pin!(running);
+        loop {
+            match tokio::time::timeout(RECOVERY_TOLD_EVERY, &mut running).await {
+                Ok(result) => return result.map(drop),
+                Err(_still_running) => {
+                    let (ran, limit) = (Seconds(self.now().since(began)), Seconds(RECOVERY_LIMIT));
+                    tracing::info!("crash recovery has run for {ran}; it is given up after {limit}");
+                }
+            }
+        }
     }
 }
 

@@ -189,6 +189,13 @@ fn a_server_whose_data_directory_was_closed_emptied_or_removed_is_not_stopped() 
             assert!(!matches!(probe.data, DataDir::Present(_)), "{how}: {:?}", probe.data);
             assert_eq!(probe.facts.postmaster_pid, Some(before), "{how}");
         };
+        let aside = node.folder.path().join("aside");
+        std::fs::rename(&data, &aside).expect("renamed");
+        std::fs::create_dir(&data).expect("made anew");
+        let node = node.with_new_agent();
+        found(&node, "renamed, and another in its place").await;
+        std::fs::remove_dir(&data).expect("removed");
+        std::fs::rename(&aside, &data).expect("renamed back");
         std::fs::set_permissions(&data, PermissionsExt::from_mode(0o000)).expect("closed");
         let node = node.with_new_agent();
         found(&node, "closed").await;
@@ -207,5 +214,40 @@ fn a_server_whose_data_directory_was_closed_emptied_or_removed_is_not_stopped() 
         let node = node.with_new_agent();
         found(&node, "made anew").await;
         kill(Pid::from_raw(before), Signal::SIGKILL).expect("killed");
+    });
+}
+
+/// Whether the WAL of this stopped server reaches a position.
+async fn reaches(node: &Node, position: &str) -> bool {
+    let DataDir::Present(data) = node.probe().await.data else { panic!("there are data") };
+    let end = data.control.and_then(|control| control.wal_end).expect("it can be told");
+    end.reaches(position.parse().expect("a position"))
+}
+
+#[test]
+fn the_wal_of_a_crashed_primary_reaches_what_it_had_flushed_and_an_older_copy_does_not() {
+    on_every_version(|bin| async move {
+        let node = Node::new("n1", &bin);
+        node.bootstrap().await;
+        let crash = async |sql: &str| {
+            node.sql(sql);
+            let flushed = node.sql("SELECT pg_current_wal_flush_lsn()");
+            node.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+            assert!(reaches(&node, &flushed).await, "{flushed} after {sql}");
+            flushed
+        };
+        crash("CREATE TABLE t AS SELECT generate_series(1, 1000) AS a").await;
+        let copy = node.folder.path().join("copy");
+        crate::support::copy(node.data_dir(), &copy);
+        let start = async || node.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        start().await;
+        let flushed = crash("INSERT INTO t SELECT generate_series(1, 1000)").await;
+        start().await;
+        crash("SELECT pg_switch_wal()").await;
+        start().await;
+        crash("INSERT INTO t SELECT generate_series(1, 300000)").await;
+        std::fs::remove_dir_all(node.data_dir()).expect("removed");
+        std::fs::rename(&copy, node.data_dir()).expect("the copy takes its place");
+        assert!(!reaches(&node, &flushed).await);
     });
 }

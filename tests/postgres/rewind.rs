@@ -1,5 +1,6 @@
 //! Former primaries that come back: those whose WAL fits, and those that must be rewound.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
@@ -237,6 +238,51 @@ fn rewinds(of: &Node) -> Vec<Pid> {
 async fn half_done(old: &Node, new: &Node) {
     let file = old.data_dir().join(new.sql("SELECT pg_relation_filepath('big')"));
     eventually("a part is copied", async || std::fs::metadata(&file).is_ok_and(|file| file.len() > 1 << 20)).await;
+}
+
+fn holds(path: &Path, text: &[u8]) -> bool {
+    std::fs::read(path).expect("read").windows(text.len()).any(|window| window == text)
+}
+
+#[test]
+fn wal_that_nobody_else_has_is_kept_for_a_while_when_a_rewind_discards_it() {
+    #[derive(PartialEq)]
+    enum Place {
+        Beside,
+        /// As where the data directory is a mount point.
+        Inside,
+    }
+    on_every_version(|bin| async move {
+        for place in [Place::Beside, Place::Inside] {
+            let (old, new) = pair(&bin).await;
+            new.postgres.promote(LIMIT).await.expect("promoted");
+            old.sql("CREATE TABLE lost AS SELECT 'the lost text' AS a");
+            // The same segments, with something else in them.
+            new.sql("INSERT INTO t SELECT generate_series(1000, 20000)");
+            new.postgres.checkpoint().await.expect("checkpoint");
+            old.stop().await;
+            let inside = old.data_dir().join(".tamada-discarded");
+            let mode = |mode| std::fs::set_permissions(old.folder.path(), PermissionsExt::from_mode(mode));
+            if place == Place::Inside {
+                std::fs::create_dir_all(inside.join("4000000000")).expect("made");
+                std::fs::write(inside.join("4000000000/earlier"), "earlier").expect("written");
+                mode(0o555).expect("closed");
+            }
+            old.postgres.rewind(&new.address(), progress()).await.expect("rewound");
+            mode(0o755).expect("opened");
+            let folders = match place {
+                Place::Beside => old.folder.path().join("data.discarded"),
+                Place::Inside => inside.clone(),
+            };
+            let folders = folders.read_dir().expect("it is kept").flatten().map(|entry| entry.path());
+            let files: Vec<_> = folders.flat_map(|folder| folder.read_dir().expect("a folder").flatten()).collect();
+            assert!(files.iter().any(|file| holds(&file.path(), b"the lost text")), "{files:?}");
+            if place == Place::Inside {
+                assert!(holds(&inside.join("4000000000/earlier"), b"earlier"), "what was kept before is kept on");
+            }
+            comes_back(&old, &new).await;
+        }
+    });
 }
 
 #[test]

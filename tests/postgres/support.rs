@@ -1,5 +1,6 @@
 //! A server for a test: its configuration, its folders, and its end whatever the test does.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -29,9 +30,19 @@ pub fn on_every_version<F: Future<Output = ()>>(test: impl Fn(PathBuf) -> F) {
     }
 }
 
+/// Where a node's first data may come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Any cluster of the plain configuration is as good as another.
+    Template,
+    /// The test has changed something that may show in it.
+    Bootstrap,
+}
+
 /// One member's PostgreSQL. Its folders and processes go with it.
 pub struct Node {
     pub postgres: LocalPostgres,
+    origin: Origin,
     pub config: Arc<Config>,
     pub folder: tempfile::TempDir,
 }
@@ -77,12 +88,14 @@ pub const PASSWORD: &str = r##"!"#$%&'()*+,-./0:;<=>?@AZ [\]^_`az{|}~ö"##;
 
 impl Node {
     pub fn new(name: &str, bin: &Path) -> Self {
-        Self::changed(name, bin, |_| ())
+        let mut node = Self::changed(name, bin, |_| ());
+        node.origin = Origin::Template;
+        node
     }
 
     /// A node whose container has these variables too.
     pub fn with_environment(name: &str, bin: &Path, variables: &[(&str, &str)]) -> Self {
-        let mut node = Self::new(name, bin);
+        let mut node = Self::changed(name, bin, |_| ());
         let mut env = vec![("PATH".into(), std::env::var_os("PATH").unwrap_or_default())];
         env.extend(variables.iter().map(|(key, value)| (key.into(), value.into())));
         node.postgres = LocalPostgres::new(node.config.clone(), env).expect("programs");
@@ -98,7 +111,7 @@ impl Node {
         let env = [("PATH", std::env::var_os("PATH").unwrap_or_default()), ("LC_ALL", OsString::from("C"))];
         let env = env.into_iter().map(|(key, value)| (key.into(), value)).collect();
         let postgres = LocalPostgres::new(config.clone(), env).expect("programs");
-        Node { postgres, config, folder }
+        Node { postgres, origin: Origin::Bootstrap, config, folder }
     }
 
     /// The same member with a new agent: nothing is remembered.
@@ -124,9 +137,17 @@ impl Node {
         self.postgres.configure(&desired(), tamada::postgres::Force::No).await.expect("configured");
     }
 
+    /// A running primary of a new cluster; with a plain configuration one of those that are all alike.
     pub async fn bootstrap(&self) {
         self.configure().await;
-        self.postgres.bootstrap(progress()).await.expect("bootstrapped");
+        match self.origin {
+            Origin::Bootstrap => drop(self.postgres.bootstrap(progress()).await.expect("bootstrapped")),
+            Origin::Template => {
+                let bin = self.config.postgres.bin_dir.as_deref().expect("set");
+                copy(&template(bin).await, self.data_dir());
+                self.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+            }
+        }
     }
 
     pub async fn probe(&self) -> Probe {
@@ -165,6 +186,44 @@ impl Node {
         let text = if output.status.success() { output.stdout } else { output.stderr };
         (output.status.success(), String::from_utf8_lossy(&text).trim().to_owned())
     }
+}
+
+/// The templates that this process has made, by the folder of their programs.
+static TEMPLATES: tokio::sync::Mutex<BTreeMap<PathBuf, PathBuf>> = tokio::sync::Mutex::const_new(BTreeMap::new());
+
+fn templates() -> PathBuf {
+    std::env::temp_dir().join(format!("tamada-templates-{}", std::process::id()))
+}
+
+extern "C" fn remove_templates() {
+    let _ = std::fs::remove_dir_all(templates());
+}
+
+/// A new cluster as a bootstrap makes it, stopped: initdb takes longer than most of what is tested here.
+async fn template(bin: &Path) -> PathBuf {
+    let mut made = TEMPLATES.lock().await;
+    if let Some(template) = made.get(bin) {
+        return template.clone();
+    }
+    if made.is_empty() {
+        // SAFETY: the function uses nothing that ends before it is called.
+        unsafe { libc::atexit(remove_templates) };
+    }
+    let node = Node::changed("template", bin, |_| ());
+    node.configure().await;
+    node.postgres.bootstrap(progress()).await.expect("bootstrapped");
+    node.stop().await;
+    let template = templates().join(made.len().to_string());
+    std::fs::create_dir_all(templates()).expect("a folder");
+    copy(node.data_dir(), &template);
+    made.insert(bin.to_owned(), template.clone());
+    template
+}
+
+/// A stopped server's data directory.
+pub fn copy(from: &Path, to: &Path) {
+    let copied = std::process::Command::new("cp").arg("-aT").args([from, to]).status();
+    assert!(copied.expect("cp").success(), "cannot copy {} to {}", from.display(), to.display());
 }
 
 /// Slots of a primary for these members, and nothing besides.

@@ -1,10 +1,11 @@
 //! A server that takes nothing but TLS: verified where that is asked for, for our own sessions and for copies.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::Command;
 
 use serde_json::json;
-use tamada::config::Config;
+use tamada::config::{Config, Secret};
 use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StartAs};
 use tamada::postgres::{DesiredServer, Force, Instance};
 
@@ -117,5 +118,77 @@ fn a_server_that_takes_tls_alone_is_reached_and_its_certificate_verified() {
         primary.postgres.set_config(plain.into());
         let error = primary.postgres.checkpoint().await.expect_err("not verified");
         assert!(error.to_string().contains("certificate verify failed"), "{error}");
+    });
+}
+
+/// The replication and the rewind user, each with this certificate, whose key has a password.
+fn certified(config: &mut Config, cert: &str, key: &str, sslpassword: &str) {
+    let postgres = &mut config.postgres;
+    for role in [Some(&mut postgres.replication), postgres.rewind.as_mut()].into_iter().flatten() {
+        for (option, value) in [("sslmode", "require"), ("sslcert", cert), ("sslkey", key)] {
+            role.options.insert(option.to_owned(), value.to_owned());
+        }
+        role.sslpassword = Some(Secret::new(sslpassword));
+    }
+}
+
+#[test]
+fn a_certificate_whose_key_has_a_password_is_shown_by_copies_and_rewinds() {
+    const KEY_PASSWORD: &str = " a key's \\\"password\" = # 1";
+    on_every_version(|bin| async move {
+        if !speaks_tls(&bin) {
+            return;
+        }
+        let folder = tempfile::tempdir().expect("a folder");
+        let (cert, key) = certificate(folder.path(), "server");
+        let (client_cert, open_key) = certificate(folder.path(), "client");
+        let client_key = format!("{open_key}.locked");
+        let locked = Command::new("openssl")
+            .args([
+                "pkey",
+                "-in",
+                &open_key,
+                "-aes256",
+                "-passout",
+                &format!("pass:{KEY_PASSWORD}"),
+                "-out",
+                &client_key,
+            ])
+            .output()
+            .expect("openssl");
+        assert!(locked.status.success(), "{}", String::from_utf8_lossy(&locked.stderr));
+        std::fs::set_permissions(&client_key, PermissionsExt::from_mode(0o600)).expect("ours");
+        let change = |config: &mut Config| certified(config, &client_cert, &client_key, KEY_PASSWORD);
+        let (primary, replica) = (Node::changed("n1", &bin, change), Node::changed("n2", &bin, change));
+        let mut wanted = over_tls_alone(&cert, &key);
+        wanted.server.parameters.insert("ssl_ca_file".to_owned(), client_cert.clone().into());
+        let hba = [
+            "local all all peer",
+            "hostssl all rewinder all scram-sha-256 clientcert=verify-ca",
+            "hostssl replication replicator all scram-sha-256 clientcert=verify-ca",
+            "hostssl all all all scram-sha-256",
+        ];
+        wanted.server.pg_hba = Some(hba.map(str::to_owned).to_vec());
+        primary.postgres.configure(&wanted, Force::No).await.expect("configured");
+        primary.postgres.bootstrap(progress()).await.expect("bootstrapped");
+        primary.postgres.sync_slots(&slots_for(&["n2"])).await.expect("slots");
+        replica.postgres.configure(&wanted, Force::No).await.expect("configured");
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        let mut wrong = (*replica.config).clone();
+        certified(&mut wrong, &client_cert, &client_key, "another");
+        replica.postgres.set_config(wrong.into());
+        replica.postgres.clone_from(&source, progress()).await.expect_err("the key stays locked");
+        replica.postgres.set_config(replica.config.clone());
+        replica.postgres.clone_from(&source, progress()).await.expect("copied");
+        replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
+        eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        primary.sql("CREATE TABLE lost AS SELECT 1 AS a");
+        replica.postgres.checkpoint().await.expect("checkpoint");
+        primary.stop().await;
+        primary.postgres.rewind(&replica.address(), progress()).await.expect("rewound");
+        let left = std::fs::read_dir(replica.folder.path().join("run")).expect("there").flatten();
+        let left: Vec<_> = left.map(|entry| entry.file_name()).filter(|name| name != "pgpass").collect();
+        assert_eq!(left, [""; 0], "what was lent is gone");
     });
 }

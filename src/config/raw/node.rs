@@ -21,7 +21,7 @@ variables! {
         /// `stop_grace_period`, `terminationGracePeriodSeconds`). A leader uses them to send its last WAL to a replica
         /// that is behind. The default fits the 10 s of `docker stop`.
         tamada_stop_timeout: Whole, "environment.stop_timeout", "8", Restart;
-        /// How many seconds WAL that a clone discards, and that the new leader does not have, stays beside the data
+        /// How many seconds WAL that a clone or pg_rewind discards, and that the new leader does not have, stays beside the data
         /// directory (`PGDATA.discarded`); less where its file system is nearly full. 0: not at all.
         tamada_keep_discarded: Whole, "environment.keep_discarded", "86400", Restart;
         /// Whether PostgreSQL, its programs and hooks are kept from gaining privileges (`no_new_privs` and an empty

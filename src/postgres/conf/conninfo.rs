@@ -1,7 +1,7 @@
 //! libpq connection strings: `dbname=postgres user=replicator host=10.0.0.1 port=5432`.
 //!
 //! Keys stand in one fixed order, so that equal settings are equal texts. Passwords are never among them: whoever
-//! connects is given a password file. Quoting is that of libpq (`fe-connect.c`, conninfo_parse).
+//! connects is given a password file, and a service file where the certificate's key has a password. Quoting is that of libpq (`fe-connect.c`, conninfo_parse).
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,7 +13,8 @@ use crate::core::view::Address;
 use crate::postgres::version::Version;
 
 /// The keys that we write, in their order, each with the first version whose libpq knows it.
-const KEYS: [(&str, u32); 20] = [
+const KEYS: [(&str, u32); 21] = [
+    ("service", 0),
     ("dbname", 0),
     ("user", 0),
     ("passfile", 10),
