@@ -11,6 +11,7 @@ pub mod dcs;
 pub mod environment;
 pub mod http;
 pub mod init;
+pub mod mounts;
 pub mod postgres;
 pub mod process;
 pub mod run;

@@ -32,6 +32,7 @@ use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
 use crate::http::{Caller, Client, HttpError, local_api};
 use crate::postgres::LocalPostgres;
+use crate::postgres::volume::{self, Surroundings};
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
 
@@ -222,6 +223,7 @@ impl Beginning {
         let (init, telemetry) = (self.init.clone(), self.telemetry.clone());
         init.tell(ToInit::Ready);
         self.config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        tell_place(&self.config.postgres.data_dir);
         let runtime =
             tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(BLOCKING_THREADS).build();
         let code = match runtime {
@@ -306,6 +308,15 @@ impl Beginning {
         hearing.abort();
         code
     }
+}
+
+/// Where the data are, at every start: whoever mounted a volume elsewhere sees it before they are lost.
+fn tell_place(data_dir: &Path) {
+    let is_below_pid_1 = std::os::unix::process::parent_id() == 1;
+    let place =
+        volume::place_of(data_dir, if is_below_pid_1 { Surroundings::Container } else { Surroundings::Unknown });
+    tracing::info!("{place}");
+    place.warning().iter().for_each(|warning| tracing::warn!("{warning}"));
 }
 
 /// The API listens only after the check for a namesake, which it would answer itself.

@@ -19,6 +19,7 @@ use nix::unistd::{AccessFlags, Gid, Uid, faccessat};
 use super::environment::{self, Environment};
 use super::log::{Level, Log};
 use super::sys;
+use crate::mounts::{self, Mount};
 
 #[derive(Clone, Copy)]
 pub(super) struct Owner {
@@ -93,7 +94,7 @@ fn data_dir(environment: &Environment) -> Option<PathBuf> {
 /// A fresh volume belongs to root, and the agent has to make directories beside the data directory. The volume's root
 /// and what lies between it and the data directory are given to the agent, if they hold nothing else.
 fn volume(data: &Path, owner: Owner) -> io::Result<()> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo")?;
+    let mounts = mounts::read()?;
     let Some(mount) = volume_of(data, &mounts) else { return Ok(()) };
     let between: Vec<&Path> = data.ancestors().skip(1).take_while(|path| path.starts_with(&mount)).collect();
     // From the volume's root downwards: what was missing is made by now.
@@ -122,17 +123,10 @@ fn holds_others(path: &Path, ours: &std::ffi::OsStr) -> io::Result<bool> {
     Ok(false)
 }
 
-/// The longest mount point that leads to `data` without being it or the root; from the fifth field of mountinfo.
-fn volume_of(data: &Path, mountinfo: &str) -> Option<PathBuf> {
-    let points = mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).map(unescape);
-    let leading = points.filter(|point| data.starts_with(point) && point != data);
-    leading.max_by_key(|point| point.components().count()).filter(|point| point.parent().is_some())
-}
-
-/// Space, tab, newline and backslash are octal in mountinfo.
-fn unescape(field: &str) -> PathBuf {
-    let pairs = [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")];
-    PathBuf::from(pairs.iter().fold(field.to_owned(), |text, (escape, plain)| text.replace(escape, plain)))
+/// The nearest mount point above `data`, unless it is the root.
+fn volume_of(data: &Path, mounts: &[Mount]) -> Option<PathBuf> {
+    let above = mounts::holding(mounts, data.parent()?)?;
+    Some(above.point.clone()).filter(|point| point.parent().is_some())
 }
 
 fn holds_only_data(folder: &Path) -> io::Result<bool> {
@@ -211,15 +205,11 @@ fn give(path: &Path, file: &Metadata, owner: Owner, depth_max: usize) -> io::Res
 mod tests {
     use super::*;
 
-    const MOUNTS: &str = "\
-        22 1 0:20 / / rw - overlay overlay rw\n\
-        23 22 0:21 / /proc rw - proc proc rw\n\
-        24 22 0:22 / /var/lib/postgresql rw - ext4 /dev/sdb rw\n\
-        25 22 0:23 / /mnt/my\\040disk rw - ext4 /dev/sdc rw\n";
-
     #[test]
     fn the_volume_is_the_nearest_mount_above_the_data() {
-        let volume = |data: &str| volume_of(Path::new(data), MOUNTS);
+        let mount = |point: &str| Mount { point: point.into(), root: "/".into(), kind: "ext4".to_owned() };
+        let mounts = ["/", "/proc", "/var/lib/postgresql", "/mnt/my disk"].map(mount);
+        let volume = |data: &str| volume_of(Path::new(data), &mounts);
         assert_eq!(volume("/var/lib/postgresql/17/docker"), Some("/var/lib/postgresql".into()));
         assert_eq!(volume("/mnt/my disk/data"), Some("/mnt/my disk".into()));
         assert_eq!(volume("/srv/data"), None, "the root file system is nobody's volume");

@@ -43,6 +43,7 @@ mod stop;
 mod tablespaces;
 mod tls;
 pub mod version;
+pub mod volume;
 mod wal_end;
 mod wal_folder;
 

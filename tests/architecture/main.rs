@@ -9,20 +9,21 @@ mod source;
 use source::{Source, code, sources};
 
 /// Which rooms a room may name besides itself. Arrows only downwards.
-const ROOMS: [(&str, &[&str]); 16] = [
+const ROOMS: [(&str, &[&str]); 17] = [
     ("core", &[]),
     ("wire", &[]),
     ("process", &[]),
     ("environment", &[]),
+    ("mounts", &[]),
     ("config", &["core"]),
     ("telemetry", &["config"]),
     ("http", &["core", "config"]),
     ("dcs", &["core", "config"]),
-    ("postgres", &["core", "config", "environment"]),
+    ("postgres", &["core", "config", "environment", "mounts"]),
     ("agent", &["core", "config", "dcs", "postgres", "wire"]),
     ("api", &["core", "config", "http", "agent"]),
     ("ctl", &["core", "config", "dcs", "api", "http"]),
-    ("init", &["environment", "wire"]),
+    ("init", &["environment", "mounts", "wire"]),
     // Where the parts are put together for the agent's process.
     ("run", &["agent", "api", "config", "core", "dcs", "http", "postgres", "process", "telemetry", "wire"]),
     ("lib", &[]),

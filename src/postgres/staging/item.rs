@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::tree::{content, ignored, make_dir, remove_tree};
+use crate::mounts;
 use crate::postgres::control::is_ignored;
 use crate::postgres::files;
 use crate::postgres::process::real_path;
@@ -155,13 +156,7 @@ fn layout_of(target: &Path) -> Layout {
 
 /// A bind mount may have its parent's device number, so the kernel's table is asked.
 pub(in crate::postgres) fn is_mount_point(path: &Path) -> bool {
-    let Ok(table) = fs::read_to_string("/proc/self/mountinfo") else { return true };
+    let Ok(mounts) = mounts::read() else { return true };
     let real = real_path(path);
-    // The kernel writes space, tab, newline and backslash in octal.
-    let unescape = |field: &str| {
-        [("\\040", " "), ("\\011", "\t"), ("\\012", "\n"), ("\\134", "\\")]
-            .iter()
-            .fold(field.to_owned(), |text, (code, character)| text.replace(code, character))
-    };
-    table.lines().filter_map(|line| line.split(' ').nth(4)).any(|field| Path::new(&unescape(field)) == real)
+    mounts.iter().any(|mount| mount.point == real)
 }
