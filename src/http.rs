@@ -6,9 +6,9 @@
 
 pub mod json;
 pub mod local_api;
+pub mod pem;
 mod tls;
 
-use std::path::PathBuf;
 use std::time::Duration;
 
 use base64::Engine;
@@ -18,7 +18,6 @@ use hyper::client::conn::http1;
 use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
-use openssl::error::ErrorStack;
 use serde_json::Value;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -83,21 +82,15 @@ pub enum HttpError {
     Broken { address: String, cause: Box<dyn std::error::Error + Send + Sync> },
     #[error("no answer from {url} within {}", crate::core::units::Seconds(*limit))]
     TooLong { url: String, limit: Duration },
-    #[error("cannot use {setting}: {cause}")]
-    Setting { setting: &'static str, cause: ErrorStack },
-    #[error("cannot read {setting} ({file}): {cause}")]
-    File { setting: &'static str, file: PathBuf, cause: std::io::Error },
+    #[error("cannot use {setting}: {given}")]
+    Setting { setting: &'static str, given: String },
 }
 
 impl HttpError {
     /// Whether the request never reached anybody.
     pub fn is_unsent(&self) -> bool {
         match self {
-            HttpError::Url(_)
-            | HttpError::Connect { .. }
-            | HttpError::Tls { .. }
-            | HttpError::Setting { .. }
-            | HttpError::File { .. } => true,
+            HttpError::Url(_) | HttpError::Connect { .. } | HttpError::Tls { .. } | HttpError::Setting { .. } => true,
             HttpError::Broken { .. } | HttpError::TooLong { .. } => false,
         }
     }

@@ -27,7 +27,9 @@ use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
 use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use crate::api;
-use crate::config::{Account, Config, ConfigErrors, Dynamic, HostFacts, LogConfig, inspect_data_dir};
+use crate::config::{
+    Account, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, LogConfig, RestConfig, Unusable, inspect_data_dir,
+};
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
 use crate::http::{Caller, Client, HttpError, local_api};
@@ -62,9 +64,9 @@ pub struct Given {
     pub arguments: Vec<OsString>,
 }
 
-/// What a configuration names that cannot be used on this machine, one line each. `tamada config check` tells it too.
-pub fn unusable_settings(config: &Config) -> Vec<String> {
-    config.missing_programs().into_iter().chain(api::problems(config)).collect()
+/// What the configuration names for TLS that cannot be used. `tamada config check` tells it too.
+pub fn unusable_settings(rest: &RestConfig, ctl: &CtlConfig) -> Vec<Unusable> {
+    api::problems(rest, ctl)
 }
 
 /// Where the configuration puts WAL outside of the data directory. For PID 1, which runs as root: a file that others can
@@ -174,6 +176,7 @@ impl Source {
                 Ok(None) | Err(_) => Account::Unnamed,
             },
             inspect: Box::new(inspect_data_dir),
+            unusable: unusable_settings,
         }
     }
 }
@@ -203,12 +206,8 @@ impl Beginning {
         let config = config
             .map_err(|errors| Failure { warnings: errors.warnings.clone(), ..refuse(errors.to_string(), None) })?;
         let unusable = |why: String| refuse(why, Some(Box::new(config.log.clone())));
-        let problems = match incarnation(&handover) {
-            Incarnation::First => unusable_settings(&config),
-            Incarnation::Later => config.missing_programs().into_iter().collect(),
-        };
-        if !problems.is_empty() {
-            return Err(unusable(problems.join("\n")));
+        if let Some(missing) = config.missing_programs() {
+            return Err(unusable(missing));
         }
         let instance = LocalPostgres::new(Arc::new(config.clone()), inherited);
         let instance = instance.map_err(|error| unusable(error.to_string()))?;

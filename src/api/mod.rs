@@ -30,28 +30,55 @@ pub mod types;
 
 pub use server::{Options, Running, Server, start};
 
-use crate::config::{Config, HostPort};
-use crate::http::{Caller, Client};
+use crate::config::{CtlConfig, HostPort, RestConfig, Unusable};
+use crate::http::{Caller, Client, HttpError};
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ApiError {
     #[error("cannot listen on {listen} for the REST API: {cause}")]
     Listen { listen: HostPort, cause: std::io::Error },
-    #[error("cannot load the REST API's certificate {certfile}: {cause}")]
-    Tls { certfile: String, cause: tls::TlsCause },
+    #[error("cannot use {setting} for the REST API: {given}")]
+    Tls { setting: &'static str, given: String },
     #[error("{setting}: {name:?} cannot be a header with the value given")]
     Header { setting: &'static str, name: String },
     #[error("cannot start the REST API's thread: {0}")]
     Thread(std::io::Error),
 }
 
-/// What of the configuration cannot be used: certificates, keys, authorities, ciphers and headers, both of the API and
-/// of requests to other members, where a person's need the most.
-pub fn problems(config: &Config) -> Vec<String> {
-    let api = settings::check(&config.rest).err().map(|error| error.to_string());
-    let requests = Client::new(Caller::Operator, &config.ctl, &config.rest).err().map(|error| error.to_string());
+/// What of these settings cannot be used: certificates, keys, authorities, ciphers and headers, both of the API and of
+/// requests to other members, where a person's need the most.
+pub fn problems(rest: &RestConfig, ctl: &CtlConfig) -> Vec<Unusable> {
+    let api = settings::check(rest).err().and_then(|error| match error {
+        ApiError::Tls { setting, given } => Some(unusable(setting, given)),
+        ApiError::Header { setting, name } => Some(unusable(setting, format!("the header {name:?} cannot be sent"))),
+        ApiError::Listen { .. } | ApiError::Thread(_) => None,
+    });
+    let cafile = rest.tls.as_ref().and_then(|tls| tls.cafile.clone());
+    let requests = Client::new(Caller::Operator, ctl, rest).err().and_then(|error| match error {
+        // Requests have the API's authorities where they have none of their own.
+        HttpError::Setting { setting: "ctl.cacert", given } if ctl.cacert == cafile => {
+            Some(unusable("restapi.cafile", given))
+        }
+        HttpError::Setting { setting, given } => Some(unusable(setting, given)),
+        HttpError::Url(_)
+        | HttpError::Connect { .. }
+        | HttpError::Tls { .. }
+        | HttpError::Broken { .. }
+        | HttpError::TooLong { .. } => None,
+    });
     api.into_iter().chain(requests).collect()
+}
+
+fn unusable(setting: &'static str, given: String) -> Unusable {
+    let accepted = match setting.rsplit('.').next() {
+        Some("certfile") => "a certificate in PEM, followed by those that it was signed with",
+        Some("keyfile") => "the certificate's key in PEM, and its password in keyfile_password where it has one",
+        Some("cafile" | "cacert") => "certificates of authorities in PEM",
+        Some("ciphers") => "a list of ciphers as OpenSSL takes it (openssl ciphers -v)",
+        _ => "what HTTP and OpenSSL take",
+    };
+    Unusable { setting, given, accepted }
 }
 
 #[cfg(test)]

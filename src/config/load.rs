@@ -6,11 +6,11 @@ use std::path::Path;
 use super::document::Document;
 use super::effective::Effective;
 use super::error::{ConfigErrors, Report, Reported};
-use super::machine::{check_files, warn_of_old_version};
+use super::machine::{check_files, check_tls, warn_of_old_version};
 use super::mode::Wanted;
 use super::raw::RawEnv;
 use super::reader::Reader;
-use super::{Config, DcsConfig, addresses, bootstrap, etcd, node, server, unsupported};
+use super::{Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, node, server, unsupported};
 
 /// What a configuration depends on besides its sources.
 pub struct HostFacts {
@@ -18,6 +18,21 @@ pub struct HostFacts {
     pub account: Account,
     /// What is in a data directory; `inspect_data_dir`, or something else in a test.
     pub inspect: Box<dyn Fn(&Path) -> FoundData + Send + Sync>,
+    /// Which settings of the REST API and of requests to members name what cannot be used.
+    pub unusable: CheckTls,
+}
+
+/// Loads certificates, keys and authorities and throws them away: only those who use them know what is wrong with them.
+pub type CheckTls = fn(&RestConfig, &CtlConfig) -> Vec<Unusable>;
+
+/// A setting that names a file or holds a value that cannot be used.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unusable {
+    /// The setting's path: `restapi.certfile`.
+    pub setting: &'static str,
+    /// What was given and why it is of no use.
+    pub given: String,
+    pub accepted: &'static str,
 }
 
 /// The account that PostgreSQL runs as.
@@ -106,12 +121,13 @@ fn load(
     let raw = RawEnv::read(vars, &mut report);
     let document = Document::gather(&raw, file, &mut report);
     let mut reader = Reader::new(&document, &mut report, purpose);
-    let config = read(&mut reader, &raw, host);
+    let (config, rest, ctl) = read(&mut reader, &raw, host);
     let files = std::mem::take(&mut reader.files);
     let mut lines = reader.finish();
     lines.retain(|path, _| !path.starts_with("environment."));
     if purpose == Purpose::Start {
         check_files(&files, &mut report);
+        check_tls(&(host.unusable)(&rest, &ctl), &document, &mut report);
         config.iter().for_each(|config| warn_of_old_version(config, &mut report));
     }
     match config {
@@ -125,7 +141,8 @@ fn load(
     }
 }
 
-fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Config, Reported> {
+/// With the REST API's part and that of requests, which are looked at whatever else is wrong.
+fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Config, Reported>, RestConfig, CtlConfig) {
     let data_dir = server::data_dir(reader);
     let wanted = Wanted::of(reader, raw, host, data_dir.as_deref().ok());
     let mode = wanted.mode();
@@ -156,17 +173,16 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
         addresses::warn_of_loopback(reader, etcd, &postgres, &rest);
     }
     // Only now, so that everything has been read and all errors are told at once.
-    data_dir?;
-    Ok(Config {
+    let config = data_dir.and(dcs).map(|dcs| Config {
         name,
         stop_timeout,
         keep_discarded,
         scope,
         namespace,
-        dcs: dcs?,
+        dcs,
         postgres,
-        ctl,
-        rest,
+        ctl: ctl.clone(),
+        rest: rest.clone(),
         log,
         tags,
         published_tags,
@@ -176,5 +192,6 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> Result<Confi
         malloc_arena_max,
         account: host.account.clone(),
         effective: Effective::default(),
-    })
+    });
+    (config, rest, ctl)
 }

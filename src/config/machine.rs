@@ -4,8 +4,9 @@
 use std::io::ErrorKind;
 use std::path::PathBuf;
 
-use super::Config;
+use super::document::Document;
 use super::error::{ConfigError, Report};
+use super::{Config, Unusable};
 
 /// A file that a setting names.
 #[derive(Debug)]
@@ -20,6 +21,16 @@ pub(super) fn check_files(files: &[NamedFile], report: &mut Report) {
     for NamedFile { place, path } in files {
         if std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
             report.error(ConfigError::new(place, format!("{path:?} given, no such file"), "a file that is there"));
+        }
+    }
+}
+
+/// What is there and of no use. One error for each setting: a file that is not there is told already.
+pub(super) fn check_tls(unusable: &[Unusable], document: &Document, report: &mut Report) {
+    for Unusable { setting, given, accepted } in unusable {
+        let place = document.place(setting);
+        if !report.errors.iter().any(|error| error.at == place) {
+            report.error(ConfigError::new(place, given, *accepted));
         }
     }
 }

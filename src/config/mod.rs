@@ -38,7 +38,7 @@ pub use document::{ClusterVariable, Origin};
 pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
-pub use load::{Account, FoundData, HostFacts, inspect_data_dir};
+pub use load::{Account, CheckTls, FoundData, HostFacts, Unusable, inspect_data_dir};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use policy::{corrected_timers, policy};

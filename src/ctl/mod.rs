@@ -23,7 +23,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use self::args::{Arguments, Command, ConfigCommand};
-use crate::config::{Config, ConfigErrors};
+use crate::config::{CheckTls, ConfigErrors};
 use crate::core::PATRONI_VERSION;
 use crate::http::HttpError;
 
@@ -43,9 +43,6 @@ pub enum CtlError {
     Unreachable(String),
     #[error("{}the configuration is wrong:\n{}", warnings(.0), .0)]
     Configuration(ConfigErrors),
-    /// The configuration is well-formed, but what it names cannot be used.
-    #[error("the configuration is wrong:\n{0}")]
-    Unusable(String),
     #[error("{0}")]
     Http(#[from] HttpError),
     #[error("cannot start: {0}")]
@@ -61,20 +58,17 @@ impl CtlError {
         match self {
             CtlError::Refused(_) | CtlError::Runtime(_) => 1,
             CtlError::Unknown(_) => 3,
-            CtlError::Configuration(_) | CtlError::Unusable(_) => 64,
+            CtlError::Configuration(_) => 64,
             CtlError::Unreachable(_) => 69,
-            CtlError::Http(HttpError::Setting { .. } | HttpError::File { .. } | HttpError::Url(_)) => 64,
+            CtlError::Http(HttpError::Setting { .. } | HttpError::Url(_)) => 64,
             CtlError::Http(HttpError::Connect { .. } | HttpError::Tls { .. }) => 69,
             CtlError::Http(HttpError::Broken { .. } | HttpError::TooLong { .. }) => 3,
         }
     }
 }
 
-/// What a configuration names that cannot be used on this machine, one line each: only a member's own parts know.
-pub type Inspect = fn(&Config) -> Vec<String>;
-
 /// Carries out what the arguments, the command's name first, say; the process' exit code.
-pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>, inspect: Inspect) -> u8 {
+pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>, unusable: CheckTls) -> u8 {
     let arguments = match Arguments::try_parse_from(args) {
         Ok(arguments) => arguments,
         Err(usage) => {
@@ -84,7 +78,7 @@ pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>, inspect:
         }
     };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(CtlError::Runtime);
-    match runtime.and_then(|runtime| runtime.block_on(carry_out(arguments, environment, inspect))) {
+    match runtime.and_then(|runtime| runtime.block_on(carry_out(arguments, environment, unusable))) {
         Ok(()) => 0,
         Err(error) => {
             prompt::complain(&error.to_string());
@@ -96,7 +90,7 @@ pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>, inspect:
 async fn carry_out(
     arguments: Arguments,
     environment: Vec<(OsString, OsString)>,
-    inspect: Inspect,
+    unusable: CheckTls,
 ) -> Result<(), CtlError> {
     let named = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
     let file = arguments.file.or_else(|| named().map(|(_, value)| PathBuf::from(value)));
@@ -105,7 +99,7 @@ async fn carry_out(
         Command::Config(ConfigCommand::Check) => settings::Purpose::Check,
         _ => settings::Purpose::Ask,
     };
-    let load = || settings::load(environment, file.as_deref(), arguments.insecure.into(), purpose);
+    let load = || settings::load(environment, file.as_deref(), arguments.insecure.into(), purpose, unusable);
     match arguments.command {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
@@ -121,8 +115,8 @@ async fn carry_out(
         Command::Reinit(options) => restarts::reinitialize(&load()?, &options).await,
         Command::Pause(options) => configuration::pause(&load()?, options.wait.into()).await,
         Command::Resume(options) => configuration::resume(&load()?, options.wait.into()).await,
-        Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show, inspect).await,
-        Command::Config(command) => configuration::run(&load()?, command, inspect).await,
+        Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show).await,
+        Command::Config(command) => configuration::run(&load()?, command).await,
         Command::Flush(what) => restarts::flush(&load()?, what).await,
         Command::History { format } => history::run(&load()?, format).await,
     }

@@ -9,7 +9,7 @@ use jiff::fmt::temporal::DateTimeParser;
 use nix::unistd::{User, geteuid, gethostname};
 
 use super::CtlError;
-use crate::config::{Account, Config, HostFacts, inspect_data_dir};
+use crate::config::{Account, CheckTls, Config, HostFacts, inspect_data_dir};
 use crate::http::local_api::OwnApi;
 use crate::http::{Caller, Client};
 
@@ -56,8 +56,9 @@ pub fn load(
     file: Option<&Path>,
     insecure: Insecure,
     purpose: Purpose,
+    unusable: CheckTls,
 ) -> Result<Settings, CtlError> {
-    let (vars, host) = (environment.into_iter(), host_facts());
+    let (vars, host) = (environment.into_iter(), host_facts(unusable));
     let config = match purpose {
         Purpose::Ask => Config::for_command_line(vars, file, &host),
         Purpose::Check => Config::for_start(vars, file, &host),
@@ -70,7 +71,7 @@ pub fn load(
 }
 
 /// This machine, as the member itself sees it: where root calls, PostgreSQL runs as `postgres`.
-fn host_facts() -> HostFacts {
+fn host_facts(unusable: CheckTls) -> HostFacts {
     let uid = geteuid();
     let named = match uid.is_root() {
         true => User::from_name("postgres"),
@@ -80,6 +81,7 @@ fn host_facts() -> HostFacts {
         host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
         account: named.ok().flatten().map_or(Account::Unnamed, |user| Account::Named(user.name)),
         inspect: Box::new(inspect_data_dir),
+        unusable,
     }
 }
 

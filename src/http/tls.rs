@@ -1,13 +1,13 @@
 //! TLS of the client: whom it believes and what it shows.
 
 use std::net::IpAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use openssl::error::ErrorStack;
-use openssl::pkey::PKey;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVerifyMode};
 
+use super::pem::{pem_key, reasons};
 use super::{Caller, HttpError};
 use crate::config::{CtlConfig, Secret, ServerTls};
 
@@ -62,7 +62,7 @@ impl Tls {
     /// A session with this host, a name or an address.
     pub fn session(&self, host: &str) -> Result<Ssl, HttpError> {
         let context = self.context()?;
-        self.prepare(context, host).map_err(|cause| HttpError::Setting { setting: "OpenSSL", cause })
+        self.prepare(context, host).map_err(unusable("ctl", ""))
     }
 
     fn prepare(&self, context: &SslContext, host: &str) -> Result<Ssl, ErrorStack> {
@@ -91,18 +91,19 @@ impl Tls {
     }
 
     fn build(&self) -> Result<SslContext, HttpError> {
-        let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(setting("OpenSSL"))?;
+        let mut builder = SslContext::builder(SslMethod::tls_client()).map_err(unusable("ctl", ""))?;
         builder.set_verify(match self.verification {
             Verification::None => SslVerifyMode::NONE,
             Verification::Authority | Verification::AuthorityAndName => SslVerifyMode::PEER,
         });
         match (self.verification, &self.cafile) {
             (Verification::None, _) => {}
-            (_, Some(cafile)) => builder.set_ca_file(cafile).map_err(setting("ctl.cacert"))?,
-            (_, None) => builder.set_default_verify_paths().map_err(setting("the system's authorities"))?,
+            (_, Some(cafile)) => builder.set_ca_file(cafile).map_err(unusable("ctl.cacert", cafile))?,
+            (_, None) => builder.set_default_verify_paths().map_err(unusable("ctl.cacert", ""))?,
         }
         if let Some(certificate) = &self.certificate {
-            builder.set_certificate_chain_file(&certificate.file).map_err(setting("ctl.certfile"))?;
+            let file = &certificate.file;
+            builder.set_certificate_chain_file(file).map_err(unusable("ctl.certfile", file))?;
             certificate.add_key(&mut builder)?;
         }
         Ok(builder.build())
@@ -111,15 +112,16 @@ impl Tls {
 
 impl Certificate {
     fn add_key(&self, builder: &mut SslContextBuilder) -> Result<(), HttpError> {
-        let unread = |cause| HttpError::File { setting: "ctl.keyfile", file: self.key.clone(), cause };
-        let pem = std::fs::read(&self.key).map_err(unread)?;
-        // With no password an empty one: OpenSSL would otherwise ask for it on the terminal.
-        let password = self.password.as_ref().map_or("", Secret::expose);
-        let key = PKey::private_key_from_pem_passphrase(&pem, password.as_bytes()).map_err(setting("ctl.keyfile"))?;
-        builder.set_private_key(&key).map_err(setting("ctl.keyfile"))
+        let key = pem_key(&self.key, self.password.as_ref());
+        let key = key.map_err(|why| not_loaded("ctl.keyfile", &self.key, &why))?;
+        builder.set_private_key(&key).map_err(unusable("ctl.keyfile", &self.key))
     }
 }
 
-fn setting(setting: &'static str) -> impl Fn(ErrorStack) -> HttpError {
-    move |cause| HttpError::Setting { setting, cause }
+fn unusable(setting: &'static str, given: impl AsRef<Path>) -> impl FnOnce(ErrorStack) -> HttpError {
+    move |cause| not_loaded(setting, given.as_ref(), &reasons(&cause))
+}
+
+fn not_loaded(setting: &'static str, given: &Path, why: &str) -> HttpError {
+    HttpError::Setting { setting, given: format!("{given:?} given, {why}") }
 }

@@ -14,7 +14,7 @@ use openssl::symm::Cipher;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use tamada::api::{Options, start};
-use tamada::config::{CtlConfig, RestConfig, Secret, ServerTls, VerifyClient};
+use tamada::config::{Account, Config, CtlConfig, FoundData, HostFacts, RestConfig, Secret, ServerTls, VerifyClient};
 use tamada::core::policy::Mode;
 use tamada::http::local_api::OwnApi;
 use tamada::http::{Caller, Client, HttpError};
@@ -206,8 +206,12 @@ async fn encrypted_keys_and_cipher_strings_are_used() {
     let harness = serve(settings.clone());
     assert!(ask(&stranger(Caller::Member, None), &harness, Method::GET, "/health").await.is_ok());
 
-    let cases = [(Some("wr0ng"), "DEFAULT"), (None, "DEFAULT"), (Some("s3cr3t pa:ss"), "NO-SUCH-CIPHER")];
-    for (password, ciphers) in cases {
+    let cases = [
+        (Some("wr0ng"), "DEFAULT", "restapi.keyfile"),
+        (None, "DEFAULT", "restapi.keyfile"),
+        (Some("s3cr3t pa:ss"), "NO-SUCH-CIPHER", "restapi.ciphers"),
+    ];
+    for (password, ciphers, told) in cases {
         let tls = settings.tls.as_mut().expect("TLS");
         tls.keyfile_password = password.map(Secret::new);
         tls.ciphers = Some(ciphers.into());
@@ -217,7 +221,7 @@ async fn encrypted_keys_and_cipher_strings_are_used() {
         let error = start(Options { rest, mode: Mode::Cluster, status, mailbox, announce: None })
             .expect_err("refused")
             .to_string();
-        assert!(error.contains("cert.pem"), "{error}");
+        assert!(error.contains(told), "{error}");
         assert!(!error.contains("wr0ng") && !error.contains("s3cr3t"), "{error}");
     }
 }
@@ -257,4 +261,58 @@ async fn serial(harness: &Harness) -> u32 {
     let certificate = stream.ssl().peer_certificate().expect("a certificate");
     let number = certificate.serial_number().to_bn().expect("a number").to_dec_str().expect("digits").to_string();
     number.parse().expect("a small number")
+}
+
+#[test]
+fn what_tls_cannot_use_is_told_with_everything_else_that_is_wrong() {
+    let (files, others) = (Files::new(Version::V3), Files::new(Version::V3));
+    let broken = files.path("broken.pem");
+    std::fs::write(&broken, "no PEM").expect("written");
+    let locked = files.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"right").expect("PEM");
+    std::fs::write(files.path("locked.pem"), locked).expect("written");
+    let errors = |settings: &[(&str, &Path)]| {
+        let least = [
+            ("PATRONI_SCOPE", "main"),
+            ("PATRONI_NAME", "n1"),
+            ("PATRONI_ETCD3_HOSTS", "e1"),
+            ("PGDATA", "/data"),
+            ("POSTGRES_PASSWORD", "su-pw"),
+            ("PATRONI_REPLICATION_PASSWORD", "repl-pw"),
+            ("PATRONI_RESTAPI_KEYFILE_PASSWORD", "wrong-pw"),
+            ("PATRONI_TTL", "soon"),
+        ];
+        let least = least.iter().map(|(name, value)| ((*name).into(), (*value).into()));
+        let given = settings.iter().map(|(name, value)| ((*name).into(), value.as_os_str().to_owned()));
+        let host = HostFacts {
+            host_name: "box".to_owned(),
+            account: Account::Named("postgres".to_owned()),
+            inspect: Box::new(|_| FoundData::None),
+            unusable: tamada::run::unusable_settings,
+        };
+        let read = Config::for_start(least.chain(given), None, &host).expect_err("the ttl is no number");
+        let lines: Vec<String> = read.errors.iter().map(ToString::to_string).collect();
+        assert!(lines.iter().any(|line| line.starts_with("PATRONI_TTL: ")), "{lines:#?}");
+        assert!(!lines.iter().any(|line| line.contains("wrong-pw") || line.contains("routines")), "{lines:#?}");
+        lines
+    };
+    let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
+    let certificate = ("PATRONI_RESTAPI_CERTFILE", cert.as_path());
+    for (name, file, others, why) in [
+        ("PATRONI_RESTAPI_CERTFILE", &broken, vec![], "it holds nothing of that kind in PEM"),
+        ("PATRONI_RESTAPI_KEYFILE", &broken, vec![certificate], ""),
+        ("PATRONI_RESTAPI_KEYFILE", &others.path("key.pem"), vec![certificate], "key values mismatch"),
+        ("PATRONI_RESTAPI_KEYFILE", &files.path("locked.pem"), vec![certificate], "bad decrypt"),
+        ("PATRONI_RESTAPI_CAFILE", &broken, vec![certificate, ("PATRONI_RESTAPI_KEYFILE", &key)], ""),
+        ("PATRONI_CTL_CACERT", &broken, vec![], "no certificate or crl found"),
+        ("PATRONI_CTL_CERTFILE", &broken, vec![("PATRONI_CTL_KEYFILE", &key)], "it holds nothing of that kind in PEM"),
+        ("PATRONI_CTL_KEYFILE", &broken, vec![("PATRONI_CTL_CERTFILE", &cert)], ""),
+        ("PATRONI_RESTAPI_CERTFILE", &files.path("missing.pem"), vec![], "no such file"),
+    ] {
+        let lines = errors(&[&others[..], &[(name, file)]].concat());
+        let of_it: Vec<&String> =
+            lines.iter().filter(|line| line.starts_with(&format!("{name}: {file:?} given, "))).collect();
+        assert!(lines.len() == 2 && of_it.len() == 1 && of_it[0].contains(why), "{name}: {lines:#?}");
+    }
+    let good = [certificate, ("PATRONI_RESTAPI_KEYFILE", &key), ("PATRONI_RESTAPI_CAFILE", &cert)];
+    assert_eq!(errors(&good).len(), 1);
 }

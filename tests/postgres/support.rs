@@ -309,6 +309,7 @@ pub fn from_vars(vars: &[(&str, String)]) -> Config {
         host_name: "test".to_owned(),
         account: Account::Named("postgres".to_owned()),
         inspect: Box::new(|_| FoundData::None),
+        unusable: |_, _| Vec::new(),
     };
     let vars = vars.iter().map(|(name, value)| (name.into(), value.into()));
     Config::from_environment(vars, None, &host).unwrap_or_else(|errors| panic!("{errors}"))

@@ -34,6 +34,7 @@ fn single_or_member<'a>(name: &str, variables: impl Iterator<Item = &'a (&'a str
         host_name: name.to_owned(),
         account: Account::Named("postgres".to_owned()),
         inspect: Box::new(|_| FoundData::None),
+        unusable: |_, _| Vec::new(),
     };
     let variables = variables.chain([("PGDATA", "/nowhere")].iter());
     let variables = variables.map(|(name, value)| (OsString::from(name), OsString::from(value)));
