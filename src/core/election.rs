@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::canvass::{self, Canvass, PEER_LIMIT, acquire, behind_released, lease_alive, timeline_behind, within_lag};
 use super::context::Ctx;
-use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
+use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
 use super::lease;
 use super::local::{Data, Job, StandbyFacts};
 use super::observation::JobResult;
@@ -27,7 +27,7 @@ pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
         return ctx.stop_at_once(Reason::PromotionFailed);
     }
     if ctx.now() >= lease::stop_deadline(until, ctx.timing()) {
-        return Decision { lease: LeaseStep::Renew, ..ctx.again_after(lease::RETRY, Reason::LockExpiring) };
+        return ctx.again_after(lease::RETRY, Reason::LockExpiring);
     }
     ctx.step(PostgresStep::Promote, Reason::Promoting)
 }
@@ -35,15 +35,13 @@ pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
 pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     match ctx.view.initialize {
         Initialize::Done(_) => {}
-        Initialize::Absent | Initialize::Invalid(_) | Initialize::InProgress(Holder::Us) => {
+        Initialize::InProgress(Holder::Other) if ctx.seen.memory.cluster != Some(data.system_id) => {
+            return ctx.idle(Reason::NoClusterId);
+        }
+        Initialize::Absent | Initialize::Invalid(_) | Initialize::InProgress(_) => {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
         }
-        Initialize::InProgress(Holder::Other) if ctx.seen.memory.cluster == Some(data.system_id) => {
-            let documents = vec![DocumentStep::SetInitialize(data.system_id)];
-            return Decision { documents, ..Decision::idle(Reason::NoClusterId, Wake::At(ctx.now() + LOOK_AGAIN)) };
-        }
-        Initialize::InProgress(Holder::Other) => return ctx.idle(Reason::NoClusterId),
     }
     if let Some(reason) = barred(ctx) {
         return ctx.idle(reason);

@@ -60,9 +60,6 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
         return clear(Reason::RequestMismatch);
     }
     let candidates = Canvass::of_candidates(ctx, request.candidate.as_ref());
-    if candidates.is_empty() {
-        return clear(Reason::NoHealthyCandidate);
-    }
     if let Some(missing) = candidates.missing() {
         return Some(canvass::ask(ctx, missing, Reason::CheckingCandidates));
     }
