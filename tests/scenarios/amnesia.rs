@@ -1,7 +1,7 @@
 //! The store has lost its data: restored from a backup, or wiped.
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
-use tamada::core::local::{DataDir, Guard, Postgres};
+use tamada::core::local::{ClusterState, DataDir, Guard, Postgres, RecoverySignal, StartAs, Upstream};
 use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome};
 use tamada::core::policy::Pause;
 use tamada::core::reason::Reason;
@@ -205,4 +205,64 @@ fn who_led_before_is_remembered_and_not_who_leads_by_an_old_key() {
     taken.cluster = Ok(cluster);
     let over = after(&taken, LeaseOutcome::None);
     assert_eq!((over.memory.amnesia, over.memory.last_leader), (None, Some("c".into())));
+}
+
+#[test]
+fn a_lock_that_only_the_store_remembers_is_not_renewed() {
+    // PID 1 has a deadline: a former agent may have told this standby to promote, so the lock is not given back yet.
+    let mut observation = forgot(seen(restored("a", Holder::Us), standby_at(1_000, "b")), 0);
+    observation.local.guard = Guard::Until(second(1_001));
+    let decision = decided(&observation);
+    assert_eq!((decision.lease, decision.reason), (LeaseStep::Keep, Reason::StoreForgot));
+}
+
+#[test]
+fn our_own_name_on_the_lock_counts_only_if_it_is_new_and_a_ttl_has_passed() {
+    let revisited = |revision: u64, ago: u64| {
+        let mut observation = forgot(seen(restored("a", Holder::Us), standby_at(1_000, "b")), ago);
+        observation.cluster.as_mut().expect("there is a view").lock_revision = Some(Revision(revision));
+        decided(&observation)
+    };
+    let given_back = LeaseStep::Release { last_position: None };
+    for (revision, ago) in [(50, 29), (60, 29), (50, 30)] {
+        assert_eq!(revisited(revision, ago).lease, given_back, "revision {revision}, {ago} s ago");
+    }
+    let taken = revisited(60, 30);
+    assert_eq!((taken.lease, taken.reason), (LeaseStep::Renew, Reason::ConfirmingLock));
+}
+
+#[test]
+fn a_member_that_gave_way_before_the_loss_counts_again() {
+    let mut cluster = view(None);
+    cluster.status.gave_way = Some("b".into());
+    let observation = forgot(answers(seen(cluster, standby_at(1_000, "b")), &[("b", 2_000), ("c", 900)]), 30);
+    assert_eq!(decided(&observation).reason, Reason::PeerAhead { peer: "b".into() });
+}
+
+#[test]
+fn a_stopped_member_starts_behind_nobody_rather_than_behind_a_leader_of_long_ago() {
+    let start = |cluster: ClusterView, ago: u64| {
+        let mut observation = forgot(seen(cluster, Postgres::Stopped), ago);
+        observation.local.data = data(ClusterState::ShutDownInRecovery, RecoverySignal::Present);
+        decided(&observation).postgres
+    };
+    let nobody = PostgresStep::Start(StartAs::Standby(Upstream::None));
+    assert_eq!(start(restored("b", Holder::Other), 29), nobody);
+    let upstream = Upstream::Member { name: "b".into(), address: address("b") };
+    assert_eq!(start(restored("b", Holder::Other), 30), PostgresStep::Start(StartAs::Standby(upstream)));
+}
+
+#[test]
+fn a_failover_that_was_asked_for_before_the_loss_does_not_count() {
+    let mut cluster = view(None);
+    request(&mut cluster, None, Some("a"));
+    let observation = forgot(answers(seen(cluster, standby_at(1_000, "b")), &[("b", 900), ("c", 2_000)]), 30);
+    assert_eq!(decided(&observation).reason, Reason::PeerAhead { peer: "c".into() });
+}
+
+#[test]
+fn a_lock_is_taken_again_only_before_a_stop_would_have_to_begin() {
+    assert_eq!(decided(&forgot(renewed(seen(wiped(), primary()), 26), 0)), takes_again(None));
+    let late = decided(&forgot(renewed(seen(wiped(), primary()), 27), 0));
+    assert!(matches!(late.postgres, PostgresStep::Stop { .. }), "{late:?}");
 }

@@ -1,10 +1,13 @@
 //! A primary with, or suddenly without, the lock.
 
+use std::time::Duration;
+
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::local::{Guard, StopMode, StopWhy};
-use tamada::core::observation::LockLost;
+use tamada::core::local::{DataDir, Guard, Postgres, PrimaryFacts, Running, StopMode, StopWhy};
+use tamada::core::observation::{LockLost, Observation};
 use tamada::core::reason::Reason;
-use tamada::core::view::{AfterPromote, ConfigKey, Holder, Initialize};
+use tamada::core::units::{Instant, Lsn, Timeline};
+use tamada::core::view::{AfterPromote, ClusterView, ConfigKey, History, Holder, Initialize};
 
 use super::build::*;
 
@@ -117,4 +120,131 @@ fn a_promoted_leader_owes_a_checkpoint() {
     let mut observation = renewed(seen(view(OURS), primary()), 1);
     observation.memory.checkpoint = AfterPromote::Pending;
     assert_eq!(decided(&observation).ask, Some(Question::Checkpoint));
+}
+
+#[test]
+fn a_renewal_that_is_nearly_due_is_made_with_the_cycle_that_is_under_way() {
+    let after = |millis: u64| {
+        let mut observation = seen(view(OURS), primary());
+        observation.memory.lease_valid_until = Some(Instant::from_millis(1_030_000 - millis));
+        decided(&observation).lease
+    };
+    assert_eq!((after(9_400), after(9_500), after(9_600)), (LeaseStep::Keep, LeaseStep::Renew, LeaseStep::Renew));
+}
+
+#[test]
+fn a_lease_that_has_run_out_by_our_own_clock_counts_only_after_a_renewal() {
+    for until in [990, 1_000] {
+        let mut observation = seen(view(OURS), standby_at(900, "b"));
+        observation.memory.lease_valid_until = Some(second(until));
+        let decision = decided(&observation);
+        assert_eq!((decision.lease, decision.reason), (LeaseStep::Renew, Reason::ConfirmingLock), "{until}");
+        assert_eq!(decision.wake, Wake::At(Instant::from_millis(1_000_500)), "tried again soon");
+    }
+}
+
+/// An orderly stop that takes no more than half of what PID 1 leaves, looked at again soon.
+fn demotes_in_time(limit: u64) -> Decision {
+    let limit = Duration::from_millis(limit);
+    Decision {
+        postgres: PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit },
+        ..Decision::idle(Reason::DemotedNoDcs, Wake::At(Instant::from_millis(1_000_500)))
+    }
+}
+
+#[test]
+fn a_primary_that_cannot_renew_stops_within_half_the_time_that_pid_1_leaves() {
+    assert_eq!(decided(&renewed(seen(view(OURS), primary()), 28)), demotes_in_time(500));
+    assert_eq!(decided(&renewed(seen(view(OURS), primary()), 27)), demotes_in_time(1_000));
+    assert_eq!(decided(&renewed(seen(view(OURS), primary()), 26)).postgres, PostgresStep::Leave);
+    // A new agent knows only PID 1's deadline.
+    let mut found = seen(view(OURS), primary());
+    found.local.guard = Guard::Until(second(1_001));
+    assert_eq!(decided(&found), demotes_in_time(500));
+    found.local.guard = Guard::Until(second(1_002));
+    assert_eq!(decided(&found), demotes_in_time(1_000));
+    found.local.guard = Guard::Until(second(1_003));
+    assert_eq!(decided(&found).postgres, PostgresStep::Leave);
+}
+
+#[test]
+fn a_primary_that_cannot_renew_stops_in_time_whatever_its_data_look_like() {
+    for broken in [DataDir::Empty, DataDir::Unusable("it cannot be read".to_owned())] {
+        let mut observation = renewed(seen(view(OURS), primary()), 28);
+        observation.local.data = broken;
+        assert_eq!(decided(&observation), demotes_in_time(500));
+    }
+}
+
+#[test]
+fn a_primary_without_the_lock_says_who_has_it() {
+    let other = decided(&seen(view(Some(("b", Holder::Other))), primary()));
+    assert_eq!(other.reason, Reason::DemotedOtherLeader { leader: "b".into() });
+    let mut lost = seen(view(OURS), primary());
+    lost.memory.lock_lost = LockLost::Yes;
+    assert_eq!(decided(&lost).reason, Reason::DemotedLockLost);
+}
+
+#[test]
+fn a_leader_writes_the_history_that_led_to_its_timeline_and_no_other() {
+    let writes = |timeline: u32, history: History| {
+        let facts = PrimaryFacts { timeline: Timeline(timeline), flushed: Lsn(1_000) };
+        let cluster = ClusterView { history, ..view(OURS) };
+        let observation = renewed(seen(cluster, Postgres::Running(Running::Primary(facts))), 1);
+        decided(&observation).documents == [DocumentStep::UpdateHistory]
+    };
+    let left = |timeline: u32, new_leader: Option<&str>| {
+        let mut cluster = view(OURS);
+        left_timeline(&mut cluster, timeline);
+        let History::Known(mut entries) = cluster.history else { unreachable!("made so") };
+        entries[0].new_leader = new_leader.map(Into::into);
+        History::Known(entries)
+    };
+    for nothing in [History::Unknown, History::Known(Vec::new())] {
+        assert!(!writes(1, nothing.clone()) && writes(2, nothing.clone()) && writes(3, nothing));
+    }
+    assert!(!writes(3, left(2, Some("a"))) && writes(4, left(2, Some("a"))) && writes(3, left(2, None)));
+}
+
+/// Nobody holds the lock, and this is what the store says of the cluster.
+fn unlocked(initialize: Initialize) -> Observation {
+    seen(ClusterView { initialize, ..view(None) }, primary())
+}
+
+#[test]
+fn a_cluster_that_was_just_made_gets_its_identifier_and_configuration_with_the_lock() {
+    let made = Decision {
+        lease: LeaseStep::Acquire { seen: None },
+        documents: vec![DocumentStep::SetInitialize(ID), DocumentStep::RestoreConfig],
+        ..Decision::idle(Reason::Initialized, Wake::Now)
+    };
+    assert_eq!(decided(&unlocked(Initialize::InProgress(Holder::Us))), made);
+    for initialize in [Initialize::Absent, Initialize::InProgress(Holder::Other)] {
+        let mut late = unlocked(initialize);
+        late.memory.bootstrapped = Some(ID);
+        assert_eq!(decided(&late), made);
+    }
+}
+
+#[test]
+fn a_primary_that_finds_no_cluster_says_first_which_one_it_is() {
+    for initialize in [Initialize::Absent, Initialize::Invalid("?".to_owned())] {
+        let decision = decided(&unlocked(initialize));
+        let documents = vec![DocumentStep::SetInitialize(ID)];
+        assert_eq!(decision, Decision { documents, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) });
+    }
+    // While another makes one, only whoever knows that this one is older goes on.
+    let mut claimed = unlocked(Initialize::InProgress(Holder::Other));
+    assert_eq!((decided(&claimed).lease, decided(&claimed).reason), (LeaseStep::Keep, Reason::NoClusterId));
+    claimed.memory.cluster = Some(ID);
+    assert_eq!(decided(&claimed).lease, LeaseStep::Acquire { seen: None });
+}
+
+#[test]
+fn a_primary_on_the_newest_timeline_takes_a_free_lock() {
+    let mut observation = unlocked(Initialize::Done(ID));
+    left_timeline(observation.cluster.as_mut().expect("there is a view"), 1);
+    let facts = PrimaryFacts { timeline: Timeline(2), flushed: Lsn(1_000) };
+    observation.local.postgres = Postgres::Running(Running::Primary(facts));
+    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: None });
 }

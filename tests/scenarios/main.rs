@@ -1,10 +1,14 @@
 //! What a member does in one situation each: an observation from small constructors, `decide`, and the decision.
 
 mod amnesia;
+mod authority;
 mod build;
 mod follower;
 mod leader;
+mod outage;
 mod planned;
+mod race;
+mod shutdown;
 mod stale;
 mod stopped;
 mod unknown;

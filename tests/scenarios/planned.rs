@@ -1,10 +1,10 @@
 //! Switchover, shutdown and what a request means for each member.
 
-use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep};
+use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{ClusterState, Postgres, RecoverySignal, StartAs, StopMode, StopWhy};
 use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, ShutdownRequest};
 use tamada::core::reason::Reason;
-use tamada::core::units::{Lsn, Revision, WallTime};
+use tamada::core::units::{Instant, Lsn, Revision, WallTime};
 use tamada::core::view::{Holder, Schedule};
 
 use super::build::*;
@@ -80,16 +80,30 @@ fn a_schedule_is_awaited_carried_out_and_when_stale_removed() {
         cluster.switchover.as_mut().expect("there is a request").scheduled_at = Schedule::At(due);
         decided(&observation)
     };
-    assert_eq!(at(2_500).wake, tamada::core::decision::Wake::At(tamada::core::units::Instant::from_millis(1_002_500)));
+    assert_eq!(at(2_500).wake, Wake::At(Instant::from_millis(1_002_500)));
     assert_eq!(at(2_500).postgres, PostgresStep::Leave);
-    assert!(matches!(at(-100).postgres, PostgresStep::Stop { .. }));
-    assert_eq!(at(-16_000).reason, Reason::RequestStale);
+    for due in [0, -100, -15_000] {
+        assert!(matches!(at(due).postgres, PostgresStep::Stop { .. }), "{due}");
+    }
+    assert_eq!(at(-15_001).reason, Reason::RequestStale);
 }
 
 #[test]
 fn gives_the_lock_up_only_when_a_member_has_the_last_wal() {
     let behind = answers(confirming(HandoverPurpose::Switchover, 999), &[("b", 999), ("c", 999)]);
-    assert_eq!(decided(&behind).lease, LeaseStep::Keep);
+    let confirming_still = Reason::ConfirmingHandover { position: Lsn(1_000) };
+    let decision = decided(&behind);
+    assert_eq!((decision.lease, decision.postgres), (LeaseStep::Keep, PostgresStep::Leave));
+    assert_eq!((decision.reason, decision.ask), (confirming_still.clone(), None), "they have just been asked");
+    assert_eq!(decision.wake, Wake::At(Instant::from_millis(1_000_030)));
+    let mut earlier = behind;
+    for report in earlier.peers.values_mut() {
+        report.asked_at = Instant::from_millis(999_900);
+    }
+    let decision = decided(&earlier);
+    assert_eq!(decision.reason, confirming_still);
+    assert!(matches!(&decision.ask, Some(Question::Peers(asked)) if asked.len() == 2), "{:?}", decision.ask);
+    assert_eq!(decision.wake, Wake::At(Instant::from_millis(1_000_300)), "one that does not answer holds nobody up");
     let caught_up = answers(confirming(HandoverPurpose::Switchover, 999), &[("b", 1_000), ("c", 999)]);
     assert_eq!(decided(&caught_up).lease, LeaseStep::Release { last_position: Some(Lsn(1_000)) });
 }
@@ -100,6 +114,26 @@ fn takes_the_leadership_back_when_nobody_has_the_last_wal() {
     let decision = decided(&late);
     assert_eq!(decision.postgres, PostgresStep::Start(StartAs::Primary));
     assert_eq!(decision.reason, Reason::HandoverAborted);
+    let mut alone = confirming(HandoverPurpose::Switchover, 1_000);
+    let Ok(cluster) = &mut alone.cluster else { unreachable!("there is a view") };
+    cluster.members.retain(|name, _| name.as_str() == "a");
+    assert_eq!(decided(&alone).reason, Reason::HandoverAborted, "nobody is left that could have it");
+}
+
+#[test]
+fn a_leader_that_released_the_lock_waits_a_while_for_another_to_take_it() {
+    let released = |at: u64, leader: Option<(&str, Holder)>| {
+        let mut observation = confirming(HandoverPurpose::Switchover, at);
+        observation.memory.lease_valid_until = None;
+        observation.cluster = Ok(view(leader));
+        observation.memory.handover.as_mut().expect("begun").stage = HandoverStage::Released { at: second(at) };
+        decided(&observation)
+    };
+    let waits = released(999, None);
+    assert_eq!((waits.reason, waits.wake), (Reason::LeftToOthers, Wake::At(second(1_002))));
+    assert_eq!(released(1_000, None).reason, Reason::LeftToOthers);
+    assert_ne!(released(997, None).reason, Reason::LeftToOthers, "nobody has come");
+    assert_ne!(released(999, Some(("b", Holder::Other))).reason, Reason::LeftToOthers, "somebody has");
 }
 
 #[test]

@@ -3,11 +3,12 @@
 use std::time::Duration;
 
 use tamada::core::decide;
-use tamada::core::decision::{Decision, LeaseStep, PostgresStep, Question, Wake};
+use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
+use tamada::core::observation::{FirstCycle, Observation};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
-use tamada::core::units::Lsn;
-use tamada::core::view::{Holder, MemberRole, Tags};
+use tamada::core::units::{Instant, Lsn, SystemId};
+use tamada::core::view::{Holder, Initialize, MemberRole, Tags};
 
 use super::build::*;
 
@@ -172,4 +173,49 @@ fn promotes_only_with_a_lock_that_lasts() {
     assert_eq!(decided(&stale).lease, LeaseStep::Renew);
     let unconfirmed = seen(view(ours), standby_at(500, "b"));
     assert_eq!(decided(&unconfirmed).postgres, PostgresStep::Leave);
+}
+
+#[test]
+fn a_standby_tells_the_store_which_cluster_it_is_before_it_races() {
+    let asked = |initialize: Initialize, known: Option<SystemId>| {
+        let mut cluster = view(None);
+        cluster.initialize = initialize;
+        let mut observation = answers(seen(cluster, standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+        observation.memory.cluster = known;
+        observation.memory.first_cycle = FirstCycle::Done;
+        decided(&observation)
+    };
+    let tells = Decision {
+        documents: vec![DocumentStep::SetInitialize(ID)],
+        ..Decision::idle(Reason::NoClusterId, Wake::At(Instant::from_millis(1_000_500)))
+    };
+    for gone in [Initialize::Absent, Initialize::Invalid("?".to_owned()), Initialize::InProgress(Holder::Us)] {
+        assert_eq!(asked(gone, None), tells);
+    }
+    // Another makes a cluster, perhaps a new one: only whoever knows that this one is older speaks against it.
+    let another = Initialize::InProgress(Holder::Other);
+    assert_eq!(asked(another.clone(), Some(ID)), tells);
+    for unknown in [None, Some(SystemId(1))] {
+        let decision = asked(another.clone(), unknown);
+        assert_eq!((decision.documents, decision.reason), (Vec::new(), Reason::NoClusterId), "{unknown:?}");
+    }
+}
+
+#[test]
+fn a_member_that_gave_way_lets_another_go_first_as_long_as_one_can() {
+    let mut cluster = view(None);
+    cluster.status.gave_way = Some("a".into());
+    cluster.status.optime = Some(Lsn(500 + (1 << 20)));
+    let raced = |mut observation: Observation, freed: u64| {
+        observation.memory.unlocked_since = Some(second(freed));
+        decided(&observation)
+    };
+    let mut observation = answers(seen(cluster.clone(), standby_at(600, "b")), &[("b", 500), ("c", 400)]);
+    assert_eq!(raced(observation.clone(), 999).reason, Reason::LeftToOthers);
+    assert!(acquires(&raced(observation.clone(), 960)), "not for ever");
+    observation = answers(observation, &[("b", 499)]);
+    assert!(acquires(&raced(observation.clone(), 999)), "nobody else is within the lag");
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.status.gave_way = Some("b".into());
+    assert!(acquires(&raced(answers(observation, &[("c", 600)]), 999)), "another gave way");
 }

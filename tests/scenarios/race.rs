@@ -1,0 +1,164 @@
+//! Who is asked before the lock is taken, whose answer counts, and who is waited for.
+
+use tamada::core::decision::{Decision, LeaseStep, Question, Wake};
+use tamada::core::observation::{Observation, PeerAnswer, PeerStatus, PeerWatchdog};
+use tamada::core::reason::Reason;
+use tamada::core::units::{Instant, Lsn, MemberName, Timeline, WallTime};
+use tamada::core::view::{ClusterView, Member, MemberKind, MemberRole, MemberState, Schedule};
+
+use super::build::*;
+
+fn acquires(decision: &Decision) -> bool {
+    decision.lease == LeaseStep::Acquire { seen: None }
+}
+
+fn asked(decision: &Decision) -> Vec<&str> {
+    let Some(Question::Peers(peers)) = &decision.ask else { return Vec::new() };
+    peers.keys().map(MemberName::as_str).collect()
+}
+
+fn view_of(observation: &mut Observation) -> &mut ClusterView {
+    observation.cluster.as_mut().expect("there is a view")
+}
+
+fn answer_of<'a>(observation: &'a mut Observation, name: &str) -> &'a mut PeerStatus {
+    let report = observation.peers.get_mut(&name.into()).expect("it answered");
+    let PeerAnswer::Status(status) = &mut report.answer else { unreachable!("it has a status") };
+    status
+}
+
+#[test]
+fn an_answer_that_would_be_too_old_with_the_missing_ones_is_asked_for_again_with_them() {
+    let after = |millis: u64| {
+        let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400)]);
+        observation.memory.unlocked_since = Some(second(990));
+        observation.peers.get_mut(&"b".into()).expect("it answered").asked_at =
+            Instant::from_millis(1_000_000 - millis);
+        decided(&observation)
+    };
+    assert_eq!(asked(&after(1_600)), ["b", "c"]);
+    assert_eq!(asked(&after(1_500)), ["c"]);
+    assert_eq!(after(1_500).wake, Wake::At(Instant::from_millis(1_002_100)), "by then they could have answered");
+}
+
+#[test]
+fn a_peer_that_says_that_it_may_not_become_leader_blocks_nobody() {
+    let ahead = answers(seen(view(None), standby_at(500, "b")), &[("b", 600), ("c", 400)]);
+    assert!(!acquires(&decided(&ahead)));
+    let mut tagged = ahead.clone();
+    answer_of(&mut tagged, "b").tags.failover_priority = 0;
+    assert!(acquires(&decided(&tagged)));
+    let mut unguarded = ahead;
+    answer_of(&mut unguarded, "b").watchdog = PeerWatchdog::Failed;
+    assert!(acquires(&decided(&unguarded)));
+}
+
+/// No leader key since a second ago, the last leader's record is still there.
+fn without_key(last: &str, record: Member) -> Observation {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.memory.last_leader = Some(last.into());
+    view_of(&mut observation).members.insert(last.into(), record);
+    observation
+}
+
+#[test]
+fn only_a_last_leader_that_may_still_serve_is_waited_for() {
+    let serving = member("b", MemberRole::Primary);
+    let waits =
+        |record: Member| decided(&without_key("b", record)).reason == Reason::LeaderLeaseAlive { leader: "b".into() };
+    for state in [MemberState::Running, MemberState::Restarting, MemberState::Starting] {
+        assert!(waits(Member { state, ..serving.clone() }), "{state:?}");
+    }
+    for state in [MemberState::Stopping, MemberState::Stopped] {
+        assert!(!waits(Member { state, ..serving.clone() }), "{state:?}");
+    }
+    assert!(!waits(Member { role: MemberRole::Replica, ..serving.clone() }));
+    assert!(!waits(Member { kind: MemberKind::Patroni, ..serving.clone() }), "its record is no sign of a lease");
+    let mut later = without_key("b", serving);
+    later.memory.unlocked_since = Some(second(970));
+    assert!(acquires(&decided(&later)), "every lease of then has ended");
+}
+
+#[test]
+fn a_last_leader_that_gave_the_lock_up_itself_is_not_waited_for() {
+    let mut released = without_key("b", member("b", MemberRole::Primary));
+    view_of(&mut released).status.released_by = Some("b".into());
+    assert!(acquires(&decided(&released)));
+    let mut gave_way = without_key("b", member("b", MemberRole::Primary));
+    view_of(&mut gave_way).status.gave_way = Some("b".into());
+    assert!(acquires(&decided(&gave_way)));
+    assert!(acquires(&decided(&without_key("a", member("a", MemberRole::Primary)))), "it was this member");
+}
+
+#[test]
+fn a_member_whose_record_has_expired_is_given_up_after_ttl_unless_it_has_more_than_may_be_lost() {
+    let races = |position: u64, timeline: u32| {
+        let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", position), ("c", 400)]);
+        let members = view_of(&mut observation).members.clone();
+        observation.memory.last_members = members;
+        view_of(&mut observation).members.remove(&"b".into());
+        observation.memory.unlocked_since = Some(second(970));
+        answer_of(&mut observation, "b").timeline = Some(Timeline(timeline));
+        decided(&observation)
+    };
+    assert!(acquires(&races(600, 1)));
+    assert_eq!(races(501 + (1 << 20), 1).reason, Reason::PeerAhead { peer: "b".into() });
+    assert_eq!(races(400, 2).reason, Reason::PeerAhead { peer: "b".into() }, "a newer timeline is given up by nobody");
+}
+
+#[test]
+fn a_leader_that_handed_over_is_asked_only_by_one_that_lacks_its_last_position() {
+    let asks = |own: u64, freed: u64| {
+        let mut cluster = view(None);
+        cluster.status.released_by = Some("b".into());
+        cluster.status.optime = Some(Lsn(500));
+        let mut observation = answers(seen(cluster, standby_at(own, "b")), &[]);
+        observation.memory.unlocked_since = Some(second(freed));
+        decided(&observation)
+    };
+    assert_eq!(asked(&asks(500, 999)), ["c"]);
+    assert_eq!(asked(&asks(501, 999)), ["c"]);
+    assert_eq!(asked(&asks(499, 960)), ["b", "c"]);
+}
+
+#[test]
+fn whoever_was_relieved_leaves_the_race_to_the_others_for_a_while() {
+    let relieved = |leader: &str| {
+        let mut cluster = view(None);
+        request(&mut cluster, Some(leader), None);
+        answers(seen(cluster, standby_at(500, "b")), &[("b", 400), ("c", 400)])
+    };
+    let decision = decided(&relieved("a"));
+    assert_eq!((decision.reason, decision.wake), (Reason::LeftToOthers, Wake::At(second(1_002))));
+    assert!(acquires(&decided(&relieved("b"))), "another was");
+    let mut alone = relieved("a");
+    view_of(&mut alone).members.retain(|name, _| name.as_str() == "a");
+    assert!(acquires(&decided(&alone)), "nobody else is there");
+    let mut later = relieved("a");
+    later.memory.unlocked_since = Some(second(970));
+    assert!(acquires(&decided(&later)), "nobody has taken it");
+}
+
+#[test]
+fn a_scheduled_failover_is_in_force_from_its_time_on() {
+    let taken = |offset: i64| {
+        let mut cluster = view(None);
+        request(&mut cluster, None, Some("a"));
+        let mut observation = answers(seen(cluster, standby_at(500, "b")), &[]);
+        let due = WallTime(observation.wall.0 + offset);
+        view_of(&mut observation).switchover.as_mut().expect("requested").scheduled_at = Schedule::At(due);
+        decided(&observation)
+    };
+    assert!(acquires(&taken(-1)) && acquires(&taken(0)));
+    assert_eq!(taken(1).reason, Reason::AskingPeers, "until then it is an ordinary race");
+}
+
+#[test]
+fn a_candidate_that_has_to_wait_looks_again_soon() {
+    let mut cluster = view(None);
+    request(&mut cluster, None, Some("a"));
+    cluster.status.optime = Some(Lsn(600));
+    cluster.status.released_by = Some("b".into());
+    let decision = decided(&answers(seen(cluster, standby_at(500, "b")), &[]));
+    assert_eq!(decision.wake, Wake::At(Instant::from_millis(1_000_300)), "{:?}", decision.reason);
+}
