@@ -1,5 +1,8 @@
 //! Which replication slots this member's server is to have: one for each member that may stream from it, now or after a
 //! failover. What is found besides is dropped or left alone.
+//!
+//! Logical slots of a primary stay, whoever made them: this version cannot be told which of them are wanted. On a standby
+//! they are a former primary's, hold WAL back for ever and are dropped, unless `ignore_slots` names them.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -43,13 +46,107 @@ pub struct IgnoredSlot {
     pub plugin: Option<String>,
 }
 
-/// A slot that exists, as far as `ignore_slots` looks at it.
-#[derive(Clone, Copy, Debug)]
+/// A slot that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotFound<'a> {
     pub name: &'a str,
+    /// `physical` or `logical`.
     pub kind: &'a str,
     pub database: Option<&'a str>,
     pub plugin: Option<&'a str>,
+    /// Of the server that has it.
+    pub role: LastRole,
+    pub is_active: bool,
+    /// It goes with the session that made it.
+    pub is_temporary: bool,
+    /// Kept up to date by PostgreSQL itself (17 and later).
+    pub is_synced: bool,
+    /// The WAL that it should have kept is gone.
+    pub is_lost: bool,
+    /// It holds rows back from vacuum.
+    pub holds_rows: bool,
+    /// From where on it keeps WAL; `None`: it keeps none.
+    pub reserved: Option<Lsn>,
+}
+
+/// What is done with a slot that exists.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    Leave,
+    Drop(Unwanted),
+    /// It would be dropped, but somebody uses it now.
+    InUse(Unwanted),
+    Advance(Lsn),
+}
+
+/// Why a slot is dropped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unwanted {
+    /// Nobody of this cluster has asked for it.
+    Unknown,
+    FormerPrimarys,
+    Lost,
+    HoldsRows,
+    ReservesNothing,
+    /// A logical one with a member's name.
+    OtherKind,
+}
+
+/// What follows the slot's name in the log.
+impl std::fmt::Display for Unwanted {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Unwanted::Unknown => "",
+            Unwanted::FormerPrimarys => " of a former primary",
+            Unwanted::Lost => ": its WAL is gone",
+            Unwanted::HoldsRows => ": it holds back vacuum for a standby that is elsewhere",
+            Unwanted::ReservesNothing => ": it reserves no WAL",
+            Unwanted::OtherKind => ": it is a logical one and has a member's name",
+        })
+    }
+}
+
+impl SlotFound<'_> {
+    fn is_physical(&self) -> bool {
+        self.kind == "physical"
+    }
+}
+
+impl SlotsWanted {
+    /// A slot in use is never dropped.
+    pub fn verdict(&self, slot: &SlotFound<'_>) -> Verdict {
+        let position = match self.physical.get(slot.name) {
+            Some(SlotWanted::Kept(position)) => *position,
+            Some(SlotWanted::Streams) | None => None,
+        };
+        match (self.unwanted(slot), position, slot.reserved) {
+            (Some(why), ..) if slot.is_active => Verdict::InUse(why),
+            (Some(why), ..) => Verdict::Drop(why),
+            (None, Some(position), Some(reserved)) if position > reserved && !slot.is_active => {
+                Verdict::Advance(position)
+            }
+            (None, ..) => Verdict::Leave,
+        }
+    }
+
+    fn unwanted(&self, slot: &SlotFound<'_>) -> Option<Unwanted> {
+        if slot.is_temporary || slot.is_synced {
+            return None;
+        }
+        match self.physical.get(slot.name) {
+            Some(_) if !slot.is_physical() => Some(Unwanted::OtherKind),
+            Some(_) if slot.is_lost => Some(Unwanted::Lost),
+            Some(SlotWanted::Streams) => None,
+            Some(SlotWanted::Kept(_)) if slot.is_active => None,
+            Some(SlotWanted::Kept(_)) if slot.holds_rows => Some(Unwanted::HoldsRows),
+            Some(SlotWanted::Kept(_)) if slot.reserved.is_none() => Some(Unwanted::ReservesNothing),
+            Some(SlotWanted::Kept(_)) => None,
+            None if self.others == Others::Leave || self.ignored.iter().any(|entry| entry.matches(slot)) => None,
+            None if slot.is_physical() => Some(Unwanted::Unknown),
+            None if slot.role == LastRole::Standby => Some(Unwanted::FormerPrimarys),
+            None => None,
+        }
+    }
 }
 
 impl IgnoredSlot {
@@ -107,103 +204,4 @@ pub fn wanted(
         }
     }
     SlotsWanted { physical, others, ignored: settings.ignored.to_vec() }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-    use crate::core::policy::{Mode, RewindPolicy, Timing};
-    use crate::core::units::MemberName;
-    use crate::core::view::{Member, Tags};
-
-    fn policy(name: &str) -> Policy {
-        Policy {
-            name: name.into(),
-            mode: Mode::Cluster,
-            timing: Timing::default(),
-            pause: Pause::Running,
-            maximum_lag_on_failover: 1 << 20,
-            primary_start_timeout: Duration::from_secs(300),
-            stop_timeout: Duration::from_secs(60),
-            rewind: RewindPolicy::Allowed,
-            remove_diverged_data: Switch::On,
-            remove_data_after_failed_rewind: Switch::On,
-            tags: Tags::default(),
-            bootstrap: Switch::On,
-            refused_settings: Vec::new(),
-        }
-    }
-
-    /// A leads; B and C stream from it.
-    fn view() -> ClusterView {
-        let mut view = ClusterView::default();
-        for name in ["A", "B", "C"] {
-            view.members.insert(name.into(), Member::empty(name.into()));
-        }
-        view.status.slots = [("a", 70), ("b", 50), ("c", 60)].map(|(name, at)| (name.to_owned(), Lsn(at))).into();
-        view
-    }
-
-    const SETTINGS: SlotSettings<'static> =
-        SlotSettings { use_slots: Switch::On, keep_for_failover: Switch::On, ignored: &[] };
-
-    fn of(name: &str, role: LastRole, view: &ClusterView, settings: SlotSettings<'_>) -> Vec<(String, SlotWanted)> {
-        let retained = BTreeSet::from(["z".to_owned(), name.to_lowercase()]);
-        wanted(&policy(name), view, role, settings, &retained).physical.into_iter().collect()
-    }
-
-    fn kept(name: &str, at: Option<u64>) -> (String, SlotWanted) {
-        (name.to_owned(), SlotWanted::Kept(at.map(Lsn)))
-    }
-
-    #[test]
-    fn every_member_that_may_lead_keeps_slots_for_all_others() {
-        let streams = |name: &str| (name.to_owned(), SlotWanted::Streams);
-        assert_eq!(of("A", LastRole::Primary, &view(), SETTINGS), [streams("b"), streams("c"), kept("z", None)]);
-        let standby = [kept("a", Some(70)), kept("c", Some(60)), kept("z", None)];
-        assert_eq!(of("B", LastRole::Standby, &view(), SETTINGS), standby);
-    }
-
-    #[test]
-    fn without_a_reason_to_keep_wal_a_standby_has_no_slots() {
-        let no_ttl = SlotSettings { keep_for_failover: Switch::Off, ..SETTINGS };
-        assert_eq!(of("B", LastRole::Standby, &view(), no_ttl), []);
-        assert_eq!(of("A", LastRole::Primary, &view(), no_ttl).len(), 3);
-        let off = SlotSettings { use_slots: Switch::Off, ..SETTINGS };
-        assert_eq!(of("A", LastRole::Primary, &view(), off), []);
-        let mut never = policy("B");
-        never.tags.failover_priority = 0;
-        let none = wanted(&never, &view(), LastRole::Standby, SETTINGS, &BTreeSet::from(["z".to_owned()]));
-        assert!(none.physical.is_empty());
-    }
-
-    #[test]
-    fn a_member_that_does_not_stream_gets_no_slot() {
-        let mut view = view();
-        view.members.get_mut(&MemberName::from("C")).expect("there").tags.nostream = true;
-        assert!(of("A", LastRole::Primary, &view, SETTINGS).iter().all(|(name, _)| name != "c"));
-        assert!(of("B", LastRole::Standby, &view, SETTINGS).iter().all(|(name, _)| name != "c"));
-    }
-
-    #[test]
-    fn in_pause_unknown_slots_are_left_alone() {
-        let paused = Policy { pause: Pause::Paused, ..policy("A") };
-        let of = |policy| wanted(policy, &view(), LastRole::Primary, SETTINGS, &BTreeSet::new()).others;
-        assert_eq!((of(&paused), of(&policy("A"))), (Others::Leave, Others::Drop));
-    }
-
-    #[test]
-    fn an_ignored_slot_has_every_property_that_is_given() {
-        let slot = SlotFound { name: "s", kind: "logical", database: Some("db"), plugin: Some("wal2json") };
-        let text = |text: &str| Some(text.to_owned());
-        let ignored = |entry: IgnoredSlot| entry.matches(&slot);
-        assert!(ignored(IgnoredSlot::default()));
-        assert!(ignored(IgnoredSlot { name: text("s"), database: text("db"), ..IgnoredSlot::default() }));
-        assert!(ignored(IgnoredSlot { plugin: text("wal2json"), ..IgnoredSlot::default() }));
-        assert!(!ignored(IgnoredSlot { name: text("s"), kind: text("physical"), ..IgnoredSlot::default() }));
-        let physical = SlotFound { name: "s", kind: "physical", database: None, plugin: None };
-        assert!(!IgnoredSlot { database: text("db"), ..IgnoredSlot::default() }.matches(&physical));
-    }
 }

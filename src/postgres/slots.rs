@@ -1,8 +1,4 @@
 //! Replication slots of the local server, brought to what the core wants (`core/slots.rs`).
-//!
-//! A slot in use is never dropped. Logical slots of a primary stay, whoever made them: this version cannot be told which
-//! of them are wanted. On a standby they are a former primary's, hold WAL back for ever and are dropped, unless
-//! `ignore_slots` names them.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -13,7 +9,8 @@ use super::PostgresError;
 use super::conf::roles::literal;
 use super::connect::{self, Session};
 use super::local::LocalPostgres;
-use crate::core::slots::{Others, SlotFound, SlotWanted, SlotsWanted};
+use crate::core::local::LastRole;
+use crate::core::slots::{SlotFound, SlotsWanted, Verdict};
 use crate::core::units::Lsn;
 
 /// `failover` and `synced` are there from PostgreSQL 17 on.
@@ -24,15 +21,6 @@ const FOUND: &str = "SELECT slot_name, slot_type, active, temporary, wal_status,
 /// What the server takes as one; retained names come from a document that others write too.
 fn is_slot_name(name: &str) -> bool {
     (1..64).contains(&name.len()) && name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-}
-
-/// What is done with a slot that exists.
-#[derive(Clone, Debug, PartialEq, Eq)]
-enum Verdict {
-    Leave,
-    /// The reason follows the slot's name in the log.
-    Drop(&'static str),
-    Advance(Lsn),
 }
 
 struct Found<'a>(&'a SimpleQueryRow);
@@ -46,41 +34,20 @@ impl Found<'_> {
         matches!(self.text(column), Some("t" | "true"))
     }
 
-    fn verdict(&self, name: &str, wanted: &SlotsWanted) -> Verdict {
-        let is_physical = self.text("slot_type") == Some("physical");
-        if self.is("temporary") || (self.is("failover") && self.is("synced")) {
-            return Verdict::Leave;
+    fn slot(&self) -> SlotFound<'_> {
+        SlotFound {
+            name: self.text("slot_name").unwrap_or_default(),
+            kind: self.text("slot_type").unwrap_or_default(),
+            database: self.text("database"),
+            plugin: self.text("plugin"),
+            role: if self.is("recovery") { LastRole::Standby } else { LastRole::Primary },
+            is_active: self.is("active"),
+            is_temporary: self.is("temporary"),
+            is_synced: self.is("failover") && self.is("synced"),
+            is_lost: self.text("wal_status") == Some("lost"),
+            holds_rows: self.text("xmin").is_some(),
+            reserved: self.text("restart_lsn").and_then(|text| text.parse().ok()),
         }
-        let is_lost = self.text("wal_status") == Some("lost");
-        match wanted.physical.get(name) {
-            Some(_) if is_physical && is_lost => Verdict::Drop(": its WAL is gone"),
-            Some(SlotWanted::Streams) if is_physical => Verdict::Leave,
-            Some(SlotWanted::Kept(position)) if is_physical => self.kept(*position),
-            Some(_) => Verdict::Drop(": it is a logical one and has a member's name"),
-            None => self.unknown(name, is_physical, wanted),
-        }
-    }
-
-    /// One that nobody streams from holds nothing back by its xmin, and has a position to be moved on from.
-    fn kept(&self, position: Option<Lsn>) -> Verdict {
-        let reserved = self.text("restart_lsn").and_then(|text| text.parse::<Lsn>().ok());
-        match (reserved, position) {
-            _ if self.is("active") => Verdict::Leave,
-            _ if self.text("xmin").is_some() => Verdict::Drop(": it holds back vacuum for a standby that is elsewhere"),
-            (None, _) => Verdict::Drop(": it reserves no WAL"),
-            (Some(reserved), Some(position)) if position > reserved => Verdict::Advance(position),
-            (Some(_), Some(_) | None) => Verdict::Leave,
-        }
-    }
-
-    fn unknown(&self, name: &str, is_physical: bool, wanted: &SlotsWanted) -> Verdict {
-        let kind = self.text("slot_type").unwrap_or_default();
-        let found = SlotFound { name, kind, database: self.text("database"), plugin: self.text("plugin") };
-        let is_ignored = wanted.ignored.iter().any(|entry| entry.matches(&found));
-        if is_ignored || wanted.others == Others::Leave || !(is_physical || self.is("recovery")) {
-            return Verdict::Leave;
-        }
-        Verdict::Drop(if is_physical { "" } else { " of a former primary" })
     }
 }
 
@@ -97,9 +64,10 @@ impl LocalPostgres {
         let mut present = BTreeSet::new();
         for row in &rows {
             let found = Found(row);
-            let Some(name) = found.text("slot_name") else { continue };
-            match found.verdict(name, wanted) {
-                Verdict::Drop(_) if found.is("active") => {
+            let slot = found.slot();
+            let name = slot.name;
+            match wanted.verdict(&slot) {
+                Verdict::InUse(_) => {
                     left_over = true;
                     present.insert(name.to_owned());
                 }

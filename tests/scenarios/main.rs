@@ -9,6 +9,7 @@ mod outage;
 mod planned;
 mod race;
 mod shutdown;
+mod slots;
 mod stale;
 mod stopped;
 mod unknown;
