@@ -67,7 +67,7 @@ impl Dynamic {
             pause: if switch(map.get("pause")).is_on() { Pause::Paused } else { Pause::Running },
             max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
-            ignore_slots: ignored_slots(map.get("ignore_slots")),
+            ignore_slots: ignored_slots(map),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
@@ -186,20 +186,31 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
     }
 }
 
-/// Entries that are no maps are passed over; a property that is empty is not given.
-fn ignored_slots(value: Option<&Value>) -> Vec<IgnoredSlot> {
-    let entries = value.and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
+/// The keys of Patroni's permanent slots.
+const PERMANENT_SLOTS: [&str; 3] = ["slots", "permanent_replication_slots", "permanent_slots"];
+
+/// Permanent slots, as far as they are given.
+fn permanent_slots<'a>(map: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a String> + use<'a> {
+    let slots = map.get(key).and_then(Value::as_object).into_iter().flatten();
+    slots.filter(|(_, slot)| !slot.is_null()).map(|(name, _)| name)
+}
+
+/// Slots that are never dropped as unknown: those of `ignore_slots`, and permanent ones, which this version does not
+/// maintain but which somebody wants. Entries that are no maps are passed over; a property that is empty is not given.
+fn ignored_slots(map: &Map<String, Value>) -> Vec<IgnoredSlot> {
+    let entries = map.get("ignore_slots").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
     let entry = |entry: &Map<String, Value>| {
         let text =
             |key: &str| entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
         IgnoredSlot { name: text("name"), kind: text("type"), database: text("database"), plugin: text("plugin") }
     };
-    entries.map(entry).collect()
+    let permanent = PERMANENT_SLOTS.iter().flat_map(|key| permanent_slots(map, key));
+    let named = permanent.map(|name| IgnoredSlot { name: Some(name.clone()), ..IgnoredSlot::default() });
+    entries.map(entry).chain(named).collect()
 }
 
 /// Settings in this document that data or availability hang on and that are not implemented.
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
-    const MAPS: [&str; 3] = ["slots", "permanent_replication_slots", "permanent_slots"];
     let mut refused = Vec::new();
     let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
     if let Some(value) = map.get("synchronous_mode") {
@@ -216,14 +227,8 @@ pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     if is_standby_cluster(map.get("standby_cluster")) {
         refuse("standby_cluster", &Value::from("a map"));
     }
-    for key in MAPS {
-        let names = match map.get(key) {
-            Some(Value::Object(slots)) => {
-                let present = slots.iter().filter(|(_, slot)| !slot.is_null());
-                present.map(|(name, _)| name.clone()).collect()
-            }
-            _ => Vec::<String>::new(),
-        };
+    for key in PERMANENT_SLOTS {
+        let names: Vec<&str> = permanent_slots(map, key).map(String::as_str).collect();
         if !names.is_empty() {
             refuse(key, &Value::from(names.join(", ")));
         }
@@ -327,6 +332,9 @@ mod tests {
         let first = IgnoredSlot { name: text("x"), kind: text("physical"), ..IgnoredSlot::default() };
         let dynamic = Dynamic::parse(&document).unwrap();
         assert_eq!((dynamic.ignore_slots, dynamic.refused), (vec![first, IgnoredSlot::default()], Vec::new()));
+        let permanent = Dynamic::parse(&json!({"slots": {"a": {"type": "logical"}, "b": null}})).unwrap();
+        let named = IgnoredSlot { name: text("a"), ..IgnoredSlot::default() };
+        assert_eq!(permanent.ignore_slots, [named], "what this version does not maintain it does not drop either");
     }
 
     #[test]

@@ -21,11 +21,10 @@ const STORES: [(&str, &str); 6] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 27] = [
+const WARNED: [&str; 26] = [
     "etcd3.srv_suffix",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
-    "tags.nostream",
     "postgresql.pre_promote",
     "postgresql.before_stop",
     "bootstrap.users",

@@ -18,12 +18,16 @@ const STARTS_WITHIN: Duration = Duration::from_secs(10);
 /// How often the comparison is made while it brings no remedy.
 const RECHECK: Duration = Duration::from_secs(2);
 
-/// Where we are to stream from: the leader, unless that is us or has no address.
+/// The leader that we are to follow, unless that is us or has no address.
+pub fn leader<'a>(ctx: &Ctx<'a>) -> Option<&'a Member> {
+    ctx.view.other_leader().filter(|leader| leader.name != ctx.policy.name && leader.address.is_some())
+}
+
+/// Where we are to stream from. A member with the tag `nostream` streams from nobody: it has its WAL from the archive.
 pub fn upstream(ctx: &Ctx) -> Upstream {
-    let leader = ctx.view.other_leader().filter(|leader| leader.name != ctx.policy.name);
-    let Some(leader) = leader else { return Upstream::None };
-    match &leader.address {
-        Some(address) => Upstream::Member { name: leader.name.clone(), address: address.clone() },
+    let leader = leader(ctx).filter(|_| !ctx.policy.tags.nostream);
+    match leader.and_then(|leader| Some((&leader.name, leader.address.as_ref()?))) {
+        Some((name, address)) => Upstream::Member { name: name.clone(), address: address.clone() },
         None => Upstream::None,
     }
 }
@@ -33,10 +37,10 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
     if leader.name == ctx.policy.name {
         return ctx.idle(Reason::OwnNameHeldElsewhere);
     }
-    let wanted = upstream(ctx);
-    let Some(record) = ctx.view.other_leader().filter(|_| wanted != Upstream::None) else {
+    let Some(record) = self::leader(ctx) else {
         return ctx.idle(Reason::LeaderWithoutAddress { leader: leader.name.clone() });
     };
+    let wanted = upstream(ctx);
     if facts.replay == Replay::Paused {
         return ctx.step(PostgresStep::ResumeReplay, Reason::ResumingReplay);
     }
@@ -44,7 +48,7 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
     if let Some(stop) = stop_diverged(ctx, record) {
         return stop;
     }
-    if facts.upstream != wanted && record.role != MemberRole::Primary {
+    if facts.upstream != wanted && wanted != Upstream::None && record.role != MemberRole::Primary {
         // Its slot for us comes with its promotion; without one the WAL receiver would fail and rest for seconds.
         return ctx.again_after(RECHECK, Reason::LeaderNotReady { leader: leader.name.clone() });
     }
@@ -54,10 +58,19 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         return wait;
     }
     if facts.upstream != wanted {
-        return ctx.step(PostgresStep::Follow(wanted), Reason::NewUpstream { leader: leader.name.clone() });
+        let reason = match &wanted {
+            Upstream::None => Reason::StreamsFromNobody,
+            Upstream::Member { .. } | Upstream::Foreign => Reason::NewUpstream { leader: leader.name.clone() },
+        };
+        return ctx.step(PostgresStep::Follow(wanted), reason);
     }
     let following = Reason::Following { name: ctx.policy.name.clone(), leader: leader.name.clone() };
     if facts.replication == Some(ReplicationState::Streaming) || record.role != MemberRole::Primary {
+        return ctx.idle(following);
+    }
+    // Nothing shows a member that does not stream that its history is not the leader's, so it asks once.
+    let compared = report_since(ctx, record, Instant::default());
+    if wanted == Upstream::None && matches!(compared, Some(Divergence::None | Divergence::WalGone)) {
         return ctx.idle(following);
     }
     // It should stream and does not: our WAL may hold what the leader's history does not.
@@ -66,7 +79,7 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
 
 /// A standby behind another leader that lets nobody in: it may wait for WAL of a history that is not the leader's.
 pub fn starting(ctx: &Ctx, role: LastRole, since: Instant) -> Option<Decision> {
-    let record = ctx.view.other_leader().filter(|_| upstream(ctx) != Upstream::None)?;
+    let record = leader(ctx)?;
     let takes_long = since + STARTS_WITHIN <= ctx.now();
     if role != LastRole::Standby || record.role != MemberRole::Primary || !takes_long {
         return None;

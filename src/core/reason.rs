@@ -120,6 +120,7 @@ reasons! {
     StoppingToRejoin { leader: MemberName }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
     ResumingReplay, "resuming_replay", "WAL replay was paused; resuming it";
     LeaderNotReady { leader: MemberName }, "leader_not_ready", "waiting for {leader} to become the primary";
+    StreamsFromNobody, "streams_from_nobody", "nostream is set: WAL comes from the archive alone from now on";
     LeaderWithoutAddress { leader: MemberName }, "leader_without_address", "waiting for the member record of {leader}";
     OwnNameHeldElsewhere, "own_name_held_elsewhere", "the leader key has our name but is not on our lease; waiting for it to expire";
 

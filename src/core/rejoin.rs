@@ -146,10 +146,10 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
         }
         return standby(Upstream::None, Reason::OwnNameHeldElsewhere);
     }
-    let wanted = upstream(ctx);
-    let Some(record) = ctx.view.other_leader().filter(|_| wanted != Upstream::None) else {
+    let Some(record) = follower::leader(ctx) else {
         return ctx.again_after(LOOK_AGAIN, Reason::LeaderWithoutAddress { leader: leader.name.clone() });
     };
+    let wanted = upstream(ctx);
     if !may_start {
         return repair(ctx, data, record);
     }

@@ -1,8 +1,8 @@
 //! Which replication slots this member's server is to have: one for each member that may stream from it, now or after a
 //! failover. What is found besides is dropped or left alone.
 //!
-//! Logical slots of a primary stay, whoever made them: this version cannot be told which of them are wanted. On a standby
-//! they are a former primary's, hold WAL back for ever and are dropped, unless `ignore_slots` names them.
+//! As in Patroni, a slot that no member streams from and that `ignore_slots` does not name is dropped, physical or logical,
+//! unless somebody uses it: it would hold WAL back for ever. In pause nothing is dropped.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -16,8 +16,7 @@ use super::view::ClusterView;
 pub struct SlotsWanted {
     /// Physical slots by name.
     pub physical: BTreeMap<String, SlotWanted>,
-    /// What happens to slots that nobody wants.
-    pub others: Others,
+    pub pause: Pause,
     /// Slots that match one of these are never dropped as unknown.
     pub ignored: Vec<IgnoredSlot>,
 }
@@ -28,13 +27,6 @@ pub enum SlotWanted {
     Streams,
     /// Kept for a member that streams from elsewhere or is away; moved on to this position where it is known.
     Kept(Option<Lsn>),
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Others {
-    Drop,
-    /// The cluster is paused.
-    Leave,
 }
 
 /// An entry of `ignore_slots`: each property that is given has to match.
@@ -59,7 +51,9 @@ pub struct SlotFound<'a> {
     pub is_active: bool,
     /// It goes with the session that made it.
     pub is_temporary: bool,
-    /// Kept up to date by PostgreSQL itself (17 and later).
+    /// A logical one that PostgreSQL itself carries over to the standbys (17 and later).
+    pub is_failover: bool,
+    /// The copy of such a one, kept up to date.
     pub is_synced: bool,
     /// The WAL that it should have kept is gone.
     pub is_lost: bool,
@@ -82,8 +76,9 @@ pub enum Verdict {
 /// Why a slot is dropped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unwanted {
-    /// Nobody of this cluster has asked for it.
+    /// No member streams from it.
     Unknown,
+    /// A logical one on a standby: nobody has used it since this server was a primary.
     FormerPrimarys,
     Lost,
     HoldsRows,
@@ -96,7 +91,7 @@ pub enum Unwanted {
 impl std::fmt::Display for Unwanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Unwanted::Unknown => "",
+            Unwanted::Unknown => ": no member streams from it and ignore_slots does not name it",
             Unwanted::FormerPrimarys => " of a former primary",
             Unwanted::Lost => ": its WAL is gone",
             Unwanted::HoldsRows => ": it holds back vacuum for a standby that is elsewhere",
@@ -130,21 +125,25 @@ impl SlotsWanted {
     }
 
     fn unwanted(&self, slot: &SlotFound<'_>) -> Option<Unwanted> {
-        if slot.is_temporary || slot.is_synced {
+        if self.pause == Pause::Paused || slot.is_temporary || slot.is_synced {
             return None;
         }
+        let is_ignored = self.ignored.iter().any(|entry| entry.matches(slot));
         match self.physical.get(slot.name) {
             Some(_) if !slot.is_physical() => Some(Unwanted::OtherKind),
-            Some(_) if slot.is_lost => Some(Unwanted::Lost),
+            Some(_) if slot.is_lost && !is_ignored => Some(Unwanted::Lost),
             Some(SlotWanted::Streams) => None,
             Some(SlotWanted::Kept(_)) if slot.is_active => None,
-            Some(SlotWanted::Kept(_)) if slot.holds_rows => Some(Unwanted::HoldsRows),
+            // On a primary they are what the member that is away comes back for.
+            Some(SlotWanted::Kept(_)) if slot.holds_rows && slot.role == LastRole::Standby => Some(Unwanted::HoldsRows),
             Some(SlotWanted::Kept(_)) if slot.reserved.is_none() => Some(Unwanted::ReservesNothing),
             Some(SlotWanted::Kept(_)) => None,
-            None if self.others == Others::Leave || self.ignored.iter().any(|entry| entry.matches(slot)) => None,
+            None if is_ignored => None,
             None if slot.is_physical() => Some(Unwanted::Unknown),
-            None if slot.role == LastRole::Standby => Some(Unwanted::FormerPrimarys),
-            None => None,
+            None => match slot.role {
+                LastRole::Standby => Some(Unwanted::FormerPrimarys),
+                LastRole::Primary => (!slot.is_failover).then_some(Unwanted::Unknown),
+            },
         }
     }
 }
@@ -178,10 +177,6 @@ pub fn wanted(
     retained: &BTreeSet<String>,
 ) -> SlotsWanted {
     let own = policy.name.slot_name();
-    let others = match policy.pause {
-        Pause::Running => Others::Drop,
-        Pause::Paused => Others::Leave,
-    };
     let keeps = match role {
         LastRole::Primary => settings.use_slots.is_on(),
         // Who never becomes leader has nobody to keep WAL for.
@@ -203,5 +198,5 @@ pub fn wanted(
             physical.entry(name.clone()).or_insert(SlotWanted::Kept(None));
         }
     }
-    SlotsWanted { physical, others, ignored: settings.ignored.to_vec() }
+    SlotsWanted { physical, pause: policy.pause, ignored: settings.ignored.to_vec() }
 }

@@ -130,7 +130,7 @@ impl LocalPostgres {
             postgres.krbsrvname.as_deref(),
             self.rules_version(),
         );
-        Source { conninfo, slot: (desired.use_slots.is_on() && !config.tags.nostream).then(|| config.name.slot_name()) }
+        Source { conninfo, slot: desired.use_slots.is_on().then(|| config.name.slot_name()) }
     }
 
     /// Writes everything that a start in cluster mode needs.

@@ -43,6 +43,7 @@ impl Found<'_> {
             role: if self.is("recovery") { LastRole::Standby } else { LastRole::Primary },
             is_active: self.is("active"),
             is_temporary: self.is("temporary"),
+            is_failover: self.is("failover"),
             is_synced: self.is("failover") && self.is("synced"),
             is_lost: self.text("wal_status") == Some("lost"),
             holds_rows: self.text("xmin").is_some(),

@@ -2,11 +2,12 @@
 
 use serde_json::json;
 use tamada::core::local::{CloneFrom, CloneSource, StartAs, Upstream};
-use tamada::core::slots::{IgnoredSlot, Others, SlotWanted, SlotsWanted};
+use tamada::core::policy::Pause;
+use tamada::core::slots::{IgnoredSlot, SlotWanted, SlotsWanted};
 use tamada::core::units::Lsn;
 use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, progress, slots_for};
+use crate::support::{LIMIT, Node, PASSWORD, desired, eventually, on_every_version, pair, progress, slots_for};
 
 /// Kept for members that stream from elsewhere, each up to a position.
 fn kept(slots: &[(&str, Option<Lsn>)]) -> SlotsWanted {
@@ -36,18 +37,19 @@ fn slots_follow_the_members_and_spare_what_is_not_ours_to_drop() {
             node.postgres.sync_slots(&wanted).await.expect("synced");
             names(&node)
         };
-        assert_eq!(bring(slots_for(&["n-2", "n3"])).await, "decoder n3 n_2");
+        assert_eq!(bring(slots_for(&["n-2", "n3"])).await, "n3 n_2", "nobody uses the other");
         let mut retained = slots_for(&["n3"]);
         retained.physical.extend(kept(&[("n_2", None), ("n5", None), ("no name", None)]).physical);
-        assert_eq!(bring(retained).await, "decoder n3 n5 n_2", "a new leader makes those of absent members");
+        assert_eq!(bring(retained).await, "n3 n5 n_2", "a new leader makes those of absent members");
         node.sql("SELECT pg_create_physical_replication_slot('barman')");
         let ignored = IgnoredSlot { name: Some("barman".to_owned()), ..IgnoredSlot::default() };
-        assert_eq!(bring(SlotsWanted { ignored: vec![ignored], ..slots_for(&[]) }).await, "barman decoder");
-        assert_eq!(bring(SlotsWanted { others: Others::Leave, ..slots_for(&["n4"]) }).await, "barman decoder n4");
-        assert_eq!(bring(slots_for(&[])).await, "decoder");
+        assert_eq!(bring(SlotsWanted { ignored: vec![ignored], ..slots_for(&[]) }).await, "barman");
+        node.sql("SELECT pg_create_logical_replication_slot('decoder', 'pgoutput')");
+        assert_eq!(bring(SlotsWanted { pause: Pause::Paused, ..slots_for(&["n4"]) }).await, "barman decoder n4");
+        assert_eq!(bring(slots_for(&[])).await, "");
         node.stop().await;
         node.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
-        assert_eq!(bring(slots_for(&["n4"])).await, "decoder n4");
+        assert_eq!(bring(slots_for(&["n4"])).await, "n4");
     });
 }
 
@@ -121,5 +123,71 @@ fn logical_slots_of_a_former_primary_hold_no_wal_back() {
         let wanted = SlotsWanted { ignored: vec![ignored], ..slots_for(&[]) };
         former.postgres.sync_slots(&wanted).await.expect("synced");
         assert_eq!(names(&former), "kept");
+    });
+}
+
+#[test]
+fn a_logical_slot_is_dropped_once_nobody_uses_it() {
+    on_every_version(|bin| async move {
+        let node = logical("n1", &bin).await;
+        node.sql("CREATE PUBLICATION all_of_it FOR ALL TABLES");
+        node.sql("SELECT pg_create_logical_replication_slot('decoder', 'pgoutput')");
+        let mut reader = std::process::Command::new(bin.join("pg_recvlogical"))
+            .args(["-h", "127.0.0.1", "-p", &node.config.postgres.port.to_string(), "-U", "postgres", "-d", "postgres"])
+            .args(["--slot", "decoder", "--start", "-f", "-", "-o", "proto_version=1", "-o"])
+            .arg("publication_names=all_of_it")
+            .env("PGPASSWORD", PASSWORD)
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .expect("pg_recvlogical");
+        let active = async || node.sql("SELECT active FROM pg_replication_slots") == "t";
+        eventually("it is read from", active).await;
+        node.postgres.sync_slots(&slots_for(&[])).await.expect("synced");
+        assert_eq!(names(&node), "decoder");
+        reader.kill().expect("killed");
+        reader.wait().expect("gone");
+        eventually("it is not read from", async || !active().await).await;
+        node.postgres.sync_slots(&slots_for(&[])).await.expect("synced");
+        assert_eq!(names(&node), "");
+    });
+}
+
+/// The decision to stream from nobody is the core's (`nostream`); this is what becomes of it.
+#[test]
+fn a_standby_of_nobody_takes_its_wal_from_the_archive() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let archive = primary.folder.path().join("archive");
+        std::fs::create_dir(&archive).expect("a folder");
+        let set = |name: &str, value: String| {
+            let mut wanted = desired();
+            wanted.server.parameters.insert(name.to_owned(), json!(value));
+            wanted.server.parameters.insert("archive_mode".to_owned(), json!("on"));
+            wanted
+        };
+        let archives = set("archive_command", format!("cp %p {}/%f", archive.display()));
+        primary.postgres.configure(&archives, Force::No).await.expect("configured");
+        let restores = set("restore_command", format!("cp {}/%f %p", archive.display()));
+        replica.postgres.configure(&restores, Force::No).await.expect("configured");
+        primary.stop().await;
+        primary.postgres.start(&StartAs::Primary, LIMIT).await.expect("started");
+        eventually("the replica streams", async || replica.standby_facts().await.replication.is_some()).await;
+
+        replica.postgres.follow(&Upstream::None).await.expect("follows nobody");
+        assert_eq!(replica.standby_facts().await.upstream, Upstream::None);
+        assert_eq!(
+            replica.sql("SELECT current_setting('primary_conninfo') || current_setting('primary_slot_name')"),
+            ""
+        );
+        primary.postgres.sync_slots(&slots_for(&[])).await.expect("its slot is not wanted any more");
+        primary.sql("INSERT INTO t VALUES (7)");
+        primary.sql("SELECT pg_switch_wal()");
+        eventually("it is restored", async || replica.sql("SELECT count(*) FROM t WHERE a = 7") == "1").await;
+        eventually("no slot is left", async || {
+            primary.postgres.sync_slots(&slots_for(&[])).await.expect("synced");
+            names(&primary).is_empty()
+        })
+        .await;
+        assert_eq!(primary.sql("SELECT count(*) FROM pg_stat_replication"), "0");
     });
 }

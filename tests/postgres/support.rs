@@ -9,8 +9,8 @@ use std::time::Duration;
 use serde_json::json;
 use tamada::config::{Account, Config, FoundData, HostFacts, ServerSettings};
 use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream};
-use tamada::core::policy::Switch;
-use tamada::core::slots::{Others, SlotWanted, SlotsWanted};
+use tamada::core::policy::{Pause, Switch};
+use tamada::core::slots::{SlotWanted, SlotsWanted};
 use tamada::core::units::MemberName;
 use tamada::core::view::Address;
 use tamada::postgres::{DesiredServer, Instance, LocalPostgres, Probe, Progress};
@@ -229,7 +229,7 @@ pub fn copy(from: &Path, to: &Path) {
 /// Slots of a primary for these members, and nothing besides.
 pub fn slots_for(members: &[&str]) -> SlotsWanted {
     let physical = members.iter().map(|name| (MemberName::from(*name).slot_name(), SlotWanted::Streams)).collect();
-    SlotsWanted { physical, others: Others::Drop, ignored: Vec::new() }
+    SlotsWanted { physical, pause: Pause::Running, ignored: Vec::new() }
 }
 
 /// A primary and a replica that streams from it.

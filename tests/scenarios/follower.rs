@@ -2,7 +2,9 @@
 
 use tamada::core::decide;
 use tamada::core::decision::{Decision, Exit, PostgresStep, Question, Wake};
-use tamada::core::local::{LastRole, Postgres, Reinit, Running, StopMode, StopWhy, Upstream};
+use tamada::core::local::{
+    ClusterState, LastRole, LocalState, Postgres, RecoverySignal, Reinit, Running, StartAs, StopMode, StopWhy, Upstream,
+};
 use tamada::core::observation::{Clearance, Divergence, DivergenceReport, FirstCycle, Observation};
 use tamada::core::policy::{Policy, Switch};
 use tamada::core::reason::Reason;
@@ -115,4 +117,41 @@ fn follows_a_new_leader_only_when_it_is_a_primary() {
     let decision = decided(&seen(cluster, standby_at(500, "c")));
     assert_eq!(decision.postgres, PostgresStep::Leave);
     assert_eq!(decision.reason, Reason::LeaderNotReady { leader: "b".into() });
+}
+
+fn nostream(observation: &Observation) -> Decision {
+    let mut policy = policy();
+    policy.tags.nostream = true;
+    decide(&policy, observation)
+}
+
+fn without_upstream(observation: Observation) -> Observation {
+    let mut observation = not_streaming(observation);
+    if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {
+        facts.upstream = Upstream::None;
+    }
+    observation
+}
+
+#[test]
+fn a_nostream_member_streams_from_nobody() {
+    let streaming = seen(view(THEIRS), standby_at(500, "b"));
+    assert_eq!(nostream(&streaming).postgres, PostgresStep::Follow(Upstream::None));
+    let archive_only = without_upstream(streaming);
+    assert_eq!(nostream(&archive_only).ask, Some(Question::Divergence { leader: "b".into() }));
+    let fits = nostream(&compared(archive_only.clone(), Divergence::None, 500));
+    assert_eq!((fits.postgres, fits.ask), (PostgresStep::Leave, None), "once it has been compared it asks no more");
+    let gone = nostream(&compared(archive_only.clone(), Divergence::WalGone, 999));
+    assert_eq!(gone.postgres, PostgresStep::Leave, "the leader's WAL is not what it waits for");
+    let diverged = nostream(&compared(archive_only, Divergence::Diverged, 999));
+    assert!(matches!(diverged.postgres, PostgresStep::Stop { why: StopWhy::Rejoin, .. }));
+}
+
+#[test]
+fn a_nostream_member_is_started_behind_nobody() {
+    let observation = seen(view(THEIRS), Postgres::Stopped);
+    let stopped = data(ClusterState::ShutDownInRecovery, RecoverySignal::Present);
+    let local = LocalState { data: stopped, ..observation.local.clone() };
+    let decision = nostream(&Observation { local, ..observation });
+    assert_eq!(decision.postgres, PostgresStep::Start(StartAs::Standby(Upstream::None)));
 }

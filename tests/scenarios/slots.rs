@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use tamada::core::local::LastRole;
 use tamada::core::policy::{Pause, Policy, Switch};
-use tamada::core::slots::{IgnoredSlot, Others, SlotFound, SlotSettings, SlotWanted, Unwanted, Verdict, wanted};
+use tamada::core::slots::{IgnoredSlot, SlotFound, SlotSettings, SlotWanted, Unwanted, Verdict, wanted};
 use tamada::core::units::{Lsn, MemberName};
 use tamada::core::view::ClusterView;
 
@@ -62,13 +62,6 @@ fn a_member_that_does_not_stream_gets_no_slot() {
     assert!(of("b", LastRole::Standby, &view, SETTINGS).iter().all(|(name, _)| name != "c"));
 }
 
-#[test]
-fn in_pause_unknown_slots_are_left_alone() {
-    let paused = Policy { pause: Pause::Paused, ..policy("a") };
-    let of = |policy| wanted(policy, &view(), LastRole::Primary, SETTINGS, &BTreeSet::new()).others;
-    assert_eq!((of(&paused), of(&policy("a"))), (Others::Leave, Others::Drop));
-}
-
 /// One that keeps WAL from 40 on and that nobody uses.
 fn found<'a>(name: &'a str, kind: &'a str, role: LastRole) -> SlotFound<'a> {
     SlotFound {
@@ -79,6 +72,7 @@ fn found<'a>(name: &'a str, kind: &'a str, role: LastRole) -> SlotFound<'a> {
         role,
         is_active: false,
         is_temporary: false,
+        is_failover: false,
         is_synced: false,
         is_lost: false,
         holds_rows: false,
@@ -117,4 +111,65 @@ fn a_slot_in_use_is_never_dropped() {
     assert_eq!(wanted.verdict(&slot), Verdict::Drop(Unwanted::Unknown));
     assert_eq!(wanted.verdict(&SlotFound { is_active: true, ..slot }), Verdict::InUse(Unwanted::Unknown));
     assert_eq!(wanted.verdict(&SlotFound { is_temporary: true, ..slot }), Verdict::Leave);
+}
+
+#[test]
+fn a_logical_slot_that_nobody_named_holds_no_wal_back_on_a_primary_either() {
+    let slot = found("decoder", "logical", LastRole::Primary);
+    let of = |settings| wanted(&policy("a"), &view(), LastRole::Primary, settings, &BTreeSet::new()).verdict(&slot);
+    assert_eq!(of(SETTINGS), Verdict::Drop(Unwanted::Unknown));
+    let named = [IgnoredSlot { name: Some("decoder".to_owned()), ..IgnoredSlot::default() }];
+    assert_eq!(of(SlotSettings { ignored: &named, ..SETTINGS }), Verdict::Leave);
+    let failover = SlotFound { is_failover: true, ..slot };
+    let of = |role, slot| wanted(&policy("a"), &view(), role, SETTINGS, &BTreeSet::new()).verdict(&slot);
+    assert_eq!(of(LastRole::Primary, failover), Verdict::Leave, "PostgreSQL itself carries it over to the standbys");
+    let left = SlotFound { role: LastRole::Standby, ..failover };
+    assert_eq!(
+        of(LastRole::Standby, left),
+        Verdict::Drop(Unwanted::FormerPrimarys),
+        "it stands in the way of the sync"
+    );
+}
+
+#[test]
+fn in_pause_nothing_is_dropped() {
+    let paused = Policy { pause: Pause::Paused, ..policy("b") };
+    let slot = found("c", "physical", LastRole::Standby);
+    let slots = [
+        SlotFound { name: "barman", ..slot },
+        SlotFound { is_lost: true, ..slot },
+        SlotFound { holds_rows: true, ..slot },
+        SlotFound { reserved: None, ..slot },
+        found("c", "logical", LastRole::Standby),
+        found("decoder", "logical", LastRole::Standby),
+    ];
+    for slot in slots {
+        let of =
+            |policy: &Policy| wanted(policy, &view(), LastRole::Standby, SETTINGS, &BTreeSet::new()).verdict(&slot);
+        assert!(matches!(of(&policy("b")), Verdict::Drop(_)), "{slot:?}");
+        assert!(!matches!(of(&paused), Verdict::Drop(_) | Verdict::InUse(_)), "{slot:?}");
+    }
+}
+
+#[test]
+fn an_ignored_slot_stays_although_its_wal_is_gone() {
+    let named = [IgnoredSlot { name: Some("c".to_owned()), ..IgnoredSlot::default() }];
+    let of = |settings| {
+        let wanted = wanted(&policy("a"), &view(), LastRole::Primary, settings, &BTreeSet::new());
+        wanted.verdict(&SlotFound { is_lost: true, ..found("c", "physical", LastRole::Primary) })
+    };
+    assert_eq!(of(SETTINGS), Verdict::Drop(Unwanted::Lost));
+    assert_eq!(of(SlotSettings { ignored: &named, ..SETTINGS }), Verdict::Leave);
+}
+
+/// Its rows and its WAL are what it comes back for; on a standby the same slot only holds the primary's vacuum back.
+#[test]
+fn a_primary_keeps_the_slot_of_a_member_that_is_away_with_its_rows() {
+    let away = BTreeSet::from(["z".to_owned()]);
+    let of = |role| {
+        let slot = SlotFound { holds_rows: true, ..found("z", "physical", role) };
+        wanted(&policy("a"), &view(), role, SETTINGS, &away).verdict(&slot)
+    };
+    assert_eq!(of(LastRole::Primary), Verdict::Leave);
+    assert_eq!(of(LastRole::Standby), Verdict::Drop(Unwanted::HoldsRows));
 }

@@ -30,7 +30,7 @@ variables! {
         /// The address that other members reach this one at; the default of both connect addresses.
         pod_ip: Text, "environment.pod_ip", "the host name", Restart;
         /// Tags of this member: `nofailover`, `failover_priority`, `noloadbalance`, `clonefrom`, `nosync`,
-        /// `sync_priority`, `nostream`, `replicatefrom`, and any of your own.
+        /// `sync_priority`, `nostream` (WAL from the archive alone), `replicatefrom`, and any of your own.
         patroni_tags: Map, "tags", "{}", Restart;
         /// Accepted for compatibility; has no effect.
         patroni_thread_pool_size: Whole, "thread_pool_size", "5", Restart;

@@ -156,7 +156,6 @@ fn what_is_not_utf8_is_an_error_only_in_our_variables() {
 fn settings_that_have_no_effect_yet_are_warned_about() {
     let cases = [
         ("PATRONI_TAGS", "replicatefrom: n2"),
-        ("PATRONI_TAGS", "nostream: true"),
         ("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x"),
         ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
@@ -178,6 +177,7 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
     }
     for (name, value) in [
         ("PATRONI_TAGS", "nostream: off"),
+        ("PATRONI_TAGS", "nostream: true"),
         ("PATRONI_THREAD_POOL_SIZE", "5"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "basebackup"),
         ("PATRONI_WATCHDOG_MODE", "off"),
