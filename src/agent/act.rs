@@ -48,6 +48,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             // Nothing may come between the loss and the stop that the next cycle decides.
             return outcome;
         }
+        let races = matches!(decision.lease, LeaseStep::Acquire { .. });
+        let won = races && matches!(outcome.lease, LeaseOutcome::Held { .. });
+        if let Some(slots) = decision.slots.clone().filter(|_| won || !races) {
+            self.bring_slots(slots);
+        }
         match effect {
             Effect::Nothing | Effect::TakesAway(_) => {}
             Effect::Gives(job) => outcome.started = self.give(job, decision, seen, &outcome.lease).await,
@@ -55,8 +60,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         // Before anything is written, since the answers are what is waited for.
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
-        let races = matches!(decision.lease, LeaseStep::Acquire { .. });
-        let won = races && matches!(outcome.lease, LeaseOutcome::Held { .. });
+        self.ensure_roles(decision.roles);
+        self.settle_schedule(&decision.schedule, seen);
         // What a leader writes is not for one who has lost the race.
         if won || !races {
             self.write_documents(&decision.documents, seen).await;

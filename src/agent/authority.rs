@@ -11,7 +11,7 @@ use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
-use crate::core::local::{Guard, Job, LastRole, Postgres, Running};
+use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::Policy;
 use crate::core::units::{Instant, Lsn, Revision};
@@ -68,8 +68,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let outcome = self.judge("acquire", started, answer);
         if let (LeaseOutcome::Held { .. }, Ok(view)) = (&outcome, &seen.cluster) {
             self.publisher.begin_term(started, view);
-            self.slots_synced = None;
-            self.keep_slots(seen, LastRole::Primary);
         }
         outcome
     }

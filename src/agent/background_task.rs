@@ -37,7 +37,7 @@ pub(super) enum Report {
     Peers(PeerReports),
     Divergence(DivergenceReport),
     Checkpointed,
-    SlotsSynced(SlotsWanted),
+    SlotsBrought(SlotsWanted),
     RolesEnsured,
     /// This generation of the settings is in force.
     Configured(u64),

@@ -35,7 +35,6 @@ use crate::core::decision::{Decision, Exit, Wake};
 use crate::core::local::{Guard, Postgres, StopMode};
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::reason::Reason;
-use crate::core::slots::SlotsWanted;
 use crate::core::units::{Instant, WallTime};
 use crate::dcs::{Dcs, Snapshot};
 use crate::postgres::Instance;
@@ -117,8 +116,6 @@ pub struct Agent<D, I> {
     pub(super) divergence: Option<DivergenceReport>,
     pub(super) fence: Fence,
     pub(super) publisher: Publisher,
-    pub(super) slots_synced: Option<SlotsWanted>,
-    pub(super) roles_ensured: bool,
     /// The restart that the running job carries out.
     pub(super) restart: Option<PendingRestart>,
     pub(super) kept: KeptFiles,
@@ -180,8 +177,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             divergence: None,
             fence: Fence::new(init, guard),
             publisher: Publisher::default(),
-            slots_synced: None,
-            roles_ensured: false,
             restart: None,
             kept,
             reason: Reason::NotStarted,
@@ -235,8 +230,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.tell(&decision);
         let outcome = self.act(&decision, &seen).await;
         self.memory.learn(&seen, &outcome);
-        self.maintain_slots_and_roles(&seen);
-        let wake = self.with_schedule(core::next_wake(decision.wake, &outcome));
+        let wake = core::next_wake(decision.wake, &outcome);
         self.show(&decision.reason, wake);
         (wake, decision.exit)
     }

@@ -1,12 +1,17 @@
 //! What has come for the loop since its last cycle: requests and signals. Written by the tasks beside the loop, read
 //! at the beginning of each cycle. Everything here is small and replaced rather than queued.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::init_link::FromInit;
 use super::mailbox::{RestartBody, RestartResult, reply};
-use crate::core::observation::{ReinitRequest, Requests, RestartRequest, ShutdownRequest};
+use crate::core::observation::{self, ReinitRequest, Requests, RestartRequest, ShutdownRequest};
 use crate::core::units::Instant;
+
+/// A request that no cycle has begun by then is given up.
+pub(crate) const BEGIN_WITHIN: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
@@ -82,7 +87,18 @@ impl Inbox {
             shutdown: self.shutdown,
             restart: self.restart.as_ref().map(|restart| restart.request),
             reinitialize: self.reinitialize.map(|reinit| reinit.request),
+            scheduled: self.scheduled.as_ref().and_then(ScheduledRestart::as_seen),
         }
+    }
+}
+
+impl ScheduledRestart {
+    fn as_seen(&self) -> Option<observation::ScheduledRestart> {
+        Some(observation::ScheduledRestart {
+            at: self.body.schedule?,
+            started: self.postmaster_start_time.clone(),
+            conditions: self.body.conditions.clone(),
+        })
     }
 }
 
@@ -110,8 +126,6 @@ fn text(result: &RestartResult) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]

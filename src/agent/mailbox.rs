@@ -4,6 +4,7 @@ use serde_json::{Map, Value};
 use tokio::sync::oneshot;
 
 use super::status::{ClusterStatusDocuments, PostgresStatus};
+use crate::core::observation::RestartConditions;
 
 /// The mailbox's far end; bounded, so that a flood of requests waits in the clients and not in our memory.
 pub type Mailbox = tokio::sync::mpsc::Sender<Request>;
@@ -74,10 +75,7 @@ pub enum ConfigResult {
 /// `POST /restart`, its fields checked by the API.
 #[derive(Clone, Debug, Default)]
 pub struct RestartBody {
-    pub role: Option<crate::core::view::MemberRole>,
-    /// 150020: restart only if the server is older.
-    pub postgres_version: Option<u32>,
-    pub restart_pending: bool,
+    pub conditions: RestartConditions,
     pub timeout: Option<std::time::Duration>,
     pub schedule: Option<crate::core::units::WallTime>,
     /// The request's own fields, for the member record.

@@ -24,15 +24,14 @@ mod publish;
 mod publisher;
 mod questions;
 mod remembered;
-mod restart;
 mod retain;
-mod schedule;
 mod server;
 mod services;
 mod settings;
 mod shared;
 mod startup;
 pub mod status;
+mod upkeep;
 mod work;
 
 pub use cycle::{Agent, AgentHandle, Incarnation, Parts, Reread, Runtimes};

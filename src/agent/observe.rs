@@ -12,7 +12,7 @@ use super::cycle::{Agent, Outage};
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
 use super::settings::TimingChange;
-use crate::core::local::{DataDir, Job, LocalState, Postgres};
+use crate::core::local::{About, DataDir, Job, LocalState, Postgres};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
 use crate::core::view::Initialize;
@@ -81,8 +81,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::Checkpointed => {
                 self.memory.note(&Event::CheckpointDone);
             }
-            Report::SlotsSynced(set) => self.slots_synced = Some(set),
-            Report::RolesEnsured => self.roles_ensured = true,
+            Report::SlotsBrought(slots) => self.memory.note(&Event::SlotsBrought(slots)),
+            Report::RolesEnsured => self.memory.note(&Event::RolesEnsured),
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
             Report::LeaseSaved(token) => self.kept.lease_saved(token),
@@ -103,12 +103,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.fence.tell_lease(self.lease_to_keep());
         self.keep_files();
         let now = self.shared.now();
-        self.execute_schedule();
         let local = LocalState {
             data: self.server.probe().data.clone(),
             postgres: self.server.probe().postgres.clone(),
             job: self.jobs.running().cloned(),
             guard: self.fence.guard(),
+            about: self.about(),
         };
         Observation {
             now,
@@ -118,7 +118,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             peers: self.peers.clone(),
             divergence: self.divergence.clone(),
             requests: self.shared.inbox().requests(now),
+            retained_slots: self.publisher.retained(),
             memory: self.memory.clone(),
+        }
+    }
+
+    /// What a request to restart asks of the server.
+    fn about(&self) -> About {
+        let facts = &self.server.probe().facts;
+        About {
+            role: self.publisher.shown.role,
+            version: facts.server_version,
+            is_restart_pending: !facts.pending_restart.is_empty(),
+            started: facts.postmaster_start_time.clone(),
         }
     }
 

@@ -6,10 +6,8 @@ use super::background_task::{AtEnd, BackgroundTask, Begun, Report};
 use super::cycle::Agent;
 use super::peers::{Asked, ask_all};
 use crate::core::decision::Question;
-use crate::core::local::{LastRole, Postgres, Running};
+use crate::core::local::{Postgres, Running};
 use crate::core::observation::{DivergenceReport, Observation};
-use crate::core::policy::{Mode, Switch};
-use crate::core::slots::{self, SlotSettings};
 use crate::core::units::MemberName;
 use crate::dcs::Dcs;
 use crate::postgres::Instance;
@@ -62,57 +60,5 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::Divergence(DivergenceReport { leader, asked_at, divergence })
         };
         self.background.begin(BackgroundTask::CompareHistory, AtEnd::Wake, work)
-    }
-
-    /// What goes on beside the decisions: slots for the other members, once for each set of them, and on a leader the
-    /// roles that an adopted cluster may lack, once.
-    pub(super) fn maintain_slots_and_roles(&mut self, seen: &Observation) {
-        let Postgres::Running(running) = &seen.local.postgres else {
-            // What replaces its data has none of them.
-            self.slots_synced = None;
-            return;
-        };
-        if self.settings.mode() == Mode::Single || self.jobs.running().is_some() {
-            return;
-        }
-        let leads = self.memory.lease_valid_until.is_some_and(|until| until > seen.now);
-        let follows = seen.cluster.as_ref().is_ok_and(|view| view.other_leader().is_some());
-        match running {
-            _ if leads => self.keep_slots(seen, LastRole::Primary),
-            Running::Standby(_) if follows => self.keep_slots(seen, LastRole::Standby),
-            Running::Standby(_) | Running::Primary(_) => (),
-        }
-        if leads && matches!(running, Running::Primary(_)) && !self.roles_ensured {
-            let shared = self.shared.clone();
-            let work = async move { Report::of(shared.instance.ensure_roles().await, |()| Report::RolesEnsured) };
-            self.background.begin(BackgroundTask::EnsureRoles, AtEnd::Wait, work);
-        }
-    }
-
-    /// For a leader begun as soon as the lock is ours: the other members follow us from then on, and a receiver that finds
-    /// no slot tries again only after seconds.
-    pub(super) fn keep_slots(&mut self, seen: &Observation, role: LastRole) {
-        let Ok(view) = &seen.cluster else { return };
-        let dynamic = &self.settings.dynamic;
-        let settings = SlotSettings {
-            use_slots: dynamic.use_slots,
-            keep_for_failover: Switch::from(!dynamic.member_slots_ttl.is_zero()),
-            ignored: &dynamic.ignore_slots,
-        };
-        let retained = match role {
-            LastRole::Primary => self.publisher.retained(),
-            LastRole::Standby => view.status.retain_slots.clone(),
-        };
-        let wanted = slots::wanted(&self.settings.policy(), view, role, settings, &retained);
-        let runs = matches!(seen.local.postgres, Postgres::Running(_));
-        if self.settings.mode() != Mode::Cluster || !runs || self.slots_synced.as_ref() == Some(&wanted) {
-            return;
-        }
-        let shared = self.shared.clone();
-        let work = async move {
-            let synced = shared.instance.sync_slots(&wanted).await;
-            Report::of(synced, |()| Report::SlotsSynced(wanted))
-        };
-        self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, work);
     }
 }

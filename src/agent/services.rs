@@ -7,13 +7,12 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 use tokio::sync::{Semaphore, mpsc, oneshot};
 
-use super::inbox::{ForceOut, PendingReinit, PendingRestart, Reload, ScheduledRestart};
+use super::inbox::{BEGIN_WITHIN, ForceOut, PendingReinit, PendingRestart, Reload, ScheduledRestart};
 use super::mailbox::{
     ConfigChange, ConfigResult, ReinitializeBody, Request, RestartBody, RestartResult, SwitchoverDocument, WriteResult,
     reply,
 };
 use super::peers::{Asked, ask_all};
-use super::schedule::{BEGIN_WITHIN, Filters, filters};
 use super::shared::Shared;
 use super::status::{ClusterStatusDocuments, PostgresStatus};
 use crate::config::{Dynamic, Patched, is_same_document, patch};
@@ -214,7 +213,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
             RestartResult::Busy(format!("{job} already in progress"))
         } else if inbox.restart.is_some() {
             RestartResult::Busy("restart already in progress".to_owned())
-        } else if filters(&body, &status) == Filters::DoNot {
+        } else if !body.conditions.are_met(&status.about()) {
             RestartResult::ConditionsNotSatisfied
         } else if status.system_id.is_none() {
             // There are no data that could be served.

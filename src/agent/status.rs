@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::settings::Settings;
-use crate::core::local::{Postgres, Replay, Running};
+use crate::core::local::{About, Postgres, Replay, Running};
 use crate::core::policy::{Pause, Timing};
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
@@ -104,6 +104,18 @@ impl Status {
             reason: Reason::NotStarted,
             job: None,
             maximum_lag_on_failover: settings.dynamic.maximum_lag_on_failover,
+        }
+    }
+}
+
+impl Status {
+    /// What a request to restart asks of the server.
+    pub(super) fn about(&self) -> About {
+        About {
+            role: self.role,
+            version: self.postgres.server_version,
+            is_restart_pending: !self.pending_restart.is_empty(),
+            started: self.postgres.postmaster_start_time.clone(),
         }
     }
 }

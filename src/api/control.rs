@@ -60,14 +60,14 @@ fn restart_body(given: Map<String, Value>, now: WallTime) -> Result<RestartBody,
                 body.schedule = Some(planned.at);
                 shown = planned.text.into();
             }
-            "role" => body.role = Some(restart_role(&word(value))?),
-            "postgres_version" => body.postgres_version = Some(postgres_version(&word(value))?),
+            "role" => body.conditions.role = Some(restart_role(&word(value))?),
+            "postgres_version" => body.conditions.older_than = Some(postgres_version(&word(value))?),
             "timeout" => {
                 let seconds = parse_int(&word(value), Some("s")).filter(|seconds| *seconds > 0);
                 let wrong = || (400, "Timeout should be a positive number of seconds".to_owned());
                 body.timeout = Some(Duration::from_secs(seconds.ok_or_else(wrong)?.unsigned_abs()));
             }
-            "restart_pending" => body.restart_pending = true,
+            "restart_pending" => body.conditions.is_pending = true,
             other => return Err((400, format!("Unknown filter for the scheduled restart: {other}"))),
         }
         body.document.insert(key.clone(), shown);
@@ -193,10 +193,10 @@ mod tests {
             "restart_pending": false,
         });
         let read = read(body).expect("a valid body");
-        assert_eq!(read.role, Some(MemberRole::Replica));
-        assert_eq!(read.postgres_version, Some(150_003));
+        assert_eq!(read.conditions.role, Some(MemberRole::Replica));
+        assert_eq!(read.conditions.older_than, Some(150_003));
         assert_eq!(read.timeout, Some(Duration::from_secs(60)));
-        assert!(read.restart_pending, "its presence counts, not its value");
+        assert!(read.conditions.is_pending, "its presence counts, not its value");
         assert_eq!(read.document["schedule"], "2030-01-01T00:00:00+01:00");
         assert_eq!(postgres_version("9.6.1"), Ok(90_601));
     }

@@ -8,8 +8,7 @@ use serde_json::{Map, Value};
 
 use super::reader::{as_lines, as_switch};
 use super::{Dynamic, ServerSettings, redact, units};
-use crate::core::policy::{Pause, Switch, Timing};
-use crate::core::slots::IgnoredSlot;
+use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
 
 /// A key of the document and what is wrong with it, or with its value.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -53,8 +53,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::policy::{Mode, Pause, Switch, Timing};
-use crate::core::slots::IgnoredSlot;
+use crate::core::policy::{IgnoredSlot, Mode, Pause, Switch, Timing};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 

@@ -5,7 +5,7 @@ use serde_json::{Map, Value};
 use super::document::{is_same, leaves};
 use super::merge::server_settings;
 use super::{Config, Dynamic, redact};
-use crate::core::policy::{Floor, Policy, RewindPolicy, Switch, Timing};
+use crate::core::policy::{Floor, Policy, RewindPolicy, SlotSettings, Switch, Timing};
 
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
@@ -34,6 +34,11 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         remove_data_after_failed_rewind: failed_rewind.unwrap_or(Switch::Off),
         tags: config.tags,
         bootstrap: config.bootstrap.may_initialise,
+        slots: SlotSettings {
+            use_slots: dynamic.use_slots,
+            keep_for_failover: Switch::from(!dynamic.member_slots_ttl.is_zero()),
+            ignored: dynamic.ignore_slots.clone(),
+        },
         refused_settings: dynamic.refused.clone(),
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::local::{CloneSource, Reinit, StartAs, StopMode, StopWhy, Upstream};
 use super::reason::Reason;
+use super::slots::SlotsWanted;
 use super::units::{Instant, Lsn, MemberName, Revision, SystemId};
 
 #[must_use]
@@ -19,8 +20,21 @@ pub struct Decision {
     /// Logged, served by the API, counted, kept in history.
     pub reason: Reason,
     pub wake: Wake,
+    /// What the server's replication slots are to be; `None`: they stay as they are. With an acquisition only if that won.
+    pub slots: Option<SlotsWanted>,
+    pub roles: RolesStep,
+    /// What becomes of the restart that is scheduled.
+    pub schedule: ScheduleStep,
     /// Set when the agent is to end.
     pub exit: Option<Exit>,
+}
+
+/// The roles that the members log in with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RolesStep {
+    Leave,
+    /// Create those that are missing.
+    Ensure,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +110,38 @@ pub enum DocumentStep {
     UpdateHistory,
 }
 
+/// What becomes of a scheduled restart.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ScheduleStep {
+    Keep,
+    /// It becomes a request, which the next cycle sees.
+    Begin,
+    Drop(Overtaken),
+}
+
+/// Why a scheduled restart is not carried out. Patroni's words.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Overtaken {
+    ByAnotherRestart {
+        at: String,
+    },
+    /// The time is long over, for example because the cluster was paused.
+    ByTime,
+    ByConditions,
+}
+
+impl std::fmt::Display for Overtaken {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Overtaken::ByAnotherRestart { at } => {
+                write!(f, "Cancelling scheduled restart: postgres restart has already happened at {at}")
+            }
+            Overtaken::ByTime => f.write_str("Found a stale restart value, cleaning up"),
+            Overtaken::ByConditions => f.write_str("Scheduled restart: restart conditions are not satisfied"),
+        }
+    }
+}
+
 /// A costly fact that a decision needs; the answer stands in a later observation.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Question {
@@ -136,6 +182,9 @@ impl Decision {
             ask: None,
             reason,
             wake,
+            slots: None,
+            roles: RolesStep::Leave,
+            schedule: ScheduleStep::Keep,
             exit: None,
         }
     }

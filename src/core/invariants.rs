@@ -2,11 +2,12 @@
 //! model and the simulator judge their worlds by them.
 
 use super::authority::{self, Effect};
-use super::decision::{Decision, LeaseStep};
+use super::decision::{Decision, LeaseStep, PostgresStep, RolesStep, ScheduleStep};
 use super::lease::Hold;
-use super::local::Job;
+use super::local::{Job, LastRole};
 use super::observation::Observation;
 use super::policy::{Mode, Pause, Policy};
+use super::slots::SlotWanted;
 
 /// At most one server of a cluster takes writes.
 pub fn one_writable<'a>(writable: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
@@ -19,6 +20,7 @@ pub fn one_writable<'a>(writable: impl IntoIterator<Item = &'a str>) -> Result<(
 
 /// What no decision may ask for, whatever was seen.
 pub fn is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> Result<(), &'static str> {
+    upkeep_is_safe(policy, seen, decision)?;
     if policy.mode == Mode::Single || policy.pause == Pause::Paused {
         return Ok(());
     }
@@ -37,6 +39,36 @@ pub fn is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> Resu
     }
     if matches!(decision.lease, LeaseStep::Acquire { .. }) && seen.cluster.is_err() {
         return Err("the lock is taken without having been looked at");
+    }
+    Ok(())
+}
+
+/// What goes on beside the decisions neither touches a server that something else is done to, nor takes from a member the
+/// WAL that it may need.
+fn upkeep_is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> Result<(), &'static str> {
+    let rests = decision.postgres == PostgresStep::Leave && seen.local.job.is_none();
+    let is_begun = decision.schedule == ScheduleStep::Begin;
+    if (is_begun || decision.slots.is_some() || decision.roles == RolesStep::Ensure) && !rests {
+        return Err("slots, roles or a scheduled restart in the way of a job");
+    }
+    if is_begun && (policy.pause == Pause::Paused || decision.lease.gives_up()) {
+        return Err("a scheduled restart in pause, or with a release of the lock");
+    }
+    let (Some(slots), Ok(view)) = (&decision.slots, &seen.cluster) else { return Ok(()) };
+    if policy.mode == Mode::Single || slots.pause != policy.pause {
+        return Err("slots of a single server, or dropped in pause");
+    }
+    let streams = view.members.values().filter(|member| member.name != policy.name && !member.tags.nostream);
+    let mut names = streams.map(|member| member.name.slot_name());
+    if slots.role == LastRole::Primary && policy.slots.use_slots.is_on() && !names.all(|name| slots.keeps(&name)) {
+        return Err("a leader keeps no slot for a member that streams");
+    }
+    let is_published = |(name, wanted): (&String, &SlotWanted)| match wanted {
+        SlotWanted::Kept(Some(position)) => view.status.slots.get(name) == Some(position),
+        SlotWanted::Kept(None) | SlotWanted::Streams => true,
+    };
+    if !slots.physical.iter().all(is_published) {
+        return Err("a slot is moved on to a position that the leader has not published");
     }
     Ok(())
 }

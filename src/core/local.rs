@@ -1,7 +1,7 @@
 //! What our own node is: its data directory, its PostgreSQL, and the one long job that may be running.
 
 use super::units::{Instant, Lsn, MemberName, SystemId, Timeline};
-use super::view::{Address, ReplicationState};
+use super::view::{Address, MemberRole, ReplicationState};
 
 /// Everything observed on this node in one cycle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -12,6 +12,19 @@ pub struct LocalState {
     pub job: Option<RunningJob>,
     /// Until when PID 1 lets PostgreSQL run as a primary.
     pub guard: Guard,
+    pub about: About,
+}
+
+/// What a request to restart asks of the server.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct About {
+    pub role: MemberRole,
+    /// 150020 for 15.20.
+    pub version: Option<u32>,
+    /// Some setting waits for it.
+    pub is_restart_pending: bool,
+    /// When it was started, as PostgreSQL tells it.
+    pub started: Option<String>,
 }
 
 /// The data directory.

@@ -9,7 +9,7 @@ use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
 use super::observation::{
     Amnesia, Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
-    JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered,
+    JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered, Roles,
 };
 use super::reason::Reason;
 use super::serving::is_serving;
@@ -34,6 +34,8 @@ pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memor
 pub fn note(mut memory: Memory, event: &Event) -> Memory {
     match event {
         Event::CheckpointDone => memory.checkpoint = AfterPromote::Done,
+        Event::SlotsBrought(slots) => memory.slots = Some(slots.clone()),
+        Event::RolesEnsured => memory.roles = Roles::Ensured,
         Event::JobEnded(ended) => job_ended(&mut memory, ended),
         Event::TtlChanged { at, ttl } => {
             memory.lease_valid_until = memory.lease_valid_until.map(|until| until.min(*at + *ttl));
@@ -92,6 +94,10 @@ fn learn_local(memory: &mut Memory, seen: &Observation) {
         Ok(false) => None,
         Err(_) => memory.not_serving_since,
     };
+    if !matches!(seen.local.postgres, Postgres::Running(_)) {
+        // What replaces its data has none of them.
+        memory.slots = None;
+    }
     match &seen.local.postgres {
         Postgres::Running(Running::Primary(_)) if quiet => {
             memory.primary_starts = 0;

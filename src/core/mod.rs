@@ -27,10 +27,12 @@ mod memory;
 mod outage;
 mod pause;
 mod rejoin;
+mod schedule;
 mod serving;
 mod shutdown;
 mod single;
 mod switchover;
+mod upkeep;
 
 pub use memory::{learn, next_wake, note};
 
@@ -50,7 +52,7 @@ pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// What is to be done now. Total: never fails, never panics.
 pub fn decide(policy: &Policy, seen: &Observation) -> Decision {
-    let decision = decided(policy, seen);
+    let decision = upkeep::with(policy, seen, decided(policy, seen));
     if let Err(what) = invariants::is_safe(policy, seen, &decision) {
         debug_assert!(false, "{what}: {decision:?} on {seen:?}");
     }

@@ -1,13 +1,14 @@
 //! One cycle's input: everything that `decide` may know, and what is carried from one cycle to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
+use super::slots::SlotsWanted;
 use super::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
-use super::view::{AfterPromote, ClusterView, Tags};
+use super::view::{AfterPromote, ClusterView, MemberRole, Tags};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -22,6 +23,8 @@ pub struct Observation {
     pub peers: PeerReports,
     pub divergence: Option<DivergenceReport>,
     pub requests: Requests,
+    /// The slots of members that are away and that we keep as their leader.
+    pub retained_slots: BTreeSet<String>,
     pub memory: Memory,
 }
 
@@ -99,6 +102,8 @@ pub struct Requests {
     pub restart: Option<RestartRequest>,
     /// `POST /reinitialize`.
     pub reinitialize: Option<ReinitRequest>,
+    /// `POST /restart` with a time.
+    pub scheduled: Option<ScheduledRestart>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -114,6 +119,25 @@ pub enum ShutdownRequest {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RestartRequest {
     pub timeout: Option<Duration>,
+}
+
+/// A restart that was asked for, to be begun at a time.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ScheduledRestart {
+    pub at: WallTime,
+    /// When the server that it means was started: if another one runs by then, there is nothing left to do.
+    pub started: Option<String>,
+    pub conditions: RestartConditions,
+}
+
+/// Which server a restart means; what is not given is not looked at.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct RestartConditions {
+    pub role: Option<MemberRole>,
+    /// Only one that is older: 150020 for 15.20.
+    pub older_than: Option<u32>,
+    /// Only one that waits for a restart.
+    pub is_pending: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -162,8 +186,19 @@ pub struct Memory {
     pub failed_rewinds: u32,
     /// A rewind has made this directory fit to follow this leader.
     pub cleared_for: Option<Clearance>,
+    /// The slots as they were last brought about, on this server and this data directory; `None`: not known.
+    pub slots: Option<SlotsWanted>,
+    pub roles: Roles,
     /// Whether a whole cycle with an answering DCS has gone by since this agent began.
     pub first_cycle: FirstCycle,
+}
+
+/// The roles that the members log in with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Roles {
+    #[default]
+    NotLookedAt,
+    Ensured,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -291,6 +326,9 @@ pub enum Event {
     },
     /// The checkpoint that was asked for is done.
     CheckpointDone,
+    /// The server has these slots, and none that should have been dropped.
+    SlotsBrought(SlotsWanted),
+    RolesEnsured,
 }
 
 /// What became of the decision's lease step.

@@ -26,9 +26,35 @@ pub struct Policy {
     pub tags: Tags,
     /// May this member initialise a new cluster?
     pub bootstrap: Switch,
+    pub slots: SlotSettings,
     /// Settings in force that data or availability hang on and that this version does not implement. While there is
     /// one, the member takes no part in a race.
     pub refused_settings: Vec<String>,
+}
+
+/// What the cluster's configuration says about replication slots.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SlotSettings {
+    pub use_slots: Switch,
+    /// Whether slots of members that stream from elsewhere are kept (`member_slots_ttl` is not zero).
+    pub keep_for_failover: Switch,
+    pub ignored: Vec<IgnoredSlot>,
+}
+
+/// As without any configuration.
+impl Default for SlotSettings {
+    fn default() -> Self {
+        SlotSettings { use_slots: Switch::On, keep_for_failover: Switch::On, ignored: Vec::new() }
+    }
+}
+
+/// An entry of `ignore_slots`: each property that is given has to match.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct IgnoredSlot {
+    pub name: Option<String>,
+    pub kind: Option<String>,
+    pub database: Option<String>,
+    pub plugin: Option<String>,
 }
 
 /// Whether the member has a DCS.

@@ -7,13 +7,15 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::LastRole;
-use super::policy::{Pause, Policy, Switch};
+use super::policy::{IgnoredSlot, Pause, Policy};
 use super::units::Lsn;
 use super::view::ClusterView;
 
 /// What the slots of one server are to be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SlotsWanted {
+    /// The role that they are wanted for; a server that is about to be promoted has those of a primary already.
+    pub role: LastRole,
     /// Physical slots by name.
     pub physical: BTreeMap<String, SlotWanted>,
     pub pause: Pause,
@@ -21,21 +23,12 @@ pub struct SlotsWanted {
     pub ignored: Vec<IgnoredSlot>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlotWanted {
     /// A member streams from here and moves it on itself.
     Streams,
     /// Kept for a member that streams from elsewhere or is away; moved on to this position where it is known.
     Kept(Option<Lsn>),
-}
-
-/// An entry of `ignore_slots`: each property that is given has to match.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct IgnoredSlot {
-    pub name: Option<String>,
-    pub kind: Option<String>,
-    pub database: Option<String>,
-    pub plugin: Option<String>,
 }
 
 /// A slot that exists.
@@ -46,8 +39,6 @@ pub struct SlotFound<'a> {
     pub kind: &'a str,
     pub database: Option<&'a str>,
     pub plugin: Option<&'a str>,
-    /// Of the server that has it.
-    pub role: LastRole,
     pub is_active: bool,
     /// It goes with the session that made it.
     pub is_temporary: bool,
@@ -61,6 +52,14 @@ pub struct SlotFound<'a> {
     pub holds_rows: bool,
     /// From where on it keeps WAL; `None`: it keeps none.
     pub reserved: Option<Lsn>,
+}
+
+/// What bringing the slots about has led to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Brought {
+    All,
+    /// One that is to go is still used: it is looked at again.
+    AllButUsed,
 }
 
 /// What is done with a slot that exists.
@@ -108,6 +107,10 @@ impl SlotFound<'_> {
 }
 
 impl SlotsWanted {
+    pub fn keeps(&self, name: &str) -> bool {
+        self.physical.contains_key(name)
+    }
+
     /// A slot in use is never dropped.
     pub fn verdict(&self, slot: &SlotFound<'_>) -> Verdict {
         let position = match self.physical.get(slot.name) {
@@ -135,12 +138,12 @@ impl SlotsWanted {
             Some(SlotWanted::Streams) => None,
             Some(SlotWanted::Kept(_)) if slot.is_active => None,
             // On a primary they are what the member that is away comes back for.
-            Some(SlotWanted::Kept(_)) if slot.holds_rows && slot.role == LastRole::Standby => Some(Unwanted::HoldsRows),
+            Some(SlotWanted::Kept(_)) if slot.holds_rows && self.role == LastRole::Standby => Some(Unwanted::HoldsRows),
             Some(SlotWanted::Kept(_)) if slot.reserved.is_none() => Some(Unwanted::ReservesNothing),
             Some(SlotWanted::Kept(_)) => None,
             None if is_ignored => None,
             None if slot.is_physical() => Some(Unwanted::Unknown),
-            None => match slot.role {
+            None => match self.role {
                 LastRole::Standby => Some(Unwanted::FormerPrimarys),
                 LastRole::Primary => (!slot.is_failover).then_some(Unwanted::Unknown),
             },
@@ -159,23 +162,9 @@ impl IgnoredSlot {
     }
 }
 
-/// What the cluster's configuration says about slots.
-#[derive(Clone, Copy, Debug)]
-pub struct SlotSettings<'a> {
-    pub use_slots: Switch,
-    /// Whether slots of members that stream from elsewhere are kept (`member_slots_ttl` is not zero).
-    pub keep_for_failover: Switch,
-    pub ignored: &'a [IgnoredSlot],
-}
-
 /// The slots of a server that runs in this role. `retained`: names of members that are away and expected back.
-pub fn wanted(
-    policy: &Policy,
-    view: &ClusterView,
-    role: LastRole,
-    settings: SlotSettings<'_>,
-    retained: &BTreeSet<String>,
-) -> SlotsWanted {
+pub fn wanted(policy: &Policy, view: &ClusterView, role: LastRole, retained: &BTreeSet<String>) -> SlotsWanted {
+    let settings = &policy.slots;
     let own = policy.name.slot_name();
     let keeps = match role {
         LastRole::Primary => settings.use_slots.is_on(),
@@ -198,5 +187,5 @@ pub fn wanted(
             physical.entry(name.clone()).or_insert(SlotWanted::Kept(None));
         }
     }
-    SlotsWanted { physical, pause: policy.pause, ignored: settings.ignored.to_vec() }
+    SlotsWanted { role, physical, pause: policy.pause, ignored: settings.ignored.clone() }
 }

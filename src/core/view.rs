@@ -183,13 +183,14 @@ impl MemberState {
 }
 
 /// `role` of a member key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MemberRole {
     Primary,
     Promoted,
     StandbyLeader,
     Replica,
     Demoted,
+    #[default]
     Uninitialized,
 }
 

@@ -170,7 +170,6 @@ impl LocalPostgres {
         memory.role = None;
         memory.received_timeline = None;
         memory.upstream = None;
-        memory.slots = None;
         memory.applied = None;
         memory.pending_restart = Default::default();
     }

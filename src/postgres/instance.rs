@@ -16,7 +16,7 @@ use super::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, file
 use crate::config::Config;
 use crate::core::local::{CloneSource, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
-use crate::core::slots::SlotsWanted;
+use crate::core::slots::{Brought, SlotsWanted};
 use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
@@ -122,7 +122,7 @@ impl Instance for LocalPostgres {
         self.local_history(timeline)
     }
 
-    async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+    async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<Brought, PostgresError> {
         self.bring_slots(wanted).await
     }
 

@@ -55,8 +55,6 @@ pub(super) struct Memory {
     /// What the recovery settings on disk say.
     pub(super) upstream: Option<Upstream>,
     pub(super) pending_restart: Map<String, Value>,
-    /// What `sync_slots` last brought about.
-    pub(super) slots: Option<crate::core::slots::SlotsWanted>,
     /// Index of the address that last let us in.
     pub(super) last_address: usize,
     /// What the running server was last configured with.
@@ -110,7 +108,6 @@ impl LocalPostgres {
                 desired: DesiredServer { server: Default::default(), use_slots: Switch::On },
                 upstream: None,
                 pending_restart: Map::new(),
-                slots: None,
                 last_address: 0,
                 applied: None,
                 told_role: None,

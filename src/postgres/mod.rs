@@ -59,7 +59,7 @@ use crate::config::{Config, ServerSettings};
 use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::policy::Switch;
-use crate::core::slots::SlotsWanted;
+use crate::core::slots::{Brought, SlotsWanted};
 use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
@@ -215,7 +215,7 @@ pub trait Instance: Send + Sync + 'static {
     fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
 
     /// Brings the replication slots to this.
-    fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<(), PostgresError>> + Send;
+    fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<Brought, PostgresError>> + Send;
 
     /// The cluster's `config` document, kept beside the data (`patroni.dynamic.json`).
     fn save_dynamic(&self, config: &Value) -> impl Future<Output = Result<(), PostgresError>> + Send;

@@ -117,7 +117,6 @@ impl LocalPostgres {
         memory.postmaster = Some(process.clone());
         memory.silent_since = None;
         memory.received_timeline = None;
-        memory.slots = None;
         memory.applied = Some(memory.desired.clone());
         memory.role = Some(match role {
             StartAs::Primary => LastRole::Primary,
@@ -186,7 +185,6 @@ impl LocalPostgres {
             let mut memory = self.memory();
             memory.role = Some(LastRole::Primary);
             memory.told_role = Some(MemberRole::Primary);
-            memory.slots = None;
         }
         self.remember_upstream(&Upstream::None)?;
         self.fire(Callback::RoleChange, MemberRole::Primary);

@@ -9,13 +9,12 @@ use super::PostgresError;
 use super::conf::roles::literal;
 use super::connect::{self, Session};
 use super::local::LocalPostgres;
-use crate::core::local::LastRole;
-use crate::core::slots::{SlotFound, SlotsWanted, Verdict};
+use crate::core::slots::{Brought, SlotFound, SlotsWanted, Verdict};
 use crate::core::units::Lsn;
 
 /// `failover` and `synced` are there from PostgreSQL 17 on.
 const FOUND: &str = "SELECT slot_name, slot_type, active, temporary, wal_status, database, plugin, restart_lsn, xmin, \
-    to_jsonb(s) ->> 'failover' AS failover, to_jsonb(s) ->> 'synced' AS synced, pg_is_in_recovery() AS recovery \
+    to_jsonb(s) ->> 'failover' AS failover, to_jsonb(s) ->> 'synced' AS synced \
     FROM pg_replication_slots s";
 
 /// What the server takes as one; retained names come from a document that others write too.
@@ -40,7 +39,6 @@ impl Found<'_> {
             kind: self.text("slot_type").unwrap_or_default(),
             database: self.text("database"),
             plugin: self.text("plugin"),
-            role: if self.is("recovery") { LastRole::Standby } else { LastRole::Primary },
             is_active: self.is("active"),
             is_temporary: self.is("temporary"),
             is_failover: self.is("failover"),
@@ -53,23 +51,20 @@ impl Found<'_> {
 }
 
 impl LocalPostgres {
-    /// No statement is sent while what is wanted is what was last brought about.
-    pub(super) async fn bring_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
-        if self.is_single() || self.memory().slots.as_ref() == Some(wanted) {
-            return Ok(());
-        }
+    pub(super) async fn bring_slots(&self, wanted: &SlotsWanted) -> Result<Brought, PostgresError> {
         let session = self.session("slots", Duration::from_secs(10)).await?;
         let listed = session.rows(FOUND).await;
         let rows = listed.map_err(|cause| PostgresError::sql("list the replication slots", &cause))?;
-        let mut left_over = false;
+        let mut brought = Brought::All;
         let mut present = BTreeSet::new();
         for row in &rows {
             let found = Found(row);
             let slot = found.slot();
             let name = slot.name;
             match wanted.verdict(&slot) {
-                Verdict::InUse(_) => {
-                    left_over = true;
+                Verdict::InUse(why) => {
+                    brought = Brought::AllButUsed;
+                    self.warn_of(format!("the replication slot {name} stays as long as it is used{why}"));
                     present.insert(name.to_owned());
                 }
                 Verdict::Drop(why) => {
@@ -90,9 +85,7 @@ impl LocalPostgres {
             let sql = format!("SELECT pg_create_physical_replication_slot({}, true)", literal(name));
             self.on_slot(&session, &sql, &format!("create the replication slot {name}")).await?;
         }
-        // A slot that is still in use is looked at again in the next cycle.
-        self.memory().slots = (!left_over).then(|| wanted.clone());
-        Ok(())
+        Ok(brought)
     }
 
     async fn on_slot(&self, session: &Session, sql: &str, attempted: &str) -> Result<(), PostgresError> {
@@ -103,10 +96,14 @@ impl LocalPostgres {
     async fn advance(&self, session: &Session, name: &str, position: Lsn) {
         let sql = format!("SELECT pg_replication_slot_advance({}, {})", literal(name), literal(&position.to_string()));
         if let Err(error) = session.run(&sql).await {
-            let warning = format!("cannot advance the replication slot {name}: {}", connect::explain(&error));
-            if self.memory().warned.insert(warning.clone()) {
-                tracing::warn!("{warning}");
-            }
+            self.warn_of(format!("cannot advance the replication slot {name}: {}", connect::explain(&error)));
+        }
+    }
+
+    /// Each once.
+    fn warn_of(&self, warning: String) {
+        if self.memory().warned.insert(warning.clone()) {
+            tracing::warn!("{warning}");
         }
     }
 }

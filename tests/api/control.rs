@@ -89,7 +89,7 @@ async fn restarts_end_with_the_words_of_the_table() {
         let body = json!({"schedule": "2130-01-01T00:00+01:00", "role": "replica", "timeout": 5});
         let asking = sending(&harness, Method::POST, "/restart", body);
         let Request::Restart(body, answer) = harness.asked().await else { panic!("a restart expected") };
-        assert_eq!(body.role, Some(MemberRole::Replica));
+        assert_eq!(body.conditions.role, Some(MemberRole::Replica));
         assert_eq!(body.timeout, Some(Duration::from_secs(5)));
         assert_eq!(body.document["schedule"], "2130-01-01T00:00:00+01:00");
         answer.send(result).expect("somebody waits");

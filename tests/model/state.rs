@@ -1,13 +1,14 @@
 //! A state of the world: the store, and of each node the server, the agent's memory and what it has seen but not yet acted
 //! upon.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tamada::core::decision::Decision;
 use tamada::core::lease;
 use tamada::core::local::{
-    ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay, Running,
-    RunningJob, StandbyFacts, Upstream,
+    About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
+    Running, RunningJob, StandbyFacts, Upstream,
 };
 use tamada::core::observation::{
     DcsOutage, DivergenceReport, FirstCycle, Memory, Observation, PeerAnswer, PeerReports, PeerRole, PeerStatus,
@@ -211,10 +212,12 @@ impl State {
                 postgres: self.postgres(index),
                 job: node.job.clone(),
                 guard: node.guard.map_or(Guard::NoDeadline, Guard::Until),
+                about: About::default(),
             },
             peers: node.peers.clone(),
             divergence: node.divergence.clone(),
             requests: Requests::default(),
+            retained_slots: BTreeSet::new(),
             memory: node.memory.clone(),
         }
     }

@@ -6,11 +6,11 @@ use std::time::Duration;
 
 use stateright::{Model, Path, Property};
 use tamada::core::decide;
-use tamada::core::decision::{Decision, LeaseStep, Wake};
+use tamada::core::decision::{Decision, LeaseStep, RolesStep, Wake};
 use tamada::core::invariants::one_writable;
 use tamada::core::local::Job;
 use tamada::core::observation::DcsOutage;
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::view::Tags;
 
@@ -169,6 +169,7 @@ impl World {
             remove_diverged_data: Switch::On,
             tags: Tags::default(),
             bootstrap: Switch::On,
+            slots: SlotSettings::default(),
             refused_settings: Vec::new(),
         }
     }
@@ -184,6 +185,8 @@ impl World {
         // Waking up and telling reasons change nothing: agents look whenever they like.
         let reason = decision.reason.code();
         (decision.reason, decision.wake) = (Reason::NotStarted, Wake::Now);
+        // What goes on beside changes nothing either; `decide` has judged it.
+        (decision.slots, decision.roles) = (None, RolesStep::Leave);
         let idle = decision == Decision::idle(Reason::NotStarted, Wake::Now);
         state.nodes[index].pending = Some(Arc::new(Pending { seen, decision, reason }));
         if idle {

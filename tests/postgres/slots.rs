@@ -1,18 +1,18 @@
 //! Replication slots: those of members, on primaries and standbys, and those that somebody else has made.
 
 use serde_json::json;
-use tamada::core::local::{CloneFrom, CloneSource, StartAs, Upstream};
-use tamada::core::policy::Pause;
-use tamada::core::slots::{IgnoredSlot, SlotWanted, SlotsWanted};
+use tamada::core::local::{CloneFrom, CloneSource, LastRole, StartAs, Upstream};
+use tamada::core::policy::{IgnoredSlot, Pause};
+use tamada::core::slots::{SlotWanted, SlotsWanted};
 use tamada::core::units::Lsn;
 use tamada::postgres::{Force, Instance};
 
 use crate::support::{LIMIT, Node, PASSWORD, desired, eventually, on_every_version, pair, progress, slots_for};
 
-/// Kept for members that stream from elsewhere, each up to a position.
+/// On a standby, for members that stream from elsewhere, each up to a position.
 fn kept(slots: &[(&str, Option<Lsn>)]) -> SlotsWanted {
     let physical = slots.iter().map(|(name, at)| ((*name).to_owned(), SlotWanted::Kept(*at))).collect();
-    SlotsWanted { physical, ..slots_for(&[]) }
+    SlotsWanted { role: LastRole::Standby, physical, ..slots_for(&[]) }
 }
 
 async fn logical(name: &str, bin: &std::path::Path) -> Node {
@@ -120,7 +120,7 @@ fn logical_slots_of_a_former_primary_hold_no_wal_back() {
         former.stop().await;
         former.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
         let ignored = IgnoredSlot { name: Some("kept".to_owned()), ..IgnoredSlot::default() };
-        let wanted = SlotsWanted { ignored: vec![ignored], ..slots_for(&[]) };
+        let wanted = SlotsWanted { ignored: vec![ignored], ..kept(&[]) };
         former.postgres.sync_slots(&wanted).await.expect("synced");
         assert_eq!(names(&former), "kept");
     });

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use serde_json::json;
 use tamada::config::{Account, Config, FoundData, HostFacts, ServerSettings};
-use tamada::core::local::{CloneFrom, CloneSource, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream};
+use tamada::core::local::{
+    CloneFrom, CloneSource, LastRole, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream,
+};
 use tamada::core::policy::{Pause, Switch};
 use tamada::core::slots::{SlotWanted, SlotsWanted};
 use tamada::core::units::MemberName;
@@ -229,7 +231,7 @@ pub fn copy(from: &Path, to: &Path) {
 /// Slots of a primary for these members, and nothing besides.
 pub fn slots_for(members: &[&str]) -> SlotsWanted {
     let physical = members.iter().map(|name| (MemberName::from(*name).slot_name(), SlotWanted::Streams)).collect();
-    SlotsWanted { physical, pause: Pause::Running, ignored: Vec::new() }
+    SlotsWanted { role: LastRole::Primary, physical, pause: Pause::Running, ignored: Vec::new() }
 }
 
 /// A primary and a replica that streams from it.

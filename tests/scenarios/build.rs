@@ -1,22 +1,24 @@
 //! Constructors: member `a` is ours; `b` and `c` are others. Now is second 1,000.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use tamada::core::decide;
 use tamada::core::decision::Decision;
 use tamada::core::local::{
-    ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay, Running,
-    StandbyFacts, Upstream,
+    About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
+    Running, StandbyFacts, Upstream,
 };
 use tamada::core::observation::{
-    DcsOutage, Memory, Observation, PeerAnswer, PeerReport, PeerReports, PeerRole, PeerStatus, PeerWatchdog, Requests,
+    DcsOutage, Event, Memory, Observation, PeerAnswer, PeerReport, PeerReports, PeerRole, PeerStatus, PeerWatchdog,
+    Requests,
 };
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Timing};
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use tamada::core::view::{
     Address, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, MemberKind, MemberRole,
     MemberState, ReplicationState, Schedule, SwitchoverRequest, Tags,
 };
+use tamada::core::{decide, note};
 
 pub const ID: SystemId = SystemId(7_710_921_647_475_908_793);
 
@@ -42,6 +44,7 @@ pub fn policy() -> Policy {
         remove_data_after_failed_rewind: Switch::On,
         tags: Tags::default(),
         bootstrap: Switch::On,
+        slots: SlotSettings::default(),
         refused_settings: Vec::new(),
     }
 }
@@ -106,10 +109,11 @@ pub fn seen(cluster: ClusterView, postgres: Postgres) -> Observation {
         now: now(),
         wall: WallTime(1_800_000_000_000),
         cluster: Ok(cluster),
-        local: LocalState { data, postgres, job: None, guard: Guard::NoDeadline },
+        local: LocalState { data, postgres, job: None, guard: Guard::NoDeadline, about: About::default() },
         peers: PeerReports::new(),
         divergence: None,
         requests: Requests::default(),
+        retained_slots: BTreeSet::new(),
         memory: Memory::default(),
     }
 }
@@ -165,6 +169,15 @@ pub fn request(view: &mut ClusterView, leader: Option<&str>, candidate: Option<&
         scheduled_at: Schedule::Now,
         revision: Revision(7),
     });
+}
+
+/// Slots and roles are as they should be.
+pub fn kept_up(mut seen: Observation) -> Observation {
+    if let Some(slots) = decided(&seen).slots {
+        seen.memory = note(seen.memory, &Event::SlotsBrought(slots));
+    }
+    seen.memory = note(seen.memory, &Event::RolesEnsured);
+    seen
 }
 
 pub fn decided(seen: &Observation) -> Decision {

@@ -30,7 +30,7 @@ fn compared(mut observation: Observation, divergence: Divergence, at: u64) -> Ob
 #[test]
 fn a_streaming_standby_does_nothing() {
     let following = Reason::Following { name: "a".into(), leader: "b".into() };
-    let decision = decided(&seen(view(THEIRS), standby_at(500, "b")));
+    let decision = decided(&kept_up(seen(view(THEIRS), standby_at(500, "b"))));
     assert_eq!(decision, Decision::idle(following, Wake::At(second(1_010))));
 }
 

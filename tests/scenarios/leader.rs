@@ -15,14 +15,14 @@ const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
 
 #[test]
 fn a_leader_renews_when_loop_wait_has_passed_and_does_nothing_else() {
-    let decision = decided(&renewed(seen(view(OURS), primary()), 10));
+    let decision = decided(&kept_up(renewed(seen(view(OURS), primary()), 10)));
     let leading = Decision::idle(Reason::Leading { name: "a".into() }, Wake::At(second(1_010)));
     assert_eq!(decision, Decision { lease: LeaseStep::Renew, ..leading });
 }
 
 #[test]
 fn between_two_renewals_a_leader_only_waits() {
-    let decision = decided(&renewed(seen(view(OURS), primary()), 4));
+    let decision = decided(&kept_up(renewed(seen(view(OURS), primary()), 4)));
     assert_eq!(decision, Decision::idle(Reason::Leading { name: "a".into() }, Wake::At(second(1_006))));
 }
 
@@ -90,7 +90,7 @@ fn a_new_agent_renews_the_lock_that_it_finds_before_anything_else() {
 
 #[test]
 fn a_running_primary_takes_a_free_lock_without_a_restart() {
-    let decision = decided(&seen(view(None), primary()));
+    let decision = decided(&kept_up(seen(view(None), primary())));
     assert_eq!(
         decision,
         Decision { lease: LeaseStep::Acquire { seen: None }, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }

@@ -14,3 +14,4 @@ mod stale;
 mod stopped;
 mod unknown;
 mod unlocked;
+mod upkeep;

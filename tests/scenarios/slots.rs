@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use tamada::core::local::LastRole;
-use tamada::core::policy::{Pause, Policy, Switch};
-use tamada::core::slots::{IgnoredSlot, SlotFound, SlotSettings, SlotWanted, Unwanted, Verdict, wanted};
+use tamada::core::policy::{IgnoredSlot, Pause, Policy, SlotSettings, Switch};
+use tamada::core::slots::{SlotFound, SlotWanted, SlotsWanted, Unwanted, Verdict, wanted};
 use tamada::core::units::{Lsn, MemberName};
 use tamada::core::view::ClusterView;
 
@@ -21,12 +21,19 @@ fn view() -> ClusterView {
     view
 }
 
-const SETTINGS: SlotSettings<'static> =
-    SlotSettings { use_slots: Switch::On, keep_for_failover: Switch::On, ignored: &[] };
+/// z is away.
+fn physical(policy: &Policy, role: LastRole, view: &ClusterView) -> Vec<(String, SlotWanted)> {
+    let retained = BTreeSet::from(["z".to_owned(), policy.name.slot_name()]);
+    wanted(policy, view, role, &retained).physical.into_iter().collect()
+}
 
-fn of(name: &str, role: LastRole, view: &ClusterView, settings: SlotSettings<'_>) -> Vec<(String, SlotWanted)> {
-    let retained = BTreeSet::from(["z".to_owned(), name.to_owned()]);
-    wanted(&policy(name), view, role, settings, &retained).physical.into_iter().collect()
+fn wanted_by(policy: &Policy, role: LastRole) -> SlotsWanted {
+    wanted(policy, &view(), role, &BTreeSet::new())
+}
+
+fn ignoring(name: &str, ignored: &str) -> Policy {
+    let ignored = vec![IgnoredSlot { name: Some(ignored.to_owned()), ..IgnoredSlot::default() }];
+    Policy { slots: SlotSettings { ignored, ..SlotSettings::default() }, ..policy(name) }
 }
 
 fn kept(name: &str, at: Option<u64>) -> (String, SlotWanted) {
@@ -36,40 +43,40 @@ fn kept(name: &str, at: Option<u64>) -> (String, SlotWanted) {
 #[test]
 fn every_member_that_may_lead_keeps_slots_for_all_others() {
     let streams = |name: &str| (name.to_owned(), SlotWanted::Streams);
-    assert_eq!(of("a", LastRole::Primary, &view(), SETTINGS), [streams("b"), streams("c"), kept("z", None)]);
+    let primary = [streams("b"), streams("c"), kept("z", None)];
+    assert_eq!(physical(&policy("a"), LastRole::Primary, &view()), primary);
     let standby = [kept("a", Some(70)), kept("c", Some(60)), kept("z", None)];
-    assert_eq!(of("b", LastRole::Standby, &view(), SETTINGS), standby);
+    assert_eq!(physical(&policy("b"), LastRole::Standby, &view()), standby);
 }
 
 #[test]
 fn without_a_reason_to_keep_wal_a_standby_has_no_slots() {
-    let no_ttl = SlotSettings { keep_for_failover: Switch::Off, ..SETTINGS };
-    assert_eq!(of("b", LastRole::Standby, &view(), no_ttl), []);
-    assert_eq!(of("a", LastRole::Primary, &view(), no_ttl).len(), 3);
-    let off = SlotSettings { use_slots: Switch::Off, ..SETTINGS };
-    assert_eq!(of("a", LastRole::Primary, &view(), off), []);
+    let no_ttl = SlotSettings { keep_for_failover: Switch::Off, ..SlotSettings::default() };
+    let no_ttl = |name| Policy { slots: no_ttl.clone(), ..policy(name) };
+    assert_eq!(physical(&no_ttl("b"), LastRole::Standby, &view()), []);
+    assert_eq!(physical(&no_ttl("a"), LastRole::Primary, &view()).len(), 3);
+    let off = SlotSettings { use_slots: Switch::Off, ..SlotSettings::default() };
+    assert_eq!(physical(&Policy { slots: off, ..policy("a") }, LastRole::Primary, &view()), []);
     let mut never = policy("b");
     never.tags.failover_priority = 0;
-    let none = wanted(&never, &view(), LastRole::Standby, SETTINGS, &BTreeSet::from(["z".to_owned()]));
-    assert!(none.physical.is_empty());
+    assert_eq!(physical(&never, LastRole::Standby, &view()), []);
 }
 
 #[test]
 fn a_member_that_does_not_stream_gets_no_slot() {
     let mut view = view();
     view.members.get_mut(&MemberName::from("c")).expect("there").tags.nostream = true;
-    assert!(of("a", LastRole::Primary, &view, SETTINGS).iter().all(|(name, _)| name != "c"));
-    assert!(of("b", LastRole::Standby, &view, SETTINGS).iter().all(|(name, _)| name != "c"));
+    assert!(physical(&policy("a"), LastRole::Primary, &view).iter().all(|(name, _)| name != "c"));
+    assert!(physical(&policy("b"), LastRole::Standby, &view).iter().all(|(name, _)| name != "c"));
 }
 
 /// One that keeps WAL from 40 on and that nobody uses.
-fn found<'a>(name: &'a str, kind: &'a str, role: LastRole) -> SlotFound<'a> {
+fn found<'a>(name: &'a str, kind: &'a str) -> SlotFound<'a> {
     SlotFound {
         name,
         kind,
         database: (kind == "logical").then_some("db"),
         plugin: (kind == "logical").then_some("wal2json"),
-        role,
         is_active: false,
         is_temporary: false,
         is_failover: false,
@@ -82,32 +89,30 @@ fn found<'a>(name: &'a str, kind: &'a str, role: LastRole) -> SlotFound<'a> {
 
 #[test]
 fn an_ignored_slot_has_every_property_that_is_given() {
-    let slot = found("s", "logical", LastRole::Primary);
+    let slot = found("s", "logical");
     let text = |text: &str| Some(text.to_owned());
     let ignored = |entry: IgnoredSlot| entry.matches(&slot);
     assert!(ignored(IgnoredSlot::default()));
     assert!(ignored(IgnoredSlot { name: text("s"), database: text("db"), ..IgnoredSlot::default() }));
     assert!(ignored(IgnoredSlot { plugin: text("wal2json"), ..IgnoredSlot::default() }));
     assert!(!ignored(IgnoredSlot { name: text("s"), kind: text("physical"), ..IgnoredSlot::default() }));
-    let physical = found("s", "physical", LastRole::Primary);
-    assert!(!IgnoredSlot { database: text("db"), ..IgnoredSlot::default() }.matches(&physical));
+    assert!(!IgnoredSlot { database: text("db"), ..IgnoredSlot::default() }.matches(&found("s", "physical")));
 }
 
 #[test]
 fn a_kept_slot_is_moved_on_to_the_published_position_and_never_back() {
-    let standby = wanted(&policy("b"), &view(), LastRole::Standby, SETTINGS, &BTreeSet::new());
-    let slot = found("c", "physical", LastRole::Standby);
+    let standby = wanted_by(&policy("b"), LastRole::Standby);
+    let slot = found("c", "physical");
     assert_eq!(standby.verdict(&slot), Verdict::Advance(Lsn(60)));
     assert_eq!(standby.verdict(&SlotFound { reserved: Some(Lsn(61)), ..slot }), Verdict::Leave);
     assert_eq!(standby.verdict(&SlotFound { is_active: true, ..slot }), Verdict::Leave);
-    let primary = wanted(&policy("a"), &view(), LastRole::Primary, SETTINGS, &BTreeSet::new());
-    assert_eq!(primary.verdict(&SlotFound { role: LastRole::Primary, ..slot }), Verdict::Leave);
+    assert_eq!(wanted_by(&policy("a"), LastRole::Primary).verdict(&slot), Verdict::Leave);
 }
 
 #[test]
 fn a_slot_in_use_is_never_dropped() {
-    let wanted = wanted(&policy("a"), &view(), LastRole::Primary, SETTINGS, &BTreeSet::new());
-    let slot = found("barman", "physical", LastRole::Primary);
+    let wanted = wanted_by(&policy("a"), LastRole::Primary);
+    let slot = found("barman", "physical");
     assert_eq!(wanted.verdict(&slot), Verdict::Drop(Unwanted::Unknown));
     assert_eq!(wanted.verdict(&SlotFound { is_active: true, ..slot }), Verdict::InUse(Unwanted::Unknown));
     assert_eq!(wanted.verdict(&SlotFound { is_temporary: true, ..slot }), Verdict::Leave);
@@ -115,37 +120,36 @@ fn a_slot_in_use_is_never_dropped() {
 
 #[test]
 fn a_logical_slot_that_nobody_named_holds_no_wal_back_on_a_primary_either() {
-    let slot = found("decoder", "logical", LastRole::Primary);
-    let of = |settings| wanted(&policy("a"), &view(), LastRole::Primary, settings, &BTreeSet::new()).verdict(&slot);
-    assert_eq!(of(SETTINGS), Verdict::Drop(Unwanted::Unknown));
-    let named = [IgnoredSlot { name: Some("decoder".to_owned()), ..IgnoredSlot::default() }];
-    assert_eq!(of(SlotSettings { ignored: &named, ..SETTINGS }), Verdict::Leave);
-    let failover = SlotFound { is_failover: true, ..slot };
-    let of = |role, slot| wanted(&policy("a"), &view(), role, SETTINGS, &BTreeSet::new()).verdict(&slot);
-    assert_eq!(of(LastRole::Primary, failover), Verdict::Leave, "PostgreSQL itself carries it over to the standbys");
-    let left = SlotFound { role: LastRole::Standby, ..failover };
-    assert_eq!(
-        of(LastRole::Standby, left),
-        Verdict::Drop(Unwanted::FormerPrimarys),
-        "it stands in the way of the sync"
-    );
+    let slot = found("decoder", "logical");
+    let primary = wanted_by(&policy("a"), LastRole::Primary);
+    assert_eq!(primary.verdict(&slot), Verdict::Drop(Unwanted::Unknown));
+    assert_eq!(wanted_by(&ignoring("a", "decoder"), LastRole::Primary).verdict(&slot), Verdict::Leave);
+}
+
+#[test]
+fn postgresql_itself_carries_a_failover_slot_over() {
+    let slot = SlotFound { is_failover: true, ..found("decoder", "logical") };
+    assert_eq!(wanted_by(&policy("a"), LastRole::Primary).verdict(&slot), Verdict::Leave);
+    let standby = wanted_by(&policy("a"), LastRole::Standby);
+    assert_eq!(standby.verdict(&SlotFound { is_synced: true, ..slot }), Verdict::Leave);
+    // A former primary's stands in the way of the copy.
+    assert_eq!(standby.verdict(&slot), Verdict::Drop(Unwanted::FormerPrimarys));
 }
 
 #[test]
 fn in_pause_nothing_is_dropped() {
     let paused = Policy { pause: Pause::Paused, ..policy("b") };
-    let slot = found("c", "physical", LastRole::Standby);
+    let slot = found("c", "physical");
     let slots = [
         SlotFound { name: "barman", ..slot },
         SlotFound { is_lost: true, ..slot },
         SlotFound { holds_rows: true, ..slot },
         SlotFound { reserved: None, ..slot },
-        found("c", "logical", LastRole::Standby),
-        found("decoder", "logical", LastRole::Standby),
+        found("c", "logical"),
+        found("decoder", "logical"),
     ];
     for slot in slots {
-        let of =
-            |policy: &Policy| wanted(policy, &view(), LastRole::Standby, SETTINGS, &BTreeSet::new()).verdict(&slot);
+        let of = |policy: &Policy| wanted_by(policy, LastRole::Standby).verdict(&slot);
         assert!(matches!(of(&policy("b")), Verdict::Drop(_)), "{slot:?}");
         assert!(!matches!(of(&paused), Verdict::Drop(_) | Verdict::InUse(_)), "{slot:?}");
     }
@@ -153,23 +157,17 @@ fn in_pause_nothing_is_dropped() {
 
 #[test]
 fn an_ignored_slot_stays_although_its_wal_is_gone() {
-    let named = [IgnoredSlot { name: Some("c".to_owned()), ..IgnoredSlot::default() }];
-    let of = |settings| {
-        let wanted = wanted(&policy("a"), &view(), LastRole::Primary, settings, &BTreeSet::new());
-        wanted.verdict(&SlotFound { is_lost: true, ..found("c", "physical", LastRole::Primary) })
-    };
-    assert_eq!(of(SETTINGS), Verdict::Drop(Unwanted::Lost));
-    assert_eq!(of(SlotSettings { ignored: &named, ..SETTINGS }), Verdict::Leave);
+    let lost = SlotFound { is_lost: true, ..found("c", "physical") };
+    assert_eq!(wanted_by(&policy("a"), LastRole::Primary).verdict(&lost), Verdict::Drop(Unwanted::Lost));
+    assert_eq!(wanted_by(&ignoring("a", "c"), LastRole::Primary).verdict(&lost), Verdict::Leave);
 }
 
 /// Its rows and its WAL are what it comes back for; on a standby the same slot only holds the primary's vacuum back.
 #[test]
 fn a_primary_keeps_the_slot_of_a_member_that_is_away_with_its_rows() {
     let away = BTreeSet::from(["z".to_owned()]);
-    let of = |role| {
-        let slot = SlotFound { holds_rows: true, ..found("z", "physical", role) };
-        wanted(&policy("a"), &view(), role, SETTINGS, &away).verdict(&slot)
-    };
+    let slot = SlotFound { holds_rows: true, ..found("z", "physical") };
+    let of = |role| wanted(&policy("a"), &view(), role, &away).verdict(&slot);
     assert_eq!(of(LastRole::Primary), Verdict::Leave);
     assert_eq!(of(LastRole::Standby), Verdict::Drop(Unwanted::HoldsRows));
 }

@@ -11,7 +11,7 @@ use tamada::core::local::{
     Running, StandbyFacts, StartAs, StopMode, Upstream,
 };
 use tamada::core::observation::Divergence;
-use tamada::core::slots::SlotsWanted;
+use tamada::core::slots::{Brought, SlotsWanted};
 use tamada::core::units::{Lsn, SystemId, Timeline};
 use tamada::core::view::{Address, HistoryEntry, ReplicationState};
 use tamada::postgres::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, ServerFacts};
@@ -325,10 +325,10 @@ impl Instance for FakeInstance {
         Ok(history)
     }
 
-    async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+    async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<Brought, PostgresError> {
         let slots = wanted.physical.keys().cloned().collect();
         self.with(|server| server.slots = slots);
-        Ok(())
+        Ok(Brought::All)
     }
 
     async fn save_dynamic(&self, config: &Value) -> Result<(), PostgresError> {

@@ -7,7 +7,9 @@ use tamada::agent::mailbox::{
     ConfigChange, ConfigResult, ReinitializeBody, Request, RestartBody, RestartResult, SwitchoverDocument, WriteResult,
 };
 use tamada::core::local::Guard;
+use tamada::core::observation::RestartConditions;
 use tamada::core::units::{MemberName, WallTime};
+use tamada::core::view::MemberRole;
 use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
@@ -48,7 +50,8 @@ async fn a_restart_is_answered_when_it_is_over_and_keeps_the_lock() {
     assert!(world.when(name, "start primary").is_some());
     assert_eq!((world.leader().as_deref(), world.count("promote")), (Some(name), 0));
 
-    let other = RestartBody { role: Some(tamada::core::view::MemberRole::Replica), ..RestartBody::default() };
+    let conditions = RestartConditions { role: Some(MemberRole::Replica), ..RestartConditions::default() };
+    let other = RestartBody { conditions, ..RestartBody::default() };
     let answer = nodes[leader].ask(|answer| Request::Restart(other, answer), SECOND).await;
     assert_eq!(answer, RestartResult::ConditionsNotSatisfied);
 }

@@ -110,6 +110,7 @@ impl World {
 
     /// (3) what gives authority, documents, questions.
     pub(super) fn give(&mut self, index: usize, decision: &Decision, seen: &Observation) -> Outcome {
+        self.keep_up(index, decision);
         let mut claimed = true;
         for document in &decision.documents {
             claimed &= self.document(index, document, seen);

@@ -169,6 +169,7 @@ impl World {
                 let renewed = store.renew(lease, at) && store.confirm(lease, rewrite, optime);
                 if renewed && optime.is_some() {
                     self.released = None;
+                    self.publish_slots(lease);
                 }
                 renewed
             }

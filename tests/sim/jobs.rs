@@ -72,6 +72,7 @@ impl World {
                 let (data, wal) = (source.data, source.wal.clone());
                 let node = &mut self.nodes[index];
                 (node.data, node.wal, node.signal) = (data, wal, true);
+                node.slots.clear();
                 node.data_fault = None;
                 node.server = Server::Down { clean: true };
                 done
@@ -82,6 +83,7 @@ impl World {
                     return failed("the source is no primary");
                 }
                 self.nodes[index].wal = source.wal.clone();
+                self.nodes[index].slots.clear();
                 done
             }
             Job::Recover => {

@@ -13,6 +13,7 @@ mod many;
 mod node;
 mod oracles;
 mod rng;
+mod slots;
 mod store;
 mod world;
 

@@ -1,10 +1,12 @@
 //! One simulated member: its data and server as plain facts, and the agent's memory between cycles.
 
+use std::collections::BTreeMap;
+
 use tamada::core::decision::Decision;
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
-    ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts, RecoverySignal,
-    Replay, Running, RunningJob, StandbyFacts, Upstream,
+    About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
+    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, Upstream,
 };
 use tamada::core::note;
 use tamada::core::observation::{
@@ -99,6 +101,8 @@ pub struct Node {
     pub signal: bool,
     pub upstream: Upstream,
     pub streaming: bool,
+    /// Replication slots and from where on they keep WAL.
+    pub slots: BTreeMap<String, u64>,
     pub memory: Memory,
     /// Job, begun at, ends at (ms).
     pub job: Option<(Job, u64, u64)>,
@@ -175,6 +179,7 @@ impl Node {
             signal: false,
             upstream: Upstream::None,
             streaming: false,
+            slots: BTreeMap::new(),
             memory: Memory::default(),
             job: None,
             promotes_at: None,
@@ -279,6 +284,7 @@ impl Node {
             postgres: self.postgres(),
             job: self.job.as_ref().map(|(job, since, _)| RunningJob { job: job.clone(), since: at(*since) }),
             guard: self.guard,
+            about: About::default(),
         }
     }
 

@@ -127,6 +127,10 @@ impl World {
                     node.name, node.server, node.streaming
                 ));
             }
+            let keeps = |other: &Node| other.name == *leader || node.slots.contains_key(&other.name.slot_name());
+            if leads && !self.nodes.iter().all(keeps) {
+                return Err(format!("{leader} keeps the slots {:?} alone", node.slots.keys()));
+            }
             if leads && self.acknowledged.agrees_until(&node.wal) < self.acknowledged.end {
                 return Err(format!("{leader} lacks acknowledged writes: {:?}, not {:?}", node.wal, self.acknowledged));
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tamada::core::decision::LeaseStep;
 use tamada::core::local::{Guard, Job, StopMode, Upstream};
 use tamada::core::observation::{DcsOutage, Event, Observation, ReinitRequest, Requests, RestartRequest};
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, Switch, Timing};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Timing};
 use tamada::core::units::{MemberName, SystemId, WallTime};
 use tamada::core::view::{ClusterView, Holder, Initialize, Tags};
 use tamada::core::{decide, note};
@@ -13,6 +13,7 @@ use tamada::core::{decide, note};
 use super::calls::Call;
 use super::node::{Node, Phase, Server, TIMING, Wal, at};
 use super::rng::Rng;
+use super::slots::Scheduled;
 use super::store::Store;
 
 pub const TICK: u64 = 20;
@@ -57,6 +58,7 @@ pub struct World {
     pub(super) lag_max: u64,
     pub(super) stop_timeout: Duration,
     pub(super) pause_until: u64,
+    pub(super) scheduled: Option<Scheduled>,
     pub(super) backup: Option<Box<Store>>,
     /// When the store lost its data last.
     pub(super) forgot_at: u64,
@@ -93,6 +95,7 @@ impl World {
             lag_max: [1 << 20, 200, 30][(seed / 2 % 3) as usize],
             stop_timeout: seconds([60, 8][(seed / 6 % 2) as usize]),
             pause_until: 0,
+            scheduled: (seed % 5 == 4).then_some(Scheduled { index: 1, at: BEGIN + 45_000, begun: 0, is_over: false }),
             backup: None,
             forgot_at: 0,
             key_removed_at: 0,
@@ -224,6 +227,7 @@ impl World {
             remove_data_after_failed_rewind: Switch::On,
             tags: Tags::default(),
             bootstrap: Switch::On,
+            slots: SlotSettings::default(),
             refused_settings: Vec::new(),
         }
     }
@@ -309,6 +313,8 @@ impl World {
         node.never_probed &= node.silent.is_some();
         node.exit_seen = matches!(node.server, Server::Down { .. });
         let asked = node.asked;
+        let scheduled = self.scheduled_for(index);
+        let node = &self.nodes[index];
         let seen = Observation {
             now: at(now),
             wall: WallTime(now as i64),
@@ -320,7 +326,9 @@ impl World {
                 shutdown: asked.shutdown,
                 restart: (asked.restart_until > now).then_some(RestartRequest { timeout: None }),
                 reinitialize: (asked.reinitialize_until > now).then_some(ReinitRequest::AnySource),
+                scheduled,
             },
+            retained_slots: BTreeSet::new(),
             memory: node.memory.clone(),
         };
         let decision = decide(&self.policy(index), &seen);

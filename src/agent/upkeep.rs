@@ -1,0 +1,59 @@
+//! What goes on beside the decisions, as the core has decided it: slots, roles, restarts at a time.
+
+use super::background_task::{AtEnd, BackgroundTask, Report};
+use super::cycle::Agent;
+use super::inbox::{BEGIN_WITHIN, PendingRestart};
+use crate::core::decision::{Overtaken, RolesStep, ScheduleStep};
+use crate::core::observation::{Observation, RestartRequest};
+use crate::core::slots::{Brought, SlotsWanted};
+use crate::dcs::Dcs;
+use crate::postgres::Instance;
+
+impl<D: Dcs, I: Instance> Agent<D, I> {
+    pub(super) fn bring_slots(&mut self, wanted: SlotsWanted) {
+        let shared = self.shared.clone();
+        let work = async move {
+            let brought = shared.instance.sync_slots(&wanted).await;
+            Report::of(brought, |brought| match brought {
+                Brought::All => Report::SlotsBrought(wanted),
+                // Not known as brought about, they are tried again.
+                Brought::AllButUsed => Report::Done,
+            })
+        };
+        self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, work);
+    }
+
+    pub(super) fn ensure_roles(&mut self, step: RolesStep) {
+        match step {
+            RolesStep::Leave => {}
+            RolesStep::Ensure => {
+                let shared = self.shared.clone();
+                let work = async move { Report::of(shared.instance.ensure_roles().await, |()| Report::RolesEnsured) };
+                self.background.begin(BackgroundTask::EnsureRoles, AtEnd::Wait, work);
+            }
+        }
+    }
+
+    /// Only the restart that was seen: another may have been scheduled since.
+    pub(super) fn settle_schedule(&self, step: &ScheduleStep, seen: &Observation) {
+        let decided = seen.requests.scheduled.as_ref().map(|scheduled| scheduled.at);
+        let until = self.shared.now() + BEGIN_WITHIN;
+        let mut inbox = self.shared.inbox();
+        let mut take = || inbox.scheduled.take_if(|scheduled| scheduled.body.schedule == decided);
+        match step {
+            ScheduleStep::Keep => {}
+            ScheduleStep::Begin => {
+                let Some(scheduled) = take() else { return };
+                let request = RestartRequest { timeout: scheduled.body.timeout };
+                inbox.restart.get_or_insert(PendingRestart { request, answer: None, until });
+            }
+            ScheduleStep::Drop(why) => {
+                take();
+                match why {
+                    Overtaken::ByTime => tracing::warn!("{why}"),
+                    Overtaken::ByAnotherRestart { .. } | Overtaken::ByConditions => tracing::info!("{why}"),
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What goes on beside whatever is decided: the server's replication slots, the roles that a cluster which was taken over
+//! may lack, restarts at a time. Decided from the same observation, so that it fits the decision, and never in its way.
+
+use super::decision::{Decision, LeaseStep, PostgresStep, RolesStep};
+use super::local::{LastRole, Postgres, Running};
+use super::observation::{Observation, Roles};
+use super::policy::{Mode, Policy};
+use super::schedule;
+use super::slots::{self, SlotsWanted};
+
+pub fn with(policy: &Policy, seen: &Observation, decision: Decision) -> Decision {
+    let slots = slots_wanted(policy, seen, &decision);
+    let roles = roles(policy, seen, &decision);
+    schedule::decide(policy, seen, Decision { slots, roles, ..decision })
+}
+
+/// The cluster is there, and nothing else is done to the server now.
+fn is_at_rest(policy: &Policy, seen: &Observation, decision: &Decision) -> bool {
+    let rests = seen.local.job.is_none() && decision.postgres == PostgresStep::Leave && !decision.lease.gives_up();
+    policy.mode == Mode::Cluster && seen.cluster.is_ok() && seen.requests.shutdown.is_none() && rests
+}
+
+fn leads(seen: &Observation) -> bool {
+    seen.memory.lease_valid_until.is_some_and(|until| until > seen.now)
+}
+
+/// `None`: they are as they should be, or it cannot be said what they should be. For a leader from the lock on: the others
+/// follow it from then on, and a receiver that finds no slot tries again only after seconds.
+fn slots_wanted(policy: &Policy, seen: &Observation, decision: &Decision) -> Option<SlotsWanted> {
+    let (Ok(view), Postgres::Running(running)) = (&seen.cluster, &seen.local.postgres) else { return None };
+    if !is_at_rest(policy, seen, decision) {
+        return None;
+    }
+    let (role, retained) = match running {
+        _ if leads(seen) => (LastRole::Primary, &seen.retained_slots),
+        // The next leader keeps what the last one kept.
+        _ if matches!(decision.lease, LeaseStep::Acquire { .. }) => (LastRole::Primary, &view.status.retain_slots),
+        Running::Standby(_) if view.other_leader().is_some() => (LastRole::Standby, &view.status.retain_slots),
+        Running::Standby(_) | Running::Primary(_) => return None,
+    };
+    let wanted = slots::wanted(policy, view, role, retained);
+    (seen.memory.slots.as_ref() != Some(&wanted)).then_some(wanted)
+}
+
+/// Once: what was made by hand since then is not looked at.
+fn roles(policy: &Policy, seen: &Observation, decision: &Decision) -> RolesStep {
+    let is_primary = matches!(seen.local.postgres, Postgres::Running(Running::Primary(_)));
+    let is_due = seen.memory.roles == Roles::NotLookedAt && is_at_rest(policy, seen, decision);
+    match is_primary && is_due && leads(seen) {
+        true => RolesStep::Ensure,
+        false => RolesStep::Leave,
+    }
+}
