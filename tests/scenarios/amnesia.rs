@@ -83,7 +83,7 @@ fn a_leader_whose_lock_has_run_out_stops_and_takes_nothing() {
 fn a_new_agent_takes_the_lock_again_as_long_as_pid_1_guards_it() {
     let mut observation = forgot(seen(wiped(), primary()), 0);
     observation.local.guard = Guard::Until(second(1_020));
-    assert_eq!(decided(&kept_up(observation)), takes_again(None));
+    assert_eq!(decided(&kept_up(observation.clone())), takes_again(None));
     observation.local.guard = Guard::Until(second(1_001));
     assert!(matches!(decided(&observation).postgres, PostgresStep::Stop { .. }));
 }
