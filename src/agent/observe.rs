@@ -251,9 +251,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
-    /// Data of another cluster are not touched, and until the store was read nobody knows.
+    /// Data of another cluster are not touched. Until the store was read only what is kept beside the data tells whose they
+    /// are.
     fn is_foreign(&self) -> bool {
-        let Some(snapshot) = &self.snapshot else { return self.settings.mode() == Mode::Cluster };
+        let Some(snapshot) = &self.snapshot else {
+            let (cluster, own) = (self.memory.cluster, self.server.probe().data.system_id());
+            return self.settings.mode() == Mode::Cluster && (own.is_none() || cluster != own);
+        };
         match (&snapshot.view.initialize, self.server.probe().data.system_id()) {
             (Initialize::Done(cluster), Some(own)) => *cluster != own,
             (Initialize::Done(_), None) => false,

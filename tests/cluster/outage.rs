@@ -2,8 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::Signal;
+use serde_json::json;
+
 use crate::load::{Habit, TABLE, Writer, lost};
 use crate::member::Member;
+use crate::processes;
 use crate::wait::{always, eventually, seconds, until};
 use crate::world::{Cluster, SOON};
 
@@ -44,4 +48,27 @@ fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
     let between = |ack: &&crate::load::Ack| ack.at > frozen + seconds(TTL) && ack.at < thawed;
     assert_eq!(acks.iter().filter(between).count(), 0, "nothing is acknowledged without a lease");
     assert_eq!(lost(&acks, &cluster.members[new]), [0; 0]);
+}
+
+/// As after PID 1's deadline: neither a server nor the agent that would start it again is left, and etcd is away.
+#[test]
+fn a_new_agent_serves_reads_without_etcd_and_with_the_clusters_settings() {
+    let mut cluster = Cluster::start(1);
+    let change = json!({"postgresql": {"parameters": {"max_connections": 47}}});
+    assert_eq!(cluster.members[0].send("PATCH", "/config", &change).expect("an answer").code, 200);
+    let data = cluster.members[0].data();
+    let kept = || std::fs::read_to_string(data.join("patroni.dynamic.json")).unwrap_or_default().contains("47");
+    until(SOON, "it is kept beside the data", kept);
+    until(SOON, "so is the cluster's identifier", || data.join(".tamada.cluster").exists());
+    cluster.etcd.freeze(0);
+    let member = &mut cluster.members[0];
+    let (agent, postmaster) = (member.agent().expect("it runs"), member.postmaster().expect("it runs"));
+    processes::signal(agent, Signal::SIGKILL);
+    processes::signal(postmaster, Signal::SIGKILL);
+    let reads = || member.value("SELECT pg_is_in_recovery()").is_ok_and(|value| value == "t");
+    let took = until(SOON, "it serves reads", reads);
+    println!("reads after {took:?}");
+    assert_eq!(member.must("SHOW max_connections"), "47");
+    cluster.etcd.thaw(0);
+    cluster.members[0].wait_writable(SOON);
 }
