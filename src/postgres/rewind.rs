@@ -225,28 +225,49 @@ impl LocalPostgres {
         for (name, value) in &settings {
             run = run.arg("-c").arg(format!("{name}={value}"));
         }
-        let result = self.watch_recovery(run.arg("template1")).await;
+        let tell = |ran: Duration| {
+            let (ran, limit) = (Seconds(ran), Seconds(RECOVERY_LIMIT));
+            tracing::info!("crash recovery has run for {ran}; it is given up after {limit}");
+        };
+        let result = within(run.arg("template1"), RECOVERY_LIMIT, RECOVERY_TOLD_EVERY, tell).await;
         self.forget_server();
         result
     }
+}
 
-    /// Nothing tells how far it is: the log says how long it has run.
-    async fn watch_recovery(&self, run: Run) -> Result<(), PostgresError> {
-        let began = self.now();
-        let running = run.success(Some(RECOVERY_LIMIT));
-        tokio::pin!(running);
-        loop {
-            match tokio::time::timeout(RECOVERY_TOLD_EVERY, &mut running).await {
-                Ok(result) => return result.map(drop),
-                Err(_still_running) => {
-                    let (ran, limit) = (Seconds(self.now().since(began)), Seconds(RECOVERY_LIMIT));
-                    tracing::info!("crash recovery has run for {ran}; it is given up after {limit}");
-                }
-            }
+/// A program that says nothing of how far it is: `tell` is told how long it has run.
+async fn within(
+    run: Run,
+    limit: Duration,
+    every: Duration,
+    mut tell: impl FnMut(Duration),
+) -> Result<(), PostgresError> {
+    let began = tokio::time::Instant::now();
+    let running = run.success(Some(limit));
+    tokio::pin!(running);
+    loop {
+        match tokio::time::timeout(every, &mut running).await {
+            Ok(result) => return result.map(drop),
+            Err(_still_running) => tell(began.elapsed()),
         }
     }
 }
 
 fn asked(leader: &Address) -> String {
     format!("ask {}:{} whether it is ready to be rewound from", leader.host, leader.port)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_program_that_does_not_end_is_told_of_and_ended() {
+        let run = Run::new("sleep", std::path::Path::new("/bin/sleep"), &[]).arg("60");
+        let mut told = 0;
+        let (limit, every) = (Duration::from_millis(250), Duration::from_millis(50));
+        let error = within(run, limit, every, |_| told += 1).await.expect_err("it takes too long");
+        assert!(error.to_string().contains("sleep"), "{error}");
+        assert!(told > 0, "nothing was told");
+    }
 }

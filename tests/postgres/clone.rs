@@ -259,6 +259,31 @@ fn discarded(of: &Node) -> Vec<std::path::PathBuf> {
     places.map(|entry| entry.path()).collect()
 }
 
+/// The one folder of kept WAL, which holds this text.
+fn kept_with(of: &Node, text: &[u8]) -> Vec<std::path::PathBuf> {
+    let kept = discarded(of);
+    assert_eq!(kept.len(), 1, "{kept:?}");
+    let holds_it = |path: std::path::PathBuf| {
+        let bytes = std::fs::read(path).expect("read");
+        bytes.windows(text.len()).any(|window| window == text)
+    };
+    assert!(kept[0].read_dir().expect("read").flatten().any(|entry| holds_it(entry.path())));
+    kept
+}
+
+/// Where its WAL ends only crash recovery could tell, and that has failed.
+#[test]
+fn the_wal_of_a_crashed_primary_is_kept_when_a_clone_discards_it() {
+    on_every_version(|bin| async move {
+        let (old, new) = crate::support::pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        old.sql("CREATE TABLE lost AS SELECT 'the lost text' AS a");
+        old.postgres.stop(StopMode::Immediate, LIMIT).await.expect("stopped");
+        old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
+        kept_with(&old, b"the lost text");
+    });
+}
+
 #[test]
 fn wal_that_nobody_else_has_is_kept_for_a_while_when_a_clone_discards_it() {
     on_every_version(|bin| async move {
@@ -267,13 +292,7 @@ fn wal_that_nobody_else_has_is_kept_for_a_while_when_a_clone_discards_it() {
         old.sql("CREATE TABLE lost AS SELECT 'the lost text' AS a");
         old.stop().await;
         old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
-        let kept = discarded(&old);
-        assert_eq!(kept.len(), 1, "{kept:?}");
-        let holds_it = |path: std::path::PathBuf| {
-            let bytes = std::fs::read(path).expect("read");
-            bytes.windows(13).any(|window| window == b"the lost text")
-        };
-        assert!(kept[0].read_dir().expect("read").flatten().any(|entry| holds_it(entry.path())));
+        let kept = kept_with(&old, b"the lost text");
         // A second copy of the same discards nothing.
         old.postgres.clone_from(&source(&new), progress()).await.expect("copied");
         old.probe().await;

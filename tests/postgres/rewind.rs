@@ -266,6 +266,8 @@ fn wal_that_nobody_else_has_is_kept_for_a_while_when_a_rewind_discards_it() {
             if place == Place::Inside {
                 std::fs::create_dir_all(inside.join("4000000000")).expect("made");
                 std::fs::write(inside.join("4000000000/earlier"), "earlier").expect("written");
+                // Where the password file goes.
+                std::fs::create_dir(old.folder.path().join("run")).expect("made");
                 mode(0o555).expect("closed");
             }
             old.postgres.rewind(&new.address(), progress()).await.expect("rewound");

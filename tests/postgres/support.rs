@@ -270,7 +270,11 @@ pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
 
 /// Settings as the cluster's configuration would give them; small, so that many servers fit.
 pub fn desired() -> DesiredServer {
-    let parameters = json!({ "shared_buffers": "16MB", "max_connections": 30, "fsync": "off", "log_statement": "all" });
+    // A standby that finds its upstream not ready tries again soon.
+    let parameters = json!({
+        "shared_buffers": "16MB", "max_connections": 30, "fsync": "off", "log_statement": "all",
+        "wal_retrieve_retry_interval": "200ms",
+    });
     let hba = ["local all all peer", "host all all all scram-sha-256", "host replication replicator all scram-sha-256"];
     DesiredServer {
         server: ServerSettings {
