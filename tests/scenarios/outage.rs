@@ -9,8 +9,8 @@ use tamada::core::local::{
 };
 use tamada::core::observation::{Backoff, Handover, HandoverPurpose, HandoverStage, Observation, ShutdownRequest};
 use tamada::core::policy::{Pause, Policy};
-use tamada::core::reason::{Reason, Seconds};
-use tamada::core::units::{Instant, Lsn};
+use tamada::core::reason::Reason;
+use tamada::core::units::{Instant, Lsn, Seconds};
 use tamada::core::view::Holder;
 
 use super::build::*;
