@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
+use std::process::Stdio;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -197,8 +198,12 @@ fn templates() -> PathBuf {
     std::env::temp_dir().join(format!("tamada-templates-{}", std::process::id()))
 }
 
-extern "C" fn remove_templates() {
-    let _ = std::fs::remove_dir_all(templates());
+/// A shell removes them when its standard input ends, which is when this process has ended, however it ends.
+fn remove_templates_at_the_end() {
+    let mut shell = std::process::Command::new("sh");
+    shell.args(["-c", "cat >/dev/null; exec rm -rf -- \"$1\"", "sh"]).arg(templates());
+    let shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh");
+    let _ = std::os::fd::IntoRawFd::into_raw_fd(shell.stdin.expect("it was asked for"));
 }
 
 /// A new cluster as a bootstrap makes it, stopped: initdb takes longer than most of what is tested here.
@@ -208,8 +213,7 @@ async fn template(bin: &Path) -> PathBuf {
         return template.clone();
     }
     if made.is_empty() {
-        // SAFETY: the function uses nothing that ends before it is called.
-        unsafe { libc::atexit(remove_templates) };
+        remove_templates_at_the_end();
     }
     let node = Node::changed("template", bin, |_| ());
     node.configure().await;
