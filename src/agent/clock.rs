@@ -5,14 +5,23 @@
 
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use nix::time::{ClockId, clock_gettime};
 
+use super::alarm::SystemAlarm;
 use crate::core::units::{Instant, WallTime};
 
 pub trait Clock: Send + Sync + 'static {
     /// Monotonic, suspend included.
     fn now(&self) -> Instant;
     fn wall(&self) -> WallTime;
+    /// For the loop's long waits. Needs the runtime.
+    fn alarm(&self) -> Box<dyn Alarm>;
+}
+
+pub trait Alarm: Send + Sync {
+    /// Returns at this instant, or at once if it has passed.
+    fn at(&mut self, at: Instant) -> BoxFuture<'_, ()>;
 }
 
 /// CLOCK_BOOTTIME, the clock that PID 1 keeps its deadline on too, and CLOCK_REALTIME.
@@ -28,6 +37,10 @@ impl Clock for SystemClock {
     fn wall(&self) -> WallTime {
         let time = clock_gettime(ClockId::CLOCK_REALTIME).expect("every system has CLOCK_REALTIME");
         WallTime(time.tv_sec() * 1_000 + time.tv_nsec() / 1_000_000)
+    }
+
+    fn alarm(&self) -> Box<dyn Alarm> {
+        Box::new(SystemAlarm::new())
     }
 }
 

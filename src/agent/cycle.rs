@@ -12,7 +12,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
 use super::background_task::BackgroundTasks;
-use super::clock::Clock;
+use super::clock::{Alarm, Clock};
 use super::cluster_file::ClusterFile;
 use super::fence::Fence;
 use super::inbox::PendingRestart;
@@ -101,6 +101,7 @@ pub struct AgentHandle {
 
 pub struct Agent<D, I> {
     pub(super) shared: Arc<Shared<D, I>>,
+    alarm: Box<dyn Alarm>,
     pub(super) settings: Settings,
     pub(super) reread: Reread,
     pub(super) incarnation: Incarnation,
@@ -163,6 +164,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let (signals, heard) = mpsc::unbounded_channel();
         let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
         let agent = Agent {
+            alarm: shared.clock.alarm(),
             settings,
             reread,
             incarnation,
@@ -294,7 +296,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             }
         };
         tokio::select! {
-            () = sleep(at.left(shared.now())) => {}
+            () = self.alarm.at(at) => {}
             () = shared.wake.notified() => {}
             () = changed => {}
             () = exited => self.server.exited(exit_of),

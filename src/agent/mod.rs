@@ -1,6 +1,7 @@
 //! The agent: the one loop that observes, decides, acts and learns, and what it shows to and takes from the API.
 
 mod act;
+mod alarm;
 mod authority;
 mod background_task;
 pub mod clock;

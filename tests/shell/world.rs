@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use tamada::agent::clock::Clock;
+use futures_util::future::{BoxFuture, FutureExt};
+use tamada::agent::clock::{Alarm, Clock};
 use tamada::core::local::Guard;
 use tamada::core::units::{Instant, MemberName, WallTime};
 use tamada::dcs::memory::MemoryStore;
@@ -30,6 +31,16 @@ impl Clock for TestClock {
 
     fn wall(&self) -> WallTime {
         WallTime(EPOCH + i64::try_from(self.origin.elapsed().as_millis()).unwrap())
+    }
+
+    fn alarm(&self) -> Box<dyn Alarm> {
+        Box::new(*self)
+    }
+}
+
+impl Alarm for TestClock {
+    fn at(&mut self, at: Instant) -> BoxFuture<'_, ()> {
+        sleep(at.left(self.now())).boxed()
     }
 }
 
