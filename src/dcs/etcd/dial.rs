@@ -26,6 +26,9 @@ use crate::core::units::Seconds;
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
 
+const SILENCE_MIN: Duration = Duration::from_secs(10);
+const KEEPALIVES: u32 = 3;
+
 type LookUp = JoinHandle<io::Result<Vec<SocketAddr>>>;
 
 /// Where a node of etcd answers.
@@ -135,12 +138,14 @@ impl Drop for Borrowed<'_> {
     }
 }
 
-/// TCP keepalive and TCP_USER_TIMEOUT, so that the kernel notices a peer that is gone without closing the connection.
+/// TCP keepalive and TCP_USER_TIMEOUT, so that the kernel notices a peer that is gone without closing the connection:
+/// after `loop_wait` without a byte, at least `SILENCE_MIN`, it asks, and after `retry_timeout` without an answer gives up.
+/// That costs us no wake-up.
 fn guard(tcp: &TcpStream, timing: Timing) -> io::Result<()> {
     let socket = SockRef::from(tcp);
-    let idle = timing.loop_wait + timing.retry_timeout;
-    let interval = (timing.ttl.saturating_sub(idle) / 3).max(Duration::from_secs(1));
-    let keepalive = TcpKeepalive::new().with_time(idle).with_interval(interval).with_retries(3);
+    let interval = (timing.retry_timeout / KEEPALIVES).max(Duration::from_secs(1));
+    let keepalive = TcpKeepalive::new().with_time(timing.loop_wait.max(SILENCE_MIN)).with_interval(interval);
+    let keepalive = keepalive.with_retries(KEEPALIVES);
     socket.set_tcp_keepalive(&keepalive)?;
     socket.set_tcp_user_timeout(Some(timing.ttl))
 }

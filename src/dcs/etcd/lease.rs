@@ -15,6 +15,8 @@ use super::session::Session;
 use crate::core::policy::Timing;
 use crate::dcs::codec;
 
+/// From this age on a renewal is due whatever the ttl.
+const SILENCE_MAX: Duration = Duration::from_secs(15);
 /// How often a new ttl may overtake the move to the last one within one call.
 const MOVES_MAX: u32 = 3;
 
@@ -61,10 +63,12 @@ pub(super) enum Missing {
 }
 
 /// How old a renewal may get before the next cycle of a member without the lock sends another: half a ttl, but where
-/// the timers are tight so early that a renewal left to the cycle after still has half a retry_timeout before the end.
+/// the timers are tight so early that a renewal left to the cycle after still has half a retry_timeout before the end. The
+/// renewal also tells whether the node still answers, on whose word such a member hears that the lock is free: hence
+/// `SILENCE_MAX`, however long the ttl is.
 pub(super) fn renewal_due_after(timing: &Timing) -> Duration {
     let latest = timing.ttl.saturating_sub(timing.loop_wait + timing.retry_timeout / 2);
-    (timing.ttl / 2).min(latest)
+    (timing.ttl / 2).min(latest).min(SILENCE_MAX.max(timing.loop_wait))
 }
 
 impl Leases {
@@ -107,6 +111,16 @@ impl Session {
                 Ok(Some(lease.id))
             }
         }
+    }
+
+    /// Our lease, if nothing but its renewal is due: it has the ttl in force, and our keys are not on their way to another.
+    pub(super) fn settled_lease(&self) -> Option<i64> {
+        let (current, next) = {
+            let leases = self.leases();
+            (leases.current, leases.next)
+        };
+        let settled = current.filter(|lease| lease.ttl == Some(self.lease_ttl()) && next.is_none());
+        settled.map(|lease| lease.id)
     }
 
     /// The lease is gone: nothing of ours hangs anywhere.

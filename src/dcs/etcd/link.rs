@@ -17,9 +17,6 @@ use super::failure::{Failure, with_causes};
 use crate::config::{EtcdConfig, Secret};
 use crate::core::policy::Timing;
 
-/// etcd ends connections of clients that ping more often than every 5 s.
-const PING_INTERVAL_MIN: Duration = Duration::from_secs(10);
-
 #[derive(Clone, Debug)]
 pub(super) struct Login {
     username: String,
@@ -85,7 +82,7 @@ impl Link {
         limit: Duration,
     ) -> Result<Link, Failure> {
         let stream = dialer.dial(&endpoint, timing, limit).await.map_err(Failure::Gone)?;
-        let channel = channel_on(stream, &endpoint, timing).await?;
+        let channel = channel_on(stream, &endpoint).await?;
         let client = match log_in(channel.clone(), login.get().as_ref()).await {
             Err(Failure::AuthIsOff) => log_in(channel, None).await?,
             done => done?,
@@ -190,18 +187,11 @@ async fn log_in(channel: tonic::transport::Channel, login: Option<&Login>) -> Re
     Ok(Client::from_channel(Channel::Tonic(channel), Some(options)).await?)
 }
 
-/// HTTP/2 on this stream and no other: once it has broken the channel only fails.
-async fn channel_on(
-    stream: Box<dyn Stream>,
-    endpoint: &Endpoint,
-    timing: Timing,
-) -> Result<tonic::transport::Channel, Failure> {
+/// HTTP/2 on this stream and no other: once it has broken the channel only fails. No pings: the renewals show whether the
+/// node answers, and the kernel whether it can be reached.
+async fn channel_on(stream: Box<dyn Stream>, endpoint: &Endpoint) -> Result<tonic::transport::Channel, Failure> {
     let invalid = |error| Failure::Answer(format!("cannot use the endpoint {endpoint}: {}", with_causes(&error)));
     let target = tonic::transport::Endpoint::from_shared(format!("http://{endpoint}")).map_err(invalid)?;
-    let target = target
-        .http2_keep_alive_interval(timing.loop_wait.max(PING_INTERVAL_MIN))
-        .keep_alive_timeout(timing.retry_timeout)
-        .keep_alive_while_idle(true);
     let mut stream = Some(TokioIo::new(stream));
     let connector = tower::service_fn(move |_| {
         let stream = stream.take().ok_or_else(|| std::io::Error::other("the connection is closed"));

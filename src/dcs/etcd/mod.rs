@@ -8,7 +8,7 @@
 //! the time of the last proven renewal counts for the lock.
 //!
 //! - `failure`: what an answer means · `dial`, `tls`: byte streams · `link`: one connection · `pool`: endpoints, retries
-//! - `lease`, `ops`: the requests · `space`: an etcd that is full · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
+//! - `lease`, `renew`, `ops`: the requests · `space`: an etcd that is full · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
 
 mod cache;
 mod dial;
@@ -18,6 +18,7 @@ mod lease;
 mod link;
 mod ops;
 mod pool;
+mod renew;
 mod session;
 mod space;
 mod tls;

@@ -85,7 +85,7 @@ impl Session {
     }
 
     /// Nothing is asked or said of the lock for a caller who does not know yet that the store has lost its data.
-    fn recall(&self) -> Result<(), Failure> {
+    pub(super) fn recall(&self) -> Result<(), Failure> {
         if self.cache().hides_loss() { Err(Failure::Forgot) } else { Ok(()) }
     }
 
@@ -94,38 +94,11 @@ impl Session {
     }
 
     /// How to keep the lock: by looking, unless an unanswered release must be made to miss it.
-    fn keeping(&self) -> Keep {
+    pub(super) fn keeping(&self) -> Keep {
         match self.leases().release {
             Release::None => Keep::Lock,
             Release::Pending => Keep::Rewritten,
         }
-    }
-
-    pub(super) async fn renew(
-        &self,
-        status: Option<&str>,
-        record: Option<&[u8]>,
-        deadline: Duration,
-    ) -> Result<Lock, DcsError> {
-        let renew = |attempt: Try| async move {
-            self.recall()?;
-            let Some(lease) = self.hold_lease(&attempt.link, Renewal::Now, Missing::Report).await? else {
-                // A lease may be gone because the whole store is another one.
-                return if self.has_forgotten(&attempt.link).await? { Err(Failure::Forgot) } else { Ok(Lock::NotHeld) };
-            };
-            let status = status.filter(|status| !self.has_value(codec::STATUS, status.as_bytes()));
-            let path = codec::member_key(&self.name);
-            let record = record.filter(|record| !self.is_published(&path, record, lease));
-            let keep = self.keeping();
-            match self.with_lock(&attempt.link, lease, Along { status, record }, keep).await {
-                Err(Failure::Full) if status.is_some() || record.is_some() => {
-                    self.with_lock(&attempt.link, lease, Along::default(), keep).await
-                }
-                answer => answer,
-            }
-        };
-        let answer = self.pool.call(deadline, renew).await.and_then(|lock| self.recall().map(|()| lock));
-        answer.map_err(|failure| failure.into_error(deadline))
     }
 
     pub(super) async fn release(
@@ -171,7 +144,13 @@ impl Session {
 
     /// One transaction under the condition that the leader key is ours. Its branches always read or write the store,
     /// since etcd answers an empty one from memory, without asking the other nodes.
-    async fn with_lock(&self, link: &Link, lease: i64, along: Along<'_>, keep: Keep) -> Result<Lock, Failure> {
+    pub(super) async fn with_lock(
+        &self,
+        link: &Link,
+        lease: i64,
+        along: Along<'_>,
+        keep: Keep,
+    ) -> Result<Lock, Failure> {
         let Along { status, record } = along;
         let leader = self.leader_key();
         let member = codec::member_key(&self.name);
@@ -267,7 +246,7 @@ impl Session {
         self.wrote(origin, path, Some(record.to_vec()), lease);
     }
 
-    fn is_published(&self, path: &str, record: &[u8], lease: i64) -> bool {
+    pub(super) fn is_published(&self, path: &str, record: &[u8], lease: i64) -> bool {
         let published = self.leases().published.clone();
         let is_written = published.as_ref().is_some_and(|(written, on)| written == record && *on == lease);
         let cache = self.cache();
@@ -282,7 +261,7 @@ impl Session {
         is_there
     }
 
-    fn has_value(&self, path: &str, value: &[u8]) -> bool {
+    pub(super) fn has_value(&self, path: &str, value: &[u8]) -> bool {
         self.cache().entry(path).is_some_and(|entry| entry.value == value)
     }
 
@@ -370,14 +349,14 @@ fn as_seen(key: &str, seen: Option<Revision>) -> Compare {
 
 /// What is written in the same transaction.
 #[derive(Clone, Copy, Debug, Default)]
-struct Along<'a> {
-    status: Option<&'a str>,
-    record: Option<&'a [u8]>,
+pub(super) struct Along<'a> {
+    pub(super) status: Option<&'a str>,
+    pub(super) record: Option<&'a [u8]>,
 }
 
 /// What becomes of the leader key in a transaction that proved it ours.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Keep {
+pub(super) enum Keep {
     Lock,
     /// The same, with a new revision, so that a request bound to the old one finds nothing to do.
     Rewritten,
