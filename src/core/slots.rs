@@ -31,6 +31,18 @@ pub enum SlotWanted {
     Kept(Option<Lsn>),
 }
 
+/// The smallest size of a WAL segment, and a slot keeps whole segments: one that has moved by less keeps nearly the same.
+const SEGMENT_MIN: u64 = 1024 * 1024;
+
+impl SlotWanted {
+    fn is_near(self, old: SlotWanted) -> bool {
+        match (self, old) {
+            (SlotWanted::Kept(Some(new)), SlotWanted::Kept(Some(old))) => new.0.abs_diff(old.0) < SEGMENT_MIN,
+            (new, old) => new == old,
+        }
+    }
+}
+
 /// A slot that exists.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SlotFound<'a> {
@@ -109,6 +121,14 @@ impl SlotFound<'_> {
 impl SlotsWanted {
     pub fn keeps(&self, name: &str) -> bool {
         self.physical.contains_key(name)
+    }
+
+    /// Whether bringing these about would change nothing worth a session on the server, where `old` stand: the same slots,
+    /// and none of them further by more than a little.
+    pub fn is_near(&self, old: &SlotsWanted) -> bool {
+        let is_near = |(name, new): (&String, &SlotWanted)| old.physical.get(name).is_some_and(|old| new.is_near(*old));
+        let differs_in_slots_alone = SlotsWanted { physical: old.physical.clone(), ..self.clone() } == *old;
+        differs_in_slots_alone && self.physical.len() == old.physical.len() && self.physical.iter().all(is_near)
     }
 
     /// A slot in use is never dropped.

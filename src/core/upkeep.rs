@@ -39,7 +39,8 @@ fn slots_wanted(policy: &Policy, seen: &Observation, decision: &Decision) -> Opt
         Running::Standby(_) | Running::Primary(_) => return None,
     };
     let wanted = slots::wanted(policy, view, role, retained);
-    (seen.memory.slots.as_ref() != Some(&wanted)).then_some(wanted)
+    let stand = seen.memory.slots.as_ref().is_some_and(|stand| wanted.is_near(stand));
+    (!stand).then_some(wanted)
 }
 
 /// Once: what was made by hand since then is not looked at.

@@ -63,6 +63,23 @@ fn without_a_reason_to_keep_wal_a_standby_has_no_slots() {
 }
 
 #[test]
+fn slots_that_would_move_by_a_little_are_left_where_they_are() {
+    let stands = wanted_by(&policy("b"), LastRole::Standby);
+    let at = |position: Option<u64>| {
+        let mut moved = stands.clone();
+        moved.physical.insert("a".to_owned(), SlotWanted::Kept(position.map(Lsn)));
+        moved
+    };
+    assert!(at(Some(70 + 70_000)).is_near(&stands));
+    assert!(!at(Some(70 + (1 << 20))).is_near(&stands));
+    assert!(!at(None).is_near(&stands) && !stands.is_near(&at(None)));
+    assert!(!SlotsWanted { ignored: vec![IgnoredSlot::default()], ..stands.clone() }.is_near(&stands));
+    let mut fewer = stands.clone();
+    fewer.physical.remove("c");
+    assert!(!fewer.is_near(&stands) && !stands.is_near(&fewer));
+}
+
+#[test]
 fn a_member_that_does_not_stream_gets_no_slot() {
     let mut view = view();
     view.members.get_mut(&MemberName::from("c")).expect("there").tags.nostream = true;
