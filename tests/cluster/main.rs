@@ -18,6 +18,7 @@ mod failover;
 mod file;
 mod fingerprint;
 mod http;
+mod idle;
 mod load;
 mod logs;
 mod member;

@@ -1,0 +1,53 @@
+//! How often an idle member wakes up, with the default timers.
+
+use std::fs;
+use std::time::Duration;
+
+use crate::member::Member;
+use crate::wait::seconds;
+use crate::world::Cluster;
+
+const WINDOW: Duration = seconds(60);
+/// What follows a start (a checkpoint, slots, positions) is over after a few cycles.
+const WINDOWS: usize = 4;
+/// A leader's cycle has four: the timer, the server's answer, the store's, and PID 1's new deadline. A replica's has two,
+/// and a renewal every other cycle. A little is added by positions that are written and heard of every two minutes.
+const LEADER_MAX: u64 = 36;
+const REPLICA_MAX: u64 = 26;
+
+/// How often the threads of a member's processes, PostgreSQL's not counted, have waited for something.
+fn waits(member: &mut Member) -> u64 {
+    let ours = member.processes().into_iter().filter(|process| process.program == "tamada");
+    let tasks = ours.flat_map(|process| fs::read_dir(format!("/proc/{}/task", process.pid)).into_iter().flatten());
+    let count = |task: fs::DirEntry| {
+        let status = fs::read_to_string(task.path().join("status")).ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"))?;
+        line.trim().parse::<u64>().ok()
+    };
+    tasks.flatten().filter_map(count).sum()
+}
+
+#[test]
+fn an_idle_member_wakes_up_rarely() {
+    let mut cluster = Cluster::prepare(2);
+    cluster.set("PATRONI_TTL", "30").set("PATRONI_LOOP_WAIT", "10").set("PATRONI_RETRY_TIMEOUT", "10");
+    cluster.start_all();
+    let (leader, _) = cluster.whole(seconds(40));
+    let replica = 1 - leader;
+    let mut counts = Vec::new();
+    for _ in 0..WINDOWS {
+        let mut count = || [leader, replica].map(|at| waits(&mut cluster.members[at]));
+        let before = count();
+        std::thread::sleep(WINDOW);
+        let after = count();
+        let [led, followed] = [after[0] - before[0], after[1] - before[1]];
+        println!("the leader woke up {led} times in {WINDOW:?}, the replica {followed} times");
+        counts.push((led, followed));
+        if led <= LEADER_MAX && followed <= REPLICA_MAX {
+            // A member that does nothing would wake up even more rarely.
+            assert!(led >= 12 && followed >= 12, "{counts:?}");
+            return;
+        }
+    }
+    panic!("at most {LEADER_MAX} and {REPLICA_MAX} were expected: {counts:?}");
+}
