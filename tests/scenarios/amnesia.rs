@@ -3,7 +3,7 @@
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, RolesStep, Wake};
 use tamada::core::local::{ClusterState, DataDir, Guard, Postgres, RecoverySignal, StartAs, Upstream};
 use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome};
-use tamada::core::policy::Pause;
+use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Revision, SystemId};
 use tamada::core::view::{ClusterView, ConfigKey, History, Holder, Initialize, MemberRole};
@@ -184,7 +184,7 @@ fn data_of_another_cluster_take_no_lock_again() {
 
 #[test]
 fn in_a_paused_cluster_a_valid_lock_is_taken_again_and_nothing_else_happens() {
-    let paused = tamada::core::policy::Policy { pause: Pause::Paused, ..policy() };
+    let paused = Policy { pause: Pause::Paused, ..policy() };
     let leader = forgot(renewed(seen(wiped(), primary()), 9), 0);
     let beside = Decision { slots: None, roles: RolesStep::Leave, ..decide(&paused, &leader) };
     assert_eq!(beside, takes_again(None));
@@ -266,4 +266,12 @@ fn a_lock_is_taken_again_only_before_a_stop_would_have_to_begin() {
     assert_eq!(decided(&forgot(renewed(seen(wiped(), primary()), 26), 0)), takes_again(None));
     let late = decided(&forgot(renewed(seen(wiped(), primary()), 27), 0));
     assert!(matches!(late.postgres, PostgresStep::Stop { .. }), "{late:?}");
+}
+
+#[test]
+fn in_a_pause_a_key_that_only_the_store_remembers_is_not_taken_over() {
+    let paused = Policy { pause: Pause::Paused, ..policy() };
+    let late = forgot(seen(restored("a", Holder::Us), primary()), 30);
+    // It fails as long as the key is there, which nobody renews.
+    assert_eq!(decide(&paused, &late).lease, LeaseStep::Acquire { seen: None });
 }

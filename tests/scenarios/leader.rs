@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use tamada::core::decide;
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{DataDir, Guard, Postgres, PrimaryFacts, Running, StopMode, StopWhy};
 use tamada::core::observation::{LockLost, Observation};
+use tamada::core::policy::{Policy, Timing};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, Timeline};
 use tamada::core::view::{AfterPromote, ClusterView, ConfigKey, History, Holder, Initialize};
@@ -247,4 +249,18 @@ fn a_primary_on_the_newest_timeline_takes_a_free_lock() {
     let facts = PrimaryFacts { timeline: Timeline(2), flushed: Lsn(1_000) };
     observation.local.postgres = Postgres::Running(Running::Primary(facts));
     assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: None });
+}
+
+#[test]
+fn the_timers_are_those_of_the_cluster() {
+    let seconds = Duration::from_secs;
+    let timing = Timing { ttl: seconds(60), loop_wait: seconds(20), retry_timeout: seconds(20) };
+    let policy = Policy { timing, ..policy() };
+    let mut observation = seen(view(OURS), primary());
+    let mut after = |left: u64| {
+        observation.memory.lease_valid_until = Some(second(1_000 + left));
+        decide(&policy, &observation)
+    };
+    assert_eq!((after(45).lease, after(45).wake), (LeaseStep::Keep, Wake::At(second(1_005))));
+    assert_eq!((after(40).lease, after(40).wake), (LeaseStep::Renew, Wake::At(second(1_020))));
 }
