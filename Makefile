@@ -1,7 +1,7 @@
 # What a person does with this repository. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down logs psql image test verify fix bench soak sim
+.PHONY: help up down logs psql image test verify fix bench soak sim mutants
 
 COMPOSE := docker compose --project-directory compose --file compose/compose.yaml
 
@@ -39,6 +39,9 @@ fix: ## format, apply clippy's suggestions, write the generated documents anew
 
 sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on
 	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --test sim many_worlds -- --nocapture
+
+mutants: ## change the rules of src/core one by one, name each change that no test notices; IN="lease election": only there
+	@tests/mutants $(IN)
 
 bench: ## medians of write gaps in the compose cluster; LAB=DIR also runs that lab
 	@tests/bench $(LAB)
