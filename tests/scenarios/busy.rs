@@ -10,8 +10,8 @@ use tamada::core::local::{
 };
 use tamada::core::observation::{Amnesia, Backoff, Observation, RestartRequest};
 use tamada::core::policy::{Mode, Pause, Policy};
-use tamada::core::reason::{Reason, Seconds};
-use tamada::core::units::{Instant, SystemId};
+use tamada::core::reason::Reason;
+use tamada::core::units::{Instant, Seconds, SystemId};
 use tamada::core::view::{Holder, Initialize};
 
 use super::build::*;
