@@ -263,7 +263,7 @@ fn a_failover_that_was_asked_for_before_the_loss_does_not_count() {
 
 #[test]
 fn a_lock_is_taken_again_only_before_a_stop_would_have_to_begin() {
-    assert_eq!(decided(&forgot(renewed(seen(wiped(), primary()), 26), 0)), takes_again(None));
+    assert_eq!(decided(&kept_up(forgot(renewed(seen(wiped(), primary()), 26), 0))), takes_again(None));
     let late = decided(&forgot(renewed(seen(wiped(), primary()), 27), 0));
     assert!(matches!(late.postgres, PostgresStep::Stop { .. }), "{late:?}");
 }

@@ -220,11 +220,11 @@ fn a_cluster_that_was_just_made_gets_its_identifier_and_configuration_with_the_l
         documents: vec![DocumentStep::SetInitialize(ID), DocumentStep::RestoreConfig],
         ..Decision::idle(Reason::Initialized, Wake::Now)
     };
-    assert_eq!(decided(&unlocked(Initialize::InProgress(Holder::Us))), made);
+    assert_eq!(decided(&kept_up(unlocked(Initialize::InProgress(Holder::Us)))), made);
     for initialize in [Initialize::Absent, Initialize::InProgress(Holder::Other)] {
         let mut late = unlocked(initialize);
         late.memory.bootstrapped = Some(ID);
-        assert_eq!(decided(&late), made);
+        assert_eq!(decided(&kept_up(late)), made);
     }
 }
 
