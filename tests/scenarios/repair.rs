@@ -257,3 +257,18 @@ fn a_crashed_leader_gives_way_at_once_only_to_a_request_that_is_due_and_meant_fo
     assert_eq!(asked(Some("b"), Some("a"), Schedule::Now), Reason::Starting);
     assert_eq!(asked(None, Some("a"), Schedule::Now), Reason::Starting);
 }
+
+#[test]
+fn a_leader_without_an_address_is_waited_for() {
+    let behind = |postgres: Postgres| {
+        let mut observation = seen(view(THEIRS), postgres);
+        let cluster = observation.cluster.as_mut().expect("there is a view");
+        cluster.members.get_mut(&"b".into()).expect("a member").address = None;
+        decided(&observation)
+    };
+    for postgres in [standby_at(500, "c"), Postgres::Stopped] {
+        let decision = behind(postgres);
+        assert_eq!(decision.reason, Reason::LeaderWithoutAddress { leader: "b".into() });
+        assert_eq!((decision.postgres, decision.ask), (PostgresStep::Leave, None));
+    }
+}
