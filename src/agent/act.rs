@@ -88,7 +88,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             self.job_ended(cancelled);
         }
         // A restart that this stop has ended did not come about, however the stop ends.
-        if let Some(restart) = self.restart.take() {
+        if let Some(restart) = self.jobs.take_restart() {
             restart.answer(RestartResult::Failed);
         }
         self.begin(job.clone(), decision, seen);
@@ -132,7 +132,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let work = Work { job: job.clone(), start_limit, stop_limit, leader };
-        self.publisher.shown.refresh(
+        self.publisher.refresh(
             &self.server.probe().data,
             &self.server.probe().postgres,
             Some(&job),
@@ -148,8 +148,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let mut inbox = self.shared.inbox();
         match job {
             Job::Start(_) | Job::Restart(_) => {
-                self.restart = inbox.restart.take();
-                self.restart.as_ref().and_then(|restart| restart.request.timeout)
+                let restart = inbox.restart.take();
+                let limit = restart.as_ref().and_then(|restart| restart.request.timeout);
+                self.jobs.carries_out(restart);
+                limit
             }
             Job::Reinitialize { .. } => {
                 inbox.reinitialize = None;

@@ -110,7 +110,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Our record goes with it: without a last position it alone tells the others that the key was not lost by accident.
     async fn release(&mut self, last_position: Option<Lsn>, confirmed: Confirmed, seen: &Observation) -> LeaseOutcome {
-        let last = self.snapshot.as_ref().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
+        let last = self.reading.last().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
         let me = Some(self.settings.config.name.clone());
         let status = match last_position {
             Some(position) => {

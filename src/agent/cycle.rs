@@ -8,24 +8,24 @@ use std::time::Duration;
 
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, watch};
-use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
+use super::answers::Answers;
 use super::background_task::BackgroundTasks;
 use super::clock::{Alarm, Clock};
 use super::cluster_file::ClusterFile;
 use super::fence::Fence;
-use super::inbox::PendingRestart;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
 use super::kept_files::KeptFiles;
 use super::lease_file::LeaseFile;
-use super::mailbox::{Mailbox, Request};
+use super::listeners::Listeners;
+use super::mailbox::Mailbox;
 use super::peers::PeerClient;
 use super::publisher::Publisher;
+use super::reading::{Outage, Reading};
 use super::remembered::Remembered;
 use super::server::Server;
-use super::services;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::status::Status;
@@ -33,10 +33,9 @@ use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
 use crate::core::local::{Guard, Postgres, StopMode};
-use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::reason::Reason;
-use crate::core::units::{Instant, WallTime};
-use crate::dcs::{Dcs, Snapshot};
+use crate::core::units::Instant;
+use crate::dcs::Dcs;
 use crate::postgres::Instance;
 
 /// How many requests may wait for the loop's thread; more wait in the API.
@@ -109,34 +108,14 @@ pub struct Agent<D, I> {
     pub(super) jobs: JobSlot,
     pub(super) background: BackgroundTasks,
     pub(super) server: Server,
-    pub(super) snapshot: Option<Arc<Snapshot>>,
-    /// Whether the last reading failed.
-    pub(super) outage: Outage,
-    pub(super) dcs_last_seen: WallTime,
-    pub(super) peers: PeerReports,
-    pub(super) divergence: Option<DivergenceReport>,
+    pub(super) reading: Reading,
+    pub(super) answers: Answers,
     pub(super) fence: Fence,
     pub(super) publisher: Publisher,
-    /// The restart that the running job carries out.
-    pub(super) restart: Option<PendingRestart>,
     pub(super) kept: KeptFiles,
     reason: Reason,
     hurried: u32,
-    mailbox: Option<mpsc::Receiver<Request>>,
-    signals: Option<mpsc::UnboundedReceiver<FromInit>>,
-    listeners: Vec<JoinHandle<()>>,
-}
-
-impl<D, I> Drop for Agent<D, I> {
-    fn drop(&mut self) {
-        self.listeners.iter().for_each(JoinHandle::abort);
-    }
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Outage {
-    No,
-    Yes,
+    listeners: Listeners,
 }
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
@@ -172,20 +151,14 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             jobs: JobSlot::new(runtimes.jobs),
             background: BackgroundTasks::new(runtimes.background, shared.wake.clone()),
             server: Server::not_probed_yet(shared.now()),
-            snapshot: None,
-            outage: Outage::No,
-            dcs_last_seen: WallTime::default(),
-            peers: PeerReports::new(),
-            divergence: None,
+            reading: Reading::none_yet(),
+            answers: Answers::default(),
             fence: Fence::new(init, guard),
             publisher: Publisher::default(),
-            restart: None,
             kept,
             reason: Reason::NotStarted,
             hurried: 0,
-            mailbox: Some(requests),
-            signals: Some(heard),
-            listeners: Vec::new(),
+            listeners: Listeners::new(requests, heard),
             shared,
         };
         (agent, handle)
@@ -193,7 +166,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Before the API listens and the first cycle begins. `Some`: the agent is to end with this code.
     pub async fn prepare(&mut self) -> Option<u8> {
-        self.start_listeners();
+        self.listeners.start(&self.shared);
         self.start().await
     }
 
@@ -205,21 +178,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 return self.leave(exit).await;
             }
             self.wait(wake).await;
-        }
-    }
-
-    /// Signals and requests are received however long a cycle takes.
-    fn start_listeners(&mut self) {
-        if let Some(mut signals) = self.signals.take() {
-            let shared = self.shared.clone();
-            self.listeners.push(tokio::spawn(async move {
-                while let Some(message) = signals.recv().await {
-                    shared.hear(message);
-                }
-            }));
-        }
-        if let Some(requests) = self.mailbox.take() {
-            self.listeners.push(tokio::spawn(services::serve(self.shared.clone(), requests)));
         }
     }
 
@@ -280,10 +238,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     async fn wait_until(&mut self, at: Instant) {
         let exit_of = self.server.exit_to_wait_for(self.jobs.running().map(|running| &running.job));
         let shared = &self.shared;
-        let version = self.snapshot.as_ref().map_or(0, |snapshot| snapshot.version);
+        let version = self.reading.last().map_or(0, |snapshot| snapshot.version);
         let changed = async {
             // An outage counts as a change, so that its end is one too; it must not keep the loop spinning.
-            match self.outage {
+            match self.reading.outage() {
                 Outage::No => {}
                 Outage::Yes => sleep(OUTAGE_REST).await,
             }

@@ -73,7 +73,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// As they stand in the reading that this cycle's decision was made from.
     fn documents(&self) -> Option<&Documents> {
-        self.snapshot.as_ref().map(|snapshot| &snapshot.documents)
+        self.reading.last().map(|snapshot| &snapshot.documents)
     }
 
     pub(super) async fn replace(&self, key: Key, content: Content, expect: Expect) -> Result<(), DcsError> {

@@ -11,6 +11,7 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 
 use super::handed::{Handed, Lost};
+use super::inbox::PendingRestart;
 use crate::core::local::{Job, RunningJob};
 use crate::core::observation::{FinishedJob, JobResult};
 use crate::core::units::{Instant, Seconds};
@@ -21,6 +22,8 @@ const CANCEL_LIMIT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub(super) struct JobSlot {
     slot: Option<Slot>,
+    /// The request to restart that the job carries out, until its answer is known.
+    restart: Option<PendingRestart>,
     runtime: Handle,
 }
 
@@ -33,7 +36,7 @@ struct Slot {
 impl JobSlot {
     /// `runtime`: where jobs run.
     pub(super) fn new(runtime: Handle) -> Self {
-        JobSlot { slot: None, runtime }
+        JobSlot { slot: None, restart: None, runtime }
     }
 
     pub(super) fn running(&self) -> Option<&RunningJob> {
@@ -48,6 +51,15 @@ impl JobSlot {
         debug_assert!(self.slot.is_none(), "a job is started while another runs");
         let work = Handed::begin(&self.runtime, Some(wake), work);
         self.slot = Some(Slot { running: RunningJob { job, since: now }, work });
+    }
+
+    /// The job that is started next, or has been, carries this out.
+    pub(super) fn carries_out(&mut self, restart: Option<PendingRestart>) {
+        self.restart = restart;
+    }
+
+    pub(super) fn take_restart(&mut self) -> Option<PendingRestart> {
+        self.restart.take()
     }
 
     /// The job that has ended since the last call.

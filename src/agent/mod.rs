@@ -2,6 +2,7 @@
 
 mod act;
 mod alarm;
+mod answers;
 mod authority;
 mod background_task;
 pub mod clock;
@@ -16,6 +17,7 @@ pub mod init_socket;
 mod job;
 mod kept_files;
 pub mod lease_file;
+mod listeners;
 pub mod mailbox;
 mod member_state;
 mod observe;
@@ -24,6 +26,7 @@ pub mod peers;
 mod publish;
 mod publisher;
 mod questions;
+mod reading;
 mod remembered;
 mod retain;
 mod server;

@@ -8,7 +8,7 @@ use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::background_task::{AtEnd, BackgroundTask, Report};
-use super::cycle::{Agent, Outage};
+use super::cycle::Agent;
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
 use super::settings::TimingChange;
@@ -64,7 +64,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     pub(super) fn job_ended(&mut self, ended: FinishedJob) {
-        self.publisher.shown.ended(&ended);
+        self.publisher.job_ended(&ended);
         if replaces_data(&ended.job) {
             // The files beside the data may be another member's now.
             self.settings.saved = 0;
@@ -75,9 +75,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     fn take_report(&mut self, report: Report) {
         match report {
-            // Those that were not asked this time keep their last answer, whose age decides whether it still counts.
-            Report::Peers(reports) => self.peers.extend(reports),
-            Report::Divergence(report) => self.divergence = Some(report),
+            Report::Peers(reports) => self.answers.take_peers(reports),
+            Report::Divergence(report) => self.answers.take_divergence(report),
             Report::Checkpointed => {
                 self.memory.note(&Event::CheckpointDone);
             }
@@ -115,8 +114,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             wall: self.shared.clock.wall(),
             cluster: cluster.map(|snapshot| snapshot.view.clone()),
             local,
-            peers: self.peers.clone(),
-            divergence: self.divergence.clone(),
+            peers: self.answers.peers(),
+            divergence: self.answers.divergence(),
             requests: self.shared.inbox().requests(now),
             retained_slots: self.publisher.retained(),
             memory: self.memory.clone(),
@@ -127,7 +126,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn about(&self) -> About {
         let facts = &self.server.probe().facts;
         About {
-            role: self.publisher.shown.role,
+            role: self.publisher.role(),
             version: facts.server_version,
             is_restart_pending: !facts.pending_restart.is_empty(),
             started: facts.postmaster_start_time.clone(),
@@ -151,18 +150,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                     TimingChange::Changed => self.change_timing(),
                 }
                 self.note_losses(snapshot, former_ttl);
-                self.dcs_last_seen = self.shared.clock.wall();
-                self.snapshot = Some(snapshot.clone());
-                self.outage = Outage::No;
+                self.reading.took(snapshot.clone(), self.shared.clock.wall());
             }
-            Err(_) => self.outage = Outage::Yes,
+            Err(_) => self.reading.failed(),
         }
         read
     }
 
     /// The ttl of a store that was restored may be shorter than that which a living leader goes by.
     fn note_losses(&mut self, snapshot: &Snapshot, former_ttl: Duration) {
-        let known = self.snapshot.as_ref().map_or(0, |last| last.losses);
+        let known = self.reading.last().map_or(0, |last| last.losses);
         if snapshot.losses > known {
             let ttl = former_ttl.max(self.settings.timing.ttl);
             let event = Event::StoreForgot { at: self.shared.now(), ttl, lock: snapshot.view.lock_revision };
@@ -195,7 +192,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.jobs.running().is_some() {
             return;
         }
-        let Some(restart) = self.restart.take() else { return };
+        let Some(restart) = self.jobs.take_restart() else { return };
         let starts = |finished: &&FinishedJob| matches!(finished.job, Job::Start(_) | Job::Restart(_));
         let result = match self.memory.finished.as_ref().filter(starts).map(|finished| &finished.result) {
             Some(JobResult::Done(_)) => RestartResult::Restarted,
@@ -228,7 +225,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {
             return;
         }
-        let known = self.snapshot.as_ref().is_some_and(|snapshot| snapshot.documents.config.is_some());
+        let known = self.reading.last().is_some_and(|snapshot| snapshot.documents.config.is_some());
         if known && self.settings.saved != generation {
             let document = self.settings.document.clone();
             let shared = self.shared.clone();
@@ -254,7 +251,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Data of another cluster are not touched. Until the store was read only what is kept beside the data tells whose they
     /// are.
     fn is_foreign(&self) -> bool {
-        let Some(snapshot) = &self.snapshot else {
+        let Some(snapshot) = self.reading.last() else {
             let (cluster, own) = (self.memory.cluster, self.server.probe().data.system_id());
             return self.settings.mode() == Mode::Cluster && (own.is_none() || cluster != own);
         };
@@ -271,7 +268,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             DataDir::Present(data) => data.system_id,
             DataDir::Empty | DataDir::Unusable(_) => return false,
         };
-        let is_ours = self.snapshot.as_ref().is_some_and(|snapshot| match &snapshot.view.initialize {
+        let is_ours = self.reading.last().is_some_and(|snapshot| match &snapshot.view.initialize {
             Initialize::Done(cluster) => *cluster == own,
             Initialize::Absent => true,
             Initialize::InProgress(_) | Initialize::Invalid(_) => false,

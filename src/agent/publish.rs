@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::cycle::{Agent, Outage};
+use super::cycle::Agent;
 use super::pace;
 use super::publisher::Due;
+use super::reading::Outage;
 use super::status::{PostgresStatus, Status};
 use crate::config::{Config, HostPort};
 use crate::core::decision::Wake;
@@ -28,7 +29,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Our member record, after whatever this cycle has begun. The store is not written when nothing has changed.
     pub(super) async fn publish(&mut self, lease: &LeaseOutcome, seen: &Observation) {
         let record = self.record_due(lease, seen);
-        if self.outage == Outage::Yes {
+        if self.reading.outage() == Outage::Yes {
             return;
         }
         let limit = self.short_patience();
@@ -44,7 +45,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Our record as it is to stand in the store now.
     pub(super) fn record_due(&mut self, lease: &LeaseOutcome, seen: &Observation) -> Value {
         let job = self.jobs.running().map(|running| running.job.clone());
-        self.publisher.shown.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
+        self.publisher.refresh(&seen.local.data, &seen.local.postgres, job.as_ref(), self.settings.dynamic.pause);
         let record = member_record(&self.record(lease, job.as_ref()));
         let optime = seen.cluster.as_ref().ok().and_then(|view| view.status.optime);
         let due = Due { now: self.shared.now(), leader: leader_of(seen), step: self.step() };
@@ -58,7 +59,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     fn record(&self, lease: &LeaseOutcome, job: Option<&Job>) -> MemberRecord {
         let config = &self.settings.config;
-        let (state, role) = (self.publisher.shown.state, self.publisher.shown.role);
+        let (state, role) = (self.publisher.state(), self.publisher.role());
         let mut record = MemberRecord::new(own_address(config), api_url(config), state, role);
         let leads = match lease {
             LeaseOutcome::Held { .. } => true,
@@ -121,23 +122,20 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// The cycle's picture for the API.
     pub(super) fn show(&mut self, reason: &Reason, wake: Wake) {
-        let cluster = match (self.outage, &self.snapshot) {
-            (Outage::No, Some(reading)) => Some(self.publisher.cluster_documents(reading)),
-            (Outage::No, None) | (Outage::Yes, _) => None,
-        };
+        let cluster = self.reading.current().map(|reading| self.publisher.cluster_documents(reading));
         let config = &self.settings.config;
         let now = self.shared.now();
         let status = Status {
             name: config.name.clone(),
             scope: config.scope.clone(),
-            state: self.publisher.shown.state,
-            role: self.publisher.shown.role,
+            state: self.publisher.state(),
+            role: self.publisher.role(),
             leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: PostgresStatus::of(self.server.probe()),
             restart_until: self.restart_until(),
             cluster,
             pause: self.settings.dynamic.pause,
-            dcs_last_seen: self.dcs_last_seen.0 / 1_000,
+            dcs_last_seen: self.reading.last_seen().0 / 1_000,
             system_id: self.server.probe().data.system_id(),
             tags: config.tags,
             published_tags: config.published_tags.clone(),

@@ -11,8 +11,11 @@ use super::member_state::Shown;
 use super::pace::{self, Pace};
 use super::retain::Retained;
 use super::status::ClusterStatusDocuments;
+use crate::core::local::{DataDir, Job, Postgres};
+use crate::core::observation::FinishedJob;
+use crate::core::policy::Pause;
 use crate::core::units::{Instant, Lsn, MemberName};
-use crate::core::view::{ClusterStatus, ClusterView};
+use crate::core::view::{ClusterStatus, ClusterView, MemberRole, MemberState};
 use crate::dcs::Snapshot;
 
 /// What decides whether a change is due.
@@ -26,7 +29,7 @@ pub(super) struct Due<'a> {
 
 #[derive(Debug, Default)]
 pub(super) struct Publisher {
-    pub(super) shown: Shown,
+    shown: Shown,
     /// Our record and the status, as the store has them from us.
     record: Pace<Value>,
     status: Pace<ClusterStatus>,
@@ -36,6 +39,24 @@ pub(super) struct Publisher {
 }
 
 impl Publisher {
+    /// A job has ended: a failure shows until something else happens.
+    pub(super) fn job_ended(&mut self, ended: &FinishedJob) {
+        self.shown.ended(ended);
+    }
+
+    /// What our node is, after whatever a cycle has begun.
+    pub(super) fn refresh(&mut self, data: &DataDir, postgres: &Postgres, job: Option<&Job>, pause: Pause) {
+        self.shown.refresh(data, postgres, job, pause);
+    }
+
+    pub(super) fn state(&self) -> MemberState {
+        self.shown.state
+    }
+
+    pub(super) fn role(&self) -> MemberRole {
+        self.shown.role
+    }
+
     /// The lock was won: the status that stands there is another's.
     pub(super) fn begin_term(&mut self, now: Instant, view: &ClusterView) {
         self.retained.inherit(now, view);
