@@ -6,10 +6,11 @@
 mod documents;
 #[path = "../support/etcd.rs"]
 mod etcd;
+#[path = "../support/eventually.rs"]
+mod eventually;
 mod lock;
 mod watching;
 
-use std::future::Future;
 use std::time::Duration;
 
 use etcd_client::{Client, GetOptions};
@@ -22,8 +23,7 @@ use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::memory::{MemoryDcs, MemoryStore};
 use tamada::dcs::{Dcs, LeaseToken};
 
-/// Enough for anything that must happen, on a busy machine too.
-const SOON: Duration = Duration::from_secs(20);
+use eventually::{SOON, eventually};
 
 /// A store, members of it, and a back door.
 trait World {
@@ -104,16 +104,6 @@ fn record(state: &str) -> Value {
 
 fn status(optime: u64) -> ClusterStatus {
     ClusterStatus { optime: Some(Lsn(optime)), ..ClusterStatus::default() }
-}
-
-/// Wait, for a bounded time, until it is so.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let poll = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(SOON, poll).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"));
 }
 
 /// The same case in both worlds.

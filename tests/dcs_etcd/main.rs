@@ -6,6 +6,8 @@ mod amnesia;
 mod certs;
 #[path = "../support/etcd.rs"]
 mod etcd;
+#[path = "../support/eventually.rs"]
+mod eventually;
 mod faults;
 mod limits;
 mod security;
@@ -24,8 +26,7 @@ use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
-/// Enough for anything that must happen, on a busy machine too.
-const SOON: Duration = Duration::from_secs(20);
+use eventually::{SOON, eventually};
 
 /// What a call may take beyond its deadline: the time of a busy machine to notice it.
 const SLACK: Duration = Duration::from_millis(500);
@@ -46,16 +47,6 @@ fn record() -> Value {
 
 fn status(optime: u64) -> ClusterStatus {
     ClusterStatus { optime: Some(Lsn(optime)), ..ClusterStatus::default() }
-}
-
-/// Wait, for a bounded time, until it is so.
-async fn eventually<F: Future<Output = bool>>(what: &str, mut is_so: impl FnMut() -> F) {
-    let poll = async {
-        while !is_so().await {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    tokio::time::timeout(SOON, poll).await.unwrap_or_else(|_| panic!("{what}: not within {SOON:?}"));
 }
 
 /// The call's answer; panics when it comes after the deadline.

@@ -5,6 +5,8 @@
 //! red. A counterexample is a list of actions with what each node then was.
 
 mod actions;
+#[path = "../support/policy.rs"]
+mod policy;
 mod state;
 mod time;
 mod world;

@@ -10,12 +10,12 @@ use tamada::core::decision::{Decision, LeaseStep, RolesStep, Wake};
 use tamada::core::invariants::one_writable;
 use tamada::core::local::Job;
 use tamada::core::observation::DcsOutage;
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch};
+use tamada::core::policy::Policy;
 use tamada::core::reason::Reason;
-use tamada::core::view::Tags;
 
 use super::Layers;
 use super::actions::Calls;
+use super::policy::policy_of;
 use super::state::{NODES, Pending, Server, State, name};
 use super::time::TIMING;
 
@@ -157,20 +157,9 @@ impl Model for World {
 impl World {
     fn policy(&self, index: usize) -> Policy {
         Policy {
-            name: name(index),
-            mode: Mode::Cluster,
             timing: TIMING,
-            pause: Pause::Running,
-            maximum_lag_on_failover: 1 << 20,
-            remove_data_after_failed_rewind: Switch::On,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
-            stop_timeout: Duration::from_secs(60),
-            rewind: RewindPolicy::Allowed,
-            remove_diverged_data: Switch::On,
-            tags: Tags::default(),
-            bootstrap: Switch::On,
-            slots: SlotSettings::default(),
-            refused_settings: Vec::new(),
+            ..policy_of(name(index))
         }
     }
 

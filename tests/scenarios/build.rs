@@ -12,13 +12,15 @@ use tamada::core::observation::{
     DcsOutage, Event, Memory, Observation, PeerAnswer, PeerReport, PeerReports, PeerRole, PeerStatus, PeerWatchdog,
     Requests,
 };
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Timing};
+use tamada::core::policy::Policy;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use tamada::core::view::{
     Address, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, MemberKind, MemberRole,
     MemberState, ReplicationState, Schedule, SwitchoverRequest, Tags,
 };
 use tamada::core::{decide, note};
+
+use super::policy::policy_of;
 
 pub const ID: SystemId = SystemId(7_710_921_647_475_908_793);
 
@@ -31,22 +33,7 @@ pub fn now() -> Instant {
 }
 
 pub fn policy() -> Policy {
-    Policy {
-        name: "a".into(),
-        mode: Mode::Cluster,
-        timing: Timing::default(),
-        pause: Pause::Running,
-        maximum_lag_on_failover: 1 << 20,
-        primary_start_timeout: Duration::from_secs(300),
-        stop_timeout: Duration::from_secs(60),
-        rewind: RewindPolicy::Allowed,
-        remove_diverged_data: Switch::On,
-        remove_data_after_failed_rewind: Switch::On,
-        tags: Tags::default(),
-        bootstrap: Switch::On,
-        slots: SlotSettings::default(),
-        refused_settings: Vec::new(),
-    }
+    policy_of("a".into())
 }
 
 pub fn address(name: &str) -> Address {

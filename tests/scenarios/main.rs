@@ -11,6 +11,8 @@ mod memory;
 mod outage;
 mod pause;
 mod planned;
+#[path = "../support/policy.rs"]
+mod policy;
 mod race;
 mod repair;
 mod shutdown;

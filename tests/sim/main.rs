@@ -12,6 +12,8 @@ mod jobs;
 mod many;
 mod node;
 mod oracles;
+#[path = "../support/policy.rs"]
+mod policy;
 mod rng;
 mod slots;
 mod store;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use tamada::core::decision::LeaseStep;
 use tamada::core::local::{Guard, Job, StopMode, Upstream};
 use tamada::core::observation::{DcsOutage, Event, Observation, ReinitRequest, Requests, RestartRequest};
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Timing};
+use tamada::core::policy::{Pause, Policy, Timing};
 use tamada::core::units::{MemberName, SystemId, WallTime};
-use tamada::core::view::{ClusterView, Holder, Initialize, Tags};
+use tamada::core::view::{ClusterView, Holder, Initialize};
 use tamada::core::{decide, note};
 
 use super::calls::Call;
 use super::node::{Node, Phase, Server, TIMING, Wal, at};
+use super::policy::policy_of;
 use super::rng::Rng;
 use super::slots::Scheduled;
 use super::store::Store;
@@ -215,20 +216,12 @@ impl World {
 
     pub(super) fn policy(&self, index: usize) -> Policy {
         Policy {
-            name: self.nodes[index].name.clone(),
-            mode: Mode::Cluster,
             timing: self.nodes[index].timing,
             pause: self.nodes[index].pause,
             maximum_lag_on_failover: self.lag_max,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             stop_timeout: self.stop_timeout,
-            rewind: RewindPolicy::Allowed,
-            remove_diverged_data: Switch::On,
-            remove_data_after_failed_rewind: Switch::On,
-            tags: Tags::default(),
-            bootstrap: Switch::On,
-            slots: SlotSettings::default(),
-            refused_settings: Vec::new(),
+            ..policy_of(self.nodes[index].name.clone())
         }
     }
 
