@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use super::document::Origin;
 use super::dynamic::{Problem, refused};
-use super::load::Account;
+use super::given::Account;
+use super::origin::Origin;
 use super::policy::corrected_timers;
 use super::reader::{Reader, as_switch, remove_nulls};
 use super::{BootstrapConfig, Dynamic};

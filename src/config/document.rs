@@ -5,38 +5,14 @@
 //! warning says so.
 
 use std::collections::BTreeMap;
-use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
 use super::error::{ConfigError, Report};
+use super::origin::Origin;
 use super::raw::{Kind, Needs, RawEnv, Variable};
 use super::{redact, sources, units, yaml};
-
-/// Where a value came from.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Origin {
-    Default,
-    /// Derived from the machine, as the text says (`host name`).
-    Machine(&'static str),
-    /// The variable's name, `NAME_FILE` included.
-    Variable(String),
-    Configuration,
-    File(PathBuf),
-}
-
-impl fmt::Display for Origin {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Origin::Default => f.write_str("default"),
-            Origin::Machine(what) => f.write_str(what),
-            Origin::Variable(name) => write!(f, "variable {name}"),
-            Origin::Configuration => f.write_str("PATRONI_CONFIGURATION"),
-            Origin::File(path) => write!(f, "file {}", path.display()),
-        }
-    }
-}
 
 /// A variable that sets a part of the cluster's configuration.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::document::Origin;
+use super::origin::Origin;
 
 /// By path, in the order of the paths.
 #[derive(Clone, Debug, Default)]

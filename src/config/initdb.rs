@@ -1,8 +1,8 @@
 //! The arguments of initdb, from `bootstrap.initdb` and POSTGRES_INITDB_ARGS.
 
-use super::document::Origin;
-use super::load::Account;
+use super::given::Account;
 use super::options::{self, Tool};
+use super::origin::Origin;
 use super::reader::Reader;
 use super::words;
 

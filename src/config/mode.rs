@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::document::leaves;
 use super::error::{ConfigError, Reported};
-use super::load::{FoundData, HostFacts, Purpose};
+use super::given::{FoundData, HostFacts, Purpose};
 use super::raw::{Kind, RawEnv};
 use super::reader::Reader;
 use super::{unknown, unsupported};

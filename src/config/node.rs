@@ -8,8 +8,8 @@ use std::ffi::OsString;
 use serde_json::{Map, Value};
 
 use super::addresses::is_loopback;
-use super::document::Origin;
-use super::load::HostFacts;
+use super::given::HostFacts;
+use super::origin::Origin;
 use super::reader::{Reader, as_switch, remove_nulls};
 use super::server::{is_wildcard, not_a_wildcard, own_address};
 use super::{

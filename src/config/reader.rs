@@ -8,10 +8,11 @@ use std::path::PathBuf;
 
 use serde_json::{Map, Value};
 
-use super::document::{Document, Origin, leaves};
+use super::document::{Document, leaves};
 use super::error::{ConfigError, Report, Reported};
-use super::load::Purpose;
+use super::given::Purpose;
 use super::machine::NamedFile;
+use super::origin::Origin;
 use super::{EffectiveLine, HostPort, Secret, redact, units, words};
 use crate::core::policy::Switch;
 

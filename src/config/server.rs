@@ -5,12 +5,12 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cluster_keys::misplaced;
-use super::document::Origin;
 use super::error::Reported;
-use super::load::{Account, FoundData, HostFacts, Purpose};
+use super::given::{Account, FoundData, HostFacts, Purpose};
 use super::machine::NamedFile;
 use super::merge::is_controlled;
 use super::options::{Tool, arguments};
+use super::origin::Origin;
 use super::reader::{Reader, remove_nulls, scalar, split_port};
 use super::{Callbacks, Config, Credentials, HostPort, PostgresConfig, Secret, ServerSettings};
 use crate::core::policy::{Mode, Switch};

@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use serde_json::{Map, Value};
 
 use super::compose::compose;
-use super::document::Origin;
 use super::error::{ConfigError, Report};
+use super::origin::Origin;
 use super::raw::{Kind, RawEnv, Variable, known};
 
 /// Larger files are no configuration.

@@ -6,7 +6,7 @@ use std::path::Path;
 use super::source::{Source, code, sources};
 
 /// How many files of a room stand in circles. The numbers only get smaller.
-const IN_CIRCLES: [(&str, usize); 3] = [("api", 2), ("config", 14), ("postgres", 3)];
+const IN_CIRCLES: [(&str, usize); 2] = [("api", 2), ("postgres", 3)];
 
 /// A file of a room: `election` for `src/core/election.rs`, `conf` for all below `src/postgres/conf`.
 fn file(source: &Source) -> Option<String> {
