@@ -95,6 +95,11 @@ impl BackgroundTasks {
         self.running.contains_key(&task)
     }
 
+    /// Whether the last one of this kind failed.
+    pub(super) fn has_failed(&self, task: BackgroundTask) -> bool {
+        self.complaints.contains_key(&task)
+    }
+
     pub(super) fn begin<F>(&mut self, task: BackgroundTask, at_end: AtEnd, work: F) -> Begun
     where
         F: Future<Output = Report> + Send + 'static,

@@ -219,7 +219,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 let configured = shared.instance.configure(&desired, force).await;
                 Report::of(configured, |()| Report::Configured(generation))
             };
-            self.background.begin(BackgroundTask::Configure, AtEnd::Wait, work);
+            // What waits for a restart now is shown at once; a failure begins no cycle, since each begins the next try.
+            let at_end = match self.background.has_failed(BackgroundTask::Configure) {
+                true => AtEnd::Wait,
+                false => AtEnd::Wake,
+            };
+            self.background.begin(BackgroundTask::Configure, at_end, work);
         }
         self.keep_cluster();
         if self.settings.mode() == Mode::Single || !self.has_the_clusters_data() {

@@ -92,7 +92,8 @@ impl FakeInstance {
                     replay: Replay::Going,
                 })),
             };
-            Probe { data, postgres, facts: ServerFacts::default() }
+            let facts = ServerFacts { pending_restart: server.waiting.clone(), ..ServerFacts::default() };
+            Probe { data, postgres, facts }
         })
     }
 
@@ -136,8 +137,16 @@ impl Instance for FakeInstance {
 
     fn set_config(&self, _config: Arc<Config>) {}
 
-    async fn configure(&self, _desired: &DesiredServer, force: Force) -> Result<(), PostgresError> {
-        self.with(|server| server.configured += 1);
+    async fn configure(&self, desired: &DesiredServer, force: Force) -> Result<(), PostgresError> {
+        sleep(Duration::from_millis(100)).await;
+        self.with(|server| {
+            server.configured += 1;
+            let waits = desired.server.parameters.get_key_value("max_connections");
+            server.waiting = waits.map(|(name, value)| (name.clone(), value.clone())).into_iter().collect();
+        });
+        if self.with(|server| server.configure_fails) {
+            return Err(failed("configure", "as the test wants it"));
+        }
         if force == Force::Yes {
             self.world.note(self.name, "reload");
         }

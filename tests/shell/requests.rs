@@ -197,6 +197,25 @@ async fn a_reload_rewrites_the_servers_files() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_setting_that_waits_for_a_restart_shows_as_soon_as_it_is_written() {
+    let world = World::new();
+    let nodes = three(&world).await;
+    let merge = |connections: u32| {
+        ConfigChange::Merge(fields(json!({"postgresql": {"parameters": {"max_connections": connections}}})))
+    };
+    nodes[0].ask(|answer| Request::Config(merge(90), answer), SECOND).await;
+    let shown = || nodes.iter().all(|node| node.status().pending_restart.contains_key("max_connections"));
+    world.until("the pending restart on every member", SECOND, shown).await;
+    // One that fails is tried again with the next cycle and makes none begin.
+    nodes[0].server(|server| server.configure_fails = true);
+    let before = nodes[0].server(|server| server.configured);
+    nodes[0].ask(|answer| Request::Config(merge(91), answer), SECOND).await;
+    sleep(SECOND * 5).await;
+    let tried = nodes[0].server(|server| server.configured) - before;
+    assert!((1..=3).contains(&tried), "{tried} times in 5 s");
+}
+
+#[tokio::test(start_paused = true)]
 async fn the_cluster_is_read_anew_for_the_api() {
     let world = World::new();
     let nodes = three(&world).await;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Map, Value};
 use tamada::core::local::{ClusterState, LastRole, Upstream};
 use tamada::core::observation::Divergence;
 use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
@@ -22,8 +22,11 @@ pub struct Server {
     pub probe: ProbeMode,
     pub start_fails: bool,
     pub initdb_fails: bool,
+    pub configure_fails: bool,
     pub slots: BTreeSet<String>,
     pub configured: u32,
+    /// Settings that wait for a restart.
+    pub waiting: Map<String, Value>,
     pub exits: watch::Sender<u64>,
 }
 
@@ -62,8 +65,10 @@ impl Server {
             probe: ProbeMode::Answers,
             start_fails: false,
             initdb_fails: false,
+            configure_fails: false,
             slots: BTreeSet::new(),
             configured: 0,
+            waiting: Map::new(),
             exits: watch::Sender::new(0),
         }
     }
