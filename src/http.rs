@@ -25,7 +25,7 @@ use tokio_openssl::SslStream;
 
 use self::local_api::OwnApi;
 use self::tls::Tls;
-use crate::config::{CtlConfig, RestConfig};
+use crate::config::{CtlConfig, HostPort, RestConfig};
 use crate::core::PATRONI_VERSION;
 
 /// The largest answer that is read.
@@ -238,10 +238,7 @@ impl Target {
     }
 
     fn address(&self) -> String {
-        match self.host.contains(':') {
-            true => format!("[{}]:{}", self.host, self.port),
-            false => format!("{}:{}", self.host, self.port),
-        }
+        HostPort { host: self.host.clone(), port: self.port }.to_string()
     }
 }
 
