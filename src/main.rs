@@ -39,7 +39,8 @@ const CTL_COMMANDS: [&str; 19] = [
 
 const USAGE: &str = "\
 Usage: tamada [run] [FILE.yml]   run a PostgreSQL member, configured by PATRONI_* and TAMADA_* variables
-       tamada COMMAND …          list, switchover, failover, config, health; COMMAND --help tells more
+       tamada COMMAND …          list, history, switchover, failover, restart, reload, reinit, pause, resume, flush,
+                                 config, health or version; tamada COMMAND --help tells more
        tamada PROGRAM …          execute another program as it is
 ";
 

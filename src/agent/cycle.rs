@@ -229,7 +229,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         self.hurried += 1;
         if self.hurried >= HURRIED_MAX {
-            tracing::warn!("{} cycles without a rest: {}", self.hurried, self.reason);
+            tracing::warn!(
+                "slowing down after {} cycles that followed each other without a pause: {}",
+                self.hurried,
+                self.reason
+            );
             sleep(REST).await;
             self.hurried = 0;
         }

@@ -158,7 +158,7 @@ impl Server {
         drop(self.listener);
         drop((draining, open));
         if tokio::time::timeout(DRAIN_LIMIT, all_closed.recv()).await.is_err() {
-            info!("the REST API ends with requests unanswered");
+            info!("the REST API has ended before all requests were answered");
         }
     }
 
@@ -197,7 +197,9 @@ impl Server {
         let config = self.rest.borrow_and_update().clone();
         match Settings::load(&config).await {
             Ok(settings) => self.state.replace_settings(Arc::new(settings)),
-            Err(error) => return warn!("the REST API keeps its settings: {error}"),
+            Err(error) => {
+                return warn!("the new settings of the REST API cannot be used, the old ones stay in force: {error}");
+            }
         }
         if config.listen != self.listen {
             match listen(&config).await {
