@@ -13,7 +13,7 @@ use tokio::time::timeout;
 use super::handed::Handed;
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::slots::SlotsWanted;
-use crate::core::units::{Seconds, SystemId};
+use crate::core::units::{Branch, Seconds, SystemId};
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -28,6 +28,7 @@ pub(super) enum BackgroundTask {
     SaveLease,
     SaveCluster,
     UpdateHistory,
+    ReadBranch,
     ResumeReplay,
 }
 
@@ -45,6 +46,11 @@ pub(super) enum Report {
     DynamicSaved(u64),
     LeaseSaved(LeaseToken),
     ClusterSaved(SystemId),
+    /// Of the data before they were replaced so often.
+    Branch {
+        replaced: u64,
+        branch: Branch,
+    },
     Done,
     /// It failed; tried again when it is due again.
     Failed(String),
@@ -167,6 +173,7 @@ impl BackgroundTask {
             | BackgroundTask::SaveLease
             | BackgroundTask::SaveCluster
             | BackgroundTask::UpdateHistory
+            | BackgroundTask::ReadBranch
             | BackgroundTask::ResumeReplay => Duration::from_secs(60),
         }
     }
@@ -183,6 +190,7 @@ impl BackgroundTask {
             BackgroundTask::SaveLease => "keeping the lease beside the data",
             BackgroundTask::SaveCluster => "keeping the cluster's identifier in the data directory",
             BackgroundTask::UpdateHistory => "writing the timeline history",
+            BackgroundTask::ReadBranch => "reading where our timeline began",
             BackgroundTask::ResumeReplay => "resuming WAL replay",
         }
     }

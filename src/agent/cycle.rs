@@ -12,6 +12,7 @@ use tokio::time::{sleep, timeout};
 
 use super::answers::Answers;
 use super::background_task::BackgroundTasks;
+use super::branch::KnownBranch;
 use super::clock::{Alarm, Clock};
 use super::cluster_file::ClusterFile;
 use super::fence::Fence;
@@ -113,6 +114,7 @@ pub struct Agent<D, I> {
     pub(super) fence: Fence,
     pub(super) publisher: Publisher,
     pub(super) kept: KeptFiles,
+    pub(super) branch: KnownBranch,
     reason: Reason,
     hurried: u32,
     listeners: Listeners,
@@ -156,6 +158,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             fence: Fence::new(init, guard),
             publisher: Publisher::default(),
             kept,
+            branch: KnownBranch::default(),
             reason: Reason::NotStarted,
             hurried: 0,
             listeners: Listeners::new(requests, heard),

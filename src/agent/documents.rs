@@ -9,7 +9,7 @@ use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
 use super::publish::tell;
 use crate::core::decision::DocumentStep;
-use crate::core::local::{Postgres, Running};
+use crate::core::local::{DataDir, Postgres, Running};
 use crate::core::observation::Observation;
 use crate::core::units::{Lsn, MemberName, Revision, Timeline};
 use crate::core::view::{ConfigKey, History, HistoryEntry, Holder, Initialize};
@@ -112,10 +112,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// Reading the history files may take its time, so it does not hold the cycle up.
     fn update_history(&mut self, seen: &Observation) {
-        let (Postgres::Running(Running::Primary(facts)), Ok(view)) = (&seen.local.postgres, &seen.cluster) else {
-            return;
+        let Ok(view) = &seen.cluster else { return };
+        let timeline = match (&seen.local.postgres, &seen.local.data) {
+            (Postgres::Running(Running::Primary(facts)), _) => Some(facts.timeline),
+            // A leader that hands over before it has written it.
+            (Postgres::Stopped, DataDir::Present(data)) => data.control.as_ref().map(|control| control.timeline),
+            (_, _) => None,
         };
-        let (timeline, known) = (facts.timeline, view.history.clone());
+        let Some(timeline) = timeline else { return };
+        let known = view.history.clone();
         let name = self.settings.config.name.clone();
         let max = self.settings.dynamic.max_timelines_history;
         let history = self.documents().and_then(|documents| documents.history.as_ref());

@@ -5,6 +5,7 @@ mod alarm;
 mod answers;
 mod authority;
 mod background_task;
+mod branch;
 pub mod clock;
 pub mod cluster_file;
 mod cycle;

@@ -69,6 +69,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             // The files beside the data may be another member's now.
             self.settings.saved = 0;
             self.kept.data_replaced();
+            self.branch.data_replaced();
         }
         self.memory.note(&Event::JobEnded(ended));
     }
@@ -86,6 +87,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::DynamicSaved(generation) => self.settings.saved = generation,
             Report::LeaseSaved(token) => self.kept.lease_saved(token),
             Report::ClusterSaved(id) => self.kept.cluster_saved(id),
+            Report::Branch { replaced, branch } => self.branch.take(replaced, branch),
             Report::Done | Report::Failed(_) => {}
         }
     }
@@ -101,6 +103,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.answer_restart();
         self.fence.tell_lease(self.lease_to_keep());
         self.keep_files();
+        self.read_branch();
         let now = self.shared.now();
         let local = LocalState {
             data: self.server.probe().data.clone(),
@@ -108,6 +111,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             job: self.jobs.running().cloned(),
             guard: self.fence.guard(),
             about: self.about(),
+            branch: self.branch.get(),
         };
         Observation {
             now,

@@ -132,6 +132,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             role: self.publisher.role(),
             leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: PostgresStatus::of(self.server.probe()),
+            branch: self.branch.get(),
             restart_until: self.restart_until(),
             cluster,
             pause: self.settings.dynamic.pause,

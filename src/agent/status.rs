@@ -9,7 +9,7 @@ use super::settings::Settings;
 use crate::core::local::{About, Postgres, Replay, Running};
 use crate::core::policy::{Pause, Timing};
 use crate::core::reason::Reason;
-use crate::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
+use crate::core::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
 use crate::core::view::{ClusterView, MemberRole, MemberState, ReplicationState, Tags};
 use crate::dcs::{Document, Snapshot};
 use crate::postgres::Probe;
@@ -26,6 +26,8 @@ pub struct Status {
     /// right too. `None`: not the leader.
     pub leader_until: Option<Instant>,
     pub postgres: PostgresStatus,
+    /// Where our newest timeline began, as far as it was read.
+    pub branch: Option<Branch>,
     /// Until when a restart of ours excuses a server that takes no connections. `None`: none is under way.
     pub restart_until: Option<Instant>,
     /// The view of this cycle; `None` while the DCS does not answer.
@@ -90,6 +92,7 @@ impl Status {
             role: MemberRole::Uninitialized,
             leader_until: None,
             postgres: PostgresStatus::default(),
+            branch: None,
             restart_until: None,
             cluster: None,
             pause: settings.dynamic.pause,

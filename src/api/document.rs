@@ -76,6 +76,10 @@ fn postgres_part(status: &Status, document: &mut Map<String, Value>) {
         SyncDuty::QuorumVoter => drop(document.insert("quorum_standby".into(), true.into())),
     }
     document.insert("timeline".into(), postgres.timeline.map_or(Value::Null, |timeline| timeline.0.into()));
+    // Which of several timelines of this number it is; elections count that too.
+    if let Some(branch) = status.branch.filter(|branch| Some(branch.timeline) == postgres.timeline) {
+        document.insert("tamada".into(), json!({ "timeline_began": branch.began.0 }));
+    }
     if let Some(state) = postgres.replication_state.filter(|_| role != MemberRole::Primary) {
         document.insert("replication_state".into(), state.as_str().into());
     }
@@ -151,6 +155,7 @@ fn node_part(status: &Status, document: &mut Map<String, Value>) {
 mod tests {
     use super::*;
     use crate::api::fixture;
+    use crate::core::units::{Branch, Timeline};
 
     fn keys(document: &Map<String, Value>) -> Vec<&str> {
         document.keys().map(String::as_str).collect()
@@ -191,6 +196,17 @@ mod tests {
         assert_eq!(document["xlog"], xlog);
         assert_eq!(document["replication_state"], "streaming");
         assert_eq!(document["role"], "replica");
+    }
+
+    #[test]
+    fn a_timeline_is_shown_with_where_it_began_once_that_is_known() {
+        let mut status = fixture::replica();
+        let timeline = status.postgres.timeline.expect("it runs");
+        assert!(!render(&status).contains_key("tamada"));
+        status.branch = Some(Branch { timeline, began: Lsn(90) });
+        assert_eq!(render(&status)["tamada"], json!({"timeline_began": 90}));
+        status.branch = Some(Branch { timeline: Timeline(timeline.0 + 1), began: Lsn(90) });
+        assert!(!render(&status).contains_key("tamada"), "that of another timeline says nothing");
     }
 
     #[test]

@@ -5,13 +5,16 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::branch::{self, Standing};
 use super::context::Ctx;
 use super::decision::{Decision, LeaseStep, Question, Wake};
-use super::local::{DataDir, Postgres, Running, StandbyFacts};
-use super::observation::{PeerAnswer, PeerReport, PeerRole, PeerStatus, PeerWatchdog};
+use super::local::StandbyFacts;
+use super::observation::{
+    LeaderRecord, Memory, Observation, PeerAnswer, PeerReport, PeerRole, PeerStatus, PeerWatchdog,
+};
 use super::reason::Reason;
-use super::units::{Instant, Lsn, MemberName, Timeline};
-use super::view::{Member, MemberKind, MemberRole, MemberState};
+use super::units::{Instant, Lsn, MemberName};
+use super::view::{ClusterStatus, ClusterView, Member, MemberKind, MemberRole, MemberState};
 
 /// How long a member that is alive by its lease may take to answer.
 pub const PEER_LIMIT: Duration = Duration::from_secs(2);
@@ -91,15 +94,10 @@ impl<'a> Canvass<'a> {
         Some(missing.map(|(peer, limit)| (peer.clone(), *limit)).collect())
     }
 
-    /// The positions of those that have answered and could take over. One on an older timeline could not: whatever its
-    /// position, it lacks what was written since.
+    /// Those that have answered and could take over.
     pub fn candidates(&self) -> impl Iterator<Item = &'a PeerStatus> {
-        let timeline = timeline(&self.ctx);
-        let eligible = self.asked.keys().filter_map(|peer| self.answer(peer).and_then(eligible));
-        eligible.filter(move |status| {
-            let behind = status.timeline.is_some_and(|theirs| Some(theirs) < timeline);
-            status.role == PeerRole::Standby && !behind
-        })
+        let Ctx { seen, view, .. } = self.ctx;
+        self.asked.keys().filter_map(|peer| heir(seen, view, self.answer(peer)?))
     }
 
     pub fn has_candidate(&self, fits: impl Fn(Lsn) -> bool) -> bool {
@@ -133,8 +131,18 @@ pub fn within_lag(ctx: &Ctx, position: Lsn, last: Lsn) -> bool {
     position.behind(last) <= ctx.policy.maximum_lag_on_failover
 }
 
+/// What a member answered that could take over. One on an older timeline or on another branch could not: whatever its
+/// position, it lacks what was written since.
+pub fn heir<'a>(seen: &Observation, view: &ClusterView, answer: &'a PeerAnswer) -> Option<&'a PeerStatus> {
+    let status = eligible(answer)?;
+    // The newest timeline that is known to be the cluster's: by its history, or because we are on it.
+    let timeline = branch::own_timeline(seen).max(view.history.timeline());
+    let behind = status.timeline.is_some_and(|theirs| Some(theirs) < timeline);
+    (status.role == PeerRole::Standby && !behind && !branch::has_left(seen, view, status)).then_some(status)
+}
+
 /// A peer that answered and may become leader.
-pub fn eligible(answer: &PeerAnswer) -> Option<&PeerStatus> {
+fn eligible(answer: &PeerAnswer) -> Option<&PeerStatus> {
     match answer {
         PeerAnswer::Status(status) if !status.tags.is_nofailover() && status.watchdog == PeerWatchdog::Fine => {
             Some(status)
@@ -143,21 +151,17 @@ pub fn eligible(answer: &PeerAnswer) -> Option<&PeerStatus> {
     }
 }
 
-/// The newest timeline that is known to be the cluster's: by its history, or because we are on it.
-fn timeline(ctx: &Ctx) -> Option<Timeline> {
-    let own = match (&ctx.seen.local.postgres, &ctx.seen.local.data) {
-        (Postgres::Running(Running::Primary(facts)), _) => Some(facts.timeline),
-        (Postgres::Running(Running::Standby(facts)), _) => facts.timeline,
-        (_, DataDir::Present(data)) => data.control.as_ref().map(|control| control.timeline),
-        (_, DataDir::Empty | DataDir::Unusable(_)) => None,
-    };
-    own.max(ctx.view.history.timeline())
-}
-
 /// Whether this standby is on an older timeline than the cluster.
 pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     let (own, cluster) = (facts.timeline?, ctx.view.history.timeline()?);
     (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
+}
+
+/// Whether this standby is on a timeline that only has the number of the cluster's. It leaves the lock to the others for
+/// ttl; if none of them has taken it by then, none is left that could.
+pub fn other_branch(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
+    let timeline = facts.timeline.filter(|_| branch::is_other(ctx.seen, ctx.view, facts))?;
+    (!is_unlocked_for_ttl(ctx)).then_some(Reason::OtherBranch { timeline })
 }
 
 /// After a clean release the position is known at which nothing is lost: a candidate behind it waits up to ttl for a
@@ -166,23 +170,70 @@ pub fn behind_released(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     ctx.view.status.released_by.as_ref()?;
     let released = ctx.view.status.optime?;
     let own = facts.position();
-    (own < released && !is_unlocked_for_ttl(ctx)).then_some(Reason::BehindReleased { own, released })
+    if is_unlocked_for_ttl(ctx) {
+        return None;
+    }
+    let lacks_it = (own < released).then_some(Reason::BehindReleased { own, released });
+    timeline_behind(ctx, facts).or_else(|| other_branch(ctx, facts)).or(lacks_it)
+}
+
+/// Whether a leader may be writable although there is no leader key.
+pub fn leader_may_live(ctx: &Ctx) -> Option<Reason> {
+    if is_unlocked_for_ttl(ctx) && unseen_primary(ctx.view, &ctx.seen.memory).is_none() {
+        return None;
+    }
+    match lease_alive(ctx) {
+        Some(leader) => Some(Reason::LeaderLeaseAlive { leader }),
+        None => store_knows_no_leader(ctx).then_some(Reason::StoreKnowsNoLeader),
+    }
+}
+
+/// A member that says that it is a primary, or becomes one, which it was not when a leader was last seen: it has led
+/// between two of our readings.
+pub fn unseen_primary<'a>(view: &'a ClusterView, memory: &Memory) -> Option<&'a Member> {
+    view.alive().find(|member| {
+        let known = memory.last_leader.as_ref() == Some(&member.name)
+            || memory.last_members.get(&member.name).is_some_and(is_known_primary)
+            || view.status.gave_up(&member.name);
+        is_known_primary(member) && !known
+    })
+}
+
+fn is_known_primary(member: &Member) -> bool {
+    member.kind == MemberKind::Ours
+        && matches!(member.role, MemberRole::Primary | MemberRole::Promoted)
+        && is_up(member)
+}
+
+fn is_up(member: &Member) -> bool {
+    matches!(member.state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
 }
 
 /// The leader key went but the record on the same lease is still there: it was removed by hand, not given up and not
-/// expired. Its holder may still be writable and will take it again.
-pub fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
-    let last = ctx.seen.memory.last_leader.as_ref()?;
-    let said_so = |who: &Option<MemberName>| who.as_ref() == Some(last);
-    let status = &ctx.view.status;
-    if said_so(&status.released_by) || said_so(&status.gave_way) || *last == ctx.policy.name {
+/// expired. Its holder may still be writable and will take it again. One that was about to be promoted has not said so yet:
+/// its record is as it was when it held the lock. One that says since then that it is no primary is not waited for.
+fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
+    let memory = &ctx.seen.memory;
+    let others = |member: &&Member| member.name != ctx.policy.name;
+    if let Some(unseen) = unseen_primary(ctx.view, memory).filter(others) {
+        return Some(unseen.name.clone());
+    }
+    let last = memory.last_leader.as_ref()?;
+    let gave_up = ctx.view.status.gave_up(last) && memory.earlier_word.as_ref() != Some(last);
+    if gave_up || *last == ctx.policy.name {
         return None;
     }
     let record = ctx.view.alive().find(|member| member.name == *last)?;
-    let serving = record.kind == MemberKind::Ours
-        && record.role == MemberRole::Primary
-        && matches!(record.state, MemberState::Running | MemberState::Restarting | MemberState::Starting);
+    let when_leading = memory.last_members.get(last).map(|member| member.role);
+    let is_as_it_was = Some(record.role) == when_leading && record.kind == MemberKind::Ours && is_up(record);
+    let serving = memory.leader_record == LeaderRecord::There && (is_known_primary(record) || is_as_it_was);
     (serving && !is_unlocked_for_ttl(ctx)).then(|| last.clone())
+}
+
+/// A store that was wiped knows no position of a leader, nor does one under whose first leader it happened. An agent that
+/// was there when it happened waits for ttl (`amnesia`); one that began since then knows of it by this alone.
+fn store_knows_no_leader(ctx: &Ctx) -> bool {
+    ctx.view.status == ClusterStatus::default() && ctx.seen.memory.last_leader.is_none()
 }
 
 /// When the lock became free, as far as we have seen it.
@@ -198,7 +249,7 @@ pub fn is_unlocked_for_ttl(ctx: &Ctx) -> bool {
 /// A standby whose record has expired cannot take the lock, however alive it is: after ttl it is waited for no longer,
 /// unless more than the cluster may lose is there alone (ADR 8).
 fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> bool {
-    let newer = status.timeline.is_some_and(|theirs| Some(theirs) > facts.timeline);
+    let newer = compare_branches(ctx, status, facts) == Ordering::Greater;
     status.role == PeerRole::Standby
         && !newer
         && !ctx.view.is_alive(peer)
@@ -206,17 +257,29 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
         && within_lag(ctx, facts.position(), status.position)
 }
 
-/// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position.
+/// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position, and that of
+/// the cluster is ahead of one that only has its number.
+fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
+    match (status.timeline, facts.timeline) {
+        (Some(theirs), Some(own)) if theirs == own => {}
+        (Some(theirs), Some(own)) => return theirs.cmp(&own),
+        (_, _) => return Ordering::Equal,
+    }
+    let theirs = branch::standing(ctx.view, status.branch());
+    match (theirs, branch::standing(ctx.view, branch::own(ctx.seen, facts.timeline))) {
+        (Standing::OfTheCluster, Standing::Other) => Ordering::Greater,
+        (Standing::Other, Standing::OfTheCluster) => Ordering::Less,
+        (Standing::OfTheCluster | Standing::Other | Standing::Unknown, _) => Ordering::Equal,
+    }
+}
+
 fn better(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> Option<Reason> {
     if status.role == PeerRole::Primary {
         return Some(Reason::PrimaryAlive { peer: peer.clone() });
     }
-    let timelines = match (status.timeline, facts.timeline) {
-        (Some(theirs), Some(own)) => theirs.cmp(&own),
-        (_, _) => Ordering::Equal,
-    };
+    let branches = compare_branches(ctx, status, facts);
     let (theirs, own) = (status.tags.failover_priority, ctx.policy.tags.failover_priority);
-    match timelines.then(status.position.cmp(&facts.position())) {
+    match branches.then(status.position.cmp(&facts.position())) {
         Ordering::Greater => Some(Reason::PeerAhead { peer: peer.clone() }),
         Ordering::Equal if theirs > own => Some(Reason::PeerPreferred { peer: peer.clone(), theirs, own }),
         Ordering::Equal | Ordering::Less => None,

@@ -35,6 +35,11 @@ impl<'a> Ctx<'a> {
         Hold::of(self.view, &self.seen.memory, self.seen.now)
     }
 
+    /// Whether the lock, which is on our lease, was never confirmed to this agent, and nothing here can be a primary.
+    pub fn is_taken_unawares(&self) -> bool {
+        self.seen.memory.lease_valid_until.is_none() && authority::is_no_primary(&self.seen.local)
+    }
+
     /// Nothing to do but to keep the lock if we have it.
     pub fn idle(&self, reason: Reason) -> Decision {
         let (lease, wake) = lease::heartbeat(self.hold(), self.timing(), self.now());

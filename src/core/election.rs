@@ -4,11 +4,13 @@
 
 use std::time::Duration;
 
-use super::canvass::{self, Canvass, PEER_LIMIT, acquire, behind_released, lease_alive, timeline_behind, within_lag};
+use super::canvass::{
+    self, Canvass, PEER_LIMIT, acquire, behind_released, leader_may_live, other_branch, timeline_behind, within_lag,
+};
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
 use super::lease;
-use super::local::{Data, Job, StandbyFacts};
+use super::local::{Data, Job, Postgres, Running, StandbyFacts};
 use super::observation::JobResult;
 use super::reason::Reason;
 use super::switchover;
@@ -18,14 +20,17 @@ use super::view::{Holder, Initialize};
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
+/// A promotion that failed may still come about. It must not once the lock is not ours, in a pause either, so that
+/// PostgreSQL stops first of all.
+pub fn stop_failed_promotion(ctx: &Ctx) -> Option<Decision> {
+    let failed = ctx.seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote)?;
+    let may_come = matches!(failed.result, JobResult::Failed(_) | JobResult::Cancelled);
+    let is_standby = matches!(ctx.seen.local.postgres, Postgres::Running(Running::Standby(_)));
+    (may_come && is_standby).then(|| ctx.stop_at_once(Reason::PromotionFailed))
+}
+
 /// The lock is ours: promote, if it lasts long enough to be renewed afterwards.
 pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
-    let failed = ctx.seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote);
-    let failed = failed.is_some_and(|last| matches!(last.result, JobResult::Failed(_) | JobResult::Cancelled));
-    if failed {
-        // The promotion may still come about. It must not once the lock is given up, so PostgreSQL stops first.
-        return ctx.stop_at_once(Reason::PromotionFailed);
-    }
     if ctx.now() >= lease::stop_deadline(until, ctx.timing()) {
         return ctx.again_after(lease::RETRY, Reason::LockExpiring);
     }
@@ -94,8 +99,11 @@ fn barred(ctx: &Ctx) -> Option<Reason> {
 
 /// What our own position says, before anybody is asked.
 fn should_wait(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
-    if let Some(leader) = lease_alive(ctx) {
-        return Some(Reason::LeaderLeaseAlive { leader });
+    if let Some(reason) = leader_may_live(ctx) {
+        return Some(reason);
+    }
+    if let Some(reason) = other_branch(ctx, facts) {
+        return Some(reason);
     }
     let last = ctx.view.status.optime?;
     if let Some(reason) = behind_released(ctx, facts) {

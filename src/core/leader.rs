@@ -1,6 +1,7 @@
 //! PostgreSQL runs as a primary.
 
 use super::authority;
+use super::branch::{self, Standing};
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use super::lease::{self, Hold};
@@ -97,21 +98,17 @@ fn documents(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Vec<DocumentStep> 
         ConfigKey::Valid => {}
         ConfigKey::Missing | ConfigKey::Invalid => steps.push(DocumentStep::RestoreConfig),
     }
-    if history_is_stale(&ctx.view.history, facts.timeline) {
+    let own = branch::own(ctx.seen, Some(facts.timeline));
+    if !branch::is_in_history(ctx.view, facts.timeline, own) || is_without_leader(&ctx.view.history, facts.timeline) {
         steps.push(DocumentStep::UpdateHistory);
     }
     steps
 }
 
-/// The history is to end with the timeline that we left; on the first timeline only one that says otherwise is wrong.
-fn history_is_stale(history: &History, timeline: Timeline) -> bool {
-    match history {
-        History::Unknown => timeline > Timeline(1),
-        History::Known(entries) => match entries.last() {
-            None => timeline > Timeline(1),
-            Some(last) => last.left.0 + 1 != timeline.0 || last.new_leader.is_none(),
-        },
-    }
+/// Whether it is not noted yet who made the switch to our timeline.
+fn is_without_leader(history: &History, timeline: Timeline) -> bool {
+    let History::Known(entries) = history else { return false };
+    entries.last().is_some_and(|last| last.left.0 + 1 == timeline.0 && last.new_leader.is_none())
 }
 
 /// Nobody holds the lock and we are a primary: just bootstrapped, adopted, or the key was removed by hand. A running
@@ -137,6 +134,11 @@ fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
         Some(cluster) if facts.timeline < cluster => {
             ctx.stop_at_once(Reason::TimelineBehind { own: facts.timeline, cluster })
         }
+        Some(timeline) if is_other_branch(ctx, facts) => ctx.stop_at_once(Reason::OtherBranch { timeline }),
         Some(_) | None => acquire(Reason::AcquiredAsPrimary, Vec::new()),
     }
+}
+
+fn is_other_branch(ctx: &Ctx, facts: &PrimaryFacts) -> bool {
+    branch::standing(ctx.view, branch::own(ctx.seen, Some(facts.timeline))) == Standing::Other
 }

@@ -1,6 +1,6 @@
 //! What our own node is: its data directory, its PostgreSQL, and the one long job that may be running.
 
-use super::units::{Instant, Lsn, MemberName, SystemId, Timeline};
+use super::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
 use super::view::{Address, MemberRole, ReplicationState};
 
 /// Everything observed on this node in one cycle.
@@ -12,6 +12,8 @@ pub struct LocalState {
     pub job: Option<RunningJob>,
     /// Until when PID 1 lets PostgreSQL run as a primary.
     pub guard: Guard,
+    /// The newest timeline of our data whose history was read. It may be older than what `postgres` shows.
+    pub branch: Option<Branch>,
     pub about: About,
 }
 

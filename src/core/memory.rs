@@ -3,18 +3,18 @@
 use std::time::Duration;
 
 use super::amnesia;
-use super::canvass::eligible;
+use super::canvass::{heir, unseen_primary};
 use super::decision::Wake;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
 use super::observation::{
     Amnesia, Backoff, Clearance, Event, FinishedJob, FirstCycle, Handover, HandoverPurpose, HandoverStage, JobProduct,
-    JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered, Roles,
+    JobResult, LeaderRecord, LeaseOutcome, LockLost, Memory, Observation, Outcome, Recovered, Roles,
 };
 use super::reason::Reason;
 use super::serving::is_serving;
 use super::switchover::LEFT_TO_OTHERS;
-use super::units::Instant;
+use super::units::{Instant, Revision};
 use super::view::{AfterPromote, ClusterView, Holder, Initialize};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
@@ -67,11 +67,25 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
     match view.leader.as_ref().filter(|_| memory.amnesia.is_none()) {
         Some(leader) => {
             memory.unlocked_since = None;
+            memory.leader_record = LeaderRecord::There;
             memory.last_leader = Some(leader.name.clone());
+            memory.earlier_word = Some(leader.name.clone()).filter(|leader| view.status.gave_up(leader));
             memory.last_members.clone_from(&view.members);
         }
-        None => memory.unlocked_since = memory.unlocked_since.or(Some(seen.now)),
+        None => {
+            memory.unlocked_since = memory.unlocked_since.or(Some(seen.now));
+            if let Some(primary) = unseen_primary(view, memory).filter(|_| memory.amnesia.is_none()) {
+                memory.unlocked_since = Some(seen.now);
+                memory.leader_record = LeaderRecord::There;
+                memory.last_leader = Some(primary.name.clone());
+                memory.last_members.clone_from(&view.members);
+            }
+            if memory.last_leader.as_ref().is_none_or(|last| !view.is_alive(last)) {
+                memory.leader_record = LeaderRecord::Gone;
+            }
+        }
     }
+    memory.request = request_seen(memory, view, seen);
     if memory.bootstrapped.is_some_and(|own| view.initialize == Initialize::Done(own)) {
         memory.bootstrapped = None;
     }
@@ -83,6 +97,13 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
     if over {
         memory.handover = None;
     }
+}
+
+fn request_seen(memory: &Memory, view: &ClusterView, seen: &Observation) -> Option<(Revision, Instant)> {
+    let leads = view.is_ours() && matches!(seen.local.postgres, Postgres::Running(Running::Primary(_)));
+    let request = view.switchover.as_ref().filter(|_| leads)?;
+    let known = memory.request.filter(|(revision, _)| *revision == request.revision);
+    known.or(Some((request.revision, seen.now)))
 }
 
 fn learn_local(memory: &mut Memory, seen: &Observation) {
@@ -159,10 +180,11 @@ fn begin_handover(memory: &mut Memory, seen: &Observation, why: StopWhy, now: In
 fn learn_best(memory: &mut Memory, seen: &Observation) {
     let Some(handover) = &mut memory.handover else { return };
     let HandoverStage::Confirming { since, .. } = handover.stage else { return };
-    let heirs = seen.peers.iter().filter(|(name, report)| {
+    let Ok(view) = &seen.cluster else { return };
+    let asked = seen.peers.iter().filter(|(name, report)| {
         report.asked_at >= since && handover.candidate.as_ref().is_none_or(|candidate| candidate == *name)
     });
-    let best = heirs.filter_map(|(_, report)| eligible(&report.answer)).map(|status| status.position).max();
+    let best = asked.filter_map(|(_, report)| heir(seen, view, &report.answer)).map(|status| status.position).max();
     if let Some(best) = best
         && handover.best.is_none_or(|(before, _)| before < best)
     {

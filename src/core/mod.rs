@@ -17,6 +17,7 @@ pub mod view;
 
 mod amnesia;
 mod bootstrap;
+mod branch;
 mod busy;
 mod canvass;
 mod context;
@@ -40,7 +41,7 @@ use amnesia::Verdict;
 use context::Ctx;
 use decision::{Decision, Exit};
 use lease::Hold;
-use local::{DataDir, LastRole, Postgres, Running};
+use local::{DataDir, LastRole, Postgres, RecoverySignal, Running};
 use observation::{FirstCycle, Observation};
 use policy::{Mode, Pause, Policy};
 use reason::Reason;
@@ -85,6 +86,9 @@ fn connected(ctx: &Ctx) -> Decision {
         Mode::Single => return single::decide(ctx),
         Mode::Cluster => {}
     }
+    if let Some(stop) = election::stop_failed_promotion(ctx) {
+        return stop;
+    }
     match ctx.policy.pause {
         Pause::Paused => return pause::decide(ctx),
         Pause::Running => {}
@@ -114,6 +118,9 @@ fn connected(ctx: &Ctx) -> Decision {
         (Postgres::Running(Running::Standby(facts)), data) => match (ctx.hold(), data) {
             (Hold::Held { until }, DataDir::Present(_)) => election::promote(ctx, until),
             (Hold::Held { .. }, DataDir::Empty | DataDir::Unusable(_)) => ctx.stop_at_once(ctx.broken_data()),
+            // A call that came late has taken it, or one whose answer was lost: what was true when it was sent may not be
+            // true any more. Only a promotion that is under way by a former agent goes on.
+            (Hold::Unconfirmed, _) if ctx.is_taken_unawares() => ctx.release(Reason::TakenUnawares),
             (Hold::Unconfirmed, _) => ctx.idle(Reason::ConfirmingLock),
             (Hold::NotOurs, _) if ctx.view.leader.is_some() => follower::decide(ctx, facts),
             (Hold::NotOurs, DataDir::Present(data)) => election::decide(ctx, data, facts),
@@ -179,6 +186,7 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     use local::StartAs;
     ctx.seen.requests.restart?;
     match &ctx.seen.local.data {
+        DataDir::Present(data) if data.signal == RecoverySignal::RewindUnfinished => return None,
         DataDir::Present(_) => {}
         DataDir::Empty | DataDir::Unusable(_) => return None,
     }

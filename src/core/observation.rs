@@ -7,7 +7,7 @@ use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
-use super::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
+use super::units::{Branch, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use super::view::{AfterPromote, ClusterView, MemberRole, Tags};
 
 /// What `decide` sees.
@@ -57,8 +57,16 @@ pub struct PeerStatus {
     /// A primary's `location`; a standby's larger one of received and replayed.
     pub position: Lsn,
     pub timeline: Option<Timeline>,
+    /// Where that timeline left its parent; Patroni's members do not say it.
+    pub began: Option<Lsn>,
     pub tags: Tags,
     pub watchdog: PeerWatchdog,
+}
+
+impl PeerStatus {
+    pub fn branch(&self) -> Option<Branch> {
+        Some(Branch { timeline: self.timeline?, began: self.began? })
+    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -156,10 +164,16 @@ pub struct Memory {
     pub unlocked_since: Option<Instant>,
     /// The leader seen last.
     pub last_leader: Option<MemberName>,
+    /// Whether that leader's record has been there ever since.
+    pub leader_record: LeaderRecord,
+    /// That leader, if the word that it gave the lock up is older than its last term: it had taken the lock again since.
+    pub earlier_word: Option<MemberName>,
     /// The members of the last view that had a leader: their keys may expire together with the leader's.
     pub last_members: BTreeMap<MemberName, super::view::Member>,
     /// Since when the lock is ours and PostgreSQL is not known to take writes.
     pub not_serving_since: Option<Instant>,
+    /// The request in the `failover` key, and since when this member has seen it as a leader that takes writes.
+    pub request: Option<(Revision, Instant)>,
     /// A hand-over of the lock that we began and have not finished.
     pub handover: Option<Handover>,
     /// The job that ended last.
@@ -199,6 +213,14 @@ pub enum Roles {
     #[default]
     NotLookedAt,
     Ensured,
+}
+
+/// A record that was gone is another one when it comes back, on another lease than the lock was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum LeaderRecord {
+    #[default]
+    There,
+    Gone,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -43,6 +43,7 @@ reasons! {
     AcquiredAsPrimary, "acquired_as_primary", "acquired session lock as a leader";
     Acquiring, "acquiring", "acquiring the leader lock";
     Promoting, "promoting", "promoted self to leader by acquiring session lock";
+    TakenUnawares, "taken_unawares", "the leader key is on our lease by a call that was given up; releasing it, so that the best member takes it";
     PromotionFailed, "promotion_failed", "the promotion failed; stopping PostgreSQL to give the leader lock to another member";
     LockExpiring, "lock_expiring", "waiting to promote: the leader lock is about to expire and must be renewed first";
     LockNotConfirmed { left: Seconds }, "lock_not_confirmed", "DCS is not accessible; the leader lock is ours for another {left}";
@@ -61,9 +62,11 @@ reasons! {
     NotAllowedToPromote, "not_allowed_to_promote", "following a different leader because I am not allowed to promote";
     RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not implement";
     TimelineBehind { own: Timeline, cluster: Timeline }, "timeline_behind", "My timeline {own} is behind last known cluster timeline {cluster}";
+    OtherBranch { timeline: Timeline }, "other_branch", "waiting for a member on the cluster's timeline {timeline}: ours has the same number, but began at another position";
     LagTooLarge { lag: u64 }, "lag_too_large", "My wal position exceeds maximum replication lag ({lag} bytes)";
     BehindReleased { own: Lsn, released: Lsn }, "behind_released", "waiting for a member that has everything: my wal position {own} is behind the position {released} at which the last leader gave up the lock";
     LeaderLeaseAlive { leader: MemberName }, "leader_lease_alive", "the leader key is gone but the lease of {leader} is alive; waiting for it to take the lock again or to expire";
+    StoreKnowsNoLeader, "store_knows_no_leader", "the DCS has never heard of a leader; waiting for ttl, since it may have lost its data under one that still runs";
     PrimaryAlive { peer: MemberName }, "primary_alive", "Primary ({peer}) is still alive";
     PeerAhead { peer: MemberName }, "peer_ahead", "Wal position of {peer} is ahead of my wal position";
     PeerPreferred { peer: MemberName, theirs: i32, own: i32 }, "peer_preferred", "{peer} has equally tolerable WAL position and priority {theirs}, while this node has priority {own}";

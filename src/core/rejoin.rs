@@ -29,6 +29,7 @@ pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
     }
     match ctx.hold() {
         Hold::Held { .. } => with_lock(ctx, data),
+        Hold::Unconfirmed if !was_primary(data) && ctx.is_taken_unawares() => ctx.release(Reason::TakenUnawares),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::NotOurs => without_lock(ctx, data),
     }

@@ -5,8 +5,10 @@
 
 use std::time::Duration;
 
+use super::branch;
 use super::canvass::{
-    self, Canvass, PEER_LIMIT, behind_released, is_unlocked_for_ttl, lease_alive, timeline_behind, within_lag,
+    self, Canvass, PEER_LIMIT, behind_released, is_unlocked_for_ttl, leader_may_live, other_branch, timeline_behind,
+    within_lag,
 };
 use super::context::{Ctx, UNHURRIED};
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
@@ -59,7 +61,10 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
     if request.leader.as_ref().is_some_and(|leader| leader != me) || request.candidate.as_ref() == Some(me) {
         return clear(Reason::RequestMismatch);
     }
-    let candidates = Canvass::of_candidates(ctx, request.candidate.as_ref());
+    // What members said before, in an election for instance, was of another leader: they are asked for this request.
+    let known = ctx.seen.memory.request.filter(|(revision, _)| *revision == request.revision);
+    let since = known.map_or(ctx.now(), |(_, since)| since);
+    let candidates = Canvass::of_candidates(ctx, request.candidate.as_ref()).since(since);
     if let Some(missing) = candidates.missing() {
         return Some(canvass::ask(ctx, missing, Reason::CheckingCandidates));
     }
@@ -98,11 +103,16 @@ pub fn after_stop(ctx: &Ctx, handover: &Handover) -> Option<Decision> {
 
 fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Decision {
     let candidates = Canvass::of_candidates(ctx, handover.candidate.as_ref()).since(since);
+    // One that was promoted a moment ago has not written its history yet: without it a member that is behind cannot know.
+    let is_known = branch::own_timeline(ctx.seen).is_some_and(|timeline| {
+        let own = branch::own(ctx.seen, Some(timeline));
+        own.is_none_or(|own| branch::is_in_history(ctx.view, timeline, Some(own)))
+    });
     let release = Decision {
         lease: LeaseStep::Release { last_position: Some(position) },
         ..Decision::idle(Reason::Released, Wake::Now)
     };
-    if candidates.has_candidate(|theirs| theirs >= position) {
+    if is_known && candidates.has_candidate(|theirs| theirs >= position) {
         return release;
     }
     // As long as somebody receives what is still under way, it is waited for.
@@ -110,7 +120,7 @@ fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Dec
     let given_up = candidates.is_empty() || moved + CONFIRM <= ctx.now();
     match handover.purpose {
         // All the others are stopping too, or gone: whoever comes back first waits for the one that has everything.
-        HandoverPurpose::Shutdown if nobody_runs(ctx, &candidates) => return release,
+        HandoverPurpose::Shutdown if is_known && nobody_runs(ctx, &candidates) => return release,
         HandoverPurpose::Shutdown if given_up || no_time_left(ctx, handover) => {
             return release_unconfirmed(ctx, handover, position);
         }
@@ -120,9 +130,11 @@ fn confirm(ctx: &Ctx, handover: &Handover, position: Lsn, since: Instant) -> Dec
     // Those that have not been asked since a moment ago: an answer that came too early is asked for anew.
     let again = candidates.since(ctx.now() - CONFIRM_EVERY).missing();
     let reason = Reason::ConfirmingHandover { position };
-    let Some(again) = again else { return ctx.again_after(CONFIRM_EVERY, reason) };
+    let documents = if is_known { Vec::new() } else { vec![DocumentStep::UpdateHistory] };
+    let Some(again) = again else { return Decision { documents, ..ctx.again_after(CONFIRM_EVERY, reason) } };
     let decision = canvass::ask(ctx, again, reason.clone());
-    Decision { wake: ctx.again_after(PEER_LIMIT.min(CONFIRM_EVERY * 10), reason).wake, ..decision }
+    let wake = ctx.again_after(PEER_LIMIT.min(CONFIRM_EVERY * 10), reason).wake;
+    Decision { documents, wake, ..decision }
 }
 
 /// Whether no other member runs that could confirm anything.
@@ -189,11 +201,10 @@ pub fn takes_over(ctx: &Ctx) -> bool {
 pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
     let request = in_force(ctx)?;
     if names_me(ctx) {
-        let may = takes_over(ctx) && (request.leader.is_none() || timeline_behind(ctx, facts).is_none());
+        let may = takes_over(ctx) && (request.leader.is_none() || is_up_to_date(ctx, facts));
         let take = || {
             // A key that was removed by hand says nothing of the leader, which may be writable still.
-            let alive = lease_alive(ctx).map(|leader| Reason::LeaderLeaseAlive { leader });
-            let wait = alive.or_else(|| behind_released(ctx, facts));
+            let wait = leader_may_live(ctx).or_else(|| behind_released(ctx, facts));
             wait.map_or_else(|| canvass::acquire(ctx), |reason| ctx.again_after(CONFIRM_EVERY * 10, reason))
         };
         return may.then(take);
@@ -216,13 +227,26 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
     able.then(|| ctx.again_after(PEER_LIMIT, Reason::CandidateGoesFirst { candidate: candidate.clone() }))
 }
 
+/// Whether the candidate of a switchover has what its predecessor had. After ttl without the last WAL it is a member like
+/// the others, and compares itself with them.
+fn is_up_to_date(ctx: &Ctx, facts: &StandbyFacts) -> bool {
+    let status = &ctx.view.status;
+    let has_all = status.released_by.is_none() || status.optime <= Some(facts.position());
+    timeline_behind(ctx, facts).is_none()
+        && other_branch(ctx, facts).is_none()
+        && (has_all || !is_unlocked_for_ttl(ctx))
+}
+
 /// A leader that handed over is not asked whether it is better than a member that has its last position, and one that gave
 /// way is not asked at all.
 pub fn without_former_leader<'a>(ctx: &Ctx<'a>, others: Canvass<'a>, facts: &StandbyFacts) -> Canvass<'a> {
     let released = ctx.view.status.released_by.as_ref();
-    let released = released.filter(|_| ctx.view.status.optime <= Some(facts.position()));
+    let has_all = ctx.view.status.optime <= Some(facts.position()) && !branch::is_other(ctx.seen, ctx.view, facts);
+    let released = released.filter(|_| has_all);
     let relieved = in_force(ctx).filter(|request| handed_over(ctx, request));
     let relieved = relieved.and_then(|request| request.leader.as_ref());
+    // Nobody may have what it wrote last, although it gave the lock up in order.
+    let relieved = relieved.filter(|leader| has_all || ctx.view.status.released_by.as_ref() != Some(leader));
     let gave_way = ctx.view.status.gave_way.as_ref();
     released.into_iter().chain(relieved).chain(gave_way).fold(others, Canvass::without)
 }

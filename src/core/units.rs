@@ -74,6 +74,13 @@ impl fmt::Display for Timeline {
     }
 }
 
+/// A timeline and where it left its parent: what tells apart two timelines that were given one number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Branch {
+    pub timeline: Timeline,
+    pub began: Lsn,
+}
+
 /// PostgreSQL's database system identifier, made by initdb.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct SystemId(pub u64);

@@ -296,6 +296,13 @@ pub struct ClusterStatus {
     pub gave_way: Option<MemberName>,
 }
 
+impl ClusterStatus {
+    /// Whether this member has said that it gave the lock up.
+    pub fn gave_up(&self, member: &MemberName) -> bool {
+        self.released_by.as_ref() == Some(member) || self.gave_way.as_ref() == Some(member)
+    }
+}
+
 /// The `failover` key when it holds a request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct SwitchoverRequest {
@@ -339,6 +346,15 @@ impl History {
         match self {
             History::Unknown => None,
             History::Known(entries) => Some(Timeline(entries.last().map_or(1, |entry| entry.left.0 + 1))),
+        }
+    }
+
+    /// Where this timeline of the cluster left its parent; `None`: not known, or it was never the cluster's.
+    pub fn began(&self, timeline: Timeline) -> Option<Lsn> {
+        let History::Known(entries) = self else { return None };
+        match entries.iter().position(|entry| entry.left == timeline) {
+            Some(index) => index.checked_sub(1).map(|parent| entries[parent].at),
+            None => entries.last().filter(|_| self.timeline() == Some(timeline)).map(|entry| entry.at),
         }
     }
 }

@@ -151,6 +151,7 @@ fn blank(name: &str) -> Status {
         reason: Reason::Starting,
         job: None,
         maximum_lag_on_failover: 1_048_576,
+        branch: None,
     }
 }
 

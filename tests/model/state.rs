@@ -16,8 +16,8 @@ use tamada::core::observation::{
 };
 use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline, WallTime};
 use tamada::core::view::{
-    Address, AfterPromote, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member,
-    MemberKind, MemberRole, MemberState, ReplicationState, Tags,
+    Address, AfterPromote, ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader,
+    Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags,
 };
 
 use super::time::{NOW, TIMING};
@@ -159,6 +159,7 @@ impl State {
             initialize: Initialize::Done(ID),
             config: ConfigKey::Valid,
             history: History::Known((1..self.store.timeline).map(left).collect()),
+            status: ClusterStatus { optime: Some(POSITION), ..ClusterStatus::default() },
             ..ClusterView::default()
         }
     }
@@ -194,6 +195,7 @@ impl State {
             role,
             position: POSITION,
             timeline: Some(Timeline(self.nodes[index].timeline)),
+            began: None,
             tags: Tags::default(),
             watchdog: PeerWatchdog::Fine,
         })
@@ -213,6 +215,7 @@ impl State {
                 job: node.job.clone(),
                 guard: node.guard.map_or(Guard::NoDeadline, Guard::Until),
                 about: About::default(),
+                branch: None,
             },
             peers: node.peers.clone(),
             divergence: node.divergence.clone(),

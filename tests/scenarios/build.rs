@@ -15,8 +15,8 @@ use tamada::core::observation::{
 use tamada::core::policy::Policy;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use tamada::core::view::{
-    Address, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, MemberKind, MemberRole,
-    MemberState, ReplicationState, Schedule, SwitchoverRequest, Tags,
+    Address, ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member,
+    MemberKind, MemberRole, MemberState, ReplicationState, Schedule, SwitchoverRequest, Tags,
 };
 use tamada::core::{decide, note};
 
@@ -63,6 +63,7 @@ pub fn view(leader: Option<(&str, Holder)>) -> ClusterView {
         initialize: Initialize::Done(ID),
         config: ConfigKey::Valid,
         history: History::Known(Vec::new()),
+        status: ClusterStatus { optime: Some(Lsn(0)), ..ClusterStatus::default() },
         ..ClusterView::default()
     }
 }
@@ -96,7 +97,14 @@ pub fn seen(cluster: ClusterView, postgres: Postgres) -> Observation {
         now: now(),
         wall: WallTime(1_800_000_000_000),
         cluster: Ok(cluster),
-        local: LocalState { data, postgres, job: None, guard: Guard::NoDeadline, about: About::default() },
+        local: LocalState {
+            data,
+            postgres,
+            job: None,
+            guard: Guard::NoDeadline,
+            branch: None,
+            about: About::default(),
+        },
         peers: PeerReports::new(),
         divergence: None,
         requests: Requests::default(),
@@ -124,6 +132,7 @@ pub fn answers(mut seen: Observation, positions: &[(&str, u64)]) -> Observation 
             role: PeerRole::Standby,
             position: Lsn(*position),
             timeline: Some(Timeline(1)),
+            began: None,
             tags: Tags::default(),
             watchdog: PeerWatchdog::Fine,
         };

@@ -2,6 +2,7 @@
 
 mod amnesia;
 mod authority;
+mod branches;
 mod build;
 mod busy;
 mod follower;

@@ -4,7 +4,7 @@ use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Questi
 use tamada::core::local::{ClusterState, Postgres, RecoverySignal, StartAs, StopMode, StopWhy};
 use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, ShutdownRequest};
 use tamada::core::reason::Reason;
-use tamada::core::units::{Instant, Lsn, Revision, WallTime};
+use tamada::core::units::{Instant, Lsn, MemberName, Revision, WallTime};
 use tamada::core::view::{Holder, Schedule};
 
 use super::build::*;
@@ -60,6 +60,40 @@ fn keeps_the_lock_when_nobody_can_take_over() {
         assert_eq!(decision.documents, [DocumentStep::ClearSwitchover { seen: Revision(7) }]);
         assert_eq!(decision.postgres, PostgresStep::Leave);
     }
+}
+
+#[test]
+fn a_request_is_answered_by_what_members_say_since_it_was_seen() {
+    use tamada::core::decision::Question;
+    use tamada::core::observation::{LeaseOutcome, Outcome};
+    // The election, two seconds ago: b had not been heard of yet, and c was behind.
+    let election = unreachable(answers(asked_to_switch(Some("a"), None), &[("c", 1)]), "b");
+    let mut after_it = election.clone();
+    after_it.peers.values_mut().for_each(|report| report.asked_at = second(998));
+    after_it.local.postgres =
+        Postgres::Running(tamada::core::local::Running::Primary(tamada::core::local::PrimaryFacts {
+            timeline: tamada::core::units::Timeline(1),
+            flushed: Lsn(2 << 20),
+        }));
+    let decision = decided(&after_it);
+    assert_eq!(decision.reason, Reason::CheckingCandidates);
+    assert_eq!(decision.documents, []);
+    let Some(Question::Peers(asked)) = &decision.ask else { panic!("nobody is asked: {decision:?}") };
+    assert_eq!(asked.keys().map(MemberName::as_str).collect::<Vec<_>>(), ["b", "c"]);
+
+    let outcome = Outcome {
+        now: now(),
+        lease: LeaseOutcome::None,
+        started: None,
+        asked: decision.ask.clone(),
+        reason: decision.reason.clone(),
+    };
+    let mut heard = after_it.clone();
+    heard.memory = tamada::core::learn(after_it.memory.clone(), &after_it, &outcome);
+    heard.now = second(1_001);
+    assert_eq!(decided(&heard).reason, Reason::CheckingCandidates, "the old answers do not count later either");
+    heard.peers = election.peers;
+    assert_eq!(decided(&heard).reason, Reason::NoHealthyCandidate, "asked since, nobody can take over");
 }
 
 #[test]
@@ -249,6 +283,20 @@ fn the_candidate_takes_the_lock_and_the_others_let_it() {
     request(&mut cluster, Some("b"), Some("c"));
     let observation = answers(seen(cluster, standby_at(900, "b")), &[("b", 1), ("c", 500)]);
     assert_eq!(decided(&observation).reason, Reason::CandidateGoesFirst { candidate: "c".into() });
+}
+
+#[test]
+fn a_candidate_that_never_gets_the_last_wal_is_a_member_like_the_others() {
+    let mut cluster = view(None);
+    request(&mut cluster, Some("b"), Some("a"));
+    (cluster.status.released_by, cluster.status.optime) = (Some("b".into()), Some(Lsn(4 << 20)));
+    let mut behind = answers(seen(cluster, standby_at(500, "b")), &[("b", 4 << 20), ("c", 4 << 20)]);
+    assert!(matches!(decided(&behind).reason, Reason::BehindReleased { .. }));
+    behind.memory.unlocked_since = Some(second(960));
+    assert_eq!(decided(&behind).lease, LeaseStep::Keep, "after ttl, with more behind than may be lost");
+    let Ok(cluster) = &mut behind.cluster else { unreachable!("there is a view") };
+    cluster.status.optime = Some(Lsn(1_000));
+    assert_eq!(decided(&behind).reason, Reason::PeerAhead { peer: "b".into() });
 }
 
 #[test]

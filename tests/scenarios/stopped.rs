@@ -219,6 +219,15 @@ fn a_base_backup_starts_as_a_standby_and_is_never_recovered() {
 }
 
 #[test]
+fn a_restart_is_not_made_where_pg_rewind_was_cut_short() {
+    let mut half = stopped(THEIRS, ClusterState::ShutDown, RecoverySignal::RewindUnfinished);
+    half.requests.restart = Some(RestartRequest { timeout: None });
+    assert!(matches!(decided(&half).postgres, PostgresStep::Rewind { .. }), "{:?}", decided(&half));
+    half.local.data = data(ClusterState::ShutDown, RecoverySignal::Present);
+    assert_eq!(decided(&half).reason, Reason::Restarting);
+}
+
+#[test]
 fn nothing_is_started_from_a_directory_that_pg_rewind_has_not_finished() {
     let half = |leader| stopped(leader, ClusterState::ShutDown, RecoverySignal::RewindUnfinished);
     assert_eq!(decided(&half(None)).postgres, PostgresStep::Leave);

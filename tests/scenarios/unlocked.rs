@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use tamada::core::decide;
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::observation::{FirstCycle, Observation};
+use tamada::core::local::Guard;
+use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, Outcome};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, SystemId};
-use tamada::core::view::{Holder, Initialize, MemberRole, Tags};
+use tamada::core::view::{ClusterStatus, Holder, Initialize, MemberRole, Tags};
+use tamada::core::{decide, learn};
 
 use super::build::*;
 
@@ -114,6 +115,81 @@ fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
     let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
     cluster.members.insert("b".into(), member("b", MemberRole::Primary));
     assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+}
+
+#[test]
+fn a_lock_that_a_late_call_has_taken_is_given_back() {
+    let mut taken = seen(view(Some(("a", Holder::Us))), standby_at(500, "b"));
+    assert_eq!(decided(&taken).reason, Reason::TakenUnawares);
+    assert_eq!(decided(&taken).lease, LeaseStep::Release { last_position: None });
+    // A former agent may have told PostgreSQL to promote: that was under a lock that it had.
+    taken.local.guard = Guard::Until(second(1_005));
+    assert_eq!(decided(&taken).reason, Reason::ConfirmingLock);
+}
+
+#[test]
+fn a_leader_between_two_readings_is_not_raced() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.memory.last_leader = Some("c".into());
+    // For us the lock has been free for longer than ttl.
+    observation.memory.unlocked_since = Some(second(960));
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.members.insert("b".into(), member("b", MemberRole::Promoted));
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+    let outcome =
+        Outcome { now: now(), lease: LeaseOutcome::None, started: None, asked: None, reason: Reason::NotStarted };
+    observation.memory = learn(observation.memory.clone(), &observation, &outcome);
+    assert_eq!(observation.memory.unlocked_since, Some(now()));
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+    observation.memory.unlocked_since = Some(second(960));
+    assert!(acquires(&decided(&observation)), "it is not waited for longer than ttl");
+}
+
+#[test]
+fn a_new_agent_waits_where_the_store_has_never_heard_of_a_leader() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    let mut forgetful = observation.clone();
+    forgetful.cluster.as_mut().expect("there is a view").status = ClusterStatus::default();
+    assert_eq!(decided(&forgetful).reason, Reason::StoreKnowsNoLeader);
+    forgetful.memory.unlocked_since = Some(second(960));
+    assert!(acquires(&decided(&forgetful)));
+    observation.memory.last_leader = None;
+    assert!(acquires(&decided(&observation)), "where it has, nobody waits");
+}
+
+#[test]
+fn a_leader_that_handed_over_and_alone_has_its_last_wal_is_asked() {
+    let mut cluster = view(None);
+    request(&mut cluster, Some("b"), None);
+    (cluster.status.released_by, cluster.status.optime) = (Some("b".into()), Some(Lsn(600)));
+    let mut observation = answers(seen(cluster, standby_at(500, "b")), &[("b", 600), ("c", 400)]);
+    observation.memory.unlocked_since = Some(second(960));
+    assert_eq!(decided(&observation).reason, Reason::PeerAhead { peer: "b".into() });
+}
+
+#[test]
+fn a_leader_whose_key_was_removed_while_it_was_promoted_is_not_raced() {
+    let led = seen(view(Some(("b", Holder::Other))), standby_at(500, "b"));
+    let unlocked = |role| {
+        let mut led = led.clone();
+        led.cluster.as_mut().expect("there is a view").members.insert("b".into(), member("b", MemberRole::Replica));
+        let outcome =
+            Outcome { now: now(), lease: LeaseOutcome::None, started: None, asked: None, reason: Reason::NotStarted };
+        let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+        observation.memory = Memory { unlocked_since: Some(second(999)), ..learn(Memory::default(), &led, &outcome) };
+        observation.cluster.as_mut().expect("there is a view").members.insert("b".into(), member("b", role));
+        (observation, outcome)
+    };
+    let waits = Reason::LeaderLeaseAlive { leader: "b".into() };
+    assert_eq!(decided(&unlocked(MemberRole::Replica).0).reason, waits, "it has not said that it is being promoted");
+    assert_eq!(decided(&unlocked(MemberRole::Promoted).0).reason, waits);
+    assert!(acquires(&decided(&unlocked(MemberRole::Demoted).0)), "it says that it is no primary any more");
+    // Its record went with the lock, and is another one now.
+    let (mut expired, outcome) = unlocked(MemberRole::Replica);
+    let mut without = expired.clone();
+    without.cluster.as_mut().expect("there is a view").members.remove(&"b".into());
+    expired.memory = learn(expired.memory.clone(), &without, &outcome);
+    assert!(acquires(&decided(&expired)));
 }
 
 #[test]

@@ -36,7 +36,14 @@ impl World {
         node.memory = learn(std::mem::take(&mut node.memory), &seen, &outcome);
         decision.wake = next_wake(decision.wake, &outcome);
         seen.memory = node.memory.clone();
-        let pause = if self.rng.one_in(200) { self.stall() } else { 0 };
+        let gives = matches!(decision.postgres.effect(), Effect::Gives(job) if job.needs_lock());
+        let gives = gives && matches!(self.nodes[index].server, Server::Standby | Server::Down { .. });
+        let pause = match self.rng.one_in(200) {
+            // Long past the lease's end: what gives authority is looked at once more before it begins.
+            _ if gives && self.rng.one_in(8) => self.rng.below(9_000),
+            true => self.stall(),
+            false => 0,
+        };
         self.nodes[index].acting = Some((self.now + takes + pause, Phase::Give, decision, seen));
     }
 
@@ -189,7 +196,7 @@ impl World {
 
     /// The container ends, and another one comes.
     fn exit(&mut self, index: usize) {
-        self.log.push(format!("{} {} exits", self.now, self.nodes[index].name));
+        self.log.add(|| format!("{} {} exits", self.now, self.nodes[index].name));
         let back_after = self.nodes[index].asked.back_after;
         self.node_dies(index, self.now + 500 + back_after);
     }
@@ -228,7 +235,7 @@ impl World {
                 let mut soon = self.now + 20;
                 for (peer, limit) in peers {
                     let found = self.nodes.iter().position(|other| other.name == *peer).expect("a member's name");
-                    let reachable = self.nodes[found].away_until <= self.now;
+                    let reachable = self.nodes[found].away_until <= self.now && self.reaches(index, found);
                     let status = self.nodes[found].answer().filter(|_| reachable);
                     if !reachable {
                         soon = self.now + limit.as_millis() as u64;
@@ -240,8 +247,11 @@ impl World {
                 self.nodes[index].wake = soon;
             }
             Question::Divergence { leader } => {
-                let source = self.nodes.iter().find(|other| other.name == *leader).expect("a member's name");
-                let divergence = match (source.server, self.nodes[index].wal.fits(&source.wal)) {
+                let found = self.nodes.iter().position(|other| other.name == *leader).expect("a member's name");
+                let (source, own) = (&self.nodes[found], &self.nodes[index].wal);
+                let divergence = match (source.server, own.fits(&source.wal)) {
+                    _ if !self.reaches(index, found) => Divergence::Undecided,
+                    (Server::Primary, true) if own.end < source.oldest => Divergence::WalGone,
                     (Server::Primary, true) => Divergence::None,
                     (Server::Primary, false) => Divergence::Diverged,
                     (Server::Standby | Server::Starting { .. } | Server::Down { .. }, _) => Divergence::Undecided,

@@ -89,7 +89,7 @@ impl World {
         }
         if let Some(named) = fate.name() {
             self.reached.insert(named);
-            self.log.push(format!("{} {} {named}: {call:?}", self.now, self.nodes[index].name));
+            self.log.add(|| format!("{} {} {named}: {call:?}", self.now, self.nodes[index].name));
         }
         match fate {
             Fate::Answered => Some(self.carry_out(call, at)),
@@ -134,7 +134,7 @@ impl World {
         let (due, later) = std::mem::take(&mut self.late).into_iter().partition(|(at, _)| *at <= now);
         self.late = later;
         for (_, call) in due {
-            self.log.push(format!("{now} arrives late: {call:?}"));
+            self.log.add(|| format!("{now} arrives late: {call:?}"));
             self.carry_out(call, now);
         }
     }

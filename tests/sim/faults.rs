@@ -3,7 +3,7 @@
 use tamada::core::local::{Guard, Replay};
 use tamada::core::observation::ShutdownRequest;
 use tamada::core::policy::Pause;
-use tamada::core::view::{Schedule, SwitchoverRequest};
+use tamada::core::view::{MemberRole, Schedule, SwitchoverRequest};
 
 use super::node::{Asked, DataFault, Server};
 use super::store::Store;
@@ -16,11 +16,13 @@ pub enum Fault {
     ServerCrashes,
     AgentFreezes,
     Cut,
+    Alone,
     StoreDown,
     AgentRestarts,
     Switchover,
     ShutdownGraceful,
     ShutdownFast,
+    ShutdownImmediate,
     ShutdownOfAll,
     Pause,
     Restart,
@@ -37,19 +39,22 @@ pub enum Fault {
     ReplicationStalls,
     ReplayPaused,
     LeaderKeyRemoved,
+    WalRemoved,
 }
 
 impl Fault {
-    pub const ALL: [(Fault, &'static str); 25] = [
+    pub const ALL: [(Fault, &'static str); 28] = [
         (Fault::NodeDies, "node dies"),
         (Fault::ServerCrashes, "server crashes"),
         (Fault::AgentFreezes, "agent freezes"),
         (Fault::Cut, "cut off from the store"),
+        (Fault::Alone, "cut off from all"),
         (Fault::StoreDown, "store down"),
         (Fault::AgentRestarts, "agent restarts"),
         (Fault::Switchover, "switchover"),
         (Fault::ShutdownGraceful, "shutdown, graceful"),
         (Fault::ShutdownFast, "shutdown, fast"),
+        (Fault::ShutdownImmediate, "shutdown, immediate"),
         (Fault::ShutdownOfAll, "shutdown of all"),
         (Fault::Pause, "pause"),
         (Fault::Restart, "restart request"),
@@ -66,12 +71,13 @@ impl Fault {
         (Fault::ReplicationStalls, "replication stalls"),
         (Fault::ReplayPaused, "replay paused"),
         (Fault::LeaderKeyRemoved, "leader key removed"),
+        (Fault::WalRemoved, "WAL removed"),
     ];
 }
 
 impl World {
     pub(super) fn fault(&mut self) {
-        if !self.rng.one_in(60) {
+        if !self.rng.one_in(60) || self.calm_until > self.now {
             return;
         }
         let index = self.rng.below(self.nodes.len() as u64) as usize;
@@ -81,7 +87,7 @@ impl World {
             return;
         }
         if self.inflict(what, index, long) {
-            self.log.push(format!("{} fault {named} on n{} for {long}", self.now, index + 1));
+            self.log.add(|| format!("{} fault {named} on n{} for {long}", self.now, index + 1));
             self.reached.insert(named);
             self.covered.insert((self.nodes[index].situation, named));
         }
@@ -103,6 +109,10 @@ impl World {
             Fault::Cut => {
                 self.cut_until.insert(name, until);
             }
+            Fault::Alone => {
+                self.cut_until.insert(name.clone(), until);
+                self.alone_until.insert(name, until);
+            }
             Fault::StoreDown => self.store_down_until = now + long / 2,
             Fault::AgentRestarts => node.restart_agent(now + long / 10),
             Fault::Switchover => return self.ask_for_switchover(index),
@@ -114,6 +124,7 @@ impl World {
                 self.shut_down(index, ShutdownRequest::Graceful, long);
             }
             Fault::ShutdownFast => self.shut_down(index, ShutdownRequest::Fast, long),
+            Fault::ShutdownImmediate => self.shut_down(index, ShutdownRequest::Immediate, long),
             Fault::ShutdownOfAll => {
                 for index in 0..self.nodes.len() {
                     let back_after = self.rng.below(4_000);
@@ -146,10 +157,8 @@ impl World {
             Fault::ReplicationStalls => node.starved_until = until,
             Fault::ReplayPaused if node.server == Server::Standby => node.replay = Replay::Paused,
             Fault::ReplayPaused => return false,
-            Fault::LeaderKeyRemoved => {
-                self.key_removed_at = now;
-                return self.store_down_until <= now && self.store.leader.take().is_some();
-            }
+            Fault::WalRemoved => node.oldest = node.oldest.max(node.wal.end.saturating_sub(long / 100)),
+            Fault::LeaderKeyRemoved => return self.remove_leader_key(),
         }
         true
     }
@@ -169,7 +178,7 @@ impl World {
             node.asked.killed_at = killed_at;
             node.asked.back_after = back_after;
         }
-        node.asked.shutdown = node.asked.shutdown.filter(|_| how == ShutdownRequest::Graceful).or(Some(how));
+        node.asked.shutdown = node.asked.shutdown.filter(|before| strength(*before) >= strength(how)).or(Some(how));
         node.wake = self.now;
     }
 
@@ -183,7 +192,7 @@ impl World {
             node.stale = node.stale.take().filter(|(until, ..)| *until > now);
             let asked = node.asked;
             if asked.shutdown.is_some() && asked.killed_at <= now {
-                self.log.push(format!("{now} {} killed after its grace", node.name));
+                self.log.add(|| format!("{now} {} killed after its grace", node.name));
                 self.node_dies(index, now + asked.back_after);
             }
         }
@@ -207,6 +216,26 @@ impl World {
     fn wake_all(&mut self) {
         let now = self.now;
         self.nodes.iter_mut().for_each(|node| node.wake = node.wake.min(now));
+    }
+
+    /// A person does it in a calm cluster, and nothing else happens for a while: the key is gone before its lease is, so that
+    /// only what the members know of each other keeps them from a second primary.
+    fn remove_leader_key(&mut self) -> bool {
+        let now = self.now;
+        let Some((leader, _)) = &self.store.leader else { return false };
+        let says_so = self.store.members.get(leader).is_some_and(|(record, _)| record.role == MemberRole::Primary);
+        let is_calm = (0..self.nodes.len()).all(|index| {
+            let node = &self.nodes[index];
+            let hears = self.connected(index) && node.away_until <= now && node.stale.is_none();
+            hears && node.timing == self.timing && !self.is_alone(index)
+        });
+        let knows = self.nodes.iter().all(|node| node.memory.unlocked_since.is_none() && node.memory.amnesia.is_none());
+        if !(says_so && is_calm && knows) {
+            return false;
+        }
+        let ttl = self.timing.ttl.as_millis() as u64;
+        (self.key_removed_at, self.calm_until) = (now, now + 2 * ttl);
+        self.store.leader.take().is_some()
     }
 
     fn change_ttl(&mut self) {
@@ -257,5 +286,14 @@ impl World {
         let scheduled_at = Schedule::Now;
         self.store.request(|revision| SwitchoverRequest { leader, candidate, scheduled_at, revision });
         self.wake_all();
+    }
+}
+
+/// A harder request replaces a softer one.
+fn strength(how: ShutdownRequest) -> u8 {
+    match how {
+        ShutdownRequest::Graceful => 0,
+        ShutdownRequest::Fast => 1,
+        ShutdownRequest::Immediate => 2,
     }
 }

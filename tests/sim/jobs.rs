@@ -16,7 +16,7 @@ impl World {
         }
         self.nodes[index].job = None;
         let result = self.job_effect(index, &job);
-        self.log.push(format!("{} {} job {job}: {result:?}", self.now, self.nodes[index].name));
+        self.log.add(|| format!("{} {} job {job}: {result:?}", self.now, self.nodes[index].name));
         let ended = FinishedJob { job, at: at(self.now), result };
         let node = &mut self.nodes[index];
         node.memory = note(std::mem::take(&mut node.memory), &Event::JobEnded(ended));
@@ -32,7 +32,7 @@ impl World {
         if let JobResult::Done(_) = result {
             self.reached.insert("late promotion");
         }
-        self.log.push(format!("{} {} promoted late: {result:?}", self.now, self.nodes[index].name));
+        self.log.add(|| format!("{} {} promoted late: {result:?}", self.now, self.nodes[index].name));
     }
 
     fn promote_effect(&mut self, index: usize) -> JobResult {
@@ -52,7 +52,7 @@ impl World {
     fn job_effect(&mut self, index: usize, job: &Job) -> JobResult {
         let done = JobResult::Done(JobProduct::Nothing);
         let failed = |why: &str| JobResult::Failed(why.to_owned());
-        let source = |name: &MemberName| self.nodes.iter().find(|other| other.name == *name).expect("a member");
+        let found = |name: &MemberName| self.nodes.iter().position(|other| other.name == *name).expect("a member");
         match job {
             Job::Bootstrap => {
                 let id = SystemId(1_000_000_000 + self.rng.below(1 << 40));
@@ -64,31 +64,42 @@ impl World {
                 JobResult::Done(JobProduct::Initialized(id))
             }
             Job::Clone { from } | Job::Reinitialize { from, .. } => {
-                let source = source(&from.name);
+                let source = &self.nodes[found(&from.name)];
                 let runs = matches!(source.server, Server::Primary | Server::Standby);
-                if !runs {
-                    return failed("the source does not run");
+                if !runs || !self.reaches(index, found(&from.name)) {
+                    return failed("the source does not answer");
                 }
                 let (data, wal) = (source.data, source.wal.clone());
                 let node = &mut self.nodes[index];
                 (node.data, node.wal, node.signal) = (data, wal, true);
                 node.slots.clear();
-                node.data_fault = None;
+                (node.data_fault, node.half_rewound, node.oldest) = (None, false, node.wal.end);
                 node.server = Server::Down { clean: true };
                 done
             }
             Job::Rewind { from } => {
-                let source = source(from);
-                if source.server != Server::Primary {
-                    return failed("the source is no primary");
+                let source = &self.nodes[found(from)];
+                if source.server != Server::Primary || !self.reaches(index, found(from)) {
+                    return failed("the source is no primary that answers");
                 }
-                self.nodes[index].wal = source.wal.clone();
+                let wal = source.wal.clone();
+                if self.is_faulty() && self.rng.one_in(6) {
+                    self.reached.insert("rewind that fails");
+                    self.nodes[index].half_rewound |= self.rng.one_in(2);
+                    return failed("pg_rewind failed");
+                }
+                (self.nodes[index].wal, self.nodes[index].half_rewound) = (wal, false);
                 self.nodes[index].slots.clear();
                 done
             }
+            Job::Recover if self.is_faulty() && self.rng.one_in(8) => failed("crash recovery failed"),
             Job::Recover => {
                 self.nodes[index].server = Server::Down { clean: true };
                 done
+            }
+            Job::Start(_) | Job::Restart(_) if self.nodes[index].promotes_at.take().is_some() => {
+                // What the postmaster before was told ends with it.
+                self.job_effect(index, job)
             }
             Job::Start(role) | Job::Restart(role) if self.is_faulty() && self.rng.one_in(6) => {
                 self.starts_slowly(index, role);
@@ -131,6 +142,9 @@ impl World {
     }
 
     fn starts_as(&mut self, index: usize, role: LastRole) {
+        if self.nodes[index].half_rewound {
+            self.broken = Some(format!("{} was started although pg_rewind was cut short", self.nodes[index].name));
+        }
         if role == LastRole::Primary && self.nodes[index].server != Server::Primary {
             self.becomes_writable(index, "start");
         }
@@ -147,7 +161,7 @@ impl World {
         if let Server::Starting { role, until, .. } = self.nodes[index].server
             && until <= self.now
         {
-            self.log.push(format!("{} {} has started", self.now, self.nodes[index].name));
+            self.log.add(|| format!("{} {} has started", self.now, self.nodes[index].name));
             self.starts_as(index, role);
         }
     }

@@ -9,6 +9,7 @@ mod actions;
 mod calls;
 mod faults;
 mod jobs;
+mod log;
 mod many;
 mod node;
 mod oracles;
@@ -20,6 +21,7 @@ mod store;
 mod world;
 
 use faults::Fault;
+use log::Told;
 use many::worlds;
 use world::{Layers, World};
 
@@ -115,6 +117,7 @@ fn replay() {
             demotion: std::env::var("NO_DEMOTION").is_err(),
             lease: std::env::var("NO_LEASE").is_err(),
         },
+        Told::Yes,
     );
     let result = world.run();
     println!("{}", world.story());

@@ -2,12 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use tamada::core::reason::Reason;
 
 use super::faults::Fault;
+use super::log::Told;
 use super::world::{Layers, World};
 
 /// What some worlds came to.
@@ -31,9 +33,12 @@ impl Found {
     }
 
     fn run(&mut self, seed: u64, layers: Layers) {
-        let mut world = World::new(seed, layers);
-        if let Err(what) = world.run() {
-            self.violations.insert(seed, what);
+        let mut world = World::new(seed, layers, Told::No);
+        let ran = catch_unwind(AssertUnwindSafe(|| world.run()));
+        let ran = ran.unwrap_or_else(|_| Err("it panicked; see above".to_owned()));
+        if let Err(what) = ran {
+            let told = catch_unwind(|| World::new(seed, layers, Told::Yes).run());
+            self.violations.insert(seed, told.ok().and_then(Result::err).unwrap_or(what));
         }
         self.reached.extend(world.reached);
         self.covered.extend(world.covered);

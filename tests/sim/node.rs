@@ -13,7 +13,7 @@ use tamada::core::observation::{
     DivergenceReport, Event, Memory, Observation, PeerReports, PeerRole, PeerStatus, PeerWatchdog, ShutdownRequest,
 };
 use tamada::core::policy::{Pause, Timing};
-use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
+use tamada::core::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
 use tamada::core::view::{
     Address, AfterPromote, ClusterView, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags,
 };
@@ -61,6 +61,12 @@ impl Wal {
             }
         }
         agreed
+    }
+
+    /// What the newest history file says.
+    pub fn branch(&self) -> Option<Branch> {
+        let (_, began) = self.left.last()?;
+        Some(Branch { timeline: Timeline(self.timeline), began: Lsn(*began) })
     }
 
     fn branches(&self) -> Vec<(u32, u64)> {
@@ -134,6 +140,10 @@ pub struct Node {
     pub silent: Option<(u64, u64)>,
     /// The agent is new and has never had an answer.
     pub never_probed: bool,
+    /// WAL before this position is removed.
+    pub oldest: u64,
+    /// pg_rewind was cut short: neither the old data nor the leader's.
+    pub half_rewound: bool,
     /// It receives no WAL before then (ms).
     pub starved_until: u64,
     pub replay: Replay,
@@ -201,6 +211,8 @@ impl Node {
             data_fault: None,
             silent: None,
             never_probed: true,
+            oldest: 0,
+            half_rewound: false,
             starved_until: 0,
             replay: Replay::Going,
             asking_until: 0,
@@ -275,7 +287,11 @@ impl Node {
             None => DataDir::Empty,
             Some(system_id) => DataDir::Present(Data {
                 system_id,
-                signal: if self.signal { RecoverySignal::Present } else { RecoverySignal::None },
+                signal: match (self.half_rewound, self.signal) {
+                    (true, _) => RecoverySignal::RewindUnfinished,
+                    (false, true) => RecoverySignal::Present,
+                    (false, false) => RecoverySignal::None,
+                },
                 control: self.control(),
             }),
         };
@@ -285,6 +301,7 @@ impl Node {
             job: self.job.as_ref().map(|(job, since, _)| RunningJob { job: job.clone(), since: at(*since) }),
             guard: self.guard,
             about: About::default(),
+            branch: self.wal.branch(),
         }
     }
 
@@ -338,6 +355,9 @@ impl Node {
             Server::Primary => (MemberState::Running, MemberRole::Primary),
             Server::Starting { role: LastRole::Primary, .. } => (MemberState::Starting, MemberRole::Primary),
             Server::Starting { role: LastRole::Standby, .. } => (MemberState::Starting, MemberRole::Replica),
+            Server::Standby if matches!(self.job, Some((Job::Promote, ..))) => {
+                (MemberState::Running, MemberRole::Promoted)
+            }
             Server::Standby => (MemberState::Running, MemberRole::Replica),
             Server::Down { clean: true } => (MemberState::Stopped, MemberRole::Demoted),
             Server::Down { clean: false } => (MemberState::Crashed, MemberRole::Demoted),
@@ -376,6 +396,7 @@ impl Node {
             role,
             position: Lsn(self.wal.end),
             timeline: Some(Timeline(self.wal.timeline)),
+            began: self.wal.branch().map(|branch| branch.began),
             tags: Tags::default(),
             watchdog: PeerWatchdog::Fine,
         })

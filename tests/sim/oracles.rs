@@ -2,6 +2,7 @@
 //! second cluster, and a whole cluster in the end.
 
 use tamada::core::invariants::one_writable;
+use tamada::core::local::Job;
 use tamada::core::policy::Pause;
 use tamada::core::units::{Lsn, Timeline};
 use tamada::core::view::Initialize;
@@ -47,7 +48,9 @@ impl World {
         let has_vanished = self.forgot_at.max(self.key_removed_at) + 2 * ttl > self.now;
         let is_valid = node.memory.lease_valid_until.is_some_and(|until| until > at(self.now));
         let remembered = has_vanished && (is_valid || self.store.leader.is_none());
-        if !self.store.holds(node.lease) && !remembered && node.pause == Pause::Running {
+        // A promotion may come about while its stop is under way.
+        let is_stopped = matches!(node.job, Some((Job::Stop { .. }, ..)));
+        if !self.store.holds(node.lease) && !remembered && !is_stopped && node.pause == Pause::Running {
             let holder = self.store.leader.as_ref().map(|(name, _)| name.as_str());
             self.broken = Some(format!(
                 "{} became a primary without the lock by a {how} at {}, the holder is {holder:?}",
@@ -80,6 +83,8 @@ impl World {
         if let Some((released, position)) = self.released
             && self.now < released + ttl
             && has < position
+            // After a loss of the store's data what it says of who led does not count.
+            && node.memory.amnesia.is_none()
         {
             return told("a planned change of the leader loses nothing");
         }
@@ -102,7 +107,15 @@ impl World {
     }
 
     fn should_go_first(&self, other: &Node, node: &Node, has: u64) -> bool {
-        let is_other = other.name != node.name && other.server == Server::Standby;
+        // One that gave the lock up because it could not serve goes last.
+        let gave_way = self.store.status.gave_way.as_ref() == Some(&other.name);
+        let is_other = other.name != node.name && other.server == Server::Standby && !gave_way;
+        // Which of two branches of one number is the cluster's is known from its history alone.
+        let timeline = Timeline(node.wal.timeline);
+        let is_known = self.store.history.began(timeline).is_some() || other.wal.branch() == node.wal.branch();
+        if node.wal.timeline == other.wal.timeline && !is_known {
+            return false;
+        }
         let is_steady = other.steady_since + STEADY <= node.raced_at;
         is_other && is_steady && self.acknowledged.agrees_until(&other.wal) > has
     }
@@ -117,7 +130,13 @@ impl World {
     /// Everybody streams from the holder of the lock, which has every write that clients were told of and that no
     /// promotion was allowed to lose.
     pub(super) fn whole(&self) -> Result<(), String> {
-        let Some((leader, _)) = &self.store.leader else { return Err("no leader in the end".to_owned()) };
+        let Some((leader, _)) = &self.store.leader else {
+            // The only member on the cluster's timeline was made anew, or the store went back to one that nobody is on any
+            // more: that needs a person.
+            let newest = self.nodes.iter().map(|node| Timeline(node.wal.timeline)).max();
+            let is_lost = self.store.history.timeline() > newest;
+            return if is_lost { Ok(()) } else { Err("no leader in the end".to_owned()) };
+        };
         for node in &self.nodes {
             let leads = node.name == *leader;
             let fine = if leads { node.server == Server::Primary } else { node.streaming };

@@ -60,7 +60,9 @@ impl Store {
     /// What a backup holds, or nothing, in place of what is there. Leases begin anew.
     pub fn forget(&mut self, backup: Store, now: u64) {
         let (revision, losses) = (self.revision, self.losses + 1);
-        *self = Store { revision, losses, ..backup };
+        // The members write the cluster's settings back.
+        let (is_paused, timing) = (self.is_paused, self.timing);
+        *self = Store { revision, losses, is_paused, timing, ..backup };
         self.leases.values_mut().for_each(|(end, ttl)| *end = now + *ttl);
     }
 
@@ -93,7 +95,7 @@ impl Store {
         }
         if optime.is_some() {
             self.status.optime = optime;
-            self.status.released_by = None;
+            (self.status.released_by, self.status.gave_way) = (None, None);
         }
         true
     }
@@ -111,6 +113,7 @@ impl Store {
         }
         self.leader = None;
         self.status.released_by = position.filter(|_| confirmed).map(|_| name.clone());
+        self.status.gave_way = position.is_none().then(|| name.clone());
         if position.is_some() {
             self.status.optime = position;
         }

@@ -11,6 +11,7 @@ use tamada::core::view::{ClusterView, Holder, Initialize};
 use tamada::core::{decide, note};
 
 use super::calls::Call;
+use super::log::{Log, Told};
 use super::node::{Node, Phase, Server, TIMING, Wal, at};
 use super::policy::policy_of;
 use super::rng::Rng;
@@ -51,6 +52,8 @@ pub struct World {
     /// Calls that arrive when nobody waits for their answers any more: when, and what.
     pub(super) late: Vec<(u64, Call)>,
     pub(super) cut_until: BTreeMap<MemberName, u64>,
+    /// Cut off from the other members too: nobody is answered, nothing is replicated.
+    pub(super) alone_until: BTreeMap<MemberName, u64>,
     pub(super) timing: Timing,
     pub reached: BTreeSet<&'static str>,
     /// Which fault has met which decision's reason.
@@ -63,6 +66,8 @@ pub struct World {
     pub(super) backup: Option<Box<Store>>,
     /// When the store lost its data last.
     pub(super) forgot_at: u64,
+    /// Nothing goes wrong before then.
+    pub(super) calm_until: u64,
     /// When a person removed the leader key last.
     pub(super) key_removed_at: u64,
     /// The cluster that was initialised first.
@@ -73,11 +78,11 @@ pub struct World {
     pub(super) released: Option<(u64, u64)>,
     /// What an effect broke, for the next look of the oracle.
     pub(super) broken: Option<String>,
-    pub(super) log: Vec<String>,
+    pub(super) log: Log,
 }
 
 impl World {
-    pub fn new(seed: u64, layers: Layers) -> Self {
+    pub fn new(seed: u64, layers: Layers, told: Told) -> Self {
         let seconds = Duration::from_secs;
         World {
             now: BEGIN,
@@ -90,6 +95,7 @@ impl World {
             store_down_until: 0,
             late: Vec::new(),
             cut_until: BTreeMap::new(),
+            alone_until: BTreeMap::new(),
             timing: TIMING,
             reached: BTreeSet::new(),
             covered: BTreeSet::new(),
@@ -100,11 +106,12 @@ impl World {
             backup: None,
             forgot_at: 0,
             key_removed_at: 0,
+            calm_until: 0,
             cluster: None,
             acknowledged: Wal::default(),
             released: None,
             broken: None,
-            log: Vec::new(),
+            log: Log::new(told),
         }
     }
 
@@ -142,12 +149,11 @@ impl World {
 
     /// All that happened.
     pub fn story(&self) -> String {
-        self.log.join("\n")
+        self.log.last(usize::MAX)
     }
 
     pub(super) fn with_log(&self, what: &str) -> String {
-        let tail = &self.log[self.log.len().saturating_sub(60)..];
-        format!("{what}\n{}", tail.join("\n"))
+        format!("{what}\n{}", self.log.last(60))
     }
 
     pub(super) fn connected(&self, index: usize) -> bool {
@@ -155,12 +161,21 @@ impl World {
         !cut && self.store_down_until <= self.now
     }
 
+    /// Whether two members reach each other.
+    pub(super) fn reaches(&self, index: usize, other: usize) -> bool {
+        index == other || !(self.is_alone(index) || self.is_alone(other))
+    }
+
+    pub(super) fn is_alone(&self, index: usize) -> bool {
+        self.alone_until.get(&self.nodes[index].name).is_some_and(|until| *until > self.now)
+    }
+
     /// PID 1: at the deadline everything of this node is killed, and the agent begins anew.
     fn guard(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let expired = matches!(node.guard, Guard::Until(deadline) if deadline <= at(self.now));
         if self.layers.guard && expired {
-            self.log.push(format!("{} guard of {} kills", self.now, node.name));
+            self.log.add(|| format!("{} guard of {} kills", self.now, node.name));
             node.crash_server();
             node.guard = Guard::NoDeadline;
             node.restart_agent(self.now + 300);
@@ -183,16 +198,21 @@ impl World {
             }
             Server::Down { .. } | Server::Starting { .. } => node.streaming = false,
             Server::Standby => {
-                let Upstream::Member { name, .. } = node.upstream.clone() else {
-                    node.streaming = false;
+                let Upstream::Member { name, .. } = &self.nodes[index].upstream else {
+                    self.nodes[index].streaming = false;
                     return;
                 };
-                let source = self.nodes.iter().find(|other| other.name == name).expect("a member's name");
-                let streams = source.server == Server::Primary && self.nodes[index].wal.fits(&source.wal);
-                let wal = source.wal.clone();
+                let found = self.nodes.iter().position(|other| other.name == *name).expect("a member's name");
+                let (node, source) = (&self.nodes[index], &self.nodes[found]);
+                let streams = source.server == Server::Primary
+                    && self.reaches(index, found)
+                    && node.wal.fits(&source.wal)
+                    && node.wal.end >= source.oldest;
+                let received = streams && !lagging && node.starved_until <= now && node.wal != source.wal;
+                let wal = received.then(|| source.wal.clone());
                 let node = &mut self.nodes[index];
                 node.streaming = streams;
-                if streams && !lagging && node.starved_until <= now {
+                if let Some(wal) = wal {
                     node.wal = wal;
                 }
             }
@@ -202,7 +222,7 @@ impl World {
     /// Since when each member has been a standby that answers and reaches the store.
     fn notice_steady(&mut self) {
         for index in 0..self.nodes.len() {
-            let connected = self.connected(index);
+            let connected = self.connected(index) && !self.is_alone(index);
             let now = self.now;
             let node = &mut self.nodes[index];
             let is_quiet = node.away_until <= now && node.silent.is_none() && node.stale.is_none();
@@ -239,8 +259,10 @@ impl World {
             }
             return;
         }
-        let leader_gone = self.store.leader.is_none() && self.nodes[index].memory.unlocked_since.is_none();
-        let leader_new = self.store.leader.is_some() && self.nodes[index].memory.unlocked_since.is_some();
+        let hears = self.connected(index) && self.nodes[index].stale.is_none();
+        let knows_leader = self.nodes[index].memory.unlocked_since.is_none();
+        let leader_gone = hears && self.store.leader.is_none() && knows_leader;
+        let leader_new = hears && self.store.leader.is_some() && !knows_leader;
         let down = matches!(self.nodes[index].server, Server::Down { .. }) && self.nodes[index].job.is_none();
         let down = down && !self.nodes[index].exit_seen;
         if self.nodes[index].wake <= self.now || leader_gone || leader_new || down {
@@ -331,7 +353,7 @@ impl World {
         }
         node.situation = decision.reason.code();
         self.reached.insert(decision.reason.code());
-        self.log.push(format!("{now} {} {} [{:?}]", self.nodes[index].name, decision.reason, decision.lease));
+        self.log.add(|| format!("{now} {} {} [{:?}]", self.nodes[index].name, decision.reason, decision.lease));
         // Between observing and acting the world goes on; once in a while for long.
         let pause = if self.rng.one_in(200) { self.stall() } else { self.rng.below(30) };
         self.nodes[index].acting = Some((now + pause, Phase::TakeAndLease, Box::new(decision), Box::new(seen)));

@@ -1,0 +1,80 @@
+//! Two members that are promoted without knowing of each other may give their timelines the same number. What tells such
+//! timelines apart is where each left its parent; positions on them do not compare.
+
+use super::local::{DataDir, Postgres, Running, StandbyFacts};
+use super::observation::{Observation, PeerStatus};
+use super::units::{Branch, Timeline};
+use super::view::{ClusterView, History};
+
+/// How a timeline stands to the cluster's history.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    OfTheCluster,
+    Other,
+    /// Where it began, here or there, is not known: only its number counts.
+    Unknown,
+}
+
+pub fn standing(view: &ClusterView, branch: Option<Branch>) -> Standing {
+    let known = branch.and_then(|branch| Some((branch.began, view.history.began(branch.timeline)?)));
+    match known {
+        Some((own, cluster)) if own == cluster => Standing::OfTheCluster,
+        Some(_) => Standing::Other,
+        None => Standing::Unknown,
+    }
+}
+
+/// Where our newest timeline began, if that is the one of these facts.
+pub fn own(seen: &Observation, timeline: Option<Timeline>) -> Option<Branch> {
+    seen.local.branch.filter(|branch| Some(branch.timeline) == timeline)
+}
+
+/// Whether this standby is known to be on another branch than the cluster.
+pub fn is_other(seen: &Observation, view: &ClusterView, facts: &StandbyFacts) -> bool {
+    standing(view, own(seen, facts.timeline)) == Standing::Other
+}
+
+/// Whether a member is known to be on another branch than the cluster: than we, if we lead, else than its history says.
+pub fn has_left(seen: &Observation, view: &ClusterView, peer: &PeerStatus) -> bool {
+    let leads = leading_timeline(seen).filter(|_| view.is_ours());
+    if let (Some(own), Some(theirs)) = (leads, peer.timeline)
+        && theirs != own
+    {
+        return theirs > own;
+    }
+    match (own(seen, leads), peer.branch()) {
+        (Some(own), Some(theirs)) => own != theirs,
+        (_, branch) => standing(view, branch) == Standing::Other,
+    }
+}
+
+/// The newest timeline of our data, as far as it can be told.
+pub fn own_timeline(seen: &Observation) -> Option<Timeline> {
+    match (&seen.local.postgres, &seen.local.data) {
+        (Postgres::Running(Running::Primary(facts)), _) => Some(facts.timeline),
+        (Postgres::Running(Running::Standby(facts)), _) => facts.timeline,
+        (_, DataDir::Present(data)) => data.control.as_ref().map(|control| control.timeline),
+        (_, DataDir::Empty | DataDir::Unusable(_)) => None,
+    }
+}
+
+/// The timeline of a server that leads or has led until its stop.
+fn leading_timeline(seen: &Observation) -> Option<Timeline> {
+    match &seen.local.postgres {
+        Postgres::Running(Running::Standby(_)) => None,
+        Postgres::Running(Running::Primary(_)) | Postgres::Stopped => own_timeline(seen),
+        Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => None,
+    }
+}
+
+/// Whether the cluster's history ends where the leader's timeline began: by it others know that theirs is behind. Where
+/// that is not known only the numbers tell.
+pub fn is_in_history(view: &ClusterView, timeline: Timeline, own: Option<Branch>) -> bool {
+    match (&view.history, own) {
+        (History::Unknown, _) => timeline == Timeline(1),
+        (History::Known(entries), Some(own)) => {
+            entries.last().is_some_and(|last| last.left < timeline && last.at == own.began)
+        }
+        (History::Known(_), None) => view.history.timeline() == Some(timeline),
+    }
+}

@@ -1,0 +1,153 @@
+//! Timelines of one number that were begun at different points: two members were promoted without knowing of each other.
+
+use tamada::core::decision::{Decision, DocumentStep, LeaseStep};
+use tamada::core::local::{ClusterState, DataDir, Postgres, PrimaryFacts, RecoverySignal, Running};
+use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, PeerAnswer};
+use tamada::core::reason::Reason;
+use tamada::core::units::{Branch, Lsn, MemberName, Timeline};
+use tamada::core::view::{ClusterView, History, Holder};
+
+use super::build::*;
+
+const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
+/// Where the cluster's second timeline began, by `left_timeline`.
+const BEGAN: u64 = 900;
+const TIMELINE: Timeline = Timeline(2);
+
+fn branch(began: u64) -> Option<Branch> {
+    Some(Branch { timeline: TIMELINE, began: Lsn(began) })
+}
+
+fn second_timeline(leader: Option<(&str, Holder)>, postgres: Postgres) -> Observation {
+    let mut cluster = view(leader);
+    left_timeline(&mut cluster, 1);
+    let mut observation = seen(cluster, postgres);
+    match &mut observation.local.postgres {
+        Postgres::Running(Running::Primary(facts)) => facts.timeline = TIMELINE,
+        Postgres::Running(Running::Standby(facts)) => facts.timeline = Some(TIMELINE),
+        _ => {}
+    }
+    observation.local.branch = branch(BEGAN);
+    observation
+}
+
+/// These have answered from a second timeline that began there; `None`: they do not say where.
+fn answers_from(observation: Observation, peers: &[(&str, u64, Option<u64>)]) -> Observation {
+    let positions: Vec<(&str, u64)> = peers.iter().map(|(name, position, _)| (*name, *position)).collect();
+    let mut observation = answers(observation, &positions);
+    for (name, _, began) in peers {
+        let report = observation.peers.get_mut(&MemberName::from(*name)).expect("it has answered");
+        let PeerAnswer::Status(status) = &mut report.answer else { unreachable!("it has answered") };
+        (status.timeline, status.began) = (Some(TIMELINE), began.map(Lsn));
+    }
+    observation
+}
+
+fn stopped_to_hand_over() -> Observation {
+    let mut observation = renewed(second_timeline(OURS, Postgres::Stopped), 1);
+    observation.local.data = data(ClusterState::ShutDown, RecoverySignal::None);
+    if let DataDir::Present(data) = &mut observation.local.data {
+        data.control.as_mut().expect("it is stopped").timeline = TIMELINE;
+    }
+    observation.memory.handover = Some(Handover {
+        purpose: HandoverPurpose::Switchover,
+        candidate: None,
+        since: second(999),
+        stage: HandoverStage::Confirming { position: Lsn(1_000), since: second(999) },
+        best: None,
+    });
+    observation
+}
+
+fn races(own: u64, position: u64, peers: &[(&str, u64, Option<u64>)]) -> Decision {
+    let mut observation = second_timeline(None, standby_at(position, "c"));
+    observation.local.branch = branch(own);
+    decided(&answers_from(observation, peers))
+}
+
+#[test]
+fn a_position_on_another_branch_confirms_no_hand_over() {
+    let released = LeaseStep::Release { last_position: Some(Lsn(1_000)) };
+    let of = |began| decided(&answers_from(stopped_to_hand_over(), &[("b", 2_000, began), ("c", 990, Some(BEGAN))]));
+    assert_eq!(of(Some(800)).lease, LeaseStep::Keep);
+    assert_eq!(of(Some(BEGAN)).lease, released);
+    assert_eq!(of(None).lease, released, "a member that does not say where its timeline began");
+}
+
+#[test]
+fn a_position_on_a_timeline_that_the_leader_never_was_on_confirms_nothing() {
+    let mut observation = answers_from(stopped_to_hand_over(), &[("b", 2_000, None), ("c", 990, Some(BEGAN))]);
+    if let PeerAnswer::Status(status) = &mut observation.peers.get_mut(&"b".into()).expect("it has answered").answer {
+        status.timeline = Some(Timeline(3));
+    }
+    assert_eq!(decided(&observation).lease, LeaseStep::Keep);
+}
+
+#[test]
+fn a_leader_counts_its_own_branch_before_the_history_does() {
+    let mut observation = stopped_to_hand_over();
+    observation.local.branch = branch(950);
+    let of_the_former = answers_from(observation.clone(), &[("b", 2_000, Some(BEGAN)), ("c", 990, Some(950))]);
+    assert_eq!(decided(&of_the_former).lease, LeaseStep::Keep);
+    let mut followed = answers_from(observation, &[("b", 1_000, Some(950)), ("c", 990, Some(950))]);
+    let decision = decided(&followed);
+    assert_eq!(decision.lease, LeaseStep::Keep, "nobody could know that the former branch is behind");
+    assert_eq!(decision.documents, [DocumentStep::UpdateHistory]);
+    if let Ok(ClusterView { history: History::Known(entries), .. }) = &mut followed.cluster {
+        entries[0].at = Lsn(950);
+    }
+    assert_eq!(decided(&followed).lease, LeaseStep::Release { last_position: Some(Lsn(1_000)) });
+}
+
+#[test]
+fn a_member_on_another_branch_is_no_candidate_of_a_switchover() {
+    let mut observation = renewed(second_timeline(OURS, primary()), 1);
+    if let Ok(cluster) = &mut observation.cluster {
+        request(cluster, Some("a"), Some("b"));
+    }
+    let of = |began| decided(&answers_from(observation.clone(), &[("b", 1_000, began)])).reason;
+    assert_eq!(of(Some(800)), Reason::NoHealthyCandidate);
+    assert_eq!(of(Some(BEGAN)), Reason::HandingOver);
+    assert_eq!(of(None), Reason::HandingOver);
+}
+
+#[test]
+fn the_clusters_branch_wins_whatever_the_position_of_the_other() {
+    assert_eq!(races(BEGAN, 1_000, &[("b", 2_000, Some(800)), ("c", 990, Some(BEGAN))]).reason, Reason::Acquiring);
+    let ahead = races(BEGAN, 1_000, &[("b", 2_000, None), ("c", 990, None)]).reason;
+    assert_eq!(ahead, Reason::PeerAhead { peer: "b".into() });
+}
+
+#[test]
+fn a_standby_on_another_branch_waits_for_the_clusters() {
+    let waits = races(800, 2_000, &[("b", 990, Some(BEGAN)), ("c", 990, Some(BEGAN))]);
+    assert_eq!(waits.reason, Reason::OtherBranch { timeline: TIMELINE });
+    assert_eq!(waits.lease, LeaseStep::Keep);
+    let mut observation = second_timeline(None, standby_at(2_000, "c"));
+    observation.local.branch = branch(800);
+    let after_ttl = |peers: &[(&str, u64, Option<u64>)]| {
+        let mut observation = answers_from(observation.clone(), peers);
+        observation.memory.unlocked_since = Some(second(960));
+        decided(&observation).reason
+    };
+    let has_it = after_ttl(&[("b", 990, Some(BEGAN)), ("c", 2_000, Some(800))]);
+    assert_eq!(has_it, Reason::PeerAhead { peer: "b".into() });
+    assert_eq!(after_ttl(&[("b", 1_990, Some(800)), ("c", 2_000, Some(800))]), Reason::Acquiring, "nobody else has it");
+}
+
+#[test]
+fn a_leader_on_another_branch_than_the_history_writes_it_anew() {
+    let mut observation = renewed(second_timeline(OURS, primary()), 1);
+    assert_eq!(decided(&observation).documents, []);
+    observation.local.branch = branch(950);
+    assert_eq!(decided(&observation).documents, [DocumentStep::UpdateHistory]);
+}
+
+#[test]
+fn a_primary_without_the_lock_on_another_branch_does_not_take_it() {
+    let facts = PrimaryFacts { timeline: TIMELINE, flushed: Lsn(1_000) };
+    let mut observation = second_timeline(None, Postgres::Running(Running::Primary(facts)));
+    assert_eq!(decided(&observation).reason, Reason::AcquiredAsPrimary);
+    observation.local.branch = branch(950);
+    assert_eq!(decided(&observation).reason, Reason::OtherBranch { timeline: TIMELINE });
+}
