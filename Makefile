@@ -38,7 +38,7 @@ fix: ## format, apply clippy's suggestions, write the generated documents anew
 	@tests/fix
 
 sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on
-	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --test sim many_worlds -- --nocapture
+	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --profile sim --test sim many_worlds -- --nocapture
 
 mutants: ## change the rules of src/core one by one, name each change that no test notices; IN="lease election": only there
 	@tests/mutants $(IN)

@@ -327,6 +327,10 @@ impl World {
         }
         node.never_probed &= node.silent.is_some();
         node.exit_seen = matches!(node.server, Server::Down { .. });
+        // Not only read as ours: believed.
+        if !self.layers.lease && cluster.as_ref().is_ok_and(|view| view.leader.is_some()) {
+            node.memory.lease_valid_until = Some(at(now) + node.timing.ttl);
+        }
         let asked = node.asked;
         let scheduled = self.scheduled_for(index);
         let node = &self.nodes[index];
