@@ -198,12 +198,15 @@ fn templates() -> PathBuf {
     std::env::temp_dir().join(format!("tamada-templates-{}", std::process::id()))
 }
 
+/// Holds the other end of its standard input.
+static REMOVER: std::sync::OnceLock<std::process::Child> = std::sync::OnceLock::new();
+
 /// A shell removes them when its standard input ends, which is when this process has ended, however it ends.
 fn remove_templates_at_the_end() {
     let mut shell = std::process::Command::new("sh");
     shell.args(["-c", "cat >/dev/null; exec rm -rf -- \"$1\"", "sh"]).arg(templates());
     let shell = shell.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("sh");
-    let _ = std::os::fd::IntoRawFd::into_raw_fd(shell.stdin.expect("it was asked for"));
+    REMOVER.get_or_init(|| shell);
 }
 
 /// A new cluster as a bootstrap makes it, stopped: initdb takes longer than most of what is tested here.
