@@ -4,13 +4,15 @@ use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
 use super::inbox::{BEGIN_WITHIN, PendingRestart};
 use crate::core::decision::{Overtaken, RolesStep, ScheduleStep};
-use crate::core::observation::{Observation, RestartRequest};
+use crate::core::observation::{Event, Observation, RestartRequest};
 use crate::core::slots::{Brought, SlotsWanted};
 use crate::dcs::Dcs;
 use crate::postgres::Instance;
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub(super) fn bring_slots(&mut self, wanted: SlotsWanted) {
+        // One that fails half-way, or that has to leave a slot, has changed others.
+        self.memory.note(&Event::SlotsTouched);
         let shared = self.shared.clone();
         let work = async move {
             let brought = shared.instance.sync_slots(&wanted).await;

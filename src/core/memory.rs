@@ -34,6 +34,7 @@ pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memor
 pub fn note(mut memory: Memory, event: &Event) -> Memory {
     match event {
         Event::CheckpointDone => memory.checkpoint = AfterPromote::Done,
+        Event::SlotsTouched => memory.slots = None,
         Event::SlotsBrought(slots) => memory.slots = Some(slots.clone()),
         Event::RolesEnsured => memory.roles = Roles::Ensured,
         Event::JobEnded(ended) => job_ended(&mut memory, ended),

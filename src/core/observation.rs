@@ -348,6 +348,8 @@ pub enum Event {
     },
     /// The checkpoint that was asked for is done.
     CheckpointDone,
+    /// The slots are being brought about: whether it succeeds, and how much of it, is not known.
+    SlotsTouched,
     /// The server has these slots, and none that should have been dropped.
     SlotsBrought(SlotsWanted),
     RolesEnsured,

@@ -3,13 +3,13 @@
 use tamada::core::decision::{Decision, LeaseStep, Overtaken, PostgresStep, RolesStep, ScheduleStep, Wake};
 use tamada::core::local::{DataDir, Job, LastRole, Postgres, RunningJob};
 use tamada::core::observation::{
-    Observation, Outcome, RestartConditions, RestartRequest, ScheduledRestart, ShutdownRequest,
+    Event, Observation, Outcome, RestartConditions, RestartRequest, ScheduledRestart, ShutdownRequest,
 };
 use tamada::core::policy::{Mode, Pause, Policy};
 use tamada::core::slots::SlotWanted;
 use tamada::core::units::{Lsn, WallTime};
 use tamada::core::view::{Holder, MemberRole};
-use tamada::core::{decide, learn};
+use tamada::core::{decide, learn, note};
 
 use super::build::*;
 
@@ -109,6 +109,15 @@ fn slots_are_looked_at_again_when_the_server_was_down() {
     };
     assert_eq!(learn(kept.memory.clone(), &kept, &outcome).slots, kept.memory.slots);
     assert_eq!(learn(kept.memory.clone(), &stopped, &outcome).slots, None);
+}
+
+/// A try that failed half-way has changed some of them: what was wanted before is not there any more.
+#[test]
+fn slots_are_looked_at_again_after_a_try_that_did_not_end_well() {
+    let mut kept = kept_up(leading());
+    assert_eq!(decided(&kept).slots, None);
+    kept.memory = note(kept.memory, &Event::SlotsTouched);
+    assert_eq!(names(&decided(&kept)), ["b", "c"]);
 }
 
 #[test]

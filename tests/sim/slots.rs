@@ -67,6 +67,7 @@ impl World {
     fn bring_slots(&mut self, index: usize, wanted: &SlotsWanted) {
         let streams = self.streams_from(index);
         let node = &mut self.nodes[index];
+        node.memory = note(std::mem::take(&mut node.memory), &Event::SlotsTouched);
         if node.pause == Pause::Paused {
             node.slots.insert(FOREIGN.to_owned(), node.wal.end);
         }
