@@ -7,8 +7,8 @@ use tamada::core::observation::{
 };
 use tamada::core::policy::{Mode, Pause, Policy};
 use tamada::core::slots::SlotWanted;
-use tamada::core::units::{Lsn, WallTime};
-use tamada::core::view::{Holder, MemberRole};
+use tamada::core::units::{Lsn, SystemId, WallTime};
+use tamada::core::view::{Holder, Initialize, MemberRole};
 use tamada::core::{decide, learn, note};
 
 use super::build::*;
@@ -186,4 +186,17 @@ fn a_scheduled_restart_means_the_server_that_it_was_asked_of() {
     assert_eq!(with(RestartConditions { older_than: Some(150_020), ..Default::default() }), dropped);
     assert_eq!(with(RestartConditions { older_than: Some(150_021), ..Default::default() }), ScheduleStep::Begin);
     assert_eq!(with(RestartConditions { is_pending: true, ..Default::default() }), dropped);
+}
+
+#[test]
+fn a_scheduled_restart_waits_for_one_that_was_asked_for_and_for_the_end_of_the_agent() {
+    let starting = Postgres::Starting { since: now(), role: LastRole::Standby };
+    let mut asked = scheduled(seen(view(THEIRS), starting), 0);
+    asked.requests.restart = Some(RestartRequest { timeout: None });
+    let decision = decided(&asked);
+    assert_eq!((decision.schedule, decision.postgres), (ScheduleStep::Keep, PostgresStep::Leave));
+    let mut refused = scheduled(following(), 0);
+    refused.cluster.as_mut().expect("there is a view").initialize = Initialize::Done(SystemId(1));
+    assert!(decided(&refused).exit.is_some());
+    assert_eq!(decided(&refused).schedule, ScheduleStep::Keep);
 }
