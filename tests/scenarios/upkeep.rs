@@ -126,6 +126,12 @@ fn a_leader_creates_missing_roles_once_and_nobody_else_does() {
     assert_eq!(decided(&kept_up(leading())).roles, RolesStep::Leave);
     assert_eq!(decided(&following()).roles, RolesStep::Leave);
     assert_eq!(decided(&seen(view(OURS), primary())).roles, RolesStep::Leave, "the lock is not confirmed");
+    let run_out = renewed(seen(view(OURS), primary()), 30);
+    assert_eq!(
+        (decided(&run_out).roles, decided(&run_out).slots),
+        (RolesStep::Leave, None),
+        "the lease has just ended"
+    );
 }
 
 /// A restart so many milliseconds from now, of the server that runs.
