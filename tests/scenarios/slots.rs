@@ -121,7 +121,9 @@ fn a_kept_slot_is_moved_on_to_the_published_position_and_never_back() {
     let standby = wanted_by(&policy("b"), LastRole::Standby);
     let slot = found("c", "physical");
     assert_eq!(standby.verdict(&slot), Verdict::Advance(Lsn(60)));
-    assert_eq!(standby.verdict(&SlotFound { reserved: Some(Lsn(61)), ..slot }), Verdict::Leave);
+    for reserved in [60, 61] {
+        assert_eq!(standby.verdict(&SlotFound { reserved: Some(Lsn(reserved)), ..slot }), Verdict::Leave);
+    }
     assert_eq!(standby.verdict(&SlotFound { is_active: true, ..slot }), Verdict::Leave);
     assert_eq!(wanted_by(&policy("a"), LastRole::Primary).verdict(&slot), Verdict::Leave);
 }
@@ -187,4 +189,13 @@ fn a_primary_keeps_the_slot_of_a_member_that_is_away_with_its_rows() {
     let of = |role| wanted(&policy("a"), &view(), role, &away).verdict(&slot);
     assert_eq!(of(LastRole::Primary), Verdict::Leave);
     assert_eq!(of(LastRole::Standby), Verdict::Drop(Unwanted::HoldsRows));
+}
+
+#[test]
+fn the_log_says_of_each_slot_why_it_is_dropped() {
+    use Unwanted::{FormerPrimarys, HoldsRows, Lost, OtherKind, ReservesNothing, Unknown};
+    let reasons = [FormerPrimarys, HoldsRows, Lost, OtherKind, ReservesNothing, Unknown].map(|why| why.to_string());
+    assert_eq!(reasons[5], ": no member streams from it and ignore_slots does not name it");
+    let different: BTreeSet<&String> = reasons.iter().collect();
+    assert_eq!(different.len(), reasons.len());
 }
