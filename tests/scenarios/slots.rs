@@ -199,3 +199,11 @@ fn the_log_says_of_each_slot_why_it_is_dropped() {
     let different: BTreeSet<&String> = reasons.iter().collect();
     assert_eq!(different.len(), reasons.len());
 }
+
+#[test]
+fn on_a_standby_a_slot_in_use_is_left_and_a_physical_one_without_a_member_is_nobodys() {
+    let standby = wanted_by(&policy("b"), LastRole::Standby);
+    let used = SlotFound { is_active: true, reserved: None, holds_rows: true, ..found("c", "physical") };
+    assert_eq!(standby.verdict(&used), Verdict::Leave);
+    assert_eq!(standby.verdict(&found("barman", "physical")), Verdict::Drop(Unwanted::Unknown));
+}
