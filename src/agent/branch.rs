@@ -8,31 +8,6 @@ use crate::core::units::{Branch, Timeline};
 use crate::dcs::Dcs;
 use crate::postgres::{Instance, Probe};
 
-#[derive(Debug, Default)]
-pub(super) struct KnownBranch {
-    branch: Option<Branch>,
-    /// The timeline that was asked for last.
-    asked: Option<Timeline>,
-    /// How often the data have been replaced by others: what was read of those before says nothing.
-    replaced: u64,
-}
-
-impl KnownBranch {
-    pub(super) fn get(&self) -> Option<Branch> {
-        self.branch
-    }
-
-    pub(super) fn data_replaced(&mut self) {
-        *self = KnownBranch { replaced: self.replaced + 1, ..KnownBranch::default() };
-    }
-
-    pub(super) fn take(&mut self, replaced: u64, branch: Branch) {
-        if replaced == self.replaced {
-            self.branch = Some(branch);
-        }
-    }
-}
-
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// A file that is not there is looked for once a cycle; without it only the timeline's number counts.
     pub(super) fn read_branch(&mut self) {

@@ -12,13 +12,13 @@ use tokio::time::{sleep, timeout};
 
 use super::answers::Answers;
 use super::background_task::BackgroundTasks;
-use super::branch::KnownBranch;
 use super::clock::{Alarm, Clock};
 use super::cluster_file::ClusterFile;
 use super::fence::Fence;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
 use super::kept_files::KeptFiles;
+use super::known_branch::KnownBranch;
 use super::lease_file::LeaseFile;
 use super::listeners::Listeners;
 use super::mailbox::Mailbox;

@@ -17,6 +17,7 @@ pub mod init_link;
 pub mod init_socket;
 mod job;
 mod kept_files;
+mod known_branch;
 pub mod lease_file;
 mod listeners;
 pub mod mailbox;

@@ -77,21 +77,7 @@ impl World {
                 node.server = Server::Down { clean: true };
                 done
             }
-            Job::Rewind { from } => {
-                let source = &self.nodes[found(from)];
-                if source.server != Server::Primary || !self.reaches(index, found(from)) {
-                    return failed("the source is no primary that answers");
-                }
-                let wal = source.wal.clone();
-                if self.is_faulty() && self.rng.one_in(6) {
-                    self.reached.insert("rewind that fails");
-                    self.nodes[index].half_rewound |= self.rng.one_in(2);
-                    return failed("pg_rewind failed");
-                }
-                (self.nodes[index].wal, self.nodes[index].half_rewound) = (wal, false);
-                self.nodes[index].slots.clear();
-                done
-            }
+            Job::Rewind { from } => self.rewind_effect(index, found(from)),
             Job::Recover if self.is_faulty() && self.rng.one_in(8) => failed("crash recovery failed"),
             Job::Recover => {
                 self.nodes[index].server = Server::Down { clean: true };
@@ -124,6 +110,23 @@ impl World {
                 done
             }
         }
+    }
+
+    fn rewind_effect(&mut self, index: usize, from: usize) -> JobResult {
+        let failed = |why: &str| JobResult::Failed(why.to_owned());
+        if self.nodes[from].server != Server::Primary || !self.reaches(index, from) {
+            return failed("the source is no primary that answers");
+        }
+        let wal = self.nodes[from].wal.clone();
+        if self.is_faulty() && self.rng.one_in(6) {
+            self.reached.insert("rewind that fails");
+            self.nodes[index].half_rewound |= self.rng.one_in(2);
+            return failed("pg_rewind failed");
+        }
+        let node = &mut self.nodes[index];
+        (node.wal, node.half_rewound) = (wal, false);
+        node.slots.clear();
+        JobResult::Done(JobProduct::Nothing)
     }
 
     fn starts_slowly(&mut self, index: usize, role: &StartAs) {

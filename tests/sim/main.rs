@@ -18,6 +18,7 @@ mod policy;
 mod rng;
 mod slots;
 mod store;
+mod wal;
 mod world;
 
 use faults::Fault;

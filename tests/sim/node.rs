@@ -13,10 +13,12 @@ use tamada::core::observation::{
     DivergenceReport, Event, Memory, Observation, PeerReports, PeerRole, PeerStatus, PeerWatchdog, ShutdownRequest,
 };
 use tamada::core::policy::{Pause, Timing};
-use tamada::core::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
+use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
 use tamada::core::view::{
     Address, AfterPromote, ClusterView, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags,
 };
+
+pub use super::wal::Wal;
 
 /// What a person or an orchestrator asked of this member, and until when (ms) it stands.
 #[derive(Clone, Copy, Debug, Default)]
@@ -27,51 +29,6 @@ pub struct Asked {
     pub back_after: u64,
     pub restart_until: u64,
     pub reinitialize_until: u64,
-}
-
-/// What has been written, as PostgreSQL can tell it: the timeline, its end, and where earlier timelines were left.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Wal {
-    pub timeline: u32,
-    pub end: u64,
-    pub left: Vec<(u32, u64)>,
-}
-
-impl Wal {
-    /// Whether all that we have stands in `leader`'s history too.
-    pub fn fits(&self, leader: &Wal) -> bool {
-        if self.timeline == leader.timeline {
-            return self.left == leader.left && self.end <= leader.end;
-        }
-        let common = leader.left.starts_with(&self.left);
-        common && leader.left.get(self.left.len()).is_some_and(|&(left, at)| left == self.timeline && self.end <= at)
-    }
-
-    /// Up to where both hold the same.
-    pub fn agrees_until(&self, other: &Wal) -> u64 {
-        let (own, theirs) = (self.branches(), other.branches());
-        let mut agreed = 0;
-        for (&(timeline, end), &(their_timeline, their_end)) in own.iter().zip(&theirs) {
-            if timeline != their_timeline {
-                break;
-            }
-            agreed = end.min(their_end);
-            if end != their_end {
-                break;
-            }
-        }
-        agreed
-    }
-
-    /// What the newest history file says.
-    pub fn branch(&self) -> Option<Branch> {
-        let (_, began) = self.left.last()?;
-        Some(Branch { timeline: Timeline(self.timeline), began: Lsn(*began) })
-    }
-
-    fn branches(&self) -> Vec<(u32, u64)> {
-        self.left.iter().copied().chain([(self.timeline, self.end)]).collect()
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
