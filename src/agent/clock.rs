@@ -5,9 +5,9 @@
 
 use std::time::Duration;
 
-use futures_util::future::BoxFuture;
 use nix::time::{ClockId, clock_gettime};
 
+pub use super::alarm::Alarm;
 use super::alarm::SystemAlarm;
 use crate::core::units::{Instant, WallTime};
 
@@ -17,11 +17,6 @@ pub trait Clock: Send + Sync + 'static {
     fn wall(&self) -> WallTime;
     /// For the loop's long waits. Needs the runtime.
     fn alarm(&self) -> Box<dyn Alarm>;
-}
-
-pub trait Alarm: Send + Sync {
-    /// Returns at this instant, or at once if it has passed.
-    fn at(&mut self, at: Instant) -> BoxFuture<'_, ()>;
 }
 
 /// CLOCK_BOOTTIME, the clock that PID 1 keeps its deadline on too, and CLOCK_REALTIME.
@@ -40,7 +35,7 @@ impl Clock for SystemClock {
     }
 
     fn alarm(&self) -> Box<dyn Alarm> {
-        Box::new(SystemAlarm::new())
+        Box::new(SystemAlarm::new(|| SystemClock.now()))
     }
 }
 
@@ -54,5 +49,20 @@ mod tests {
         let first = clock.now();
         assert!(clock.now() >= first);
         assert!(clock.wall().0 > 1_700_000_000_000);
+    }
+
+    #[tokio::test]
+    async fn the_alarm_rings_in_time_each_time_and_at_once_for_what_has_passed() {
+        let mut alarm = SystemClock.alarm();
+        let soon = SystemClock.now() + Duration::from_millis(50);
+        // One that nobody waits for any more leaves nothing behind.
+        let early = SystemClock.now() + Duration::from_millis(1);
+        let _given_up = tokio::time::timeout(Duration::ZERO, alarm.at(early)).await;
+        std::thread::sleep(Duration::from_millis(5));
+        alarm.at(soon).await;
+        assert!(SystemClock.now() >= soon);
+        for past in [Instant(Duration::ZERO), soon] {
+            tokio::time::timeout(Duration::from_secs(5), alarm.at(past)).await.expect("it has passed");
+        }
     }
 }
