@@ -1,5 +1,7 @@
 //! Tags: who may lead, and whom others copy from.
 
+use std::os::unix::fs::PermissionsExt;
+
 use crate::member::Member;
 use crate::wait::{always, seconds, until};
 use crate::world::{Cluster, SOON, join};
@@ -32,6 +34,8 @@ fn a_nostream_member_has_its_wal_from_the_archive_and_no_slot() {
     let mut cluster = Cluster::prepare(2);
     let archive = cluster.folder.path().join("archive");
     std::fs::create_dir(&archive).expect("a folder");
+    // The servers' own account writes there.
+    std::fs::set_permissions(&archive, std::fs::Permissions::from_mode(0o777)).expect("its mode");
     let place = archive.display();
     cluster.set(
         "PATRONI_POSTGRESQL_PARAMETERS",
