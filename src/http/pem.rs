@@ -20,7 +20,7 @@ pub fn reasons(errors: &ErrorStack) -> String {
     let mut told: Vec<&str> = Vec::new();
     for reason in errors.errors().iter().filter_map(openssl::error::Error::reason) {
         let reason = match reason {
-            "no start line" => "it holds nothing of that kind in PEM",
+            "no start line" => "it holds no such item in PEM form",
             // Only says which part of OpenSSL complains.
             "PEM lib" | "SSL lib" | "ASN1 lib" | "BIO lib" | "X509 lib" | "system lib" => continue,
             reason => reason,

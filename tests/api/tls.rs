@@ -298,13 +298,13 @@ fn what_tls_cannot_use_is_told_with_everything_else_that_is_wrong() {
     let (cert, key) = (files.path("cert.pem"), files.path("key.pem"));
     let certificate = ("PATRONI_RESTAPI_CERTFILE", cert.as_path());
     for (name, file, others, why) in [
-        ("PATRONI_RESTAPI_CERTFILE", &broken, vec![], "it holds nothing of that kind in PEM"),
+        ("PATRONI_RESTAPI_CERTFILE", &broken, vec![], "it holds no such item in PEM form"),
         ("PATRONI_RESTAPI_KEYFILE", &broken, vec![certificate], ""),
         ("PATRONI_RESTAPI_KEYFILE", &others.path("key.pem"), vec![certificate], "key values mismatch"),
         ("PATRONI_RESTAPI_KEYFILE", &files.path("locked.pem"), vec![certificate], "bad decrypt"),
         ("PATRONI_RESTAPI_CAFILE", &broken, vec![certificate, ("PATRONI_RESTAPI_KEYFILE", &key)], ""),
         ("PATRONI_CTL_CACERT", &broken, vec![], "no certificate or crl found"),
-        ("PATRONI_CTL_CERTFILE", &broken, vec![("PATRONI_CTL_KEYFILE", &key)], "it holds nothing of that kind in PEM"),
+        ("PATRONI_CTL_CERTFILE", &broken, vec![("PATRONI_CTL_KEYFILE", &key)], "it holds no such item in PEM form"),
         ("PATRONI_CTL_KEYFILE", &broken, vec![("PATRONI_CTL_CERTFILE", &cert)], ""),
         ("PATRONI_RESTAPI_CERTFILE", &files.path("missing.pem"), vec![], "no such file"),
     ] {

@@ -74,7 +74,7 @@ fn an_agent_that_finds_its_certificate_broken_keeps_the_primary() {
     fs::write(file("both.pem"), "broken").expect("writable");
     kill_agent(&mut cluster, 0);
     let member = &mut cluster.members[0];
-    member.wait_log(SOON, "there is no REST API until this is repaired: cannot load the REST API's certificate");
+    member.wait_log(SOON, "there is no REST API until this is repaired: cannot use restapi.certfile");
     // Longer than the lease would last.
     always(seconds(7), "it stays the primary", || member.value("SELECT pg_is_in_recovery()").is_ok_and(|is| is == "f"));
     assert_eq!(member.postmaster(), postmaster);
