@@ -84,12 +84,7 @@ impl<'a> Ctx<'a> {
 
     /// Stop being a primary, at once and without waiting for anybody.
     pub fn stop_at_once(&self, reason: Reason) -> Decision {
-        let stop = PostgresStep::Stop {
-            mode: StopMode::Immediate,
-            why: StopWhy::LostLock,
-            limit: self.timing().guard_margin(),
-        };
-        Decision { postgres: stop, ..Decision::idle(reason, Wake::At(self.now() + self.timing().loop_wait)) }
+        stop_at_once(self.policy, self.seen, reason)
     }
 
     /// The back-off in force after failures, if any.
@@ -98,4 +93,11 @@ impl<'a> Ctx<'a> {
         let left = backoff.until.left(self.now());
         Some(self.again_after(left, Reason::BackingOff { failures: backoff.failures, left: Seconds(left) }))
     }
+}
+
+/// Stop being a primary, at once and without waiting for anybody, whatever the store says.
+pub fn stop_at_once(policy: &Policy, seen: &Observation, reason: Reason) -> Decision {
+    let timing = &policy.timing;
+    let stop = PostgresStep::Stop { mode: StopMode::Immediate, why: StopWhy::LostLock, limit: timing.guard_margin() };
+    Decision { postgres: stop, ..Decision::idle(reason, Wake::At(seen.now + timing.loop_wait)) }
 }

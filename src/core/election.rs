@@ -7,11 +7,12 @@ use std::time::Duration;
 use super::canvass::{
     self, Canvass, PEER_LIMIT, acquire, behind_released, leader_may_live, other_branch, timeline_behind, within_lag,
 };
-use super::context::Ctx;
+use super::context::{self, Ctx};
 use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
 use super::lease;
 use super::local::{Data, Job, Postgres, Running, StandbyFacts};
-use super::observation::JobResult;
+use super::observation::{JobResult, Observation};
+use super::policy::{Mode, Policy};
 use super::reason::Reason;
 use super::switchover;
 use super::units::{Instant, Lsn};
@@ -20,13 +21,14 @@ use super::view::{Holder, Initialize};
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
 
-/// A promotion that failed may still come about. It must not once the lock is not ours, in a pause either, so that
-/// PostgreSQL stops first of all.
-pub fn stop_failed_promotion(ctx: &Ctx) -> Option<Decision> {
-    let failed = ctx.seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote)?;
+/// A promotion that failed may still come about. It must not once the lock is not ours, so that PostgreSQL stops first of
+/// all: in a pause, in an outage of the store and after a loss of its data too.
+pub fn stop_failed_promotion(policy: &Policy, seen: &Observation) -> Option<Decision> {
+    let failed = seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote)?;
     let may_come = matches!(failed.result, JobResult::Failed(_) | JobResult::Cancelled);
-    let is_standby = matches!(ctx.seen.local.postgres, Postgres::Running(Running::Standby(_)));
-    (may_come && is_standby).then(|| ctx.stop_at_once(Reason::PromotionFailed))
+    let is_standby = matches!(seen.local.postgres, Postgres::Running(Running::Standby(_)));
+    let rests = policy.mode == Mode::Cluster && seen.local.job.is_none();
+    (may_come && is_standby && rests).then(|| context::stop_at_once(policy, seen, Reason::PromotionFailed))
 }
 
 /// The lock is ours: promote, if it lasts long enough to be renewed afterwards.

@@ -64,6 +64,9 @@ fn decided(policy: &Policy, seen: &Observation) -> Decision {
     if let Some(how) = seen.requests.shutdown {
         return shutdown::decide(policy, seen, how);
     }
+    if let Some(stop) = election::stop_failed_promotion(policy, seen) {
+        return stop;
+    }
     match &seen.cluster {
         Err(outage) => outage::decide(policy, seen, outage),
         Ok(view) => {
@@ -85,9 +88,6 @@ fn connected(ctx: &Ctx) -> Decision {
     match ctx.policy.mode {
         Mode::Single => return single::decide(ctx),
         Mode::Cluster => {}
-    }
-    if let Some(stop) = election::stop_failed_promotion(ctx) {
-        return stop;
     }
     match ctx.policy.pause {
         Pause::Paused => return pause::decide(ctx),

@@ -2,16 +2,18 @@
 
 use std::time::Duration;
 
-use tamada::core::decide;
 use tamada::core::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use tamada::core::local::{
     ClusterState, Guard, Job, Postgres, RecoverySignal, RunningJob, StartAs, StopMode, StopWhy, Upstream,
 };
-use tamada::core::observation::{Backoff, Handover, HandoverPurpose, HandoverStage, Observation, ShutdownRequest};
+use tamada::core::observation::{
+    Backoff, Event, FinishedJob, Handover, HandoverPurpose, HandoverStage, JobResult, Observation, ShutdownRequest,
+};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, Seconds};
 use tamada::core::view::Holder;
+use tamada::core::{decide, note};
 
 use super::build::*;
 
@@ -106,4 +108,30 @@ fn a_leader_that_stopped_for_a_hand_over_waits_as_long_as_the_lock_is_its_own_to
     assert_eq!(decision.wake, Wake::At(Instant::from_millis(1_000_500)));
     ending.requests.shutdown = Some(ShutdownRequest::Fast);
     assert!(decided(&ending).exit.is_some());
+}
+
+#[test]
+fn a_promotion_that_failed_is_stopped_whatever_the_store_says() {
+    let failed = |mut observation: Observation| {
+        let result = JobResult::Failed("not promoted in time".to_owned());
+        observation.memory.finished = Some(FinishedJob { job: Job::Promote, at: second(999), result });
+        observation
+    };
+    let standby = || failed(renewed(seen(view(OURS), standby_at(900, "b")), 1));
+    let paused = Policy { pause: Pause::Paused, ..policy() };
+    let mut forgot = standby();
+    forgot.cluster = Ok(view(None));
+    forgot.memory = note(forgot.memory, &Event::StoreForgot { at: now(), ttl: policy().timing.ttl, lock: None });
+    let stops = StopMode::Immediate;
+    for observation in [standby(), outage(standby()), forgot] {
+        for policy in [policy(), paused.clone()] {
+            let decision = decide(&policy, &observation);
+            assert_eq!(decision.reason, Reason::PromotionFailed);
+            assert!(matches!(decision.postgres, PostgresStep::Stop { mode, .. } if mode == stops), "{decision:?}");
+        }
+    }
+    let mut stopping = outage(standby());
+    let job = Job::Stop { mode: StopMode::Immediate, why: StopWhy::LostLock };
+    stopping.local.job = Some(RunningJob { job, since: second(999) });
+    assert_eq!(decided(&stopping), waits(), "it is being stopped");
 }
