@@ -7,15 +7,17 @@
 //! - A lock that only the store gave us back is released.
 //! - Nobody who has seen a cluster initialises another one (`bootstrap`).
 //!
-//! It is over when the lock is ours again, or when somebody else has taken it since.
+//! It is over when the lock is ours again, or when the ttl is over and somebody holds it. Whoever has taken it since is
+//! followed before that, but it is not raced for if it becomes free again: it may have been taken by a call of before the
+//! loss, while a leader that is cut off is still writable.
 
 use super::authority;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, Wake};
-
+use super::lease::Hold;
 use super::local::{DataDir, Job, Postgres, Running, StopWhy};
-use super::observation::Amnesia;
-use super::policy::{Mode, Pause};
+use super::observation::{Amnesia, Observation};
+use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::units::{Instant, SystemId};
 use super::view::{ClusterStatus, ClusterView, Holder, Initialize};
@@ -34,6 +36,9 @@ pub fn judge(ctx: &Ctx) -> Verdict {
     if ctx.policy.mode == Mode::Single || is_over(amnesia, ctx.view, ctx.now()) {
         return Verdict::Over;
     }
+    if is_taken_since(amnesia, ctx.view) {
+        return Verdict::Over;
+    }
     if may_retake(ctx) {
         return Verdict::Decided(Box::new(retake(ctx)));
     }
@@ -47,14 +52,30 @@ pub fn judge(ctx: &Ctx) -> Verdict {
     }
 }
 
-/// Whether somebody is known to hold the lock in the store as it is now. A key that has outlived a ttl is renewed.
+/// Whether somebody is known to hold the lock in the store as it is now, and nobody by what it was before. A key that has
+/// outlived a ttl is renewed.
 pub fn is_over(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
-    let is_new = view.lock_revision != amnesia.lock;
     let has_waited = amnesia.until <= now;
     match view.leader.as_ref().map(|leader| leader.holder) {
         None => false,
-        Some(Holder::Other) => is_new || has_waited,
-        Some(Holder::Us) => is_new && has_waited,
+        Some(Holder::Other) => has_waited,
+        Some(Holder::Us) => has_waited && view.lock_revision != amnesia.lock,
+    }
+}
+
+/// Whether another member has taken the lock since the loss was noticed.
+pub fn is_taken_since(amnesia: &Amnesia, view: &ClusterView) -> bool {
+    let is_others = view.leader.as_ref().is_some_and(|leader| leader.holder == Holder::Other);
+    is_others && view.lock_revision != amnesia.lock
+}
+
+/// What a member that is asked to end goes by: it neither takes a lock again nor renews one that only the store remembers.
+pub fn when_ending(policy: &Policy, seen: &Observation, view: &ClusterView) -> ClusterView {
+    let in_force = seen.memory.amnesia.filter(|amnesia| !is_over(amnesia, view, seen.now));
+    let is_ours = matches!(Hold::of(view, &seen.memory, seen.now), Hold::Held { .. });
+    match in_force {
+        Some(_) if !is_ours && policy.mode == Mode::Cluster => believed(view),
+        Some(_) | None => view.clone(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! The agent was asked to end: hand over, stop, release, exit.
 
+use super::amnesia;
 use super::busy;
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, Exit, PostgresStep, Wake};
@@ -17,7 +18,8 @@ use std::time::Duration;
 const AFTER_STOP: Duration = Duration::from_secs(2);
 
 pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Decision {
-    let ctx = seen.cluster.as_ref().ok().map(|view| Ctx { policy, seen, view });
+    let view = seen.cluster.as_ref().ok().map(|view| amnesia::when_ending(policy, seen, view));
+    let ctx = view.as_ref().map(|view| Ctx { policy, seen, view });
     if policy.pause == Pause::Paused && policy.mode == Mode::Cluster {
         return Decision { exit: Some(Exit::Stopped), ..Decision::idle(Reason::LeftRunning, Wake::Now) };
     }

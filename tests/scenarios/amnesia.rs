@@ -2,7 +2,7 @@
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, RolesStep, Wake};
 use tamada::core::local::{ClusterState, DataDir, Guard, Postgres, RecoverySignal, StartAs, Upstream};
-use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome};
+use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome, ShutdownRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Revision, SystemId};
@@ -204,8 +204,35 @@ fn who_led_before_is_remembered_and_not_who_leads_by_an_old_key() {
     cluster.lock_revision = Some(Revision(60));
     cluster.members.insert("c".into(), member("c", MemberRole::Primary));
     taken.cluster = Ok(cluster);
-    let over = after(&taken, LeaseOutcome::None);
-    assert_eq!((over.memory.amnesia, over.memory.last_leader), (None, Some("c".into())));
+    let followed = after(&taken, LeaseOutcome::None);
+    assert_eq!(decided(&followed).reason, Reason::NewUpstream { leader: "c".into() });
+    assert_eq!((followed.memory.last_leader, followed.memory.unlocked_since), (Some("c".into()), None));
+}
+
+#[test]
+fn a_lock_that_was_taken_and_given_up_within_the_ttl_is_not_raced_for_before_its_end() {
+    // Whoever took it may have asked before the loss, and a leader that is cut off may be writable all the while.
+    let after_it = |ago: u64| {
+        let mut observation = forgot(seen(restored("c", Holder::Other), standby_at(1_000, "b")), ago);
+        observation.cluster.as_mut().expect("there is a view").lock_revision = Some(Revision(60));
+        let mut free = after(&observation, LeaseOutcome::None);
+        free.cluster = Ok(view(None));
+        decided(&answers(free, &[("b", 900), ("c", 900)]))
+    };
+    assert_eq!((after_it(29).lease, after_it(29).reason), (LeaseStep::Keep, Reason::StoreForgot));
+    assert_eq!(after_it(30).lease, LeaseStep::Acquire { seen: None });
+}
+
+#[test]
+fn a_member_that_is_asked_to_end_renews_no_lock_that_only_the_store_remembers() {
+    let asked = |mut observation: Observation| {
+        observation.requests.shutdown = Some(ShutdownRequest::Graceful);
+        decided(&observation)
+    };
+    let unawares = forgot(seen(restored("a", Holder::Us), standby_at(1_000, "b")), 1);
+    assert_eq!(asked(unawares).lease, LeaseStep::Keep);
+    let by_our_own_clock = forgot(renewed(seen(restored("a", Holder::Us), primary()), 20), 1);
+    assert_eq!(asked(by_our_own_clock).lease, LeaseStep::Renew);
 }
 
 #[test]
