@@ -247,14 +247,13 @@ pub fn is_unlocked_for_ttl(ctx: &Ctx) -> bool {
 }
 
 /// A standby whose record has expired cannot take the lock, however alive it is: after ttl it is waited for no longer,
-/// unless more than the cluster may lose is there alone (ADR 8).
+/// unless more than the cluster may lose is there alone (ADR 8). Nor is one that will not take it since it lags too far
+/// behind what was published, as on a branch that the cluster has left: we do not.
 fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> bool {
     let newer = compare_branches(ctx, status, facts) == Ordering::Greater;
-    status.role == PeerRole::Standby
-        && !newer
-        && !ctx.view.is_alive(peer)
-        && is_unlocked_for_ttl(ctx)
-        && within_lag(ctx, facts.position(), status.position)
+    let cannot = !newer && !ctx.view.is_alive(peer) && within_lag(ctx, facts.position(), status.position);
+    let may_not = ctx.view.status.optime.is_some_and(|last| !within_lag(ctx, status.position, last));
+    status.role == PeerRole::Standby && is_unlocked_for_ttl(ctx) && (cannot || may_not)
 }
 
 /// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position, and that of

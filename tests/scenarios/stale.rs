@@ -227,3 +227,21 @@ fn failures_to_follow_hold_no_election_back() {
     // It may still come about, whoever holds the lock by then.
     assert_eq!(race(Job::Promote).reason, Reason::PromotionFailed);
 }
+
+#[test]
+fn a_member_that_lags_too_far_to_take_the_lock_is_waited_for_no_longer_than_a_ttl() {
+    // Its timeline is newer, but neither it nor anybody on it has published anything.
+    let races = |free_for: u64, lags: bool| {
+        let mut cluster = view(None);
+        cluster.status.optime = Some(Lsn(3_000_000));
+        let mut observation = answers(seen(cluster, standby_at(3_000_000, "b")), &[("b", 2_900_000), ("c", 0)]);
+        let position = if lags { 1_000 } else { 2_900_000 };
+        observation = answers(observation, &[("c", position)]);
+        observation = moved_to_second_timeline(observation, "c");
+        observation.memory.unlocked_since = Some(second(1_000 - free_for));
+        decided(&observation)
+    };
+    assert_eq!(races(29, true).reason, Reason::PeerAhead { peer: "c".into() });
+    assert_eq!(races(30, true).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(races(30, false).reason, Reason::PeerAhead { peer: "c".into() }, "it may take the lock");
+}
