@@ -2,7 +2,7 @@
 //! timelines apart is where each left its parent; positions on them do not compare.
 
 use super::local::{DataDir, Postgres, Running, StandbyFacts};
-use super::observation::{Observation, PeerStatus};
+use super::observation::{Memory, Observation, PeerStatus};
 use super::units::{Branch, Timeline};
 use super::view::{ClusterView, History};
 
@@ -32,6 +32,16 @@ pub fn own(seen: &Observation, timeline: Option<Timeline>) -> Option<Branch> {
 /// Whether this standby is known to be on another branch than the cluster.
 pub fn is_other(seen: &Observation, view: &ClusterView, facts: &StandbyFacts) -> bool {
     standing(view, own(seen, facts.timeline)) == Standing::Other
+}
+
+/// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
+/// order: before that it had noted where its own began. Whoever has led since may have been on it.
+pub fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
+    let Some(leader) = &view.status.released_by else { return false };
+    let is_last = memory.last_leader.as_ref().is_none_or(|last| last == leader);
+    let counts = is_last && memory.earlier_word.as_ref() != Some(leader);
+    let (Some(branch), Some(cluster)) = (branch, view.history.timeline()) else { return false };
+    counts && branch.timeline > cluster && !is_in_history(view, branch.timeline, Some(branch))
 }
 
 /// Whether a member is known to be on another branch than the cluster: than we, if we lead, else than its history says.

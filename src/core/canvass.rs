@@ -157,10 +157,13 @@ pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
 }
 
-/// Whether this standby is on a timeline that only has the number of the cluster's. It leaves the lock to the others for
-/// ttl; if none of them has taken it by then, none is left that could.
+/// Whether this standby is on a timeline that is none of the cluster's, although its number is no older. It leaves the lock
+/// to the others for ttl; if none of them has taken it by then, none is left that could.
 pub fn other_branch(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
-    let timeline = facts.timeline.filter(|_| branch::is_other(ctx.seen, ctx.view, facts))?;
+    let own = branch::own(ctx.seen, facts.timeline);
+    let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, own);
+    let is_other = is_unknown || branch::is_other(ctx.seen, ctx.view, facts);
+    let timeline = ctx.view.history.timeline().filter(|_| is_other)?;
     (!is_unlocked_for_ttl(ctx)).then_some(Reason::OtherBranch { timeline })
 }
 
@@ -257,15 +260,22 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
 }
 
 /// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position, and that of
-/// the cluster is ahead of one that only has its number.
+/// the cluster is ahead of one that only has its number, and of one that its last leader never was on.
 fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
+    let own = branch::own(ctx.seen, facts.timeline);
+    let is_unknown = |branch| branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, branch);
+    match (is_unknown(status.branch()), is_unknown(own)) {
+        (true, false) => return Ordering::Less,
+        (false, true) if status.timeline >= ctx.view.history.timeline() => return Ordering::Greater,
+        (false | true, _) => {}
+    }
     match (status.timeline, facts.timeline) {
         (Some(theirs), Some(own)) if theirs == own => {}
         (Some(theirs), Some(own)) => return theirs.cmp(&own),
         (_, _) => return Ordering::Equal,
     }
     let theirs = branch::standing(ctx.view, status.branch());
-    match (theirs, branch::standing(ctx.view, branch::own(ctx.seen, facts.timeline))) {
+    match (theirs, branch::standing(ctx.view, own)) {
         (Standing::OfTheCluster, Standing::Other) => Ordering::Greater,
         (Standing::Other, Standing::OfTheCluster) => Ordering::Less,
         (Standing::OfTheCluster | Standing::Other | Standing::Unknown, _) => Ordering::Equal,

@@ -62,7 +62,7 @@ reasons! {
     NotAllowedToPromote, "not_allowed_to_promote", "following a different leader because I am not allowed to promote";
     RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not implement";
     TimelineBehind { own: Timeline, cluster: Timeline }, "timeline_behind", "My timeline {own} is behind last known cluster timeline {cluster}";
-    OtherBranch { timeline: Timeline }, "other_branch", "waiting for a member on the cluster's timeline {timeline}: ours has the same number, but began at another position";
+    OtherBranch { timeline: Timeline }, "other_branch", "waiting for a member on the cluster's timeline {timeline}: ours is none of its history's";
     LagTooLarge { lag: u64 }, "lag_too_large", "My wal position exceeds maximum replication lag ({lag} bytes)";
     BehindReleased { own: Lsn, released: Lsn }, "behind_released", "waiting for a member that has everything: my wal position {own} is behind the position {released} at which the last leader gave up the lock";
     LeaderLeaseAlive { leader: MemberName }, "leader_lease_alive", "the leader key is gone but the lease of {leader} is alive; waiting for it to take the lock again or to expire";

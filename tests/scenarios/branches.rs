@@ -151,3 +151,58 @@ fn a_primary_without_the_lock_on_another_branch_does_not_take_it() {
     observation.local.branch = branch(950);
     assert_eq!(decided(&observation).reason, Reason::OtherBranch { timeline: TIMELINE });
 }
+
+/// The leader b, on the cluster's second timeline, gave the lock up at 1,000 in order.
+fn released_by_b(mut observation: Observation) -> Observation {
+    if let Ok(cluster) = &mut observation.cluster {
+        (cluster.status.released_by, cluster.status.optime) = (Some("b".into()), Some(Lsn(1_000)));
+    }
+    observation
+}
+
+fn on_a_third_timeline(mut observation: Observation, peer: &str, began: Option<u64>) -> Observation {
+    let report = observation.peers.get_mut(&MemberName::from(peer)).expect("it has answered");
+    let PeerAnswer::Status(status) = &mut report.answer else { unreachable!("it has answered") };
+    (status.timeline, status.began) = (Some(Timeline(3)), began.map(Lsn));
+    observation
+}
+
+#[test]
+fn after_a_release_a_newer_timeline_on_which_the_leader_never_was_waits() {
+    let mut observation = released_by_b(second_timeline(None, standby_at(2_000, "c")));
+    if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {
+        facts.timeline = Some(Timeline(3));
+    }
+    observation.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(950) });
+    let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 1_000, Some(BEGAN))]);
+    let waits = decided(&observation);
+    assert_eq!((waits.lease, waits.reason), (LeaseStep::Keep, Reason::OtherBranch { timeline: TIMELINE }));
+    // A leader whose timeline skips a number has noted where it began.
+    let mut skipped = observation.clone();
+    skipped.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(BEGAN) });
+    assert_eq!(decided(&skipped).reason, Reason::Acquiring);
+    // Somebody has led since that word, and may have been on it.
+    for led_since in [(Some("c".into()), None), (Some("b".into()), Some("b".into()))] {
+        let mut observation = observation.clone();
+        (observation.memory.last_leader, observation.memory.earlier_word) = led_since;
+        assert_eq!(decided(&observation).reason, Reason::Acquiring);
+    }
+}
+
+#[test]
+fn after_a_release_nobody_waits_for_a_newer_timeline_on_which_the_leader_never_was() {
+    let observation = released_by_b(second_timeline(None, standby_at(1_000, "c")));
+    let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 2_000, Some(BEGAN))]);
+    assert_eq!(decided(&on_a_third_timeline(observation.clone(), "c", Some(950))).reason, Reason::Acquiring);
+    let ahead = Reason::PeerAhead { peer: "c".into() };
+    assert_eq!(decided(&on_a_third_timeline(observation.clone(), "c", None)).reason, ahead, "it does not say where");
+    let mut crashed = observation;
+    if let Ok(cluster) = &mut crashed.cluster {
+        cluster.status.released_by = None;
+    }
+    assert_eq!(
+        decided(&on_a_third_timeline(crashed, "c", Some(950))).reason,
+        ahead,
+        "the last leader may have been on it"
+    );
+}
