@@ -19,6 +19,9 @@ use super::view::ClusterView;
 
 /// A call to the store gets at least so much, however little time is left.
 const CALL_MIN: Duration = Duration::from_millis(100);
+/// How long a primary lives for which nothing is known of a lease, if the agent does not stop it: no longer than any stop's
+/// margin, so that this deadline is taken by nobody for that of a lease (`stop_begins`).
+const WITHOUT_LEASE: Duration = Duration::from_millis(500);
 
 /// What a PostgreSQL step does to this node's authority, and the job that carries it out.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -151,6 +154,8 @@ impl Tenure<'_> {
                 (Guard::NoDeadline, Some(until)) if self.may_lead() => {
                     Guard::Until(lease::guard_deadline(until, timing))
                 }
+                // The lock was lost meanwhile: the agent stops it, or PID 1 does.
+                (Guard::NoDeadline, None) if self.leads_without_lease() => Guard::Until(self.seen.now + WITHOUT_LEASE),
                 (guard, _) => guard,
             },
         }
@@ -187,6 +192,12 @@ impl Tenure<'_> {
     /// Whether PostgreSQL is a primary as far as is known, or may become one by the lock or by what is under way.
     fn may_lead(&self) -> bool {
         may_be_primary(&self.seen.local.postgres) || self.job.is_some_and(Job::needs_lock) || self.is_locked()
+    }
+
+    /// Whether PostgreSQL may be a primary for which nothing is known of a lease. A new cluster has no other member yet.
+    fn leads_without_lease(&self) -> bool {
+        let is_new = self.seen.memory.bootstrapped.is_some() || self.job == Some(&Job::Bootstrap);
+        may_be_primary(&self.seen.local.postgres) && !is_new
     }
 
     /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.

@@ -233,6 +233,27 @@ fn the_deadline_is_lifted_by_a_fact_alone() {
 }
 
 #[test]
+fn a_primary_of_which_no_lease_is_known_is_ended_by_pid_1_if_the_agent_does_not_stop_it() {
+    let soon = Guard::Until(Instant::from_millis(1_000_500));
+    assert!(stop_begins(None, soon, &policy().timing) <= Some(now()), "it is no lease's deadline");
+    for postgres in silent(LastRole::Primary).into_iter().chain([primary(), Postgres::Stopping]) {
+        let mut known = Known::of(THEIRS, postgres);
+        assert_eq!(known.guard_after(), soon, "{:?}", known.seen.local.postgres);
+        known.guard = Guard::Until(Instant::from_millis(1_000_200));
+        assert_eq!(known.guard_after(), known.guard, "the time is not given again");
+    }
+    for postgres in silent(LastRole::Standby).into_iter().chain([standby_at(900, "b"), Postgres::Stopped]) {
+        assert_eq!(Known::of(THEIRS, postgres).guard_after(), Guard::NoDeadline);
+    }
+    let mut known = Known::of(None, primary());
+    known.seen.memory.bootstrapped = Some(ID);
+    assert_eq!(known.guard_after(), Guard::NoDeadline, "nobody else has its data");
+    known.seen.memory.bootstrapped = None;
+    known.job = Some(Job::Bootstrap);
+    assert_eq!(known.guard_after(), Guard::NoDeadline);
+}
+
+#[test]
 fn a_deadline_that_was_lifted_holds_again_at_once_for_whoever_may_lead() {
     let again = Guard::Until(second(1_029));
     let mut known = Known::of(THEIRS, primary());
