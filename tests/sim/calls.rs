@@ -152,9 +152,10 @@ impl World {
         self.nodes[index].lease
     }
 
-    /// Nothing is said of the lock before a reading has shown that the store has lost its data.
+    /// Nothing is said of the lock or a claim before a reading has shown that the store has lost its data.
     fn is_refused(&self, index: usize, call: &Call) -> bool {
-        matches!(call, Call::Acquire { .. } | Call::Renew { .. }) && self.nodes[index].losses != self.store.losses
+        matches!(call, Call::Acquire { .. } | Call::Renew { .. } | Call::Claim { .. })
+            && self.nodes[index].losses != self.store.losses
     }
 
     /// The answer to a lock's call says whether the lock is the caller's.

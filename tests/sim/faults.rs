@@ -268,7 +268,6 @@ impl World {
         if self.store.is_paused || self.nodes.iter().any(|node| node.pause == Pause::Paused) {
             return false;
         }
-        self.nodes[candidate].failover_asked_at = Some(self.now);
         let candidate = self.nodes[candidate].name.clone();
         self.request(None, Some(candidate));
         true

@@ -18,6 +18,7 @@ use tamada::core::view::{
     Address, AfterPromote, ClusterView, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags,
 };
 
+use super::oracles::Raced;
 pub use super::wal::Wal;
 
 /// What a person or an orchestrator asked of this member, and until when (ms) it stands.
@@ -111,10 +112,8 @@ pub struct Node {
     pub situation: &'static str,
     /// Since when it has been a standby that nothing disturbs (ms).
     pub steady_since: u64,
-    /// When the reading was made on which it decided to take the lock.
-    pub raced_at: u64,
-    /// When a person asked for a failover to it.
-    pub failover_asked_at: Option<u64>,
+    /// What it knew when it decided to take the lock.
+    pub raced: Raced,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -176,8 +175,7 @@ impl Node {
             exit_seen: false,
             situation: "not_started",
             steady_since: 0,
-            raced_at: 0,
-            failover_asked_at: None,
+            raced: Raced::default(),
         }
     }
 

@@ -3,17 +3,43 @@
 
 use tamada::core::invariants::one_writable;
 use tamada::core::local::Job;
+use tamada::core::observation::Observation;
 use tamada::core::policy::Pause;
-use tamada::core::units::{Lsn, Timeline};
-use tamada::core::view::Initialize;
+use tamada::core::units::{Lsn, MemberName, Timeline};
+use tamada::core::view::{ClusterView, Initialize};
 
 use super::node::{Node, Server, at};
 use super::world::World;
 
 /// A member that nothing has disturbed for so long answers whoever asks.
 const STEADY: u64 = 5_000;
-/// A request by hand that is no longer there may have been carried out within this time.
-const BY_HAND: u64 = 20_000;
+
+/// What a member knew when it decided to take the lock: the store may have lost it since.
+#[derive(Clone, Copy, Default)]
+pub struct Raced {
+    /// When the reading was made.
+    pub at: u64,
+    /// The last position that it showed, and the timeline of the cluster.
+    last: Lsn,
+    timeline: Option<Timeline>,
+    /// Whether the store had lost its data and nobody was known to hold the lock since.
+    in_amnesia: bool,
+    /// Whether a person wanted this member, whatever it lacks.
+    by_hand: bool,
+}
+
+impl Raced {
+    pub fn on(view: &ClusterView, seen: &Observation, at: u64, name: &MemberName) -> Raced {
+        let wanted = view.switchover.as_ref().filter(|request| request.leader.is_none());
+        Raced {
+            at,
+            last: view.status.optime.unwrap_or_default(),
+            timeline: view.history.timeline(),
+            in_amnesia: seen.memory.amnesia.is_some(),
+            by_hand: wanted.is_some_and(|request| request.candidate.as_ref() == Some(name)),
+        }
+    }
+}
 
 impl World {
     pub(super) fn judge(&mut self) -> Result<(), String> {
@@ -84,21 +110,18 @@ impl World {
             && self.now < released + ttl
             && has < position
             // After a loss of the store's data what it says of who led does not count.
-            && node.memory.amnesia.is_none()
+            && !node.raced.in_amnesia
         {
             return told("a planned change of the leader loses nothing");
         }
         self.reached.insert("loss as after a crash");
-        let request = self.store.switchover.as_ref().filter(|request| request.leader.is_none());
-        let stands = request.is_some_and(|request| request.candidate.as_ref() == Some(&node.name));
-        if stands || node.failover_asked_at.is_some_and(|asked| asked + BY_HAND > self.now) {
+        if node.raced.by_hand {
             return None;
         }
-        let known = self.store.history.timeline().filter(|_| self.store.history_written_at < node.raced_at);
-        if known.is_some_and(|cluster| Timeline(node.wal.timeline) < cluster) {
+        if node.raced.timeline.is_some_and(|cluster| Timeline(node.wal.timeline) < cluster) {
             return told("it is on an older timeline than the cluster");
         }
-        let behind = Lsn(node.wal.end).behind(self.store.status.optime.unwrap_or_default());
+        let behind = Lsn(node.wal.end).behind(node.raced.last);
         if behind > self.lag_max {
             return told(&format!("it lags {behind} bytes, more than maximum_lag_on_failover"));
         }
@@ -116,8 +139,9 @@ impl World {
         if node.wal.timeline == other.wal.timeline && !is_known {
             return false;
         }
-        let is_steady = other.steady_since + STEADY <= node.raced_at;
-        is_other && is_steady && self.acknowledged.agrees_until(&other.wal) > has
+        let is_steady = other.steady_since + STEADY <= node.raced.at;
+        let may = Lsn(other.wal.end).behind(node.raced.last) <= self.lag_max;
+        is_other && is_steady && may && self.acknowledged.agrees_until(&other.wal) > has
     }
 
     /// Clients were told that all is written that this primary has.
@@ -127,6 +151,13 @@ impl World {
         }
     }
 
+    /// Whether all that could start lack more of what was published than the cluster may lose: that needs a person too.
+    fn is_barred(&self) -> bool {
+        let last = self.store.status.optime.unwrap_or_default();
+        let lags = |node: &Node| node.server == Server::Standby && Lsn(node.wal.end).behind(last) > self.lag_max;
+        self.nodes.iter().all(|node| node.half_rewound || lags(node))
+    }
+
     /// Everybody streams from the holder of the lock, which has every write that clients were told of and that no
     /// promotion was allowed to lose.
     pub(super) fn whole(&self) -> Result<(), String> {
@@ -134,7 +165,7 @@ impl World {
             // The only member on the cluster's timeline was made anew, or the store went back to one that nobody is on any
             // more: that needs a person.
             let newest = self.nodes.iter().map(|node| Timeline(node.wal.timeline)).max();
-            let is_lost = self.store.history.timeline() > newest;
+            let is_lost = self.store.history.timeline() > newest || self.is_barred();
             return if is_lost { Ok(()) } else { Err("no leader in the end".to_owned()) };
         };
         for node in &self.nodes {

@@ -13,6 +13,7 @@ use tamada::core::{decide, note};
 use super::calls::Call;
 use super::log::{Log, Told};
 use super::node::{Node, Phase, Server, TIMING, Wal, at};
+use super::oracles::Raced;
 use super::policy::policy_of;
 use super::rng::Rng;
 use super::slots::Scheduled;
@@ -174,10 +175,14 @@ impl World {
     fn guard(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         let expired = matches!(node.guard, Guard::Until(deadline) if deadline <= at(self.now));
-        if self.layers.guard && expired {
+        if !expired {
+            return;
+        }
+        // Without this layer it does not kill, but it does not keep a deadline that is over either.
+        node.guard = Guard::NoDeadline;
+        if self.layers.guard {
             self.log.add(|| format!("{} guard of {} kills", self.now, node.name));
             node.crash_server();
-            node.guard = Guard::NoDeadline;
             node.restart_agent(self.now + 300);
         }
     }
@@ -228,7 +233,9 @@ impl World {
             let is_quiet = node.away_until <= now && node.silent.is_none() && node.stale.is_none();
             let is_asked = node.asked.shutdown.is_some() || node.data_fault.is_some();
             let is_steady = node.server == Server::Standby && connected && is_quiet && !is_asked;
-            if !is_steady || node.pause == Pause::Paused || self.forgot_at + 8_000 > now {
+            // One whose record has expired is passed over (ADR 8).
+            let is_there = self.store.members.contains_key(&node.name);
+            if !is_steady || !is_there || node.pause == Pause::Paused || self.forgot_at + 8_000 > now {
                 node.steady_since = now;
             }
         }
@@ -352,8 +359,8 @@ impl World {
         };
         let decision = decide(&self.policy(index), &seen);
         let node = &mut self.nodes[index];
-        if let LeaseStep::Acquire { .. } = decision.lease {
-            node.raced_at = read_at;
+        if let (LeaseStep::Acquire { .. }, Ok(view)) = (&decision.lease, &seen.cluster) {
+            node.raced = Raced::on(view, &seen, read_at, &node.name);
         }
         node.situation = decision.reason.code();
         self.reached.insert(decision.reason.code());
