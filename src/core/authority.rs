@@ -194,10 +194,16 @@ impl Tenure<'_> {
         may_be_primary(&self.seen.local.postgres) || self.job.is_some_and(Job::needs_lock) || self.is_locked()
     }
 
-    /// Whether PostgreSQL may be a primary for which nothing is known of a lease. A new cluster has no other member yet.
+    /// Whether PostgreSQL was seen to be a primary for which nothing is known of a lease. A new cluster has no other member
+    /// yet. A server that does not answer is not ended on suspicion, nor one that is stopping.
     fn leads_without_lease(&self) -> bool {
         let is_new = self.seen.memory.bootstrapped.is_some() || self.job == Some(&Job::Bootstrap);
-        may_be_primary(&self.seen.local.postgres) && !is_new
+        let leads = match &self.seen.local.postgres {
+            Postgres::Running(Running::Primary(_)) | Postgres::Starting { role: LastRole::Primary, .. } => true,
+            Postgres::Running(Running::Standby(_)) | Postgres::Starting { role: LastRole::Standby, .. } => false,
+            Postgres::Unresponsive { .. } | Postgres::Stopping | Postgres::Stopped => false,
+        };
+        leads && !is_new
     }
 
     /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.

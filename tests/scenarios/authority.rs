@@ -236,13 +236,16 @@ fn the_deadline_is_lifted_by_a_fact_alone() {
 fn a_primary_of_which_no_lease_is_known_is_ended_by_pid_1_if_the_agent_does_not_stop_it() {
     let soon = Guard::Until(Instant::from_millis(1_000_500));
     assert!(stop_begins(None, soon, &policy().timing) <= Some(now()), "it is no lease's deadline");
-    for postgres in silent(LastRole::Primary).into_iter().chain([primary(), Postgres::Stopping]) {
+    let starting = |role| Postgres::Starting { since: now(), role };
+    for postgres in [starting(LastRole::Primary), primary()] {
         let mut known = Known::of(THEIRS, postgres);
         assert_eq!(known.guard_after(), soon, "{:?}", known.seen.local.postgres);
         known.guard = Guard::Until(Instant::from_millis(1_000_200));
         assert_eq!(known.guard_after(), known.guard, "the time is not given again");
     }
-    for postgres in silent(LastRole::Standby).into_iter().chain([standby_at(900, "b"), Postgres::Stopped]) {
+    let unknown = [LastRole::Primary, LastRole::Standby].map(|role| Postgres::Unresponsive { since: now(), role });
+    let others = [starting(LastRole::Standby), standby_at(900, "b"), Postgres::Stopping, Postgres::Stopped];
+    for postgres in others.into_iter().chain(unknown) {
         assert_eq!(Known::of(THEIRS, postgres).guard_after(), Guard::NoDeadline);
     }
     let mut known = Known::of(None, primary());
