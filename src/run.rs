@@ -4,11 +4,13 @@
 //! Two threads matter: the loop with its runtime, and the API with another, so that no flood of requests delays a
 //! renewal. The thread that writes the log is a third.
 
+mod wal_folders;
 mod worker;
+
+pub use wal_folders::wal_folders;
 
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -28,7 +30,8 @@ use crate::agent::peers::{PeerClient, PeerReply};
 use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use crate::api;
 use crate::config::{
-    Account, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, LogConfig, RestConfig, Unusable, inspect_data_dir,
+    Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, LogConfig, RestConfig, Unusable,
+    inspect_data_dir,
 };
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
@@ -67,35 +70,6 @@ pub struct Given {
 /// What the configuration names for TLS that cannot be used. `tamada config check` tells it too.
 pub fn unusable_settings(rest: &RestConfig, ctl: &CtlConfig) -> Vec<Unusable> {
     api::problems(rest, ctl)
-}
-
-/// Where the configuration puts WAL outside of the data directory. For PID 1, which runs as root: a file that others can
-/// write says nothing to it, and neither does a configuration that is wrong, which the agent will tell.
-pub fn wal_folders(environment: &[(OsString, OsString)], arguments: &[OsString]) -> Vec<PathBuf> {
-    let file = arguments.get(1).map(PathBuf::from);
-    if file.as_ref().is_some_and(|file| !is_roots(file).unwrap_or(false)) {
-        return Vec::new();
-    }
-    let Ok(config) = (Source { environment: environment.to_vec(), file }).read() else { return Vec::new() };
-    let options = config.bootstrap.initdb.iter().chain(&config.postgres.basebackup);
-    options.filter_map(|option| option.strip_prefix("--waldir=")).map(PathBuf::from).collect()
-}
-
-/// Whether nobody but root can have written a file, or the files of a folder.
-fn is_roots(file: &Path) -> std::io::Result<bool> {
-    const OTHERS_WRITE: u32 = 0o022;
-    const STICKY: u32 = 0o1000;
-    let file = file.canonicalize()?;
-    let within = if file.is_dir() { std::fs::read_dir(&file)?.collect::<Result<_, _>>()? } else { Vec::new() };
-    let paths = within.iter().map(std::fs::DirEntry::path).chain(file.ancestors().map(Path::to_owned));
-    for path in paths {
-        let found = path.metadata()?;
-        let others = found.mode() & OTHERS_WRITE != 0 && !(found.is_dir() && found.mode() & STICKY != 0);
-        if found.uid() != 0 || others {
-            return Ok(false);
-        }
-    }
-    Ok(true)
 }
 
 /// Runs the agent until it is to end; the exit code, which PID 1 has been told.
@@ -161,14 +135,18 @@ struct Source {
 impl Source {
     /// Of an agent that starts beside a server that may run, or that reads its configuration again.
     fn read(&self) -> Result<Config, ConfigErrors> {
-        Config::from_environment(self.environment.iter().cloned(), self.file.as_deref(), &Source::host())
+        Config::from_environment(
+            self.environment.iter().cloned(),
+            self.file.as_deref(),
+            &Source::host(unusable_settings),
+        )
     }
 
     fn read_for_start(&self) -> Result<Config, ConfigErrors> {
-        Config::for_start(self.environment.iter().cloned(), self.file.as_deref(), &Source::host())
+        Config::for_start(self.environment.iter().cloned(), self.file.as_deref(), &Source::host(unusable_settings))
     }
 
-    fn host() -> HostFacts {
+    fn host(unusable: CheckTls) -> HostFacts {
         HostFacts {
             host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
             account: match User::from_uid(geteuid()) {
@@ -176,7 +154,7 @@ impl Source {
                 Ok(None) | Err(_) => Account::Unnamed,
             },
             inspect: Box::new(inspect_data_dir),
-            unusable: unusable_settings,
+            unusable,
         }
     }
 }
