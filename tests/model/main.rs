@@ -23,7 +23,8 @@ pub struct Layers {
     pub guard: bool,
     /// The agent stops a primary that lost its lock. Without it such stops are not carried out.
     pub demotion: bool,
-    /// The lock is ours only if the leader key hangs on our lease. Without it any leader key counts as a standby's own.
+    /// The lock is ours only if the leader key hangs on our lease. Without it any leader key counts as a standby's own, and
+    /// as renewed.
     pub lease: bool,
 }
 

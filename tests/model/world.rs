@@ -12,12 +12,13 @@ use tamada::core::local::Job;
 use tamada::core::observation::DcsOutage;
 use tamada::core::policy::Policy;
 use tamada::core::reason::Reason;
+use tamada::core::view::ClusterView;
 
 use super::Layers;
 use super::actions::Calls;
 use super::policy::policy_of;
 use super::state::{NODES, Pending, Server, State, name};
-use super::time::TIMING;
+use super::time::{NOW, TIMING};
 
 pub const ONE_PRIMARY: &str = "at most one writable primary";
 pub const NO_PROMOTION_WITHOUT_LOCK: &str = "no promotion without the lock";
@@ -169,6 +170,10 @@ impl World {
             true => Err(DcsOutage { error: String::new() }),
             false => Ok(state.view(index, !self.layers.lease)),
         };
+        // Not only read as ours: believed. A key that was only read as ours is given back as taken unawares.
+        if !self.layers.lease && view.as_ref().is_ok_and(ClusterView::is_ours) {
+            state.nodes[index].memory.lease_valid_until = Some(NOW + TIMING.ttl);
+        }
         let seen = state.observe(index, view);
         let mut decision = decide(&self.policy(index), &seen);
         // Waking up and telling reasons change nothing: agents look whenever they like.
