@@ -1,6 +1,8 @@
 //! What is judged: one writable primary, no promotion without the lock, no acknowledged write lost that need not be, no
 //! second cluster, and a whole cluster in the end.
 
+use std::cmp::Ordering;
+
 use tamada::core::invariants::one_writable;
 use tamada::core::local::Job;
 use tamada::core::observation::Observation;
@@ -133,10 +135,17 @@ impl World {
         // One that gave the lock up because it could not serve goes last.
         let gave_way = self.store.status.gave_way.as_ref() == Some(&other.name);
         let is_other = other.name != node.name && other.server == Server::Standby && !gave_way;
-        // Which of two branches of one number is the cluster's is known from its history alone.
+        // Which of two branches is the cluster's is known from its history alone: of one number that history does not
+        // hold, or after a loss of it, where the newest goes first.
         let timeline = Timeline(node.wal.timeline);
-        let is_known = self.store.history.began(timeline).is_some() || other.wal.branch() == node.wal.branch();
-        if node.wal.timeline == other.wal.timeline && !is_known {
+        let is_one = other.wal.branch() == node.wal.branch();
+        let is_known = match node.wal.timeline.cmp(&other.wal.timeline) {
+            _ if is_one => true,
+            Ordering::Less => true,
+            Ordering::Equal => self.store.history.began(timeline).is_some() && !node.raced.in_amnesia,
+            Ordering::Greater => !node.raced.in_amnesia,
+        };
+        if !is_known {
             return false;
         }
         let is_steady = other.steady_since + STEADY <= node.raced.at;
@@ -151,22 +160,21 @@ impl World {
         }
     }
 
-    /// Whether all that could start lack more of what was published than the cluster may lose: that needs a person too.
+    /// Whether none is left that may lead: each is on an older timeline than the cluster, since its only member there was
+    /// made anew or the store went back, or lacks more of what was published than the cluster may lose, or is half rewound.
+    /// That needs a person.
     fn is_barred(&self) -> bool {
         let last = self.store.status.optime.unwrap_or_default();
         let lags = |node: &Node| node.server == Server::Standby && Lsn(node.wal.end).behind(last) > self.lag_max;
-        self.nodes.iter().all(|node| node.half_rewound || lags(node))
+        let is_behind = |node: &Node| Some(Timeline(node.wal.timeline)) < self.store.history.timeline();
+        self.nodes.iter().all(|node| node.half_rewound || lags(node) || is_behind(node))
     }
 
     /// Everybody streams from the holder of the lock, which has every write that clients were told of and that no
     /// promotion was allowed to lose.
     pub(super) fn whole(&self) -> Result<(), String> {
         let Some((leader, _)) = &self.store.leader else {
-            // The only member on the cluster's timeline was made anew, or the store went back to one that nobody is on any
-            // more: that needs a person.
-            let newest = self.nodes.iter().map(|node| Timeline(node.wal.timeline)).max();
-            let is_lost = self.store.history.timeline() > newest || self.is_barred();
-            return if is_lost { Ok(()) } else { Err("no leader in the end".to_owned()) };
+            return if self.is_barred() { Ok(()) } else { Err("no leader in the end".to_owned()) };
         };
         for node in &self.nodes {
             let leads = node.name == *leader;

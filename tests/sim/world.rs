@@ -6,6 +6,7 @@ use tamada::core::decision::LeaseStep;
 use tamada::core::local::{Guard, Job, StopMode, Upstream};
 use tamada::core::observation::{DcsOutage, Event, Observation, ReinitRequest, Requests, RestartRequest};
 use tamada::core::policy::{Pause, Policy, Timing};
+use tamada::core::reason::Reason;
 use tamada::core::units::{MemberName, SystemId, WallTime};
 use tamada::core::view::{ClusterView, Holder, Initialize};
 use tamada::core::{decide, note};
@@ -359,7 +360,9 @@ impl World {
         };
         let decision = decide(&self.policy(index), &seen);
         let node = &mut self.nodes[index];
-        if let (LeaseStep::Acquire { .. }, Ok(view)) = (&decision.lease, &seen.cluster) {
+        // Whoever takes again what is still valid has been judged.
+        let races = matches!(decision.lease, LeaseStep::Acquire { .. }) && decision.reason != Reason::StoreForgotMyLock;
+        if let (true, Ok(view)) = (races, &seen.cluster) {
             node.raced = Raced::on(view, &seen, read_at, &node.name);
         }
         node.situation = decision.reason.code();
