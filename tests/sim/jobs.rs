@@ -44,6 +44,8 @@ impl World {
         let node = &mut self.nodes[index];
         node.wal.left.push((node.wal.timeline, node.wal.end));
         node.wal.timeline += 1;
+        // The end of recovery is a record, and flushed before anybody is let in: no two timelines begin at one position.
+        node.wal.end += 1;
         (node.server, node.signal, node.streaming) = (Server::Primary, false, false);
         self.acknowledge(index);
         JobResult::Done(JobProduct::Nothing)
