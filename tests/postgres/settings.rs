@@ -4,7 +4,7 @@ use serde_json::json;
 use tamada::core::local::{CloneFrom, CloneSource, Postgres, StartAs};
 use tamada::postgres::{DesiredServer, Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress, slots_for};
+use crate::support::{LIMIT, Node, desired, eventually, on_every_version, progress};
 
 fn with(changes: serde_json::Value) -> DesiredServer {
     let mut desired = desired();
@@ -58,9 +58,7 @@ fn a_probe_of_a_healthy_primary_costs_exactly_one_statement() {
             json!({ "logging_collector": "on", "log_directory": "log", "log_filename": "all", "log_statement": "all" });
         node.postgres.configure(&with(log.clone()), Force::No).await.expect("configured");
         node.postgres.bootstrap(progress()).await.expect("bootstrapped");
-        let members = slots_for(&["n2"]);
         node.probe().await;
-        node.postgres.sync_slots(&members).await.expect("slots");
         let file = node.data_dir().join("log/all");
         node.sql("SELECT 'the first'");
         let mut answered = 0;
@@ -68,7 +66,6 @@ fn a_probe_of_a_healthy_primary_costs_exactly_one_statement() {
             // One that gives up on a busy machine may not have come to its statement.
             answered += usize::from(matches!(node.probe().await.postgres, Postgres::Running(_)));
             node.postgres.configure(&with(log.clone()), Force::No).await.expect("configured");
-            node.postgres.sync_slots(&members).await.expect("slots");
         }
         node.sql("SELECT 'the last'");
         let text = || std::fs::read_to_string(&file).unwrap_or_default();
