@@ -154,6 +154,10 @@ impl Tenure<'_> {
                 (Guard::NoDeadline, Some(until)) if self.may_lead() => {
                     Guard::Until(lease::guard_deadline(until, timing))
                 }
+                // A new cluster: a call whose answer was lost may have taken the lock, which then lasts at least so long.
+                (Guard::NoDeadline, None) if self.leads_new_cluster() => {
+                    Guard::Until(lease::guard_deadline(self.seen.now + timing.ttl, timing))
+                }
                 // The lock was lost meanwhile: the agent stops it, or PID 1 does.
                 (Guard::NoDeadline, None) if self.leads_without_lease() => Guard::Until(self.seen.now + WITHOUT_LEASE),
                 (guard, _) => guard,
@@ -194,16 +198,19 @@ impl Tenure<'_> {
         may_be_primary(&self.seen.local.postgres) || self.job.is_some_and(Job::needs_lock) || self.is_locked()
     }
 
-    /// Whether PostgreSQL was seen to be a primary for which nothing is known of a lease. A new cluster has no other member
-    /// yet. A server that does not answer is not ended on suspicion, nor one that is stopping.
+    /// Whether PostgreSQL was seen to be a primary for which nothing is known of a lease. A server that does not answer is not
+    /// ended on suspicion, nor one that is stopping; and a bootstrap is on its way to its first lock.
     fn leads_without_lease(&self) -> bool {
-        let is_new = self.seen.memory.bootstrapped.is_some() || self.job == Some(&Job::Bootstrap);
         let leads = match &self.seen.local.postgres {
             Postgres::Running(Running::Primary(_)) | Postgres::Starting { role: LastRole::Primary, .. } => true,
             Postgres::Running(Running::Standby(_)) | Postgres::Starting { role: LastRole::Standby, .. } => false,
             Postgres::Unresponsive { .. } | Postgres::Stopping | Postgres::Stopped => false,
         };
-        leads && !is_new
+        leads && self.job != Some(&Job::Bootstrap)
+    }
+
+    fn leads_new_cluster(&self) -> bool {
+        self.seen.memory.bootstrapped.is_some() && self.leads_without_lease()
     }
 
     /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.
