@@ -209,7 +209,9 @@ fn is_known_primary(member: &Member) -> bool {
 }
 
 fn is_up(member: &Member) -> bool {
-    matches!(member.state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
+    use MemberState::{Restarting, Running, Starting, Stopping};
+    // Clients write until the checkpoint before a stop is made.
+    matches!(member.state, Running | Restarting | Starting | Stopping)
 }
 
 /// The leader key went but the record on the same lease is still there: it was removed by hand, not given up and not
@@ -263,7 +265,9 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
 /// the cluster is ahead of one that only has its number, and of one that its last leader never was on.
 fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
     let own = branch::own(ctx.seen, facts.timeline);
-    let is_unknown = |branch| branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, branch);
+    // What each knows of that word differs: after ttl all compare alike, or they would wait for each other.
+    let counts = !is_unlocked_for_ttl(ctx);
+    let is_unknown = |branch| counts && branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, branch);
     match (is_unknown(status.branch()), is_unknown(own)) {
         (true, false) => return Ordering::Less,
         (false, true) if status.timeline >= ctx.view.history.timeline() => return Ordering::Greater,

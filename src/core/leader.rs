@@ -72,13 +72,16 @@ pub fn not_ours(ctx: &Ctx) -> Decision {
 
 /// The lock is ours and valid.
 fn lead(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    let mut documents = documents(ctx, data, facts);
     if let Some(decision) = switchover::on_leader(ctx, facts) {
-        return decision;
+        // What tells the others which branch is the cluster's waits for no request.
+        documents.extend(decision.documents);
+        return Decision { documents, ..decision };
     }
     let checkpoint_owed = ctx.seen.memory.checkpoint == AfterPromote::Pending;
     let decision = ctx.idle(Reason::Leading { name: ctx.policy.name.clone() });
     Decision {
-        documents: documents(ctx, data, facts),
+        documents,
         ask: checkpoint_owed.then_some(Question::Checkpoint),
         wake: switchover::not_after_due(ctx, decision.wake),
         ..decision

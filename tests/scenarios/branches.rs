@@ -177,6 +177,10 @@ fn after_a_release_a_newer_timeline_on_which_the_leader_never_was_waits() {
     let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 1_000, Some(BEGAN))]);
     let waits = decided(&observation);
     assert_eq!((waits.lease, waits.reason), (LeaseStep::Keep, Reason::OtherBranch { timeline: TIMELINE }));
+    // Members that saw different leaders would wait for each other for ever.
+    let mut later = observation.clone();
+    later.memory.unlocked_since = Some(second(970));
+    assert_eq!(decided(&later).reason, Reason::Acquiring);
     // A leader whose timeline skips a number has noted where it began.
     let mut skipped = observation.clone();
     skipped.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(BEGAN) });
@@ -205,4 +209,19 @@ fn after_a_release_nobody_waits_for_a_newer_timeline_on_which_the_leader_never_w
         ahead,
         "the last leader may have been on it"
     );
+}
+
+#[test]
+fn a_leader_notes_its_branch_whatever_request_it_looks_at() {
+    let mut observation = renewed(second_timeline(OURS, primary()), 1);
+    observation.local.branch = branch(950);
+    let view = observation.cluster.as_mut().expect("there is a view");
+    request(view, None, Some("a"));
+    let seen = view.switchover.as_ref().expect("it was asked for").revision;
+    let fulfilled = decided(&observation);
+    assert_eq!(fulfilled.reason, Reason::RequestFulfilled);
+    assert_eq!(fulfilled.documents, [DocumentStep::UpdateHistory, DocumentStep::ClearSwitchover { seen }]);
+    request(observation.cluster.as_mut().expect("there is a view"), Some("a"), Some("b"));
+    let asks = decided(&observation);
+    assert_eq!((asks.reason, asks.documents), (Reason::CheckingCandidates, vec![DocumentStep::UpdateHistory]));
 }

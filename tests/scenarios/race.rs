@@ -66,10 +66,11 @@ fn only_a_last_leader_that_may_still_serve_is_waited_for() {
     let serving = member("b", MemberRole::Primary);
     let waits =
         |record: Member| decided(&without_key("b", record)).reason == Reason::LeaderLeaseAlive { leader: "b".into() };
-    for state in [MemberState::Running, MemberState::Restarting, MemberState::Starting] {
+    // One that stops takes writes until its checkpoint is made.
+    for state in [MemberState::Running, MemberState::Restarting, MemberState::Starting, MemberState::Stopping] {
         assert!(waits(Member { state, ..serving.clone() }), "{state:?}");
     }
-    for state in [MemberState::Stopping, MemberState::Stopped] {
+    for state in [MemberState::Stopped, MemberState::Crashed] {
         assert!(!waits(Member { state, ..serving.clone() }), "{state:?}");
     }
     assert!(!waits(Member { role: MemberRole::Replica, ..serving.clone() }));

@@ -8,7 +8,7 @@ use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, O
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, SystemId};
-use tamada::core::view::{ClusterStatus, Holder, Initialize, MemberRole, Tags};
+use tamada::core::view::{ClusterStatus, Holder, Initialize, Member, MemberRole, MemberState, Tags};
 use tamada::core::{decide, learn};
 
 use super::build::*;
@@ -125,6 +125,22 @@ fn a_lock_that_a_late_call_has_taken_is_given_back() {
     // A former agent may have told PostgreSQL to promote: that was under a lock that it had.
     taken.local.guard = Guard::Until(second(1_005));
     assert_eq!(decided(&taken).reason, Reason::ConfirmingLock);
+}
+
+#[test]
+fn a_leader_whose_key_was_removed_while_it_stops_is_not_raced() {
+    // It makes its checkpoint first, and clients write meanwhile.
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.memory.last_leader = Some("b".into());
+    let stopping = Member { state: MemberState::Stopping, ..member("b", MemberRole::Primary) };
+    observation.cluster.as_mut().expect("there is a view").members.insert("b".into(), stopping);
+    let waits = Reason::LeaderLeaseAlive { leader: "b".into() };
+    assert_eq!(decided(&observation).reason, waits);
+    request(observation.cluster.as_mut().expect("there is a view"), None, Some("a"));
+    assert_eq!(decided(&observation).reason, waits);
+    let stopped = Member { state: MemberState::Stopped, ..member("b", MemberRole::Demoted) };
+    observation.cluster.as_mut().expect("there is a view").members.insert("b".into(), stopped);
+    assert!(acquires(&decided(&observation)));
 }
 
 #[test]
