@@ -218,3 +218,22 @@ fn a_new_agent_that_finds_a_standby_with_a_deadline_stops_it_before_it_gives_the
     other.local.guard = Guard::Until(second(1_020));
     assert_eq!(decided(&other), stops_at_once(Reason::ReleasedForeign));
 }
+
+#[test]
+fn a_lock_that_a_late_call_takes_during_a_job_is_given_back() {
+    let from = tamada::core::local::CloneSource {
+        name: "b".into(),
+        address: address("b"),
+        kind: tamada::core::local::CloneFrom::Leader,
+    };
+    for job in [Job::Start(StartAs::Standby(Upstream::None)), Job::Clone { from }, Job::Recover] {
+        let mut observation = during(seen(view(OURS), Postgres::Stopped), &job);
+        let decision = decided(&observation);
+        assert_eq!(decision.lease, LeaseStep::Release { last_position: None }, "{job:?}");
+        assert_eq!((decision.postgres, decision.reason), (PostgresStep::Leave, Reason::TakenUnawares));
+        observation.memory.lease_valid_until = Some(second(1_020));
+        assert!(!decided(&observation).lease.gives_up(), "{job:?}: it is known to be ours");
+    }
+    let starts = during(seen(view(OURS), Postgres::Stopped), &Job::Start(StartAs::Primary));
+    assert!(!decided(&starts).lease.gives_up(), "it makes a primary");
+}
