@@ -4,7 +4,7 @@
 use std::cmp::Ordering;
 
 use tamada::core::invariants::one_writable;
-use tamada::core::local::Job;
+use tamada::core::local::{Guard, Job};
 use tamada::core::observation::Observation;
 use tamada::core::policy::Pause;
 use tamada::core::units::{Lsn, MemberName, Timeline};
@@ -74,7 +74,8 @@ impl World {
         // After a loss of the store's data, or of the key by a person's hand, the lock is known by its holder's own clock alone; in pause by nobody's.
         let ttl = node.timing.ttl.as_millis() as u64;
         let has_vanished = self.forgot_at.max(self.key_removed_at) + 2 * ttl > self.now;
-        let is_valid = node.memory.lease_valid_until.is_some_and(|until| until > at(self.now));
+        let is_guarded = matches!(node.guard, Guard::Until(deadline) if deadline > at(self.now));
+        let is_valid = is_guarded || node.memory.lease_valid_until.is_some_and(|until| until > at(self.now));
         let remembered = has_vanished && (is_valid || self.store.leader.is_none());
         // A promotion may come about while its stop is under way.
         let is_stopped = matches!(node.job, Some((Job::Stop { .. }, ..)));
