@@ -265,13 +265,11 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
 /// the cluster is ahead of one that only has its number, and of one that its last leader never was on.
 fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
     let own = branch::own(ctx.seen, facts.timeline);
-    // What each knows of that word differs: after ttl all compare alike, or they would wait for each other.
+    // What each knows of that word differs: after ttl all compare alike, or they would wait for each other. Until then one
+    // that is on such a timeline itself asks nobody (`other_branch`).
     let counts = !is_unlocked_for_ttl(ctx);
-    let is_unknown = |branch| counts && branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, branch);
-    match (is_unknown(status.branch()), is_unknown(own)) {
-        (true, false) => return Ordering::Less,
-        (false, true) if status.timeline >= ctx.view.history.timeline() => return Ordering::Greater,
-        (false | true, _) => {}
+    if counts && branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, status.branch()) {
+        return Ordering::Less;
     }
     match (status.timeline, facts.timeline) {
         (Some(theirs), Some(own)) if theirs == own => {}
