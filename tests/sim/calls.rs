@@ -177,7 +177,7 @@ impl World {
             Call::Release { name, lease, revision, position, confirmed } => {
                 let released = store.release(&name, lease, revision, position, confirmed);
                 if released {
-                    self.released = position.filter(|_| confirmed).map(|position| (at.max(self.now), position.0));
+                    self.released = position.filter(|_| confirmed).map(|position| (self.now, position.0));
                 }
                 released
             }

@@ -199,7 +199,8 @@ impl World {
         self.pause_ends();
     }
 
-    /// Whoever ends a pause sees to it that all members are there: a primary that cannot hear of it goes on without a lock.
+    /// Whoever ends a pause sees to it that all members are there and take part again: a primary that cannot hear of it goes
+    /// on without a lock, and one whose agent freezes before it has acted has no deadline of PID 1 yet.
     fn pause_ends(&mut self) {
         let now = self.now;
         let all_hear = (0..self.nodes.len()).all(|index| {
@@ -208,6 +209,7 @@ impl World {
         });
         if self.store.is_paused && self.pause_until <= now && all_hear {
             self.store.is_paused = false;
+            self.calm_until = self.calm_until.max(now + 2_000);
             self.nodes.iter_mut().for_each(|node| node.pause = Pause::Running);
             self.wake_all();
         }

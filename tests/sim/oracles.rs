@@ -6,8 +6,8 @@ use std::cmp::Ordering;
 use tamada::core::invariants::one_writable;
 use tamada::core::local::{Guard, Job};
 use tamada::core::observation::Observation;
-use tamada::core::policy::Pause;
-use tamada::core::units::{Lsn, MemberName, Timeline};
+use tamada::core::policy::{Pause, Policy};
+use tamada::core::units::{Lsn, Timeline};
 use tamada::core::view::{ClusterView, Initialize};
 
 use super::node::{Node, Server, at};
@@ -19,8 +19,9 @@ const STEADY: u64 = 5_000;
 /// What a member knew when it decided to take the lock: the store may have lost it since.
 #[derive(Clone, Copy, Default)]
 pub struct Raced {
-    /// When the reading was made.
+    /// When the reading was made, and what ttl the member went by, in milliseconds.
     pub at: u64,
+    ttl: u64,
     /// The last position that it showed, and the timeline of the cluster.
     last: Lsn,
     timeline: Option<Timeline>,
@@ -31,14 +32,15 @@ pub struct Raced {
 }
 
 impl Raced {
-    pub fn on(view: &ClusterView, seen: &Observation, at: u64, name: &MemberName) -> Raced {
+    pub fn on(view: &ClusterView, seen: &Observation, at: u64, policy: &Policy) -> Raced {
         let wanted = view.switchover.as_ref().filter(|request| request.leader.is_none());
         Raced {
             at,
+            ttl: policy.timing.ttl.as_millis() as u64,
             last: view.status.optime.unwrap_or_default(),
             timeline: view.history.timeline(),
             in_amnesia: seen.memory.amnesia.is_some(),
-            by_hand: wanted.is_some_and(|request| request.candidate.as_ref() == Some(name)),
+            by_hand: wanted.is_some_and(|request| request.candidate.as_ref() == Some(&policy.name)),
         }
     }
 }
@@ -108,9 +110,8 @@ impl World {
         if how == "start" {
             return told("a start in place loses nothing");
         }
-        let ttl = node.timing.ttl.as_millis() as u64;
         if let Some((released, position)) = self.released
-            && self.now < released + ttl
+            && self.now < released + node.raced.ttl
             && has < position
             // After a loss of the store's data what it says of who led does not count.
             && !node.raced.in_amnesia

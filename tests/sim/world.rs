@@ -358,12 +358,13 @@ impl World {
             retained_slots: BTreeSet::new(),
             memory: node.memory.clone(),
         };
-        let decision = decide(&self.policy(index), &seen);
+        let policy = self.policy(index);
+        let decision = decide(&policy, &seen);
         let node = &mut self.nodes[index];
         // Whoever takes again what is still valid has been judged.
         let races = matches!(decision.lease, LeaseStep::Acquire { .. }) && decision.reason != Reason::StoreForgotMyLock;
         if let (true, Ok(view)) = (races, &seen.cluster) {
-            node.raced = Raced::on(view, &seen, read_at, &node.name);
+            node.raced = Raced::on(view, &seen, read_at, &policy);
         }
         node.situation = decision.reason.code();
         self.reached.insert(decision.reason.code());
