@@ -11,8 +11,8 @@ use tamada::core::observation::{
     JobResult, LeaseOutcome, LockLost, Memory, Observation, Outcome, PeerAnswer, Recovered,
 };
 use tamada::core::reason::Reason;
-use tamada::core::units::{Instant, Lsn, SystemId};
-use tamada::core::view::{AfterPromote, Holder, Initialize};
+use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId};
+use tamada::core::view::{AfterPromote, Holder, Initialize, MemberRole};
 use tamada::core::{learn, next_wake, note};
 
 use super::build::*;
@@ -353,4 +353,43 @@ fn a_lost_lock_is_remembered_until_postgresql_is_seen_to_be_no_primary() {
     assert_eq!(after(Postgres::Stopping), LockLost::Yes);
     assert_eq!(after(Postgres::Stopped), LockLost::No);
     assert_eq!(after(standby_at(500, "b")), LockLost::No);
+}
+
+#[test]
+fn a_leader_remembers_since_when_it_has_seen_a_request_and_nobody_else_does() {
+    let mut cluster = view(OURS);
+    request(&mut cluster, Some("a"), None);
+    let mut observation = seen(cluster, primary());
+    observation.memory = learned(&observation);
+    assert_eq!(observation.memory.request, Some((Revision(7), now())));
+    observation.now = second(1_003);
+    observation.memory = learned(&observation);
+    assert_eq!(observation.memory.request, Some((Revision(7), now())), "the same one");
+    let another = observation.cluster.as_mut().expect("there").switchover.as_mut().expect("there");
+    another.revision = Revision(8);
+    observation.memory = learned(&observation);
+    assert_eq!(observation.memory.request, Some((Revision(8), second(1_003))), "another one");
+
+    let mut theirs = view(THEIRS);
+    request(&mut theirs, Some("b"), None);
+    assert_eq!(learned(&seen(theirs, primary())).request, None, "the lock is another member's");
+    observation.local.postgres = Postgres::Stopped;
+    assert_eq!(learned(&observation).request, None, "a leader that takes no writes answers no request");
+}
+
+#[test]
+fn a_leader_whose_record_says_later_that_it_is_a_primary_is_no_new_one() {
+    let mut observation = seen(view(THEIRS), standby_at(1_000, "b"));
+    let role = |observation: &mut Observation, role| {
+        let cluster = observation.cluster.as_mut().expect("there");
+        cluster.members.get_mut(&MemberName::from("b")).expect("there").role = role;
+    };
+    role(&mut observation, MemberRole::Replica);
+    observation.memory = learned(&observation);
+    observation.cluster.as_mut().expect("there").leader = None;
+    observation.memory = learned(&observation);
+    assert_eq!(observation.memory.unlocked_since, Some(now()));
+    observation.now = second(1_002);
+    role(&mut observation, MemberRole::Primary);
+    assert_eq!(learned(&observation).unlocked_since, Some(now()), "the ttl does not begin anew");
 }
