@@ -12,8 +12,8 @@ const WINDOW: Duration = seconds(60);
 const WINDOWS: usize = 4;
 /// A leader's cycle has four: the timer, the server's answer, the store's, and PID 1's new deadline. A replica's has two,
 /// and a renewal every other cycle. A little is added by positions that are written and heard of every two minutes.
-const LEADER_MAX: u64 = 36;
-const REPLICA_MAX: u64 = 26;
+const LEADER_MAX: u64 = 50;
+const REPLICA_MAX: u64 = 32;
 
 /// How often the threads of a member's processes, PostgreSQL's not counted, have waited for something.
 fn waits(member: &mut Member) -> u64 {

@@ -44,7 +44,7 @@ fn without_either_layer_two_primaries_are_found() {
 
 #[test]
 fn where_any_leader_key_counts_a_promotion_without_the_lock_is_found() {
-    let found = worlds(Layers { lease: false, ..Layers::ALL }, 0..20);
+    let found = worlds(Layers { lease: false, ..Layers::ALL }, 0..200);
     assert!(found.has("without the lock"), "the oracle sees nothing: {:?}", found.violations.keys());
 }
 
