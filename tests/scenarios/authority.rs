@@ -16,9 +16,6 @@ use tamada::core::view::Holder;
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
-
 /// The jobs that make PostgreSQL a primary of a cluster that may have another.
 fn to_primary() -> [Job; 3] {
     [Job::Promote, Job::Start(StartAs::Primary), Job::Restart(StartAs::Primary)]

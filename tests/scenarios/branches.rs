@@ -9,7 +9,6 @@ use tamada::core::view::{ClusterView, History, Holder};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
 /// Where the cluster's second timeline began, by `left_timeline`.
 const BEGAN: u64 = 900;
 const TIMELINE: Timeline = Timeline(2);

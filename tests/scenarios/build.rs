@@ -24,6 +24,10 @@ use super::policy::policy_of;
 
 pub const ID: SystemId = SystemId(7_710_921_647_475_908_793);
 
+/// We hold the lock, or b does.
+pub const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
+pub const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
+
 pub fn second(seconds: u64) -> Instant {
     Instant(Duration::from_secs(seconds))
 }
@@ -111,6 +115,12 @@ pub fn seen(cluster: ClusterView, postgres: Postgres) -> Observation {
         retained_slots: BTreeSet::new(),
         memory: Memory::default(),
     }
+}
+
+pub fn stopped(leader: Option<(&str, Holder)>, state: ClusterState, signal: RecoverySignal) -> Observation {
+    let mut observation = seen(view(leader), Postgres::Stopped);
+    observation.local.data = data(state, signal);
+    observation
 }
 
 /// The lock is ours, renewed this many seconds ago.

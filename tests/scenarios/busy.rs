@@ -12,12 +12,9 @@ use tamada::core::observation::{Amnesia, Backoff, Observation, RestartRequest};
 use tamada::core::policy::{Mode, Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Seconds, SystemId};
-use tamada::core::view::{Holder, Initialize};
+use tamada::core::view::Initialize;
 
 use super::build::*;
-
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
 
 fn during(mut observation: Observation, job: &Job) -> Observation {
     observation.local.job = Some(RunningJob { job: job.clone(), since: second(990) });

@@ -9,11 +9,9 @@ use tamada::core::observation::{Clearance, Divergence, DivergenceReport, FirstCy
 use tamada::core::policy::{Policy, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::units::SystemId;
-use tamada::core::view::{Holder, Initialize, MemberRole};
+use tamada::core::view::{Initialize, MemberRole};
 
 use super::build::*;
-
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
 
 fn not_streaming(mut observation: Observation) -> Observation {
     if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {

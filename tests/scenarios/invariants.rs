@@ -8,11 +8,8 @@ use tamada::core::policy::{Mode, Pause, Policy, SlotSettings, Switch};
 use tamada::core::reason::Reason;
 use tamada::core::slots::{SlotWanted, SlotsWanted};
 use tamada::core::units::Lsn;
-use tamada::core::view::Holder;
 
 use super::build::*;
-
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
 
 fn deciding(lease: LeaseStep, postgres: PostgresStep) -> Decision {
     Decision { lease, postgres, ..Decision::idle(Reason::Starting, Wake::Now) }

@@ -13,8 +13,6 @@ use tamada::core::view::{AfterPromote, ClusterView, ConfigKey, History, Holder, 
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-
 #[test]
 fn a_leader_renews_when_loop_wait_has_passed_and_does_nothing_else() {
     let decision = decided(&kept_up(renewed(seen(view(OURS), primary()), 10)));

@@ -17,9 +17,6 @@ use tamada::core::{learn, next_wake, note};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
-
 fn outcome(lease: LeaseOutcome, started: Option<Job>) -> Outcome {
     Outcome { now: now(), lease, started, asked: None, reason: Reason::Starting }
 }

@@ -17,8 +17,6 @@ use tamada::core::{decide, note};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-
 /// Nothing is done, and it is looked at again after a second.
 fn waits() -> Decision {
     Decision::idle(Reason::DcsOutage { error: "no answer".to_owned() }, Wake::At(second(1_001)))

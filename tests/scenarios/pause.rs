@@ -11,9 +11,6 @@ use tamada::core::view::{Holder, Initialize};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
-
 fn paused(observation: &Observation) -> Decision {
     decide(&Policy { pause: Pause::Paused, ..policy() }, observation)
 }

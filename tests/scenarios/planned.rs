@@ -9,8 +9,6 @@ use tamada::core::view::{Holder, Schedule};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-
 fn asked_to_switch(leader: Option<&str>, candidate: Option<&str>) -> Observation {
     let mut cluster = view(OURS);
     request(&mut cluster, leader, candidate);

@@ -17,9 +17,6 @@ use tamada::core::view::{Holder, Initialize};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
-
 fn asked(mut observation: Observation, how: ShutdownRequest) -> Observation {
     observation.requests.shutdown = Some(how);
     observation

@@ -13,8 +13,6 @@ use tamada::core::view::{ClusterView, Holder, MemberKind, Schedule};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-
 /// The cluster is on its second timeline, and so is everything of ours; the others answer from the first one.
 fn on_second_timeline(mut seen: Observation) -> Observation {
     left_timeline(view_of(&mut seen), 1);

@@ -17,15 +17,6 @@ use tamada::core::{learn, note};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
-
-fn stopped(leader: Option<(&str, Holder)>, state: ClusterState, signal: RecoverySignal) -> Observation {
-    let mut observation = seen(view(leader), Postgres::Stopped);
-    observation.local.data = data(state, signal);
-    observation
-}
-
 fn failed(job: Job) -> Memory {
     let result = JobResult::Failed("it went wrong".to_owned());
     note(Memory::default(), &Event::JobEnded(FinishedJob { job, at: second(999), result }))

@@ -10,8 +10,6 @@ use tamada::core::view::{Holder, Initialize};
 
 use super::build::*;
 
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-
 /// What a data directory looks like whose files cannot be read, and one that was emptied.
 fn broken() -> [DataDir; 2] {
     [DataDir::Unusable("it cannot be read".to_owned()), DataDir::Empty]

@@ -8,13 +8,10 @@ use tamada::core::observation::{
 use tamada::core::policy::{Mode, Pause, Policy};
 use tamada::core::slots::SlotWanted;
 use tamada::core::units::{Lsn, SystemId, WallTime};
-use tamada::core::view::{Holder, Initialize, MemberRole};
+use tamada::core::view::{Initialize, MemberRole};
 use tamada::core::{decide, learn, note};
 
 use super::build::*;
-
-const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
-const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
 
 fn leading() -> Observation {
     renewed(seen(view(OURS), primary()), 4)
