@@ -12,13 +12,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// A file that is not there is looked for once a cycle; without it only the timeline's number counts.
     pub(super) fn read_branch(&mut self) {
         let Some(timeline) = timeline(self.server.probe()).filter(|timeline| timeline.0 > 1) else { return };
-        let is_known = self.branch.branch.is_some_and(|branch| branch.timeline == timeline);
-        if is_known || self.settings.mode() == Mode::Single {
+        if self.branch.is_of(timeline) || self.settings.mode() == Mode::Single {
             return;
         }
         // The first answer is shown at once, since an election or a hand-over may be under way.
-        let at_end = if self.branch.asked.replace(timeline) == Some(timeline) { AtEnd::Wait } else { AtEnd::Wake };
-        let (shared, replaced) = (self.shared.clone(), self.branch.replaced);
+        let at_end = if self.branch.asks_again(timeline) { AtEnd::Wait } else { AtEnd::Wake };
+        let (shared, replaced) = (self.shared.clone(), self.branch.replaced());
         let work = async move {
             match shared.instance.history(timeline).await {
                 Ok(entries) => entries.last().map_or(Report::Done, |last| Report::Branch {
