@@ -11,8 +11,22 @@ use crate::config::Secret;
 pub fn pem_key(file: &Path, password: Option<&Secret>) -> Result<PKey<Private>, String> {
     let pem = std::fs::read(file).map_err(|cause| format!("cannot be read: {cause}"))?;
     // With no password an empty one: OpenSSL would otherwise ask for it on the terminal.
-    let password = password.map_or("", Secret::expose);
-    PKey::private_key_from_pem_passphrase(&pem, password.as_bytes()).map_err(|cause| reasons(&cause))
+    let phrase = password.map_or("", Secret::expose);
+    PKey::private_key_from_pem_passphrase(&pem, phrase.as_bytes()).map_err(|cause| {
+        let reasons = reasons(&cause);
+        // OpenSSL's own reason for a wrong password depends on what the key decrypts to: one in 256 passes for a
+        // decrypted key whose content makes no sense.
+        match (is_encrypted(&pem), password) {
+            (false, _) => reasons,
+            (true, None) => format!("it is encrypted and no password is set ({reasons})"),
+            (true, Some(_)) => format!("it is encrypted and the password does not decrypt it ({reasons})"),
+        }
+    })
+}
+
+/// Both PKCS #8 and the older form of PEM name it in clear text.
+fn is_encrypted(pem: &[u8]) -> bool {
+    pem.windows(b"ENCRYPTED".len()).any(|word| word == b"ENCRYPTED")
 }
 
 /// The reasons of OpenSSL's error queue in words, the first cause first.

@@ -222,6 +222,7 @@ async fn encrypted_keys_and_cipher_strings_are_used() {
             .expect_err("refused")
             .to_string();
         assert!(error.contains(told), "{error}");
+        assert!(password.is_some() || error.contains("encrypted and no password is set"), "{error}");
         assert!(!error.contains("wr0ng") && !error.contains("s3cr3t"), "{error}");
     }
 }
@@ -301,7 +302,7 @@ fn what_tls_cannot_use_is_told_with_everything_else_that_is_wrong() {
         ("PATRONI_RESTAPI_CERTFILE", &broken, vec![], "it holds no such item in PEM form"),
         ("PATRONI_RESTAPI_KEYFILE", &broken, vec![certificate], ""),
         ("PATRONI_RESTAPI_KEYFILE", &others.path("key.pem"), vec![certificate], "key values mismatch"),
-        ("PATRONI_RESTAPI_KEYFILE", &files.path("locked.pem"), vec![certificate], "bad decrypt"),
+        ("PATRONI_RESTAPI_KEYFILE", &files.path("locked.pem"), vec![certificate], "password does not decrypt it"),
         ("PATRONI_RESTAPI_CAFILE", &broken, vec![certificate, ("PATRONI_RESTAPI_KEYFILE", &key)], ""),
         ("PATRONI_CTL_CACERT", &broken, vec![], "no certificate or crl found"),
         ("PATRONI_CTL_CERTFILE", &broken, vec![("PATRONI_CTL_KEYFILE", &key)], "it holds no such item in PEM form"),
