@@ -5,7 +5,7 @@ use tamada::core::local::{ClusterState, DataDir, Postgres, PrimaryFacts, Recover
 use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, PeerAnswer};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Branch, Lsn, MemberName, Timeline};
-use tamada::core::view::{ClusterView, History, Holder};
+use tamada::core::view::{ClusterView, History, Holder, MemberRole};
 
 use super::build::*;
 
@@ -223,4 +223,54 @@ fn a_leader_notes_its_branch_whatever_request_it_looks_at() {
     request(observation.cluster.as_mut().expect("there is a view"), Some("a"), Some("b"));
     let asks = decided(&observation);
     assert_eq!((asks.reason, asks.documents), (Reason::CheckingCandidates, vec![DocumentStep::UpdateHistory]));
+}
+
+/// The last leader b was a primary on the cluster's second timeline, and `then` is what this member's record said meanwhile.
+fn led_by_b(mut observation: Observation, member: &str, then: Timeline) -> Observation {
+    let mut members = view(None).members;
+    let leader = members.get_mut(&MemberName::from("b")).expect("a member");
+    (leader.role, leader.timeline) = (MemberRole::Primary, Some(TIMELINE));
+    members.get_mut(&MemberName::from(member)).expect("a member").timeline = Some(then);
+    (observation.memory.last_members, observation.memory.last_leader) = (members, Some("b".into()));
+    observation
+}
+
+#[test]
+fn whose_timeline_was_newer_than_the_last_leaders_waits() {
+    let mut observation = second_timeline(None, standby_at(2_000, "c"));
+    if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {
+        facts.timeline = Some(Timeline(3));
+    }
+    observation.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(950) });
+    let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 1_000, Some(BEGAN))]);
+    let observation = led_by_b(observation, "a", Timeline(3));
+    let waits = decided(&observation);
+    assert_eq!((waits.lease, waits.reason), (LeaseStep::Keep, Reason::OtherBranch { timeline: TIMELINE }));
+    // A store that was wiped has no history.
+    let mut wiped = observation.clone();
+    wiped.cluster.as_mut().expect("there is a view").history = History::Unknown;
+    assert_eq!(decided(&wiped).reason, Reason::OtherBranch { timeline: TIMELINE });
+    let mut later = observation.clone();
+    later.memory.unlocked_since = Some(second(970));
+    assert_eq!(decided(&later).reason, Reason::Acquiring);
+    // It came to it since then, or the leader did.
+    assert_eq!(decided(&led_by_b(observation.clone(), "a", TIMELINE)).reason, Reason::Acquiring);
+    let mut promoting = observation;
+    promoting.memory.last_members.get_mut(&MemberName::from("b")).expect("a member").role = MemberRole::Promoted;
+    assert_eq!(decided(&promoting).reason, Reason::Acquiring);
+}
+
+#[test]
+fn nobody_waits_for_one_whose_timeline_was_newer_than_the_last_leaders() {
+    let observation = second_timeline(None, standby_at(1_000, "c"));
+    let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 2_000, Some(BEGAN))]);
+    let observation = on_a_third_timeline(observation, "c", None);
+    let ahead = Reason::PeerAhead { peer: "c".into() };
+    assert_eq!(decided(&observation).reason, ahead);
+    assert_eq!(decided(&led_by_b(observation.clone(), "c", TIMELINE)).reason, ahead);
+    let observation = led_by_b(observation, "c", Timeline(3));
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+    let mut later = observation;
+    later.memory.unlocked_since = Some(second(970));
+    assert_eq!(decided(&later).reason, ahead);
 }

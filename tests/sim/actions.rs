@@ -4,7 +4,7 @@ use tamada::core::authority::{Effect, Tenure, call_limit};
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{Job, Replay, StopWhy};
 use tamada::core::observation::{
-    Divergence, DivergenceReport, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport,
+    Divergence, DivergenceReport, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport, PeerReports,
 };
 use tamada::core::policy::Policy;
 use tamada::core::units::{Lsn, Timeline};
@@ -231,8 +231,11 @@ impl World {
         let now = at(self.now);
         match question {
             Question::Checkpoint => self.nodes[index].checkpoint_done_at = Some(self.now + 300),
+            // One that is still out is not sent twice.
+            Question::Peers(_) if self.nodes[index].asking.is_some() => {}
             Question::Peers(peers) => {
                 let mut soon = self.now + 20;
+                let mut reports = PeerReports::new();
                 for (peer, limit) in peers {
                     let found = self.nodes.iter().position(|other| other.name == *peer).expect("a member's name");
                     let reachable = self.nodes[found].away_until <= self.now && self.reaches(index, found);
@@ -241,10 +244,9 @@ impl World {
                         soon = self.now + limit.as_millis() as u64;
                     }
                     let answer = status.map_or(PeerAnswer::Unreachable, PeerAnswer::Status);
-                    self.nodes[index].peers.insert(peer.clone(), PeerReport { asked_at: now, answer });
+                    reports.insert(peer.clone(), PeerReport { asked_at: now, answer });
                 }
-                self.nodes[index].asking_until = soon;
-                self.nodes[index].wake = soon;
+                self.nodes[index].asking = Some((soon, reports));
             }
             Question::Divergence { leader } => {
                 let found = self.nodes.iter().position(|other| other.name == *leader).expect("a member's name");

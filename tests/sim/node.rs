@@ -105,13 +105,15 @@ pub struct Node {
     /// It receives no WAL before then (ms).
     pub starved_until: u64,
     pub replay: Replay,
-    /// The agent waits for answers before then (ms).
-    pub asking_until: u64,
+    /// What peers have answered, which is known then (ms).
+    pub asking: Option<(u64, PeerReports)>,
     pub exit_seen: bool,
     /// The last decision's reason.
     pub situation: &'static str,
     /// Since when it has been a standby that nothing disturbs (ms).
     pub steady_since: u64,
+    /// When it reached no other member last (ms).
+    pub alone_at: u64,
     /// What it knew when it decided to take the lock.
     pub raced: Raced,
 }
@@ -171,10 +173,11 @@ impl Node {
             half_rewound: false,
             starved_until: 0,
             replay: Replay::Going,
-            asking_until: 0,
+            asking: None,
             exit_seen: false,
             situation: "not_started",
             steady_since: 0,
+            alone_at: 0,
             raced: Raced::default(),
         }
     }
@@ -194,7 +197,7 @@ impl Node {
         self.abandon_job();
         self.stale = None;
         self.never_probed = true;
-        self.asking_until = 0;
+        self.asking = None;
         self.exit_seen = false;
         // The process before may have sent one.
         self.release_pending = true;

@@ -13,7 +13,7 @@ use tamada::core::view::{ClusterView, Initialize};
 use super::node::{Node, Server, at};
 use super::world::World;
 
-/// A member that nothing has disturbed for so long answers whoever asks.
+/// A member that nothing has disturbed for so long has answered whoever asks, if that one has reached others for so long.
 const STEADY: u64 = 5_000;
 
 /// What a member knew when it decided to take the lock: the store may have lost it since.
@@ -145,12 +145,13 @@ impl World {
             _ if is_one => true,
             Ordering::Less => true,
             Ordering::Equal => self.store.history.began(timeline).is_some() && !node.raced.in_amnesia,
-            Ordering::Greater => !node.raced.in_amnesia,
+            // Nor before a leader of since has noted its timeline.
+            Ordering::Greater => !node.raced.in_amnesia && (self.forgot_at == 0 || node.raced.timeline.is_some()),
         };
         if !is_known {
             return false;
         }
-        let is_steady = other.steady_since + STEADY <= node.raced.at;
+        let is_steady = other.steady_since.max(node.alone_at) + STEADY <= node.raced.at;
         let may = Lsn(other.wal.end).behind(node.raced.last) <= self.lag_max;
         is_other && is_steady && may && self.acknowledged.agrees_until(&other.wal) > has
     }

@@ -228,9 +228,12 @@ impl World {
     /// Since when each member has been a standby that answers and reaches the store.
     fn notice_steady(&mut self) {
         for index in 0..self.nodes.len() {
-            let connected = self.connected(index) && !self.is_alone(index);
-            let now = self.now;
+            let (now, is_alone) = (self.now, self.is_alone(index));
+            let connected = self.connected(index) && !is_alone;
             let node = &mut self.nodes[index];
+            if is_alone {
+                node.alone_at = now;
+            }
             let is_quiet = node.away_until <= now && node.silent.is_none() && node.stale.is_none();
             let is_asked = node.asked.shutdown.is_some() || node.data_fault.is_some();
             let is_steady = node.server == Server::Standby && connected && is_quiet && !is_asked;
@@ -255,12 +258,11 @@ impl World {
 
     fn agent(&mut self, index: usize) {
         let node = &self.nodes[index];
-        if node.away_until > self.now || node.asking_until > self.now {
+        if node.away_until > self.now {
             return;
         }
-        if node.frozen {
-            self.nodes[index].frozen = false;
-        }
+        self.nodes[index].frozen = false;
+        self.take_answers(index);
         if let Some((when, ..)) = &self.nodes[index].acting {
             if *when <= self.now {
                 self.act(index);
@@ -275,6 +277,16 @@ impl World {
         let down = down && !self.nodes[index].exit_seen;
         if self.nodes[index].wake <= self.now || leader_gone || leader_new || down {
             self.cycle(index);
+        }
+    }
+
+    /// What peers have answered to the last question.
+    fn take_answers(&mut self, index: usize) {
+        let now = self.now;
+        let node = &mut self.nodes[index];
+        if let Some((_, reports)) = node.asking.take_if(|(at, _)| *at <= now) {
+            node.peers.extend(reports);
+            node.wake = now;
         }
     }
 
