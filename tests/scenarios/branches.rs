@@ -5,7 +5,7 @@ use tamada::core::local::{ClusterState, DataDir, Postgres, PrimaryFacts, Recover
 use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, PeerAnswer};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Branch, Lsn, MemberName, Timeline};
-use tamada::core::view::{ClusterView, History, Holder, MemberRole};
+use tamada::core::view::{ClusterView, History, HistoryEntry, Holder, MemberRole};
 
 use super::build::*;
 
@@ -208,6 +208,37 @@ fn after_a_release_nobody_waits_for_a_newer_timeline_on_which_the_leader_never_w
         ahead,
         "the last leader may have been on it"
     );
+}
+
+#[test]
+fn a_member_that_does_not_know_where_its_timeline_began_compares_numbers_alone() {
+    let mut observation = released_by_b(second_timeline(None, standby_at(1_000, "b")));
+    let of_the_number = answers_from(observation.clone(), &[("c", 2_000, Some(800))]);
+    assert_eq!(decided(&of_the_number).reason, Reason::Acquiring, "ours is the cluster's");
+    observation.local.branch = None;
+    let of_the_number = answers_from(observation, &[("c", 2_000, Some(800))]);
+    assert_eq!(decided(&of_the_number).reason, Reason::PeerAhead { peer: "c".into() });
+}
+
+#[test]
+fn a_leader_on_a_timeline_that_the_history_has_left_writes_it_anew() {
+    // The next timeline left it where it had begun: the position alone does not tell them apart.
+    let mut observation = renewed(second_timeline(OURS, primary()), 1);
+    let Ok(ClusterView { history: History::Known(entries), .. }) = &mut observation.cluster else {
+        unreachable!("a timeline was left")
+    };
+    entries.push(HistoryEntry { left: TIMELINE, ..entries[0].clone() });
+    assert_eq!(decided(&observation).documents, [DocumentStep::UpdateHistory]);
+}
+
+#[test]
+fn a_leader_that_confirms_a_hand_over_notes_its_branch_while_it_asks() {
+    let mut observation = answers_from(stopped_to_hand_over(), &[("b", 990, Some(950)), ("c", 990, Some(950))]);
+    observation.local.branch = branch(950);
+    observation.peers.values_mut().for_each(|report| report.asked_at = second(999));
+    let asks = decided(&observation);
+    assert!(asks.ask.is_some(), "{asks:?}");
+    assert_eq!(asks.documents, [DocumentStep::UpdateHistory]);
 }
 
 #[test]

@@ -122,6 +122,31 @@ fn a_leader_that_handed_over_is_asked_only_by_one_that_lacks_its_last_position()
     assert_eq!(asked(&asks(499, 960)), ["b", "c"]);
 }
 
+/// b handed over to whoever this request names; the last position that was published is 500.
+fn handed_over(candidate: Option<&str>, says_so: bool, own: u64, free_for: u64) -> Decision {
+    let mut cluster = view(None);
+    request(&mut cluster, Some("b"), candidate);
+    cluster.status.optime = Some(Lsn(500));
+    cluster.status.released_by = says_so.then(|| "b".into());
+    cluster.members.get_mut(&"b".into()).expect("a member").kind = MemberKind::Patroni;
+    let mut observation = answers(seen(cluster, standby_at(own, "b")), &[]);
+    observation.memory.unlocked_since = Some(second(1_000 - free_for));
+    decided(&observation)
+}
+
+#[test]
+fn a_leader_of_patroni_that_handed_over_is_not_asked_whatever_it_published() {
+    assert_eq!(asked(&handed_over(None, false, 499, 1)), ["c"]);
+    assert_eq!(asked(&handed_over(None, true, 499, 40)), ["b", "c"], "nobody may have what it wrote last");
+}
+
+#[test]
+fn a_candidate_goes_first_after_a_ttl_too_unless_it_lacks_what_was_released() {
+    assert!(acquires(&handed_over(Some("a"), true, 500, 40)));
+    assert!(acquires(&handed_over(Some("a"), false, 499, 40)), "nobody says what Patroni's leader had");
+    assert_eq!(asked(&handed_over(Some("a"), true, 499, 40)), ["b", "c"]);
+}
+
 #[test]
 fn whoever_was_relieved_leaves_the_race_to_the_others_for_a_while() {
     let relieved = |leader: &str| {
