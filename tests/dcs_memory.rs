@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde_json::json;
 use tamada::core::policy::Timing;
 use tamada::dcs::memory::{Fault, MemoryDcs, MemoryStore};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Seen};
 use tokio::time::{Instant, timeout};
 
 const LIMIT: Duration = Duration::from_secs(5);
@@ -72,7 +72,7 @@ async fn an_outage_and_its_end_wake_and_what_happens_meanwhile_does_not() {
     let waiter = wait();
     tokio::task::yield_now().await;
     let config = Content::Json(json!({"ttl": 30}));
-    other.replace(Key::Config, config, Expect::Absent, LIMIT).await.expect("there is no fault");
+    other.replace(Key::Config, config, Expect::AsSeen(Seen::default()), LIMIT).await.expect("there is no fault");
     assert!(!waiter.await.expect("no panic"), "nothing is seen during an outage");
     let waiter = wait();
     tokio::task::yield_now().await;

@@ -13,7 +13,7 @@ use crate::core::local::{DataDir, Postgres, Running};
 use crate::core::observation::Observation;
 use crate::core::units::{Lsn, MemberName, Revision, Timeline};
 use crate::core::view::{ConfigKey, History, HistoryEntry, Holder, Initialize};
-use crate::dcs::{Content, Dcs, DcsError, Documents, Expect, Key, codec};
+use crate::dcs::{Content, Dcs, DcsError, Documents, Expect, Key, Snapshot, codec};
 use crate::postgres::Instance;
 
 /// How the race to initialise the cluster went.
@@ -30,7 +30,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         if !steps.contains(&DocumentStep::ClaimInitialize) {
             return Claim::NotAsked;
         }
-        match self.replace(Key::Initialize, Content::Claim, Expect::Absent).await {
+        match self.replace(Key::Initialize, Content::Claim, self.as_seen(None)).await {
             Ok(()) => Claim::Won,
             Err(DcsError::Conflict { .. }) => {
                 tracing::info!("failed to acquire initialize lock");
@@ -50,13 +50,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 DocumentStep::ClaimInitialize => Ok(()),
                 DocumentStep::UnclaimInitialize => self.unclaim(seen).await,
                 DocumentStep::SetInitialize(id) => {
-                    let expect = as_seen(self.documents().and_then(|documents| documents.initialize));
+                    let expect = self.as_seen(self.documents().and_then(|documents| documents.initialize));
                     self.replace(Key::Initialize, Content::Text(id.to_string()), expect).await
                 }
                 DocumentStep::RestoreConfig => self.restore_config(seen).await,
                 DocumentStep::ClearSwitchover { seen } => {
                     let nothing = Content::Json(Value::Object(Map::new()));
-                    self.replace(Key::Failover, nothing, Expect::Revision(*seen)).await
+                    self.replace(Key::Failover, nothing, self.as_seen(Some(*seen))).await
                 }
                 DocumentStep::UpdateHistory => {
                     self.update_history(seen);
@@ -76,6 +76,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.reading.last().map(|snapshot| &snapshot.documents)
     }
 
+    /// Only what still stands there as the decision saw it is replaced.
+    fn as_seen(&self, revision: Option<Revision>) -> Expect {
+        self.reading.last().map_or_else(|| Snapshot::default().expect(revision), |seen| seen.expect(revision))
+    }
+
     pub(super) async fn replace(&self, key: Key, content: Content, expect: Expect) -> Result<(), DcsError> {
         let limit = self.short_patience();
         match self.shared.bounded(limit, self.shared.dcs.replace(key, content, expect, limit)).await {
@@ -88,7 +93,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     async fn unclaim(&self, seen: &Observation) -> Result<(), DcsError> {
         match seen.cluster.as_ref().map(|view| &view.initialize) {
             Ok(Initialize::InProgress(Holder::Us)) => {
-                self.replace(Key::Initialize, Content::Delete, Expect::Anything).await
+                let expect = self.as_seen(self.documents().and_then(|documents| documents.initialize));
+                self.replace(Key::Initialize, Content::Delete, expect).await
             }
             Ok(
                 Initialize::Absent
@@ -104,7 +110,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let expect = match seen.cluster.as_ref().map(|view| view.config) {
             Ok(ConfigKey::Valid) => return Ok(()),
             Ok(ConfigKey::Invalid) => Expect::Anything,
-            Ok(ConfigKey::Missing) | Err(_) => Expect::Absent,
+            Ok(ConfigKey::Missing) | Err(_) => self.as_seen(None),
         };
         let document = Content::Json(self.settings.document.clone());
         self.replace(Key::Config, document, expect).await
@@ -124,7 +130,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let name = self.settings.config.name.clone();
         let max = self.settings.dynamic.max_timelines_history;
         let history = self.documents().and_then(|documents| documents.history.as_ref());
-        let expect = as_seen(history.map(|history| history.revision));
+        let expect = self.as_seen(history.map(|history| history.revision));
         let limit = self.short_patience();
         let shared = self.shared.clone();
         let work = async move {
@@ -141,11 +147,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         };
         self.background.begin(BackgroundTask::UpdateHistory, AtEnd::Wait, work);
     }
-}
-
-/// Only what still stands there as the decision saw it is replaced.
-fn as_seen(revision: Option<Revision>) -> Expect {
-    revision.map_or(Expect::Absent, Expect::Revision)
 }
 
 /// Our own history with what others have noted of the same switches, and our name at the one that we made.

@@ -140,7 +140,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
             return WriteResult::NothingThere;
         }
         let nothing = Content::Json(Value::Object(Map::new()));
-        match self.dcs.replace(Key::Failover, nothing, Expect::Revision(document.revision), self.limit()).await {
+        match self.dcs.replace(Key::Failover, nothing, snapshot.expect(Some(document.revision)), self.limit()).await {
             Ok(()) => {
                 self.wake.notify_one();
                 WriteResult::Done
@@ -174,7 +174,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
             ConfigChange::Merge(body) => match current.map(|current| (&current.value, current.revision)) {
                 Some((Value::Object(fields), revision)) => match patch(fields, &body) {
                     Patched::Changed(document) => {
-                        self.write_config(Value::Object(document), Expect::Revision(revision)).await
+                        self.write_config(Value::Object(document), snapshot.expect(Some(revision))).await
                     }
                     Patched::Same => {
                         self.wake.notify_one();

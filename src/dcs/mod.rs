@@ -37,6 +37,13 @@ pub struct Snapshot {
     pub losses: u64,
 }
 
+impl Snapshot {
+    /// That a key must still be as it is in this reading: with this revision, or absent.
+    pub fn expect(&self, revision: Option<Revision>) -> Expect {
+        Expect::AsSeen(Seen { revision, losses: self.losses })
+    }
+}
+
 /// The documents as they stand in the store, for those who must pass them on unchanged (the API, PATCH).
 #[derive(Clone, Debug, Default)]
 pub struct Documents {
@@ -65,15 +72,33 @@ pub enum Key {
     History,
 }
 
+/// What a reading said of one key. It counts as long as the store has lost nothing since: one that has begun anew counts
+/// its revisions again, and a key that it lacks may have been there a moment ago.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// `None`: there was no such key.
+    pub revision: Option<Revision>,
+    /// Of the reading.
+    pub losses: u64,
+}
+
 /// The condition of a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// The key must not exist.
-    Absent,
-    /// The key must still have this revision.
-    Revision(Revision),
+    /// The key must still be as a reading had it.
+    AsSeen(Seen),
     /// No condition.
     Anything,
+}
+
+impl Expect {
+    /// The losses of the store that the decision to write knew of; `None`: it rests on nothing that was read.
+    fn losses(&self) -> Option<u64> {
+        match self {
+            Expect::AsSeen(seen) => Some(seen.losses),
+            Expect::Anything => None,
+        }
+    }
 }
 
 /// What a write puts there. `initialize` is plain text, the others are compact JSON.
@@ -133,7 +158,8 @@ pub trait Dcs: Send + Sync + 'static {
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
 
     /// Take the lock, provided that it still is as it was `seen` (`ClusterView::lock_revision`; `None`: there was no
-    /// leader key) or has become free since. Whatever makes it ours is renewed first.
+    /// leader key) or has become free since. Whatever makes it ours is renewed first. Refused like `replace`, by what the
+    /// last `snapshot` has told of losses.
     fn acquire(
         &self,
         seen: Option<Revision>,
@@ -162,7 +188,8 @@ pub trait Dcs: Send + Sync + 'static {
     /// about half its ttl has passed, so that one call a cycle keeps the record alive.
     fn publish(&self, record: &Value, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send;
 
-    /// Write, create or delete one document under a condition.
+    /// Write, create or delete one document under a condition. What was decided before the store lost its data is refused
+    /// (`DcsError::Forgot`), as soon as this process has noticed the loss.
     fn replace(
         &self,
         key: Key,

@@ -2,15 +2,18 @@
 
 use serde_json::json;
 use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Seen};
 
 use super::{SOON, World, eventually, record, status, timing};
 
 pub(super) async fn a_missing_key_is_created_once<W: World>() {
     let mut world = W::open().await;
     let (first, second) = (world.member("n1"), world.member("n2"));
-    first.replace(Key::Initialize, Content::Claim, Expect::Absent, SOON).await.expect("the key is absent");
-    let again = second.replace(Key::Initialize, Content::Claim, Expect::Absent, SOON).await;
+    first
+        .replace(Key::Initialize, Content::Claim, Expect::AsSeen(Seen::default()), SOON)
+        .await
+        .expect("the key is absent");
+    let again = second.replace(Key::Initialize, Content::Claim, Expect::AsSeen(Seen::default()), SOON).await;
     assert!(matches!(again, Err(DcsError::Conflict { key: Key::Initialize })), "{again:?}");
     let view = second.read(SOON).await.expect("the store answers").view.clone();
     assert_eq!(view.initialize, Initialize::InProgress(Holder::Other));
@@ -25,18 +28,39 @@ pub(super) async fn only_one_of_two_writers_of_a_revision_wins<W: World>() {
     let mut world = W::open().await;
     let (first, second) = (world.member("n1"), world.member("n2"));
     let config = |ttl: u64| Content::Json(json!({"ttl": ttl, "loop_wait": 10}));
-    first.replace(Key::Config, config(30), Expect::Absent, SOON).await.expect("the key is absent");
+    first.replace(Key::Config, config(30), Expect::AsSeen(Seen::default()), SOON).await.expect("the key is absent");
     let snapshot = second.read(SOON).await.expect("the store answers");
-    let seen = Expect::Revision(snapshot.documents.config.as_ref().expect("it was written").revision);
+    let seen = snapshot.expect(snapshot.documents.config.as_ref().map(|config| config.revision));
     first.replace(Key::Config, config(40), seen, SOON).await.expect("nobody changed it");
     let late = second.replace(Key::Config, config(50), seen, SOON).await;
     assert!(matches!(late, Err(DcsError::Conflict { key: Key::Config })), "{late:?}");
     assert_eq!(world.get("config").await.as_deref(), Some(r#"{"ttl":40,"loop_wait":10}"#));
     // The loser has learned from the refusal or reads anew; with that revision it succeeds.
     let snapshot = second.read(SOON).await.expect("the store answers");
-    let seen = Expect::Revision(snapshot.documents.config.as_ref().expect("it was written").revision);
+    let seen = snapshot.expect(snapshot.documents.config.as_ref().map(|config| config.revision));
     second.replace(Key::Config, config(50), seen, SOON).await.expect("nobody changed it");
     assert_eq!(second.snapshot(SOON).await.expect("the store answers").view.config, ConfigKey::Valid);
+}
+
+/// A store that has begun anew counts its revisions again, and what is missing there may be missing under a living leader.
+pub(super) async fn a_decision_of_before_a_loss_of_the_stores_data_writes_nothing<W: World>() {
+    let mut world = W::open().await;
+    let member = world.member("n1");
+    for ttl in 0..20 {
+        world.put("config", &format!(r#"{{"ttl":{ttl}}}"#)).await;
+    }
+    let before = member.read(SOON).await.expect("the store answers");
+    member.snapshot(SOON).await.expect("the store answers");
+    world.wipe().await;
+    eventually("the loss is noticed", || async { member.read(SOON).await.is_ok_and(|now| now.losses == 1) }).await;
+    let claim = member.replace(Key::Initialize, Content::Claim, before.expect(None), SOON).await;
+    assert!(matches!(claim, Err(DcsError::Forgot { .. })), "{claim:?}");
+    let lock = member.acquire(None, SOON).await;
+    assert!(matches!(lock, Err(DcsError::Forgot { .. })), "{lock:?}");
+    assert_eq!((world.get("initialize").await, world.get("leader").await), (None, None));
+    let now = member.snapshot(SOON).await.expect("the store answers");
+    member.replace(Key::Initialize, Content::Claim, now.expect(None), SOON).await.expect("decided since");
+    assert!(member.acquire(None, SOON).await.expect("the store answers").is_held());
 }
 
 pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
@@ -47,7 +71,7 @@ pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
     let snapshot = member.snapshot(SOON).await.expect("the store answers");
     let switchover = snapshot.view.switchover.clone().expect("it was written");
     assert_eq!(switchover.leader, Some("n1".into()));
-    let seen = Expect::Revision(switchover.revision);
+    let seen = snapshot.expect(Some(switchover.revision));
     member.replace(Key::Failover, Content::Json(json!({})), seen, SOON).await.expect("nobody changed it");
     assert_eq!(world.get("failover").await.as_deref(), Some("{}"));
     assert_eq!(member.snapshot(SOON).await.expect("the store answers").view.switchover, None);

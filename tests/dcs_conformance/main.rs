@@ -20,7 +20,7 @@ use tamada::core::units::Lsn;
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
-use tamada::dcs::memory::{MemoryDcs, MemoryStore};
+use tamada::dcs::memory::{Backup, MemoryDcs, MemoryStore};
 use tamada::dcs::{Dcs, LeaseToken};
 
 use eventually::{SOON, eventually};
@@ -37,6 +37,8 @@ trait World {
     async fn put(&mut self, path: &str, value: &str);
     async fn delete(&mut self, path: &str);
     async fn get(&mut self, path: &str) -> Option<String>;
+    /// The store is empty from now on, and counts from the beginning.
+    async fn wipe(&mut self);
 }
 
 struct Memory(MemoryStore);
@@ -57,6 +59,9 @@ impl World for Memory {
     }
     async fn get(&mut self, path: &str) -> Option<String> {
         self.0.get_raw(path)
+    }
+    async fn wipe(&mut self) {
+        self.0.restore(Backup::default());
     }
 }
 
@@ -89,6 +94,12 @@ impl World for RealEtcd {
     async fn get(&mut self, path: &str) -> Option<String> {
         let answer = self.client.get(key(path), Some(GetOptions::new())).await.expect("etcd answers");
         answer.kvs().first().map(|kv| kv.value_str().expect("the values are text").to_owned())
+    }
+    async fn wipe(&mut self) {
+        self.etcd.kill(0);
+        self.etcd.lose_data(0);
+        self.etcd.restart(0);
+        self.client = self.etcd.client().await;
     }
 }
 
@@ -141,6 +152,7 @@ in_both_worlds! {
     documents::a_renewal_writes_the_status_when_it_differs;
     documents::a_renewal_writes_our_record_while_the_lock_is_ours_and_on_our_lease;
     documents::a_record_is_restored_when_it_was_removed;
+    documents::a_decision_of_before_a_loss_of_the_stores_data_writes_nothing;
     documents::every_document_arrives_in_the_snapshot;
     watching::others_changes_wake_and_own_ones_do_not;
     watching::what_nobody_acts_on_does_not_wake;

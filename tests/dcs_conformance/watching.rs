@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tamada::dcs::{Content, Dcs, Expect, Key};
+use tamada::dcs::{Content, Dcs, Expect, Key, Seen};
 use tokio::task::JoinHandle;
 
 use super::{SOON, World, eventually, record, status, timing};
@@ -44,7 +44,7 @@ pub(super) async fn others_changes_wake_and_own_ones_do_not<W: World>() {
     let config = || Content::Json(json!({"ttl": 30}));
     member.publish(&record("running"), SOON).await.expect("the store answers");
     assert!(member.acquire(None, SOON).await.expect("the store answers").is_held());
-    member.replace(Key::Config, config(), Expect::Absent, SOON).await.expect("the store answers");
+    member.replace(Key::Config, config(), Expect::AsSeen(Seen::default()), SOON).await.expect("the store answers");
     member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     member.release(Some(&status(8)), None, SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "a").await;

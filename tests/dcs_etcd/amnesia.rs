@@ -161,8 +161,11 @@ async fn a_later_process_notices_what_was_lost_before_it_began() {
 async fn a_later_process_notices_a_store_that_was_wiped_and_written_to() {
     let mut etcd = Etcd::start();
     let first = member(&etcd.config(), "n1");
-    let initialize = || first.replace(Key::Initialize, Content::Text("7".to_owned()), Expect::Absent, SOON);
-    initialize().await.expect("etcd answers");
+    let initialize = || async {
+        let absent = first.read(SOON).await.expect("etcd answers").expect(None);
+        first.replace(Key::Initialize, Content::Text("7".to_owned()), absent, SOON).await.expect("etcd answers");
+    };
+    initialize().await;
     assert!(held(&first, None).await);
     first.read(SOON).await.expect("etcd answers");
     let kept = first.lease();
@@ -171,7 +174,7 @@ async fn a_later_process_notices_a_store_that_was_wiped_and_written_to() {
     first.publish(&record(), SOON).await.expect("etcd answers");
     let waiting = first.lease_after_loss();
     write_on(&first).await;
-    initialize().await.expect("etcd answers");
+    initialize().await;
     for kept in [kept, waiting] {
         assert!(kept.is_some());
         assert_eq!(losses(&resumed(&etcd, "n1", kept.as_ref())).await, 1, "{kept:?}");

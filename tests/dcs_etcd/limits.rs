@@ -5,7 +5,7 @@ use serde_json::json;
 use tamada::core::policy::Timing;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Seen};
 
 use super::etcd::Etcd;
 use super::{SOON, member, record, status};
@@ -35,7 +35,7 @@ async fn an_observer_reads_and_writes_without_a_lease() {
     let observer = EtcdDcs::observer(&config, &base, Timing::default()).expect("the configuration is complete");
     assert_eq!(observer.snapshot(SOON).await.expect("etcd answers").view.members.len(), 1);
     let document = Content::Json(json!({"ttl": 30}));
-    observer.replace(Key::Config, document, Expect::Absent, SOON).await.expect("etcd answers");
+    observer.replace(Key::Config, document, Expect::AsSeen(Seen::default()), SOON).await.expect("etcd answers");
     assert!(observer.snapshot(SOON).await.expect("etcd answers").documents.config.is_some());
     assert_eq!(observer.lease(), None);
     let granted = etcd.client().await.leases().await.expect("etcd answers");

@@ -29,7 +29,6 @@ enum Written {
 impl Session {
     pub(super) async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let acquire = |attempt: Try| async move {
-            self.recall()?;
             let answer = match self.acquire_once(&attempt.link, seen).await {
                 // It ran out after we had looked.
                 Err(Failure::LeaseGone) => self.acquire_once(&attempt.link, seen).await,
@@ -51,6 +50,7 @@ impl Session {
         let Some(lease) = self.hold_lease(link, Renewal::Now, Missing::Grant).await? else {
             return Err(Failure::LeaseGone);
         };
+        self.recall()?;
         let leader = self.leader_key();
         let name = self.name.as_str();
         let txn = Txn::new()
@@ -87,6 +87,12 @@ impl Session {
     /// Nothing is asked or said of the lock for a caller who does not know yet that the store has lost its data.
     pub(super) fn recall(&self) -> Result<(), Failure> {
         if self.cache().hides_loss() { Err(Failure::Forgot) } else { Ok(()) }
+    }
+
+    /// Nothing is written that was decided before a loss of the store's data.
+    fn remembers(&self, expect: Expect) -> Result<(), Failure> {
+        let losses = self.cache().losses();
+        if expect.losses().is_some_and(|known| known != losses) { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     fn is_lock(&self, entry: &Entry, lease: i64) -> bool {
@@ -311,8 +317,7 @@ impl Session {
         let path = codec::key_path(key);
         let full = self.key(path);
         let condition = match expect {
-            Expect::Absent => Some(as_seen(&full, None)),
-            Expect::Revision(revision) => Some(as_seen(&full, Some(revision))),
+            Expect::AsSeen(seen) => Some(as_seen(&full, seen.revision)),
             Expect::Anything => None,
         };
         let write = match value {
@@ -323,6 +328,7 @@ impl Session {
             .when(condition.into_iter().collect::<Vec<_>>())
             .and_then([write])
             .or_else([TxnOp::get(full.as_str(), None)]);
+        self.remembers(expect)?;
         let _writing = self.writing(path, value);
         let mark = self.cache().mark();
         let answer = match value {
@@ -331,6 +337,8 @@ impl Session {
             None => link.kv().txn(txn).await?,
         };
         let origin = self.answered(link, answer.header(), mark).await?;
+        // The watch may have noticed a loss meanwhile: then this answer may be that of the store as it is since.
+        self.remembers(expect)?;
         if answer.succeeded() {
             self.wrote(origin, path, value.map(<[u8]>::to_vec), lease);
             return Ok(Written::Done);

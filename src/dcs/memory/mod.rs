@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 use self::store::{Condition, HandleId, Store, Written};
 use super::codec::{self, Own};
-use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
+use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Seen, Snapshot};
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
 use crate::core::units::{MemberName, Revision};
@@ -255,10 +255,14 @@ impl Dcs for MemoryDcs {
 
     async fn replace(&self, key: Key, content: Content, expect: Expect, deadline: Duration) -> Result<(), DcsError> {
         let request = |store: &mut Store, state: &mut State| {
+            let now = store.losses() - state.losses_before;
+            if expect.losses().is_some_and(|known| known != now) {
+                return Err(DcsError::Forgot { store: STORE });
+            }
             let lease = if content == Content::Claim { self.ensure_lease(store, state) } else { 0 };
             let condition = match expect {
-                Expect::Absent => Condition::Absent,
-                Expect::Revision(revision) => Condition::Revision(revision.0),
+                Expect::AsSeen(Seen { revision: None, .. }) => Condition::Absent,
+                Expect::AsSeen(Seen { revision: Some(revision), .. }) => Condition::Revision(revision.0),
                 Expect::Anything => Condition::None,
             };
             match store.put_if(self.handle, codec::key_path(key), codec::content_bytes(&content), lease, condition) {
