@@ -25,6 +25,7 @@ use tokio_openssl::SslStream;
 
 use self::local_api::OwnApi;
 use self::tls::Tls;
+pub use self::tls::signs_clients_alone;
 use crate::config::{CtlConfig, HostPort, RestConfig};
 use crate::core::PATRONI_VERSION;
 
@@ -35,7 +36,7 @@ const ANSWER_MAX: usize = 8 << 20;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Caller {
     /// The agent: where a CA or `ctl.certfile` is configured the authority is verified, unless `ctl.insecure` is set
-    /// without a certificate; the name never is. Credentials go with requests that change something and not with GET,
+    /// without a certificate, or the CA signs clients only; the name never is. Credentials go with requests that change something and not with GET,
     /// which needs none: records in the DCS say whom it is sent to.
     Member,
     /// A person: authority and name are verified. `ctl.insecure` lifts both, or with `ctl.certfile` the name alone.

@@ -30,8 +30,8 @@ pub mod types;
 
 pub use server::{Options, Running, Server, start};
 
-use crate::config::{CtlConfig, HostPort, RestConfig, Unusable};
-use crate::http::{Caller, Client, HttpError};
+use crate::config::{CtlConfig, HostPort, RestConfig, Unusable, Weight};
+use crate::http::{Caller, Client, HttpError, signs_clients_alone};
 
 /// Why the API could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -54,12 +54,7 @@ pub fn problems(rest: &RestConfig, ctl: &CtlConfig) -> Vec<Unusable> {
         ApiError::Header { setting, name } => Some(unusable(setting, format!("the header {name:?} cannot be sent"))),
         ApiError::Listen { .. } | ApiError::Thread(_) => None,
     });
-    let cafile = rest.tls.as_ref().and_then(|tls| tls.cafile.clone());
     let requests = Client::new(Caller::Operator, ctl, rest).err().and_then(|error| match error {
-        // Requests have the API's authorities where they have none of their own.
-        HttpError::Setting { setting: "ctl.cacert", given } if ctl.cacert == cafile => {
-            Some(unusable("restapi.cafile", given))
-        }
         HttpError::Setting { setting, given } => Some(unusable(setting, given)),
         HttpError::Url(_)
         | HttpError::Connect { .. }
@@ -67,7 +62,15 @@ pub fn problems(rest: &RestConfig, ctl: &CtlConfig) -> Vec<Unusable> {
         | HttpError::Broken { .. }
         | HttpError::TooLong { .. } => None,
     });
-    api.into_iter().chain(requests).collect()
+    let of_clients = signs_clients_alone(ctl, rest.tls.as_ref()).then(|| Unusable {
+        setting: "restapi.cafile",
+        given: "these authorities have not signed the certificate of restapi.certfile, so members do not verify each \
+                other's certificates, and commands refuse them"
+            .to_owned(),
+        accepted: "set PATRONI_CTL_CACERT to the authorities that have signed them",
+        weight: Weight::Warning,
+    });
+    api.into_iter().chain(requests).chain(of_clients).collect()
 }
 
 fn unusable(setting: &'static str, given: String) -> Unusable {
@@ -78,7 +81,7 @@ fn unusable(setting: &'static str, given: String) -> Unusable {
         Some("ciphers") => "a list of ciphers as OpenSSL takes it (openssl ciphers -v)",
         _ => "what HTTP and OpenSSL take",
     };
-    Unusable { setting, given, accepted }
+    Unusable { setting, given, accepted, weight: Weight::Error }
 }
 
 #[cfg(test)]

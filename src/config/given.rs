@@ -10,7 +10,7 @@ pub struct HostFacts {
     pub account: Account,
     /// What is in a data directory; `inspect_data_dir`, or something else in a test.
     pub inspect: Box<dyn Fn(&Path) -> FoundData + Send + Sync>,
-    /// Which settings of the REST API and of requests to members name what cannot be used.
+    /// Which settings of the REST API and of requests to members name what cannot be used, or does not do what it is for.
     pub unusable: CheckTls,
 }
 
@@ -25,6 +25,14 @@ pub struct Unusable {
     /// What was given and why it is of no use.
     pub given: String,
     pub accepted: &'static str,
+    pub weight: Weight,
+}
+
+/// What becomes of a start with such a setting.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Weight {
+    Error,
+    Warning,
 }
 
 /// The account that PostgreSQL runs as.

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use super::document::Document;
 use super::error::{ConfigError, Report};
-use super::{Config, Unusable};
+use super::{Config, Unusable, Weight};
 
 /// A file that a setting names.
 #[derive(Debug)]
@@ -27,10 +27,14 @@ pub(super) fn check_files(files: &[NamedFile], report: &mut Report) {
 
 /// What is there and of no use. One error for each setting: a file that is not there is told already.
 pub(super) fn check_tls(unusable: &[Unusable], document: &Document, report: &mut Report) {
-    for Unusable { setting, given, accepted } in unusable {
+    for Unusable { setting, given, accepted, weight } in unusable {
         let place = document.place(setting);
-        if !report.errors.iter().any(|error| error.at == place) {
-            report.error(ConfigError::new(place, given, *accepted));
+        match weight {
+            Weight::Error if report.errors.iter().any(|error| error.at == place) => {}
+            Weight::Error => {
+                report.error(ConfigError::new(place, given, *accepted));
+            }
+            Weight::Warning => report.warn(format!("{place}: {given}; {accepted}")),
         }
     }
 }

@@ -40,7 +40,7 @@ pub use document::ClusterVariable;
 pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
-pub use given::{Account, CheckTls, FoundData, HostFacts, Unusable, inspect_data_dir};
+pub use given::{Account, CheckTls, FoundData, HostFacts, Unusable, Weight, inspect_data_dir};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use origin::Origin;
@@ -259,6 +259,8 @@ pub struct CtlConfig {
     pub auth: Option<BasicAuth>,
     pub insecure: bool,
     pub cacert: Option<PathBuf>,
+    /// `restapi.cafile`: in force where there is no `cacert`.
+    pub cafile_of_api: Option<PathBuf>,
     pub certfile: Option<PathBuf>,
     pub keyfile: Option<PathBuf>,
     pub keyfile_password: Option<Secret>,

@@ -214,7 +214,8 @@ pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlC
     let config = CtlConfig {
         auth: auth(reader, "ctl", "PATRONI_CTL").or(rest_auth),
         insecure: reader.switch_or("ctl.insecure", Switch::Off).is_on(),
-        cacert: reader.file("ctl.cacert").or_else(|| reader.file("restapi.cafile")),
+        cacert: reader.file("ctl.cacert"),
+        cafile_of_api: reader.file("restapi.cafile"),
         certfile: reader.file("ctl.certfile"),
         keyfile: reader.file("ctl.keyfile"),
         keyfile_password: reader.secret("ctl.keyfile_password"),

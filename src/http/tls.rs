@@ -6,6 +6,10 @@ use std::sync::OnceLock;
 
 use openssl::error::ErrorStack;
 use openssl::ssl::{Ssl, SslContext, SslContextBuilder, SslMethod, SslVerifyMode};
+use openssl::stack::Stack;
+use openssl::x509::store::X509StoreBuilder;
+use openssl::x509::verify::X509VerifyFlags;
+use openssl::x509::{X509, X509PurposeId, X509StoreContext};
 
 use super::pem::{pem_key, reasons};
 use super::{Caller, HttpError};
@@ -14,7 +18,7 @@ use crate::config::{CtlConfig, Secret, ServerTls};
 #[derive(Clone, Debug)]
 pub struct Tls {
     verification: Verification,
-    cafile: Option<PathBuf>,
+    authorities: Option<Authorities>,
     certificate: Option<Certificate>,
     /// Made when it is first needed, or at once where certificates are configured: most requests need none, and the
     /// system's list of authorities alone takes megabytes.
@@ -28,6 +32,50 @@ enum Verification {
     AuthorityAndName,
 }
 
+/// Whom the other side's certificate is to be signed by.
+#[derive(Clone, Debug)]
+struct Authorities {
+    setting: &'static str,
+    file: PathBuf,
+}
+
+impl Authorities {
+    fn of(ctl: &CtlConfig, rest: Option<&ServerTls>) -> Option<Self> {
+        let of_api = || ctl.cafile_of_api.as_ref().or(rest.and_then(|tls| tls.cafile.as_ref()));
+        let own = ctl.cacert.as_ref().map(|file| ("ctl.cacert", file));
+        let found = own.or_else(|| of_api().map(|file| ("restapi.cafile", file)));
+        found.map(|(setting, file)| Authorities { setting, file: file.clone() })
+    }
+
+    /// Whether these are authorities of clients only: those of the REST API, which have not signed its own certificate.
+    /// Then they cannot tell whether another member's is right. What cannot be read is told when it is used.
+    fn sign_clients_alone(&self, rest: Option<&ServerTls>) -> bool {
+        let Some(tls) = rest.filter(|_| self.setting == "restapi.cafile") else { return false };
+        vouches(&self.file, &tls.certfile).is_ok_and(|vouches| !vouches)
+    }
+}
+
+/// Whether a server's certificate is signed by one of these authorities, whatever the time.
+fn vouches(authorities: &Path, certfile: &Path) -> Result<bool, Box<dyn std::error::Error>> {
+    let mut store = X509StoreBuilder::new()?;
+    for authority in X509::stack_from_pem(&std::fs::read(authorities)?)? {
+        store.add_cert(authority)?;
+    }
+    store.set_purpose(X509PurposeId::SSL_SERVER)?;
+    store.set_flags(X509VerifyFlags::NO_CHECK_TIME)?;
+    let mut chain = Stack::new()?;
+    let mut certificates = X509::stack_from_pem(&std::fs::read(certfile)?)?.into_iter();
+    let own = certificates.next().ok_or("it holds no certificate")?;
+    certificates.try_for_each(|certificate| chain.push(certificate))?;
+    Ok(X509StoreContext::new()?.init(&store.build(), &own, &chain, |context| context.verify_cert())?)
+}
+
+/// Whether members do not verify each other's certificates although there are authorities: those sign clients only.
+pub fn signs_clients_alone(ctl: &CtlConfig, rest: Option<&ServerTls>) -> bool {
+    let is_in_force = !ctl.insecure && ctl.certfile.is_none();
+    is_in_force && Authorities::of(ctl, rest).is_some_and(|authorities| authorities.sign_clients_alone(rest))
+}
+
 #[derive(Clone, Debug)]
 struct Certificate {
     file: PathBuf,
@@ -37,10 +85,12 @@ struct Certificate {
 
 impl Tls {
     pub fn new(caller: Caller, ctl: &CtlConfig, rest: Option<&ServerTls>) -> Result<Self, HttpError> {
-        let cafile = ctl.cacert.clone().or(rest.and_then(|tls| tls.cafile.clone()));
+        let authorities = Authorities::of(ctl, rest);
         let verification = match (caller, ctl.insecure, ctl.certfile.is_some()) {
             (Caller::Itself, _, _) | (Caller::Member | Caller::Operator, true, false) => Verification::None,
-            (Caller::Member, false, false) if cafile.is_none() => Verification::None,
+            (Caller::Member, false, false) if authorities.is_none() || signs_clients_alone(ctl, rest) => {
+                Verification::None
+            }
             (Caller::Member, _, _) | (Caller::Operator, true, true) => Verification::Authority,
             (Caller::Operator, false, _) => Verification::AuthorityAndName,
         };
@@ -52,8 +102,9 @@ impl Tls {
             key: key.as_ref().unwrap_or(file).clone(),
             password: password.clone(),
         });
-        let tls = Tls { verification, cafile, certificate, context: OnceLock::new() };
-        if tls.certificate.is_some() || ctl.cacert.is_some() {
+        let is_configured = ctl.cacert.is_some() || ctl.cafile_of_api.is_some();
+        let tls = Tls { verification, authorities, certificate, context: OnceLock::new() };
+        if tls.certificate.is_some() || is_configured {
             tls.context()?;
         }
         Ok(tls)
@@ -96,9 +147,9 @@ impl Tls {
             Verification::None => SslVerifyMode::NONE,
             Verification::Authority | Verification::AuthorityAndName => SslVerifyMode::PEER,
         });
-        match (self.verification, &self.cafile) {
+        match (self.verification, &self.authorities) {
             (Verification::None, _) => {}
-            (_, Some(cafile)) => builder.set_ca_file(cafile).map_err(unusable("ctl.cacert", cafile))?,
+            (_, Some(Authorities { setting, file })) => builder.set_ca_file(file).map_err(unusable(setting, file))?,
             (_, None) => builder.set_default_verify_paths().map_err(unusable("ctl.cacert", ""))?,
         }
         if let Some(certificate) = &self.certificate {

@@ -14,7 +14,9 @@ use openssl::symm::Cipher;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use tamada::api::{Options, start};
-use tamada::config::{Account, Config, CtlConfig, FoundData, HostFacts, RestConfig, Secret, ServerTls, VerifyClient};
+use tamada::config::{
+    Account, Config, ConfigErrors, CtlConfig, FoundData, HostFacts, RestConfig, Secret, ServerTls, VerifyClient,
+};
 use tamada::core::policy::Mode;
 use tamada::http::local_api::OwnApi;
 use tamada::http::{Caller, Client, HttpError};
@@ -264,6 +266,58 @@ async fn serial(harness: &Harness) -> u32 {
     number.parse().expect("a small number")
 }
 
+/// The configuration of a member that starts with these settings.
+fn member(settings: &[(&str, &str)], files: &[(&str, &Path)]) -> Result<Config, ConfigErrors> {
+    let least = [
+        ("PATRONI_SCOPE", "main"),
+        ("PATRONI_NAME", "n1"),
+        ("PATRONI_ETCD3_HOSTS", "e1"),
+        ("PGDATA", "/data"),
+        ("POSTGRES_PASSWORD", "su-pw"),
+        ("PATRONI_REPLICATION_PASSWORD", "repl-pw"),
+    ];
+    let texts = least.iter().chain(settings).map(|(name, value)| ((*name).into(), (*value).into()));
+    let files = files.iter().map(|(name, file)| ((*name).into(), file.as_os_str().to_owned()));
+    let host = HostFacts {
+        host_name: "box".to_owned(),
+        account: Account::Named("postgres".to_owned()),
+        inspect: Box::new(|_| FoundData::None),
+        unusable: tamada::run::unusable_settings,
+    };
+    Config::for_start(texts.chain(files), None, &host)
+}
+
+/// Whoever comes from Patroni may have one authority for clients, and server certificates of another.
+#[tokio::test]
+async fn an_authority_that_signs_clients_alone_keeps_no_member_from_asking_another() {
+    let (files, clients) = (Files::new(Version::V3), Files::new(Version::V3));
+    let (cert, key, authority) = (files.path("cert.pem"), files.path("key.pem"), clients.path("cert.pem"));
+    let harness = serve(files.server(VerifyClient::None));
+    let own = [("PATRONI_RESTAPI_CERTFILE", cert.as_path()), ("PATRONI_RESTAPI_KEYFILE", &key)];
+    let with = |more: &[(&str, &Path)]| member(&[], &[&own[..], more].concat()).expect("a configuration");
+    let asks = async |config: &Config| {
+        let member = Client::new(Caller::Member, &config.ctl, &config.rest).expect("a client");
+        ask(&member, &harness, Method::GET, "/health").await.is_ok()
+    };
+    let cafile = ("PATRONI_RESTAPI_CAFILE", authority.as_path());
+    let config = with(&[cafile]);
+    assert!(asks(&config).await, "the members' certificates are of another authority");
+    let [warning] = &config.warnings[..] else { panic!("{:?}", config.warnings) };
+    assert!(warning.starts_with("PATRONI_RESTAPI_CAFILE: ") && warning.contains("PATRONI_CTL_CACERT"), "{warning}");
+    // Where somebody says what the members' certificates are signed by, that holds.
+    for (file, expected) in [(&authority, false), (&cert, true)] {
+        let config = with(&[cafile, ("PATRONI_CTL_CACERT", file)]);
+        assert_eq!((asks(&config).await, config.warnings.len()), (expected, 0), "{:?}", config.warnings);
+    }
+    // An authority that has signed both is taken for the members' too.
+    let strange = serve(clients.server(VerifyClient::None));
+    let both = with(&[("PATRONI_RESTAPI_CAFILE", &cert)]);
+    assert_eq!(both.warnings, Vec::<String>::new());
+    let client = Client::new(Caller::Member, &both.ctl, &both.rest).expect("a client");
+    let refused = ask(&client, &strange, Method::GET, "/health").await;
+    assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
+}
+
 #[test]
 fn what_tls_cannot_use_is_told_with_everything_else_that_is_wrong() {
     let (files, others) = (Files::new(Version::V3), Files::new(Version::V3));
@@ -272,25 +326,8 @@ fn what_tls_cannot_use_is_told_with_everything_else_that_is_wrong() {
     let locked = files.key.private_key_to_pem_pkcs8_passphrase(Cipher::aes_256_cbc(), b"right").expect("PEM");
     std::fs::write(files.path("locked.pem"), locked).expect("written");
     let errors = |settings: &[(&str, &Path)]| {
-        let least = [
-            ("PATRONI_SCOPE", "main"),
-            ("PATRONI_NAME", "n1"),
-            ("PATRONI_ETCD3_HOSTS", "e1"),
-            ("PGDATA", "/data"),
-            ("POSTGRES_PASSWORD", "su-pw"),
-            ("PATRONI_REPLICATION_PASSWORD", "repl-pw"),
-            ("PATRONI_RESTAPI_KEYFILE_PASSWORD", "wrong-pw"),
-            ("PATRONI_TTL", "soon"),
-        ];
-        let least = least.iter().map(|(name, value)| ((*name).into(), (*value).into()));
-        let given = settings.iter().map(|(name, value)| ((*name).into(), value.as_os_str().to_owned()));
-        let host = HostFacts {
-            host_name: "box".to_owned(),
-            account: Account::Named("postgres".to_owned()),
-            inspect: Box::new(|_| FoundData::None),
-            unusable: tamada::run::unusable_settings,
-        };
-        let read = Config::for_start(least.chain(given), None, &host).expect_err("the ttl is no number");
+        let wrong = [("PATRONI_RESTAPI_KEYFILE_PASSWORD", "wrong-pw"), ("PATRONI_TTL", "soon")];
+        let read = member(&wrong, settings).expect_err("the ttl is no number");
         let lines: Vec<String> = read.errors.iter().map(ToString::to_string).collect();
         assert!(lines.iter().any(|line| line.starts_with("PATRONI_TTL: ")), "{lines:#?}");
         assert!(!lines.iter().any(|line| line.contains("wrong-pw") || line.contains("routines")), "{lines:#?}");
