@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::{Value, json};
 use tamada::config::HostPort;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Dcs, DcsError, Lock};
@@ -226,4 +227,31 @@ async fn endpoints_that_lead_nowhere_are_passed_over() {
     let error = member(&config, "n2").read(SHORT).await.expect_err("no endpoint serves");
     let text = error.to_string();
     assert!(text.contains("etcd.invalid:2379") && text.contains("127.0.0.1:1"), "{text}");
+}
+
+/// A record that waits in a frozen node is not carried out any more once a newer one stands there: it would make others
+/// take a primary for a replica.
+#[tokio::test]
+async fn a_record_that_arrives_late_replaces_no_newer_one() {
+    let etcd = Etcd::cluster(3);
+    let dcs = member(&etcd.config(), "n1");
+    let role = |role: &str, round: usize| json!({"role": role, "state": "running", "round": round});
+    dcs.publish(&role("replica", 0), SOON).await.expect("etcd answers");
+    for round in 1..7 {
+        // The connection goes from one node to the next when its node is frozen, so most rounds hit it.
+        etcd.freeze(round % 3);
+        let old = dcs.publish(&role("replica", round), Duration::from_millis(300)).await;
+        let new = role("primary", round);
+        let written = dcs.publish(&new, Duration::from_secs(3)).await;
+        etcd.thaw(round % 3);
+        if old.is_ok() || written.is_err() {
+            continue;
+        }
+        let mut client = etcd.client().await;
+        for _ in 0..30 {
+            let answer = client.get("/service/demo/members/n1", None).await.expect("etcd answers");
+            let found = answer.kvs().first().expect("there is a record").value();
+            assert_eq!(serde_json::from_slice::<Value>(found).expect("JSON"), new, "round {round}");
+        }
+    }
 }

@@ -184,7 +184,8 @@ impl World {
         node.memory = memory;
         let record = Box::new(node.record());
         let lease = self.living_lease(index);
-        self.call(index, Call::Publish { lease, record }, now);
+        let seen = self.store.record_version(&record.name);
+        self.call(index, Call::Publish { lease, record, seen }, now);
         self.nodes[index].wake = match decision.wake {
             Wake::Now => now,
             Wake::At(instant) => (instant.0.as_millis() as u64).max(now + TICK),

@@ -37,6 +37,7 @@ pub enum Call {
     Publish {
         lease: u64,
         record: Box<Member>,
+        seen: Option<u64>,
     },
     Claim {
         lease: u64,
@@ -181,7 +182,7 @@ impl World {
                 }
                 released
             }
-            Call::Publish { lease, record } => store.publish(lease, *record),
+            Call::Publish { lease, record, seen } => store.publish(lease, *record, seen),
             Call::Claim { lease } => store.claim(lease),
             Call::Unclaim => {
                 store.claim = None;

@@ -16,6 +16,8 @@ pub struct Store {
     /// The leader key's; it changes with each write of the key.
     pub leader_revision: u64,
     pub members: BTreeMap<MemberName, (Member, u64)>,
+    /// The version of each record; it changes with each write.
+    versions: BTreeMap<MemberName, u64>,
     pub initialize: Initialize,
     /// The lease of whoever claims `initialize`.
     pub claim: Option<u64>,
@@ -37,6 +39,7 @@ impl Store {
         self.claim = self.claim.filter(|claim| self.leases.contains_key(claim));
         let leases = &self.leases;
         self.members.retain(|_, (_, lease)| leases.contains_key(lease));
+        self.versions.retain(|name, _| self.members.contains_key(name));
         if let Some((_, lease)) = &self.leader
             && !leases.contains_key(lease)
         {
@@ -120,12 +123,19 @@ impl Store {
         true
     }
 
-    pub fn publish(&mut self, lease: u64, record: Member) -> bool {
-        let lives = self.leases.contains_key(&lease);
-        if lives {
+    pub fn record_version(&self, name: &MemberName) -> Option<u64> {
+        self.versions.get(name).copied()
+    }
+
+    /// Over the record of this version alone.
+    pub fn publish(&mut self, lease: u64, record: Member, seen: Option<u64>) -> bool {
+        let writes = self.leases.contains_key(&lease) && self.record_version(&record.name) == seen;
+        if writes {
+            let version = self.next_revision();
+            self.versions.insert(record.name.clone(), version);
             self.members.insert(record.name.clone(), (record, lease));
         }
-        lives
+        writes
     }
 
     pub fn claim(&mut self, lease: u64) -> bool {

@@ -26,6 +26,14 @@ enum Written {
     Refused(Option<Entry>),
 }
 
+/// What became of a record.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Put {
+    Done,
+    /// Another one stands there than was known.
+    Refused,
+}
+
 impl Session {
     pub(super) async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
         let acquire = |attempt: Try| async move {
@@ -218,33 +226,48 @@ impl Session {
         let record = record.as_slice();
         let publish = |attempt: Try| async move {
             match self.publish_once(&attempt.link, record).await {
-                Err(Failure::LeaseGone) => self.publish_once(&attempt.link, record).await,
+                // It ran out after we had looked, or the key has changed since it was read: now that is known.
+                Err(Failure::LeaseGone) | Ok(Put::Refused) => self.publish_once(&attempt.link, record).await,
                 answer => answer,
             }
         };
-        self.pool.call(deadline, publish).await.map_err(|failure| failure.into_error(deadline))
+        let answer = self.pool.call(deadline, publish).await.and_then(|put| match put {
+            Put::Done => Ok(()),
+            Put::Refused => Err(Failure::Busy(format!("the record of member {} keeps changing", self.name))),
+        });
+        answer.map_err(|failure| failure.into_error(deadline))
     }
 
-    async fn publish_once(&self, link: &Link, record: &[u8]) -> Result<(), Failure> {
+    /// Over the record that is known to stand there, and no other: a request that got no answer may arrive long after
+    /// newer ones, and would make others take a primary for a replica.
+    async fn publish_once(&self, link: &Link, record: &[u8]) -> Result<Put, Failure> {
         let Some(lease) = self.hold_lease(link, Renewal::IfDue, Missing::Grant).await? else {
             return Err(Failure::LeaseGone);
         };
         let path = codec::member_key(&self.name);
         if self.is_published(&path, record, lease) {
-            return Ok(());
+            return Ok(Put::Done);
         }
+        let full = self.key(&path);
+        let seen = self.cache().entry(&path).map(|entry| Revision(entry.revision));
+        let txn = Txn::new()
+            .when([as_seen(&full, seen)])
+            .and_then([TxnOp::put(full.as_str(), record, Some(PutOptions::new().with_lease(lease)))])
+            .or_else([TxnOp::get(full.as_str(), None)]);
         let _writing = self.writing(&path, Some(record));
-        let options = PutOptions::new().with_lease(lease);
         let mark = self.cache().mark();
-        let answer = self.space.write(link.kv().put(self.key(&path), record, Some(options))).await;
-        let answer = answer.inspect_err(|failure| {
+        let answer = self.space.write(link.kv().txn(txn)).await.inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
                 self.forget_lease(lease);
             }
         })?;
         let origin = self.answered(link, answer.header(), mark).await?;
-        self.record_stands(origin, &path, record, lease);
-        Ok(())
+        if answer.succeeded() {
+            self.record_stands(origin, &path, record, lease);
+            return Ok(Put::Done);
+        }
+        self.learn_key(&path, &answer, origin);
+        Ok(Put::Refused)
     }
 
     fn record_stands(&self, origin: Origin, path: &str, record: &[u8], lease: i64) {
