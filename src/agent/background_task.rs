@@ -10,10 +10,11 @@ use tokio::runtime::Handle;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
+use super::cluster_file::Known;
 use super::handed::Handed;
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::slots::SlotsWanted;
-use crate::core::units::{Branch, Seconds, SystemId};
+use crate::core::units::{Branch, Seconds};
 use crate::dcs::LeaseToken;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,7 +46,7 @@ pub(super) enum Report {
     /// The configuration of this generation is kept beside the data.
     DynamicSaved(u64),
     LeaseSaved(LeaseToken),
-    ClusterSaved(SystemId),
+    ClusterSaved(Known),
     /// Of the data before they were replaced so often.
     Branch {
         replaced: u64,

@@ -1,6 +1,6 @@
-//! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen. It stands there even
-//! while the directory has no data, so that a member that waits for its first clone does not initialise another cluster
-//! when it is started anew beside a store that has lost its data.
+//! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, and the timeline of its
+//! own that the cluster has abandoned, if any. It stands there even while the directory has no data, so that a member that
+//! waits for its first clone does not initialise another cluster when it is started anew beside a store that has lost its data.
 //!
 //! A hidden file is no content of a data directory. It names namespace and scope; that of another cluster counts as none.
 
@@ -8,10 +8,18 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::core::units::SystemId;
+use crate::core::observation::Abandoned;
+use crate::core::units::{SystemId, Timeline};
 use crate::postgres::files;
 
 const NAME: &str = ".tamada.cluster";
+
+/// What it holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Known {
+    pub id: SystemId,
+    pub abandoned: Option<Abandoned>,
+}
 
 #[derive(Clone, Debug)]
 pub struct ClusterFile {
@@ -25,46 +33,62 @@ impl ClusterFile {
         ClusterFile { data_dir: data_dir.to_owned(), cluster: format!("{namespace}/{scope}") }
     }
 
-    pub fn load(&self) -> Option<SystemId> {
+    pub fn load(&self) -> Option<Known> {
         let text = fs::read_to_string(self.data_dir.join(NAME)).ok()?;
-        let (cluster, id) = text.trim_end().split_once('\n')?;
-        id.parse().ok().map(SystemId).filter(|_| cluster == self.cluster)
+        let mut lines = text.lines();
+        let cluster = lines.next()?;
+        let id = lines.next()?.parse().ok().map(SystemId).filter(|_| cluster == self.cluster)?;
+        Some(Known { id, abandoned: lines.next().and_then(abandoned) })
     }
 
     /// Written beside and renamed, so that a reader never sees half of it. Nothing is done where there is no directory.
-    pub fn save(&self, id: SystemId) -> io::Result<()> {
+    pub fn save(&self, known: Known) -> io::Result<()> {
         if !self.data_dir.is_dir() {
             return Ok(());
         }
-        files::replace(&self.data_dir.join(NAME), format!("{}\n{id}\n", self.cluster).as_bytes(), 0o600)
+        let mut text = format!("{}\n{}\n", self.cluster, known.id);
+        if let Some(Abandoned { timeline, cluster }) = known.abandoned {
+            text.push_str(&format!("timeline {timeline} abandoned for {cluster}\n"));
+        }
+        files::replace(&self.data_dir.join(NAME), text.as_bytes(), 0o600)
     }
+}
+
+fn abandoned(line: &str) -> Option<Abandoned> {
+    let (timeline, cluster) = line.strip_prefix("timeline ")?.split_once(" abandoned for ")?;
+    Some(Abandoned { timeline: Timeline(timeline.parse().ok()?), cluster: Timeline(cluster.parse().ok()?) })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const ID: SystemId = SystemId(7_710_921_647_475_908_793);
+    const KNOWN: Known = Known { id: SystemId(7_710_921_647_475_908_793), abandoned: None };
 
     #[test]
     fn an_identifier_is_kept_for_its_own_cluster_alone() {
         let dir = tempfile::tempdir().unwrap();
         let ours = ClusterFile::new(dir.path(), "service", "demo");
         assert_eq!(ours.load(), None);
-        ours.save(ID).unwrap();
-        assert_eq!(ours.load(), Some(ID));
+        let abandoned = Some(Abandoned { timeline: Timeline(12), cluster: Timeline(9) });
+        for known in [Known { abandoned, ..KNOWN }, KNOWN] {
+            ours.save(known).unwrap();
+            assert_eq!(ours.load(), Some(known));
+        }
         assert_eq!(ClusterFile::new(dir.path(), "service", "other").load(), None);
         for broken in ["", "service/demo", "service/demo\nx\n"] {
             fs::write(dir.path().join(NAME), broken).unwrap();
             assert_eq!(ours.load(), None, "{broken:?}");
         }
+        fs::write(dir.path().join(NAME), format!("service/demo\n{}\ntimeline x\n", KNOWN.id)).unwrap();
+        assert_eq!(ours.load(), Some(KNOWN));
     }
 
     #[test]
     fn no_directory_is_made_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let ours = ClusterFile::new(&dir.path().join("pgdata"), "service", "demo");
-        ours.save(ID).unwrap();
+        ours.save(KNOWN).unwrap();
         assert_eq!(ours.load(), None);
         assert!(!dir.path().join("pgdata").exists());
     }

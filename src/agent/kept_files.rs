@@ -1,10 +1,9 @@
-//! The files in the data directory that outlive a container: the lease and the cluster's identifier. Each is written
+//! The files in the data directory that outlive a container: the lease and what is known of the cluster. Each is written
 //! by a background task when what is to be kept has changed.
 
 use super::background_task::{AtEnd, BackgroundTask, BackgroundTasks, Report};
-use super::cluster_file::ClusterFile;
+use super::cluster_file::{ClusterFile, Known};
 use super::lease_file::LeaseFile;
-use crate::core::units::SystemId;
 use crate::dcs::LeaseToken;
 
 #[derive(Debug)]
@@ -13,7 +12,7 @@ pub(super) struct KeptFiles {
     cluster_file: Option<ClusterFile>,
     /// What they hold.
     lease: Option<LeaseToken>,
-    cluster: Option<SystemId>,
+    cluster: Option<Known>,
 }
 
 impl KeptFiles {
@@ -22,8 +21,8 @@ impl KeptFiles {
         KeptFiles { lease_file, cluster_file, lease: None, cluster }
     }
 
-    /// The cluster's identifier, as the file holds it.
-    pub(super) fn cluster(&self) -> Option<SystemId> {
+    /// What is known of the cluster, as the file holds it.
+    pub(super) fn cluster(&self) -> Option<Known> {
         self.cluster
     }
 
@@ -33,15 +32,15 @@ impl KeptFiles {
         self.cluster = None;
     }
 
-    pub(super) fn keep_cluster(&self, id: SystemId, background: &mut BackgroundTasks) {
-        if let Some(file) = self.cluster_file.clone().filter(|_| self.cluster != Some(id)) {
-            let work = async move { Report::of(file.save(id), |()| Report::ClusterSaved(id)) };
+    pub(super) fn keep_cluster(&self, known: Known, background: &mut BackgroundTasks) {
+        if let Some(file) = self.cluster_file.clone().filter(|_| self.cluster != Some(known)) {
+            let work = async move { Report::of(file.save(known), |()| Report::ClusterSaved(known)) };
             background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, work);
         }
     }
 
-    pub(super) fn cluster_saved(&mut self, id: SystemId) {
-        self.cluster = Some(id);
+    pub(super) fn cluster_saved(&mut self, known: Known) {
+        self.cluster = Some(known);
     }
 
     pub(super) fn keep_lease(&self, token: LeaseToken, background: &mut BackgroundTasks) {

@@ -1,6 +1,6 @@
 //! The words that others see: `state` and `role` of a member. Pure; decisions never look at them.
 
-use crate::core::local::{DataDir, Job, LastRole, Postgres, RecoverySignal, Running, StopWhy};
+use crate::core::local::{DataDir, Job, LastRole, Postgres, RecoverySignal, Running, StartAs, StopWhy};
 use crate::core::observation::{FinishedJob, JobResult};
 use crate::core::policy::Pause;
 use crate::core::view::{MemberRole, MemberState};
@@ -96,6 +96,10 @@ impl Shown {
     fn next_role(&self, data: &DataDir, postgres: &Postgres, job: Option<&Job>) -> MemberRole {
         if let Some(Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. }) = job {
             return MemberRole::Uninitialized;
+        }
+        // Others wait for one that may be a primary in a moment, whatever its data look like by now.
+        if let Some(Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary)) = job {
+            return MemberRole::Primary;
         }
         match postgres {
             Postgres::Running(Running::Primary(_)) => self.while_demoting(MemberRole::Primary),

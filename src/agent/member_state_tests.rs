@@ -42,6 +42,17 @@ fn a_leader_that_hands_over_is_demoted_from_the_beginning_of_its_stop() {
 }
 
 #[test]
+fn one_that_starts_as_a_primary_says_so_even_if_its_data_cannot_be_seen() {
+    for job in [Job::Start(StartAs::Primary), Job::Restart(StartAs::Primary)] {
+        for data in [data(RecoverySignal::None), DataDir::Empty] {
+            let mut shown = Shown::default();
+            shown.refresh(&data, &Postgres::Stopped, Some(&job), Pause::Running);
+            assert_eq!(shown.role, MemberRole::Primary, "{job} with {data:?}");
+        }
+    }
+}
+
+#[test]
 fn the_agents_own_end_leaves_the_role_as_it_was() {
     let mut shown = Shown::default();
     shown.refresh(&data(RecoverySignal::None), &primary(), None, Pause::Running);

@@ -8,6 +8,7 @@ use futures_util::future::join;
 use tokio::time::timeout;
 
 use super::background_task::{AtEnd, BackgroundTask, Report};
+use super::cluster_file::Known;
 use super::cycle::Agent;
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
@@ -86,7 +87,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
             Report::LeaseSaved(token) => self.kept.lease_saved(token),
-            Report::ClusterSaved(id) => self.kept.cluster_saved(id),
+            Report::ClusterSaved(known) => self.kept.cluster_saved(known),
             Report::Branch { replaced, branch } => self.branch.take(replaced, branch),
             Report::Done | Report::Failed(_) => {}
         }
@@ -285,11 +286,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         is_ours && self.jobs.running().is_none()
     }
 
-    /// The cluster's identifier, whether or not there are data.
+    /// What is known of the cluster, whether or not there are data.
     fn keep_cluster(&mut self) {
         let is_fit = self.jobs.running().is_none() && !matches!(self.server.probe().data, DataDir::Unusable(_));
         if let Some(id) = self.memory.cluster.filter(|_| is_fit) {
-            self.kept.keep_cluster(id, &mut self.background);
+            let known = Known { id, abandoned: self.memory.abandoned };
+            self.kept.keep_cluster(known, &mut self.background);
         }
     }
 }

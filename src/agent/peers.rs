@@ -60,7 +60,8 @@ pub(super) fn peer_status(name: &MemberName, body: &Value) -> Option<PeerStatus>
         role: if location.is_some() || says_primary { PeerRole::Primary } else { PeerRole::Standby },
         position: Lsn(location.or(received).unwrap_or(0)),
         timeline: body.get("timeline").and_then(Value::as_u64).and_then(timeline),
-        began: body.get("tamada").and_then(|ours| ours.get("timeline_began")).and_then(Value::as_u64).map(Lsn),
+        began: body.pointer("/tamada/timeline_began").and_then(Value::as_u64).map(Lsn),
+        is_abandoned: body.pointer("/tamada/timeline_abandoned").and_then(Value::as_bool).unwrap_or(false),
         tags: codec::member_of(name.clone(), body).tags,
         watchdog: match body.get("watchdog_failed") {
             Some(Value::Bool(true)) => PeerWatchdog::Failed,
@@ -88,7 +89,7 @@ mod tests {
     fn a_standby_counts_by_the_larger_of_received_and_replayed() {
         let seen = status(json!({
             "state": "running", "role": "replica", "timeline": 3, "tags": {"nofailover": true},
-            "tamada": {"timeline_began": 90},
+            "tamada": {"timeline_began": 90, "timeline_abandoned": true},
             "xlog": {"received_location": 100, "replayed_location": 120, "paused": false},
         }));
         let expected = PeerStatus {
@@ -96,6 +97,7 @@ mod tests {
             position: Lsn(120),
             timeline: Some(Timeline(3)),
             began: Some(Lsn(90)),
+            is_abandoned: true,
             tags: Tags { failover_priority: 0, ..Tags::default() },
             watchdog: PeerWatchdog::Fine,
         };
@@ -105,7 +107,7 @@ mod tests {
     #[test]
     fn a_member_of_patroni_says_nothing_of_where_its_timeline_began() {
         let seen = status(json!({"role": "replica", "timeline": 3, "xlog": {"received_location": 100}}));
-        assert_eq!(seen.map(|status| status.began), Some(None));
+        assert_eq!(seen.map(|status| (status.began, status.is_abandoned)), Some((None, false)));
     }
 
     #[test]

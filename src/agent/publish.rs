@@ -133,6 +133,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             leader_until: self.leader_until().filter(|_| !self.is_stepping_down()),
             postgres: PostgresStatus::of(self.server.probe()),
             branch: self.branch.get(),
+            abandoned: self.memory.abandoned.map(|abandoned| abandoned.timeline),
             restart_until: self.restart_until(),
             cluster,
             pause: self.settings.dynamic.pause,

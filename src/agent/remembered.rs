@@ -2,17 +2,18 @@
 
 use std::ops::Deref;
 
+use super::cluster_file::Known;
 use crate::core;
 use crate::core::observation::{Event, Memory, Observation, Outcome};
-use crate::core::units::SystemId;
 
 #[derive(Debug)]
 pub(super) struct Remembered(Memory);
 
 impl Remembered {
     /// `cluster`: what a file knows of the cluster from an earlier run.
-    pub(super) fn new(cluster: Option<SystemId>) -> Self {
-        Remembered(Memory { cluster, ..Memory::default() })
+    pub(super) fn new(cluster: Option<Known>) -> Self {
+        let abandoned = cluster.and_then(|known| known.abandoned);
+        Remembered(Memory { cluster: cluster.map(|known| known.id), abandoned, ..Memory::default() })
     }
 
     /// Something that happened between two decisions.

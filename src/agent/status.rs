@@ -28,6 +28,8 @@ pub struct Status {
     pub postgres: PostgresStatus,
     /// Where our newest timeline began, as far as it was read.
     pub branch: Option<Branch>,
+    /// The timeline of ours that the cluster has abandoned, if any.
+    pub abandoned: Option<Timeline>,
     /// Until when a restart of ours excuses a server that takes no connections. `None`: none is under way.
     pub restart_until: Option<Instant>,
     /// The view of this cycle; `None` while the DCS does not answer.
@@ -93,6 +95,7 @@ impl Status {
             leader_until: None,
             postgres: PostgresStatus::default(),
             branch: None,
+            abandoned: None,
             restart_until: None,
             cluster: None,
             pause: settings.dynamic.pause,

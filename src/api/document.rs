@@ -76,9 +76,9 @@ fn postgres_part(status: &Status, document: &mut Map<String, Value>) {
         SyncDuty::QuorumVoter => drop(document.insert("quorum_standby".into(), true.into())),
     }
     document.insert("timeline".into(), postgres.timeline.map_or(Value::Null, |timeline| timeline.0.into()));
-    // Which of several timelines of this number it is; elections count that too.
-    if let Some(branch) = status.branch.filter(|branch| Some(branch.timeline) == postgres.timeline) {
-        document.insert("tamada".into(), json!({ "timeline_began": branch.began.0 }));
+    let ours = ours(status);
+    if !ours.is_empty() {
+        document.insert("tamada".into(), ours.into());
     }
     if let Some(state) = postgres.replication_state.filter(|_| role != MemberRole::Primary) {
         document.insert("replication_state".into(), state.as_str().into());
@@ -86,6 +86,20 @@ fn postgres_part(status: &Status, document: &mut Map<String, Value>) {
     if !postgres.replication.is_empty() {
         document.insert("replication".into(), Value::Array(postgres.replication.clone()));
     }
+}
+
+/// What elections count that Patroni's members do not say: which of several timelines of this number it is, and whether the
+/// cluster is known to have abandoned it.
+fn ours(status: &Status) -> Map<String, Value> {
+    let timeline = status.postgres.timeline;
+    let mut ours = Map::new();
+    if let Some(branch) = status.branch.filter(|branch| Some(branch.timeline) == timeline) {
+        ours.insert("timeline_began".into(), branch.began.0.into());
+    }
+    if timeline.is_some() && status.abandoned == timeline {
+        ours.insert("timeline_abandoned".into(), true.into());
+    }
+    ours
 }
 
 /// `None`: no position is known.
@@ -207,6 +221,16 @@ mod tests {
         assert_eq!(render(&status)["tamada"], json!({"timeline_began": 90}));
         status.branch = Some(Branch { timeline: Timeline(timeline.0 + 1), began: Lsn(90) });
         assert!(!render(&status).contains_key("tamada"), "that of another timeline says nothing");
+    }
+
+    #[test]
+    fn an_abandoned_timeline_is_told() {
+        let mut status = fixture::replica();
+        let timeline = status.postgres.timeline.expect("it runs");
+        status.abandoned = Some(timeline);
+        assert_eq!(render(&status)["tamada"], json!({"timeline_abandoned": true}));
+        status.abandoned = Some(Timeline(timeline.0 + 1));
+        assert!(!render(&status).contains_key("tamada"), "another timeline was");
     }
 
     #[test]

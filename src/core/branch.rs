@@ -2,9 +2,9 @@
 //! timelines apart is where each left its parent; positions on them do not compare.
 
 use super::local::{DataDir, Postgres, Running, StandbyFacts};
-use super::observation::{Memory, Observation, PeerStatus};
-use super::units::{Branch, MemberName, Timeline};
-use super::view::{ClusterView, History, MemberRole};
+use super::observation::{Abandoned, Memory, Observation, PeerStatus};
+use super::units::{Branch, Timeline};
+use super::view::{ClusterView, History, MemberRole, ReplicationState};
 
 /// How a timeline stands to the cluster's history.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -34,23 +34,9 @@ pub fn is_other(seen: &Observation, view: &ClusterView, facts: &StandbyFacts) ->
     standing(view, own(seen, facts.timeline)) == Standing::Other
 }
 
-/// What a member says of the timeline that it is on.
-#[derive(Clone, Copy)]
-pub struct Claim<'a> {
-    pub member: &'a MemberName,
-    pub timeline: Option<Timeline>,
-    pub branch: Option<Branch>,
-}
-
-/// The cluster's timeline, if this member is on one that the cluster has left although its number is newer.
-pub fn left_for(view: &ClusterView, memory: &Memory, claim: Claim) -> Option<Timeline> {
-    let released = view.history.timeline().filter(|_| is_unknown_to_released(view, memory, claim.branch));
-    released.or_else(|| leaders_older(memory, claim))
-}
-
 /// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
 /// order: before that it had noted where its own began. Whoever has led since may have been on it.
-fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
+pub fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
     let Some(leader) = &view.status.released_by else { return false };
     let is_last = memory.last_leader.as_ref().is_none_or(|last| last == leader);
     let counts = is_last && memory.earlier_word.as_ref() != Some(leader);
@@ -58,17 +44,39 @@ fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Br
     counts && branch.timeline > cluster && !is_in_history(view, branch.timeline, Some(branch))
 }
 
-/// The timeline of the last leader, if this member's was already newer while that one was a primary: a member on an older
-/// timeline leads after a failover by hand, or after a loss of the store's data.
-fn leaders_older(memory: &Memory, claim: Claim) -> Option<Timeline> {
-    let record = |name: &MemberName| memory.last_members.get(name);
-    let leader = memory.last_leader.as_ref().and_then(record).filter(|leader| leader.role == MemberRole::Primary)?;
-    let then = record(claim.member)?.timeline?;
-    leader.timeline.filter(|led_on| claim.timeline == Some(then) && then > *led_on)
+/// What a reading teaches of our own timeline. A member on an older one may lead after a failover by hand, or after a loss of
+/// the store's data: then a newer number is no sign of more.
+pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterView) {
+    if view.is_ours() {
+        memory.abandoned = None;
+        return;
+    }
+    let streams = match &seen.local.postgres {
+        Postgres::Running(Running::Standby(facts)) => facts.replication == Some(ReplicationState::Streaming),
+        _ => false,
+    };
+    let leader = view.other_leader().filter(|leader| leader.role == MemberRole::Primary);
+    let cluster = leader.and_then(|leader| leader.timeline);
+    match (own_timeline(seen), cluster) {
+        (Some(timeline), Some(cluster)) if timeline > cluster => {
+            memory.abandoned = Some(Abandoned { timeline, cluster });
+        }
+        (_, Some(_)) if streams => memory.abandoned = None,
+        (_, _) => {}
+    }
+}
+
+/// The timeline that the cluster is on, if it is known to have abandoned the one that we are on.
+pub fn abandoned_for(seen: &Observation, timeline: Option<Timeline>) -> Option<Timeline> {
+    let abandoned = seen.memory.abandoned.filter(|abandoned| Some(abandoned.timeline) == timeline)?;
+    Some(abandoned.cluster)
 }
 
 /// Whether a member is known to be on another branch than the cluster: than we, if we lead, else than its history says.
 pub fn has_left(seen: &Observation, view: &ClusterView, peer: &PeerStatus) -> bool {
+    if peer.is_abandoned {
+        return true;
+    }
     let leads = leading_timeline(seen).filter(|_| view.is_ours());
     if let (Some(own), Some(theirs)) = (leads, peer.timeline)
         && theirs != own

@@ -5,7 +5,7 @@ use std::cmp::Ordering;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::branch::{self, Claim, Standing};
+use super::branch::{self, Standing};
 use super::context::Ctx;
 use super::decision::{Decision, LeaseStep, Question, Wake};
 use super::local::StandbyFacts;
@@ -161,10 +161,10 @@ pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
 /// to the others for ttl; if none of them has taken it by then, none is left that could.
 pub fn other_branch(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     let own = branch::own(ctx.seen, facts.timeline);
-    let claim = Claim { member: &ctx.policy.name, timeline: facts.timeline, branch: own };
-    let is_other = branch::is_other(ctx.seen, ctx.view, facts);
+    let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, own);
+    let is_other = is_unknown || branch::is_other(ctx.seen, ctx.view, facts);
     let other = ctx.view.history.timeline().filter(|_| is_other);
-    let timeline = other.or_else(|| branch::left_for(ctx.view, &ctx.seen.memory, claim))?;
+    let timeline = other.or_else(|| branch::abandoned_for(ctx.seen, facts.timeline))?;
     (!is_unlocked_for_ttl(ctx)).then_some(Reason::OtherBranch { timeline })
 }
 
@@ -232,7 +232,10 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
     let record = ctx.view.alive().find(|member| member.name == *last)?;
     let when_leading = memory.last_members.get(last).map(|member| member.role);
     let is_as_it_was = Some(record.role) == when_leading && record.kind == MemberKind::Ours && is_up(record);
-    let serving = memory.leader_record == LeaderRecord::There && (is_known_primary(record) || is_as_it_was);
+    // It says that it is demoted from the moment that it begins to stop.
+    let is_demoting = record.role == MemberRole::Demoted && record.state == MemberState::Stopping;
+    let may_serve = is_known_primary(record) || is_as_it_was || (is_demoting && record.kind == MemberKind::Ours);
+    let serving = memory.leader_record == LeaderRecord::There && may_serve;
     (serving && !is_unlocked_for_ttl(ctx)).then(|| last.clone())
 }
 
@@ -256,20 +259,20 @@ pub fn is_unlocked_for_ttl(ctx: &Ctx) -> bool {
 /// unless more than the cluster may lose is there alone (ADR 8). Nor is one that will not take it since it lags too far
 /// behind what was published, as on a branch that the cluster has left: we do not.
 fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> bool {
-    let newer = compare_branches(ctx, peer, status, facts) == Ordering::Greater;
+    let newer = compare_branches(ctx, status, facts) == Ordering::Greater;
     let cannot = !newer && !ctx.view.is_alive(peer) && within_lag(ctx, facts.position(), status.position);
     let may_not = ctx.view.status.optime.is_some_and(|last| !within_lag(ctx, status.position, last));
     status.role == PeerRole::Standby && is_unlocked_for_ttl(ctx) && (cannot || may_not)
 }
 
 /// Positions compare within a timeline only; a newer timeline is ahead of an older one whatever its position, and that of
-/// the cluster is ahead of one that only has its number, and of one that the cluster has left.
-fn compare_branches(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
+/// the cluster is ahead of one that only has its number, and of one that the cluster has abandoned.
+fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
     let own = branch::own(ctx.seen, facts.timeline);
     // What each knows of it differs: after ttl all compare alike, or they would wait for each other. Until then one
     // that is on such a timeline itself asks nobody (`other_branch`).
-    let claim = Claim { member: peer, timeline: status.timeline, branch: status.branch() };
-    if !is_unlocked_for_ttl(ctx) && branch::left_for(ctx.view, &ctx.seen.memory, claim).is_some() {
+    let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, status.branch());
+    if !is_unlocked_for_ttl(ctx) && (status.is_abandoned || is_unknown) {
         return Ordering::Less;
     }
     match (status.timeline, facts.timeline) {
@@ -289,7 +292,7 @@ fn better(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFact
     if status.role == PeerRole::Primary {
         return Some(Reason::PrimaryAlive { peer: peer.clone() });
     }
-    let branches = compare_branches(ctx, peer, status, facts);
+    let branches = compare_branches(ctx, status, facts);
     let (theirs, own) = (status.tags.failover_priority, ctx.policy.tags.failover_priority);
     match branches.then(status.position.cmp(&facts.position())) {
         Ordering::Greater => Some(Reason::PeerAhead { peer: peer.clone() }),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::amnesia;
+use super::branch;
 use super::canvass::{heir, unseen_primary};
 use super::decision::Wake;
 use super::lease::{Hold, RETRY};
@@ -72,6 +73,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
             memory.last_leader = Some(leader.name.clone());
             memory.earlier_word = Some(leader.name.clone()).filter(|leader| view.status.gave_up(leader));
             memory.last_members.clone_from(&view.members);
+            branch::learn_abandoned(memory, seen, view);
         }
         None => {
             memory.unlocked_since = memory.unlocked_since.or(Some(seen.now));
@@ -243,11 +245,13 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
         (Job::Recover, JobResult::Failed(_)) => memory.failed_recoveries += 1,
         (Job::Rewind { from }, JobResult::Done(_)) => {
             memory.failed_rewinds = 0;
+            memory.abandoned = None;
             memory.cleared_for = Some(Clearance { leader: from.clone(), at: ended.at });
         }
         (Job::Rewind { .. }, JobResult::Failed(_)) => memory.failed_rewinds += 1,
         (Job::Clone { from } | Job::Reinitialize { from, .. }, JobResult::Done(_)) => {
             memory.bootstrapped = None;
+            memory.abandoned = None;
             memory.failed_rewinds = 0;
             (memory.recovered, memory.failed_recoveries) = (Recovered::No, 0);
             memory.cleared_for = Some(Clearance { leader: from.name.clone(), at: ended.at });

@@ -59,6 +59,8 @@ pub struct PeerStatus {
     pub timeline: Option<Timeline>,
     /// Where that timeline left its parent; Patroni's members do not say it.
     pub began: Option<Lsn>,
+    /// Whether it knows that the cluster has abandoned that timeline.
+    pub is_abandoned: bool,
     pub tags: Tags,
     pub watchdog: PeerWatchdog,
 }
@@ -186,6 +188,8 @@ pub struct Memory {
     pub amnesia: Option<Amnesia>,
     /// The cluster that this member belongs to, by what `initialize` said when the store knew it.
     pub cluster: Option<SystemId>,
+    /// Our timeline, if the cluster has abandoned it although its number is newer.
+    pub abandoned: Option<Abandoned>,
     /// The identifier of the cluster that this member has just initialised, until `initialize` says so too.
     pub bootstrapped: Option<SystemId>,
     /// Starts as a primary tried since it last ran as one under our lock.
@@ -228,6 +232,14 @@ pub enum FirstCycle {
     #[default]
     Pending,
     Done,
+}
+
+/// A timeline of ours that was newer than the leader's while that was a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Abandoned {
+    pub timeline: Timeline,
+    /// The leader's.
+    pub cluster: Timeline,
 }
 
 /// A loss of the store's data.

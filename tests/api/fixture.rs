@@ -152,6 +152,7 @@ fn blank(name: &str) -> Status {
         job: None,
         maximum_lag_on_failover: 1_048_576,
         branch: None,
+        abandoned: None,
     }
 }
 

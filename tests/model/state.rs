@@ -196,6 +196,7 @@ impl State {
             position: POSITION,
             timeline: Some(Timeline(self.nodes[index].timeline)),
             began: None,
+            is_abandoned: false,
             tags: Tags::default(),
             watchdog: PeerWatchdog::Fine,
         })

@@ -1,11 +1,15 @@
 //! Timelines of one number that were begun at different points: two members were promoted without knowing of each other.
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep};
-use tamada::core::local::{ClusterState, DataDir, Postgres, PrimaryFacts, RecoverySignal, Running};
-use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, PeerAnswer};
+use tamada::core::local::{ClusterState, DataDir, Job, Postgres, PrimaryFacts, RecoverySignal, Running};
+use tamada::core::observation::{
+    Abandoned, Amnesia, Event, FinishedJob, Handover, HandoverPurpose, HandoverStage, JobProduct, JobResult,
+    LeaseOutcome, Observation, Outcome, PeerAnswer,
+};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Branch, Lsn, MemberName, Timeline};
-use tamada::core::view::{ClusterView, History, HistoryEntry, Holder, MemberRole};
+use tamada::core::view::{ClusterView, History, HistoryEntry, Holder, MemberRole, ReplicationState};
+use tamada::core::{learn, note};
 
 use super::build::*;
 
@@ -256,25 +260,61 @@ fn a_leader_notes_its_branch_whatever_request_it_looks_at() {
     assert_eq!((asks.reason, asks.documents), (Reason::CheckingCandidates, vec![DocumentStep::UpdateHistory]));
 }
 
-/// The last leader b was a primary on the cluster's second timeline, and `then` is what this member's record said meanwhile.
-fn led_by_b(mut observation: Observation, member: &str, then: Timeline) -> Observation {
-    let mut members = view(None).members;
-    let leader = members.get_mut(&MemberName::from("b")).expect("a member");
-    (leader.role, leader.timeline) = (MemberRole::Primary, Some(TIMELINE));
-    members.get_mut(&MemberName::from(member)).expect("a member").timeline = Some(then);
-    (observation.memory.last_members, observation.memory.last_leader) = (members, Some("b".into()));
+/// This standby is on a third timeline; b leads, or led, on the second.
+fn third_timeline(leader: Option<(&str, Holder)>) -> Observation {
+    let mut observation = second_timeline(leader, standby_at(2_000, "c"));
+    if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {
+        (facts.timeline, facts.replication) = (Some(Timeline(3)), None);
+    }
+    observation.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(950) });
     observation
 }
 
+const ABANDONED: Abandoned = Abandoned { timeline: Timeline(3), cluster: TIMELINE };
+
 #[test]
-fn whose_timeline_was_newer_than_the_last_leaders_waits() {
-    let mut observation = second_timeline(None, standby_at(2_000, "c"));
-    if let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres {
-        facts.timeline = Some(Timeline(3));
+fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
+    let led = |role: MemberRole, timeline: u32| {
+        let mut observation = third_timeline(THEIRS);
+        let members = &mut observation.cluster.as_mut().expect("there is a view").members;
+        let leader = members.get_mut(&MemberName::from("b")).expect("a member");
+        (leader.role, leader.timeline) = (role, Some(Timeline(timeline)));
+        observation
+    };
+    let learned = |seen: &Observation| {
+        let (lease, reason) = (LeaseOutcome::None, Reason::Released);
+        learn(seen.memory.clone(), seen, &Outcome { now: now(), lease, started: None, asked: None, reason }).abandoned
+    };
+    assert_eq!(learned(&led(MemberRole::Primary, 2)), Some(ABANDONED));
+    assert_eq!(learned(&led(MemberRole::Primary, 3)), None);
+    assert_eq!(learned(&led(MemberRole::Replica, 2)), None, "it is not promoted yet");
+    // It stays so until our data are others.
+    let mut later = led(MemberRole::Replica, 2);
+    later.memory.abandoned = Some(ABANDONED);
+    assert_eq!(learned(&later), Some(ABANDONED));
+    later.memory.amnesia = Some(Amnesia { until: second(1_005), lock: None });
+    assert_eq!(learned(&later), Some(ABANDONED));
+    let rewound =
+        FinishedJob { job: Job::Rewind { from: "b".into() }, at: now(), result: JobResult::Done(JobProduct::Nothing) };
+    assert_eq!(note(later.memory.clone(), &Event::JobEnded(rewound)).abandoned, None);
+    // One that streams from it is on its timeline.
+    let mut streams = led(MemberRole::Primary, 3);
+    streams.memory.abandoned = Some(ABANDONED);
+    assert_eq!(learned(&streams), Some(ABANDONED));
+    if let Postgres::Running(Running::Standby(facts)) = &mut streams.local.postgres {
+        facts.replication = Some(ReplicationState::Streaming);
     }
-    observation.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(950) });
-    let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 1_000, Some(BEGAN))]);
-    let observation = led_by_b(observation, "a", Timeline(3));
+    assert_eq!(learned(&streams), None);
+    let mut leads = third_timeline(OURS);
+    leads.memory.abandoned = Some(ABANDONED);
+    assert_eq!(learned(&leads), None);
+}
+
+#[test]
+fn one_on_an_abandoned_timeline_leaves_the_lock_to_others_for_ttl() {
+    let mut observation = answers_from(third_timeline(None), &[("b", 1_000, Some(BEGAN)), ("c", 1_000, Some(BEGAN))]);
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+    observation.memory.abandoned = Some(ABANDONED);
     let waits = decided(&observation);
     assert_eq!((waits.lease, waits.reason), (LeaseStep::Keep, Reason::OtherBranch { timeline: TIMELINE }));
     // A store that was wiped has no history.
@@ -284,22 +324,20 @@ fn whose_timeline_was_newer_than_the_last_leaders_waits() {
     let mut later = observation.clone();
     later.memory.unlocked_since = Some(second(970));
     assert_eq!(decided(&later).reason, Reason::Acquiring);
-    // It came to it since then, or the leader did.
-    assert_eq!(decided(&led_by_b(observation.clone(), "a", TIMELINE)).reason, Reason::Acquiring);
-    let mut promoting = observation;
-    promoting.memory.last_members.get_mut(&MemberName::from("b")).expect("a member").role = MemberRole::Promoted;
-    assert_eq!(decided(&promoting).reason, Reason::Acquiring);
+    observation.memory.abandoned = Some(Abandoned { timeline: Timeline(4), ..ABANDONED });
+    assert_eq!(decided(&observation).reason, Reason::Acquiring, "that of another timeline says nothing");
 }
 
 #[test]
-fn nobody_waits_for_one_whose_timeline_was_newer_than_the_last_leaders() {
+fn nobody_waits_for_one_on_an_abandoned_timeline() {
     let observation = second_timeline(None, standby_at(1_000, "c"));
     let observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 2_000, Some(BEGAN))]);
-    let observation = on_a_third_timeline(observation, "c", None);
+    let mut observation = on_a_third_timeline(observation, "c", None);
     let ahead = Reason::PeerAhead { peer: "c".into() };
     assert_eq!(decided(&observation).reason, ahead);
-    assert_eq!(decided(&led_by_b(observation.clone(), "c", TIMELINE)).reason, ahead);
-    let observation = led_by_b(observation, "c", Timeline(3));
+    let report = observation.peers.get_mut(&MemberName::from("c")).expect("it has answered");
+    let PeerAnswer::Status(status) = &mut report.answer else { unreachable!("it has answered") };
+    status.is_abandoned = true;
     assert_eq!(decided(&observation).reason, Reason::Acquiring);
     let mut later = observation;
     later.memory.unlocked_since = Some(second(970));

@@ -143,6 +143,7 @@ pub fn answers(mut seen: Observation, positions: &[(&str, u64)]) -> Observation 
             position: Lsn(*position),
             timeline: Some(Timeline(1)),
             began: None,
+            is_abandoned: false,
             tags: Tags::default(),
             watchdog: PeerWatchdog::Fine,
         };

@@ -73,6 +73,10 @@ fn only_a_last_leader_that_may_still_serve_is_waited_for() {
     for state in [MemberState::Stopped, MemberState::Crashed] {
         assert!(!waits(Member { state, ..serving.clone() }), "{state:?}");
     }
+    let demoted = Member { role: MemberRole::Demoted, ..serving.clone() };
+    assert!(waits(Member { state: MemberState::Stopping, ..demoted.clone() }));
+    assert!(!waits(Member { state: MemberState::Stopped, ..demoted.clone() }));
+    assert!(!waits(Member { state: MemberState::Stopping, kind: MemberKind::Patroni, ..demoted }));
     assert!(!waits(Member { role: MemberRole::Replica, ..serving.clone() }));
     assert!(!waits(Member { kind: MemberKind::Patroni, ..serving.clone() }), "its record is no sign of a lease");
     let mut later = without_key("b", serving);

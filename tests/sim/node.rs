@@ -6,7 +6,7 @@ use tamada::core::decision::Decision;
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
-    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, Upstream,
+    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, Upstream,
 };
 use tamada::core::note;
 use tamada::core::observation::{
@@ -192,8 +192,9 @@ impl Node {
         if self.memory.amnesia.is_some() {
             self.losses = self.losses.saturating_sub(1);
         }
-        // A file beside the data keeps the cluster's identifier.
-        self.memory = Memory { cluster: self.memory.cluster, ..Memory::default() };
+        // A file beside the data keeps these.
+        let Memory { cluster, abandoned, .. } = self.memory;
+        self.memory = Memory { cluster, abandoned, ..Memory::default() };
         self.abandon_job();
         self.stale = None;
         self.never_probed = true;
@@ -320,10 +321,18 @@ impl Node {
             Server::Down { clean: true } => (MemberState::Stopped, MemberRole::Demoted),
             Server::Down { clean: false } => (MemberState::Crashed, MemberRole::Demoted),
         };
-        let state = match &self.job {
-            Some((Job::Stop { .. }, ..)) if rest != MemberState::Stopped => MemberState::Stopping,
-            Some((Job::Restart(_), ..)) => MemberState::Restarting,
-            Some((Job::Start(_), ..)) => MemberState::Starting,
+        let job = self.job.as_ref().map(|(job, ..)| job);
+        let role = match job {
+            Some(Job::Start(StartAs::Primary) | Job::Restart(StartAs::Primary)) => MemberRole::Primary,
+            Some(Job::Stop { why, .. }) if *why != StopWhy::Shutdown && role == MemberRole::Primary => {
+                MemberRole::Demoted
+            }
+            Some(_) | None => role,
+        };
+        let state = match job {
+            Some(Job::Stop { .. }) if rest != MemberState::Stopped => MemberState::Stopping,
+            Some(Job::Restart(_)) => MemberState::Restarting,
+            Some(Job::Start(_)) => MemberState::Starting,
             Some(_) | None => rest,
         };
         let owes = self.memory.checkpoint == AfterPromote::Pending;
@@ -355,6 +364,7 @@ impl Node {
             position: Lsn(self.wal.end),
             timeline: Some(Timeline(self.wal.timeline)),
             began: self.wal.branch().map(|branch| branch.began),
+            is_abandoned: self.memory.abandoned.is_some_and(|abandoned| abandoned.timeline.0 == self.wal.timeline),
             tags: Tags::default(),
             watchdog: PeerWatchdog::Fine,
         })

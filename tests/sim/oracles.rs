@@ -138,15 +138,15 @@ impl World {
         let gave_way = self.store.status.gave_way.as_ref() == Some(&other.name);
         let is_other = other.name != node.name && other.server == Server::Standby && !gave_way;
         // Which of two branches is the cluster's is known from its history alone: of one number that history does not
-        // hold, or after a loss of it, where the newest goes first.
+        // hold, or after a loss of it, until a leader of since has noted its timeline, where the newest goes first.
         let timeline = Timeline(node.wal.timeline);
+        let is_forgotten = node.raced.in_amnesia || self.store.history_written_at < self.forgot_at;
         let is_one = other.wal.branch() == node.wal.branch();
         let is_known = match node.wal.timeline.cmp(&other.wal.timeline) {
             _ if is_one => true,
             Ordering::Less => true,
-            Ordering::Equal => self.store.history.began(timeline).is_some() && !node.raced.in_amnesia,
-            // Nor before a leader of since has noted its timeline.
-            Ordering::Greater => !node.raced.in_amnesia && (self.forgot_at == 0 || node.raced.timeline.is_some()),
+            Ordering::Equal => self.store.history.began(timeline).is_some() && !is_forgotten,
+            Ordering::Greater => !is_forgotten,
         };
         if !is_known {
             return false;
