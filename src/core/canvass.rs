@@ -247,7 +247,15 @@ fn store_knows_no_leader(ctx: &Ctx) -> bool {
 
 /// When the lock became free, as far as we have seen it.
 pub fn freed(ctx: &Ctx) -> Instant {
-    ctx.seen.memory.unlocked_since.unwrap_or(ctx.now())
+    let status = ctx.seen.cluster.as_ref().ok().map(|view| &view.status);
+    let since =
+        ctx.seen.memory.unlocked_since.filter(|_| status.is_none_or(|status| is_as_freed(&ctx.seen.memory, status)));
+    since.unwrap_or(ctx.now())
+}
+
+/// Whether nobody has led since the lock was seen to be free.
+pub fn is_as_freed(memory: &Memory, status: &ClusterStatus) -> bool {
+    memory.unlocked_status.as_ref().is_none_or(|then| then == status)
 }
 
 /// Whether the lock has been free for so long that every lease of then has ended.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::amnesia;
 use super::branch;
-use super::canvass::{heir, unseen_primary};
+use super::canvass::{heir, is_as_freed, unseen_primary};
 use super::decision::Wake;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
@@ -68,7 +68,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
     }
     match view.leader.as_ref().filter(|_| !is_in_doubt(memory, view)) {
         Some(leader) => {
-            memory.unlocked_since = None;
+            (memory.unlocked_since, memory.unlocked_status) = (None, None);
             memory.leader_record = LeaderRecord::There;
             memory.last_leader = Some(leader.name.clone());
             memory.earlier_word = Some(leader.name.clone()).filter(|leader| view.status.gave_up(leader));
@@ -76,7 +76,9 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
             branch::learn_abandoned(memory, seen, view);
         }
         None => {
-            memory.unlocked_since = memory.unlocked_since.or(Some(seen.now));
+            let since = memory.unlocked_since.filter(|_| is_as_freed(memory, &view.status));
+            memory.unlocked_since = since.or(Some(seen.now));
+            memory.unlocked_status = Some(view.status.clone());
             if let Some(primary) = unseen_primary(view, memory).filter(|_| memory.amnesia.is_none()) {
                 memory.unlocked_since = Some(seen.now);
                 memory.leader_record = LeaderRecord::There;

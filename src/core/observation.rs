@@ -8,7 +8,7 @@ use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
 use super::units::{Branch, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
-use super::view::{AfterPromote, ClusterView, MemberRole, Tags};
+use super::view::{AfterPromote, ClusterStatus, ClusterView, MemberRole, Tags};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -164,6 +164,8 @@ pub struct Memory {
     pub lease_valid_until: Option<Instant>,
     /// Since when the view shows no leader; `None` while there is one.
     pub unlocked_since: Option<Instant>,
+    /// `status` as it was then: only leaders write it, so that another one tells of a leader that we have not seen.
+    pub unlocked_status: Option<ClusterStatus>,
     /// The leader seen last.
     pub last_leader: Option<MemberName>,
     /// Whether that leader's record has been there ever since.

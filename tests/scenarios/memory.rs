@@ -243,7 +243,13 @@ fn what_a_view_says_of_the_leader_and_the_cluster_is_remembered() {
     let mut free = seen(view(None), standby_at(500, "b"));
     assert_eq!(learned(&free).unlocked_since, Some(now()));
     free.memory.unlocked_since = Some(second(990));
-    assert_eq!(learned(&free).unlocked_since, Some(second(990)));
+    let unlocked = learned(&free);
+    assert_eq!(unlocked.unlocked_since, Some(second(990)));
+    // Somebody has led since, whom this member has not seen.
+    let mut led_since = Observation { memory: unlocked, ..free.clone() };
+    assert_eq!(learned(&led_since).unlocked_since, Some(second(990)));
+    led_since.cluster.as_mut().expect("there is a view").status.optime = Some(Lsn(700));
+    assert_eq!(learned(&led_since).unlocked_since, Some(now()));
     let nothing = learned(&outage(free));
     assert_eq!((nothing.first_cycle, nothing.cluster), (FirstCycle::Pending, None));
     // What a store that has lost its data says does not count.

@@ -236,6 +236,22 @@ fn in_pause_too_a_failover_by_hand_waits_for_what_the_last_leader_had() {
     assert!(acquires(&decide(&paused, &observation)));
 }
 
+/// This member saw the lock free long ago and has not heard of the leader that there was since.
+#[test]
+fn the_ttl_counts_from_the_last_leader_even_if_it_was_not_seen() {
+    let mut cluster = view(None);
+    request(&mut cluster, None, Some("a"));
+    let before = cluster.status.clone();
+    cluster.status.optime = Some(Lsn(600));
+    cluster.status.released_by = Some("b".into());
+    let mut observation = seen(cluster.clone(), standby_at(500, "b"));
+    observation.memory.unlocked_since = Some(second(900));
+    observation.memory.unlocked_status = Some(cluster.status);
+    assert!(acquires(&decided(&observation)));
+    observation.memory.unlocked_status = Some(before);
+    assert!(matches!(decided(&observation).reason, Reason::BehindReleased { .. }));
+}
+
 #[test]
 fn one_on_an_old_timeline_leaves_the_lock_alone() {
     let mut cluster = view(None);
