@@ -138,7 +138,9 @@ pub fn heir<'a>(seen: &Observation, view: &ClusterView, answer: &'a PeerAnswer) 
     // The newest timeline that is known to be the cluster's: by its history, or because we are on it.
     let timeline = branch::own_timeline(seen).max(view.history.timeline());
     let behind = status.timeline.is_some_and(|theirs| Some(theirs) < timeline);
-    (status.role == PeerRole::Standby && !behind && !branch::has_left(seen, view, status)).then_some(status)
+    let is_other =
+        branch::has_left(seen, view, status) || branch::is_unknown_to_released(view, &seen.memory, status.branch());
+    (status.role == PeerRole::Standby && !behind && !is_other).then_some(status)
 }
 
 /// A peer that answered and may become leader.

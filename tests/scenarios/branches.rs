@@ -246,6 +246,15 @@ fn a_leader_that_confirms_a_hand_over_notes_its_branch_while_it_asks() {
 }
 
 #[test]
+fn after_a_release_nobody_waits_for_a_candidate_on_a_timeline_on_which_the_leader_never_was() {
+    let observation = released_by_b(second_timeline(None, standby_at(1_000, "b")));
+    let mut observation = answers_from(observation, &[("b", 1_000, Some(BEGAN)), ("c", 2_000, Some(BEGAN))]);
+    request(observation.cluster.as_mut().expect("there is a view"), Some("b"), Some("c"));
+    assert_eq!(decided(&observation).reason, Reason::CandidateGoesFirst { candidate: "c".into() });
+    assert_eq!(decided(&on_a_third_timeline(observation, "c", Some(950))).reason, Reason::Acquiring);
+}
+
+#[test]
 fn a_leader_notes_its_branch_whatever_request_it_looks_at() {
     let mut observation = renewed(second_timeline(OURS, primary()), 1);
     observation.local.branch = branch(950);
