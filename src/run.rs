@@ -38,6 +38,7 @@ use crate::dcs::{self, LeaseToken, Store};
 use crate::http::{Caller, Client, HttpError, local_api};
 use crate::postgres::LocalPostgres;
 use crate::postgres::volume::{self, Surroundings};
+use crate::process::inherited_timer;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
 
@@ -165,7 +166,10 @@ impl Beginning {
         let failed = |why: String| Failure { why, warnings: Vec::new(), code: FAILED, init: None, log: None };
         let handover = receive_handover(&socket);
         let handover = handover.map_err(|error| failed(format!("cannot hear what PID 1 knows: {error}")))?;
-        let init = InitSocket::new(socket).map_err(|error| failed(format!("cannot speak with PID 1: {error}")))?;
+        let timer = inherited_timer(handover.deadline)
+            .map_err(|error| failed(format!("cannot take over the timer of PID 1's deadline: {error}")))?;
+        let init = InitSocket::new(socket, timer);
+        let init = init.map_err(|error| failed(format!("cannot speak with PID 1: {error}")))?;
         let refuse = |why: String, log| Failure {
             why,
             warnings: Vec::new(),

@@ -9,12 +9,13 @@
 //! # The agent's part
 //!
 //! 1. `main` calls `receive_environment`, `agent::run` then `receive_handover`, both once and in this order.
-//! 2. `Ready` once the configuration is accepted, `Guard` after each renewal and each change of role, `Postmaster`
-//!    when one was started, adopted or has ended, `Lease` when its token changes.
+//! 2. `Ready` once the configuration is accepted, `Postmaster` when one was started, adopted or has ended, `Lease` when
+//!    its token changes. The deadline is no message: after each renewal and each change of role the agent sets the timer
+//!    that it was handed, to `Guard::expires`, so that PID 1 sleeps on.
 //! 3. Each `Signal` is answered by `Alive`, and while the agent is stopping `Alive` goes out at least once a second:
 //!    after `SILENCE_MAX` without any message PID 1 takes it for frozen, kills it and stops PostgreSQL itself.
 //! 4. `Bye` is the last message before the agent ends on purpose. An end without it is a crash: PID 1 starts the agent
-//!    again, does not touch PostgreSQL, and keeps the deadline armed.
+//!    again, does not touch PostgreSQL, and keeps the deadline in force.
 //! 5. The end of the stream means that PID 1 is gone and nobody guards any more: stop as on SIGTERM.
 
 use std::fs::File;
@@ -47,6 +48,27 @@ pub enum Guard {
     NoDeadline,
     /// Nanoseconds on CLOCK_BOOTTIME. Past it PID 1 kills PostgreSQL.
     Until(u64),
+}
+
+/// Where a timer stands for which there is no deadline: 146 years after boot.
+const NEVER: u64 = i64::MAX as u64 / 2;
+
+impl Guard {
+    /// What the timer that PID 1 waits for is set to, on CLOCK_BOOTTIME. Not zero, which would disarm it.
+    pub fn expires(self) -> Duration {
+        match self {
+            Guard::NoDeadline => Duration::from_nanos(NEVER),
+            Guard::Until(nanos) => Duration::from_nanos(nanos.clamp(1, NEVER)),
+        }
+    }
+
+    /// What a timer says that expires then. Half of `NEVER`, since a timer tells what is left and not when it ends.
+    pub fn expiring(at: Duration) -> Guard {
+        match u64::try_from(at.as_nanos()) {
+            Ok(nanos) if nanos < NEVER / 2 => Guard::Until(nanos),
+            Ok(_) | Err(_) => Guard::NoDeadline,
+        }
+    }
 }
 
 /// What the agent's DCS backend needs to go on with its lease. Only the backend knows what it means.
@@ -99,7 +121,6 @@ pub enum ToInit {
     Ready,
     /// Keepalive.
     Alive,
-    Guard(Guard),
     /// The postmaster that the agent started or adopted; `None` when it has ended and was reaped.
     Postmaster(Option<u32>),
     /// The DCS lease to go on with after a restart of the agent.
@@ -113,8 +134,6 @@ impl ToInit {
         let (tag, value) = match self {
             ToInit::Ready => (1, 0),
             ToInit::Alive => (2, 0),
-            ToInit::Guard(Guard::NoDeadline) => (3, 0),
-            ToInit::Guard(Guard::Until(nanos)) => (4, nanos),
             ToInit::Postmaster(None) => (5, 0),
             ToInit::Postmaster(Some(pid)) => (6, u64::from(pid)),
             ToInit::Lease(None) => (7, 0),
@@ -133,8 +152,6 @@ impl ToInit {
         match packet[0] {
             1 => Some(ToInit::Ready),
             2 => Some(ToInit::Alive),
-            3 => Some(ToInit::Guard(Guard::NoDeadline)),
-            4 => Some(ToInit::Guard(Guard::Until(value))),
             5 => Some(ToInit::Postmaster(None)),
             6 => Some(ToInit::Postmaster(Some(u32::try_from(value).ok()?))),
             7 => Some(ToInit::Lease(None)),
@@ -153,7 +170,7 @@ fn encode_lease(token: &LeaseToken) -> [u8; TO_INIT_LEN] {
     packet
 }
 
-/// From PID 1 to the agent: first the environment and its end, then `Starts`, `Lease` and `Guard`, then signals.
+/// From PID 1 to the agent: first the environment and its end, then `Starts`, `Lease`, `Guard` and `Deadline`, then signals.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ToAgent<'a> {
     /// A piece of `NAME=VALUE\0NAME=VALUE\0…`; a variable may go across several pieces.
@@ -163,8 +180,10 @@ pub enum ToAgent<'a> {
     Starts(u32),
     /// The lease that the previous agent reported.
     Lease(Option<LeaseToken>),
-    /// The deadline in force unless the agent sends another.
+    /// The deadline in force unless the agent sets another.
     Guard(Guard),
+    /// The number of the agent's descriptor for the timer that holds it.
+    Deadline(i32),
     /// A signal that came to PID 1, by its number.
     Signal(i32),
 }
@@ -192,6 +211,7 @@ impl<'a> ToAgent<'a> {
             ToAgent::Guard(Guard::NoDeadline) => (6, 0),
             ToAgent::Guard(Guard::Until(nanos)) => (7, nanos),
             ToAgent::Signal(number) => (8, u64::from(number.cast_unsigned())),
+            ToAgent::Deadline(number) => (9, u64::from(number.cast_unsigned())),
         };
         buffer[0] = tag;
         buffer[1..9].copy_from_slice(&value.to_le_bytes());
@@ -213,6 +233,7 @@ impl<'a> ToAgent<'a> {
             6 => Some(ToAgent::Guard(Guard::NoDeadline)),
             7 => Some(ToAgent::Guard(Guard::Until(value))),
             8 => Some(ToAgent::Signal(u32::try_from(value).ok()?.cast_signed())),
+            9 => Some(ToAgent::Deadline(u32::try_from(value).ok()?.cast_signed())),
             _ => None,
         }
     }
@@ -225,6 +246,8 @@ pub struct Handover {
     pub starts: u32,
     pub lease: Option<LeaseToken>,
     pub guard: Guard,
+    /// The number of the descriptor of the timer that PID 1 waits for.
+    pub deadline: i32,
 }
 
 /// Reads the environment as the container was given it, `NAME=VALUE` pieces ended by NUL. Blocks until it is complete;
@@ -259,7 +282,11 @@ pub fn receive_handover(socket: impl AsFd) -> io::Result<Handover> {
         ToAgent::Guard(guard) => guard,
         other => return Err(unexpected(&other)),
     };
-    Ok(Handover { starts, lease, guard })
+    let deadline = match receive(&mut stream, &mut buffer)? {
+        ToAgent::Deadline(number) => number,
+        other => return Err(unexpected(&other)),
+    };
+    Ok(Handover { starts, lease, guard, deadline })
 }
 
 /// `read` on a SOCK_SEQPACKET socket returns one packet, so a `File` over a duplicate serves as its reader.
@@ -293,8 +320,6 @@ mod tests {
         let messages = [
             ToInit::Ready,
             ToInit::Alive,
-            ToInit::Guard(Guard::NoDeadline),
-            ToInit::Guard(Guard::Until(u64::MAX)),
             ToInit::Postmaster(None),
             ToInit::Postmaster(Some(4_194_304)),
             ToInit::Lease(None),
@@ -320,6 +345,7 @@ mod tests {
             ToAgent::Lease(LeaseToken::new(&[b'x'; LEASE_TOKEN_MAX])),
             ToAgent::Guard(Guard::NoDeadline),
             ToAgent::Guard(Guard::Until(1)),
+            ToAgent::Deadline(7),
             ToAgent::Signal(15),
         ];
         let mut buffer = [0; TO_AGENT_MAX];
@@ -327,6 +353,15 @@ mod tests {
             let length = message.encode(&mut buffer);
             assert_eq!(ToAgent::decode(&buffer[..length]), Some(message));
         }
+    }
+
+    #[test]
+    fn a_deadline_reads_back_from_its_timer() {
+        for guard in [Guard::NoDeadline, Guard::Until(1), Guard::Until(1_234_567_891_234)] {
+            assert_eq!(Guard::expiring(guard.expires()), guard);
+        }
+        assert!(!Guard::Until(0).expires().is_zero(), "this would disarm the timer");
+        assert_eq!(Guard::expiring(Guard::Until(u64::MAX).expires()), Guard::NoDeadline);
     }
 
     #[test]

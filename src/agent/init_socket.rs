@@ -1,4 +1,5 @@
-//! The socket to PID 1: what the loop tells goes out at once, what PID 1 says comes in by a task of the loop's runtime.
+//! The socket to PID 1: what the loop tells goes out at once, what PID 1 says comes in by a task of the loop's runtime. And
+//! the timer that holds the deadline, which PID 1 waits for and only the agent sets.
 //!
 //! Nothing here blocks: the socket holds far more messages than are ever under way, since PID 1 does nothing but read.
 //! The end of the stream means that nobody guards any more; that counts as the order to stop.
@@ -10,6 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
@@ -26,18 +29,21 @@ const ALIVE_EVERY: Duration = Duration::from_millis(900);
 /// Clones share the socket. It is a SOCK_SEQPACKET one; what is done with it here, send and receive of whole packets,
 /// is the same for a datagram socket, which the libraries know.
 #[derive(Clone)]
-pub struct InitSocket(Arc<UnixDatagram>);
+pub struct InitSocket {
+    socket: Arc<UnixDatagram>,
+    deadline: Arc<TimerFd>,
+}
 
 impl InitSocket {
     /// From here on the socket does not block.
-    pub fn new(socket: OwnedFd) -> io::Result<Self> {
+    pub fn new(socket: OwnedFd, deadline: TimerFd) -> io::Result<Self> {
         let socket = UnixDatagram::from(socket);
         socket.set_nonblocking(true)?;
-        Ok(InitSocket(Arc::new(socket)))
+        Ok(InitSocket { socket: Arc::new(socket), deadline: Arc::new(deadline) })
     }
 
     pub fn tell(&self, message: ToInit) {
-        if let Err(error) = self.0.send(&message.encode()) {
+        if let Err(error) = self.socket.send(&message.encode()) {
             tracing::error!("cannot tell PID 1 {message:?}: {error}");
         }
     }
@@ -53,7 +59,7 @@ impl InitSocket {
     }
 
     async fn pass_on(&self, signals: &UnboundedSender<FromInit>) -> io::Result<()> {
-        let socket = tokio::net::UnixDatagram::from_std(self.0.try_clone()?)?;
+        let socket = tokio::net::UnixDatagram::from_std(self.socket.try_clone()?)?;
         let mut alive: Option<JoinHandle<()>> = None;
         let mut buffer = [0; TO_AGENT_MAX];
         let ended = loop {
@@ -100,7 +106,10 @@ fn message_of(number: i32) -> Option<FromInit> {
 
 impl InitLink for InitSocket {
     fn guard(&self, guard: Guard) {
-        self.tell(ToInit::Guard(to_wire(guard)));
+        let at = Expiration::OneShot(TimeSpec::from_duration(to_wire(guard).expires()));
+        if let Err(error) = self.deadline.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME) {
+            tracing::error!("cannot set PID 1's deadline to {guard:?}: {error}");
+        }
     }
 
     fn lease(&self, token: &LeaseToken) {
@@ -132,12 +141,15 @@ pub fn from_wire(guard: wire::Guard) -> Guard {
 
 #[cfg(test)]
 mod tests {
-    use std::os::fd::AsRawFd;
+    use std::os::fd::{AsFd, AsRawFd};
 
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     use nix::sys::socket::{AddressFamily, MsgFlags, SockFlag, SockType, recv, send, socketpair};
+    use nix::sys::timerfd::{ClockId, TimerFlags};
     use tokio::sync::mpsc;
 
     use super::*;
+    use crate::agent::clock::{Clock, SystemClock};
 
     #[test]
     fn every_lease_token_fits_into_a_message() {
@@ -167,11 +179,41 @@ mod tests {
         }
     }
 
+    fn timer() -> TimerFd {
+        TimerFd::new(ClockId::CLOCK_BOOTTIME, TimerFlags::TFD_CLOEXEC).unwrap()
+    }
+
+    fn left(timer: &TimerFd) -> Duration {
+        match timer.get().unwrap() {
+            Some(Expiration::OneShot(left)) => left.into(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_deadline_is_set_moved_both_ways_and_lifted_without_a_message() {
+        let (init, ours) = pair();
+        let link = InitSocket::new(ours, timer()).unwrap();
+        let now = SystemClock.now();
+        for seconds in [20, 30, 10] {
+            let ahead = Duration::from_secs(seconds);
+            link.guard(Guard::Until(now + ahead));
+            let left = left(&link.deadline);
+            assert!(left <= ahead && left > ahead - Duration::from_secs(5), "{left:?} of {ahead:?}");
+        }
+        link.guard(Guard::NoDeadline);
+        assert!(left(&link.deadline) > Duration::from_secs(1_000_000_000));
+        link.guard(Guard::Until(Instant(Duration::ZERO)));
+        let mut fds = [PollFd::new(link.deadline.as_fd(), PollFlags::POLLIN)];
+        assert_eq!(poll(&mut fds, PollTimeout::ZERO), Ok(1), "it has passed at once");
+        assert_eq!(heard(&init), None);
+    }
+
     #[tokio::test]
     async fn signals_are_passed_on_and_answered_and_the_end_means_stop() {
         let (init, ours) = pair();
         let (signals, mut passed) = mpsc::unbounded_channel();
-        let listening = tokio::spawn(InitSocket::new(ours).unwrap().listen(signals));
+        let listening = tokio::spawn(InitSocket::new(ours, timer()).unwrap().listen(signals));
         say(&init, &ToAgent::Signal(Signal::SIGHUP as i32));
         assert_eq!(passed.recv().await, Some(FromInit::Reload));
         assert_eq!(heard(&init), Some(ToInit::Alive));

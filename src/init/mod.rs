@@ -3,13 +3,14 @@
 //!
 //! Two stages of the same program. The first (`prepare`) does what needs root or memory once, moves the environment into a
 //! memory file and re-executes the program; the second (`supervisor`) is a synchronous loop over a signalfd, the agent's
-//! socket and a timer. No tokio, no threads, no allocation in the loop, no unbounded wait.
+//! socket and two timers. No tokio, no threads, no allocation in the loop, no unbounded wait.
 //!
 //! Deliberately not here: PostgreSQL. PID 1 knows one process number, which the agent tells it.
 //!
 //! **Invariants:** the postmaster is never PID 1 and never a child subreaper; no secret is in the environment or the argument
 //! list of a process of ours; past the deadline nothing below PID 1 lives.
 
+mod deadline;
 mod directories;
 mod environment;
 mod exec_args;

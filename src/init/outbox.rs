@@ -2,7 +2,7 @@
 //! agent cannot block PID 1.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::fs::FileExt;
 
 use nix::errno::Errno;
@@ -15,6 +15,8 @@ pub(super) struct Outbox {
     next: Next,
     /// One bit for each pending signal.
     signals: u64,
+    /// The number of the descriptor that the agent has for its timer.
+    deadline: RawFd,
     buffer: [u8; TO_AGENT_MAX],
     piece: [u8; CHUNK_MAX],
 }
@@ -25,6 +27,7 @@ enum Next {
     Starts,
     Lease,
     Guard,
+    Deadline,
     Signals,
 }
 
@@ -40,11 +43,18 @@ pub(super) enum Sent {
 
 impl Outbox {
     pub(super) fn new() -> Self {
-        Outbox { next: Next::Environment { offset: 0 }, signals: 0, buffer: [0; TO_AGENT_MAX], piece: [0; CHUNK_MAX] }
+        Outbox {
+            next: Next::Environment { offset: 0 },
+            signals: 0,
+            deadline: -1,
+            buffer: [0; TO_AGENT_MAX],
+            piece: [0; CHUNK_MAX],
+        }
     }
 
     /// Starts from the beginning, for a new agent.
-    pub(super) fn restart(&mut self) {
+    pub(super) fn restart(&mut self, deadline: RawFd) {
+        self.deadline = deadline;
         self.next = Next::Environment { offset: 0 };
         self.signals = 0;
     }
@@ -81,7 +91,8 @@ impl Outbox {
             }
             Next::Starts => (ToAgent::Starts(state.starts), After::Next(Next::Lease)),
             Next::Lease => (ToAgent::Lease(state.lease), After::Next(Next::Guard)),
-            Next::Guard => (ToAgent::Guard(state.guard), After::Next(Next::Signals)),
+            Next::Guard => (ToAgent::Guard(state.guard), After::Next(Next::Deadline)),
+            Next::Deadline => (ToAgent::Deadline(self.deadline), After::Next(Next::Signals)),
             Next::Signals if self.signals == 0 => return None,
             Next::Signals => {
                 let number = self.signals.trailing_zeros().cast_signed() + 1;

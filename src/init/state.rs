@@ -1,8 +1,8 @@
 //! The state of PID 1 and the next action: pure, so that each rule has a unit test. `supervisor` passes events in and
 //! performs the actions; time is a parameter (CLOCK_BOOTTIME).
 //!
-//! **Invariants:** a deadline is cleared only by a message of the agent or by its own execution; a crashed agent is
-//! restarted; every wait that begins with a request to stop is bounded.
+//! **Invariants:** a deadline that has passed is carried out before anything else, and is cleared by that alone; a crashed
+//! agent is restarted, with the deadline in force; every wait that begins with a request to stop is bounded.
 
 use std::time::Duration;
 
@@ -77,6 +77,13 @@ enum Stop {
     Leave(u8),
 }
 
+/// Whether the deadline is still to come, or there is none.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Deadline {
+    Ahead,
+    Passed,
+}
+
 /// Whether there is a postmaster that outlives the agent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Postmaster {
@@ -86,7 +93,9 @@ pub(super) enum Postmaster {
 
 pub(super) struct State {
     place: Place,
+    /// The deadline in force when the agent began, or ended. While one runs, the timer that it sets tells.
     pub(super) guard: Guard,
+    deadline: Deadline,
     pub(super) lease: Option<LeaseToken>,
     pub(super) starts: u32,
     agent: Agent,
@@ -100,6 +109,7 @@ impl State {
         State {
             place,
             guard: Guard::NoDeadline,
+            deadline: Deadline::Ahead,
             lease: None,
             starts: 0,
             agent: Agent::StartAt(Duration::ZERO),
@@ -114,7 +124,7 @@ impl State {
         if let Stop::Leave(code) = self.stop {
             return Some(Due::Leave(code));
         }
-        if self.deadline().is_some_and(|deadline| deadline <= now) {
+        if self.deadline == Deadline::Passed {
             return Some(Due::Fence);
         }
         match self.stop {
@@ -130,7 +140,7 @@ impl State {
         matches!(self.agent, Agent::StartAt(at) if at <= now).then_some(Due::StartAgent)
     }
 
-    /// When `due` must be called again if no event comes.
+    /// When `due` must be called again if no event comes, the deadline's among them.
     pub(super) fn wake_at(&self) -> Option<Duration> {
         let stop = match self.stop {
             Stop::No => None,
@@ -142,14 +152,17 @@ impl State {
             Agent::StartAt(at) => Some(at),
             Agent::Running { .. } | Agent::Over => None,
         };
-        [self.deadline(), stop, agent].into_iter().flatten().min()
+        [stop, agent].into_iter().flatten().min()
     }
 
-    fn deadline(&self) -> Option<Duration> {
-        match self.guard {
-            Guard::NoDeadline => None,
-            Guard::Until(nanos) => Some(Duration::from_nanos(nanos)),
-        }
+    /// The timer that holds the deadline has expired.
+    pub(super) fn deadline_passed(&mut self) {
+        self.deadline = Deadline::Passed;
+    }
+
+    /// The deadline that an agent which has ended has left behind.
+    pub(super) fn left_in_force(&mut self, guard: Guard) {
+        self.guard = guard;
     }
 
     /// A message of the agent; the supervisor keeps the postmaster's pidfd.
@@ -160,7 +173,6 @@ impl State {
         }
         match message {
             ToInit::Ready => self.was_ready = true,
-            ToInit::Guard(guard) => self.guard = guard,
             ToInit::Lease(lease) => self.lease = lease,
             ToInit::Bye(code) => {
                 if let Agent::Running { bye, .. } = &mut self.agent {
@@ -249,6 +261,7 @@ impl State {
     /// Everything below PID 1 was killed. The agent is restarted unless PID 1 is stopping.
     pub(super) fn fenced(&mut self, now: Duration) {
         self.guard = Guard::NoDeadline;
+        self.deadline = Deadline::Ahead;
         self.stop = match self.stop {
             Stop::No => Stop::No,
             Stop::Asked { .. } => Stop::Leave(super::FATAL),

@@ -1,12 +1,12 @@
 //! The second stage: a loop that reports events to `state` and performs the actions that are due.
 //!
-//! **Invariant:** messages are read before the deadline is checked, so that a delayed PID 1 does not kill an agent that
-//! renewed in time; the number is limited, so that a flood of messages cannot postpone the check.
+//! **Invariant:** a flood of messages, signals or orphans cannot postpone the look at the deadline: each iteration takes a
+//! limited number. A PID 1 that is late kills no agent that renewed in time: setting the timer takes its expiry back.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStringExt;
 use std::time::Duration;
 
@@ -20,6 +20,7 @@ use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use nix::unistd::geteuid;
 
+use super::deadline::Deadline;
 use super::exec_args::ExecArgs;
 use super::fence::{self, Fence, Place};
 use super::log::{Format, Level, Log, Style};
@@ -65,7 +66,10 @@ struct Supervisor {
     state: State,
     fence: Fence,
     signals: SignalFd,
+    /// For everything that is due at a time, but the deadline.
     timer: TimerFd,
+    /// The last agent's timer. `None`: none has begun since everything was killed.
+    deadline: Option<Deadline>,
     environment: File,
     program: Program,
     identity: Option<Identity>,
@@ -102,6 +106,7 @@ impl Supervisor {
             fence: Fence::new(place, args.identity.as_ref().map(|identity| identity.uid))?,
             signals: block_signals()?,
             timer: TimerFd::new(ClockId::CLOCK_BOOTTIME, flags)?,
+            deadline: None,
             environment: File::from(environment),
             program: Program::new(path, agent.collect::<Result<_, _>>()?),
             identity: args.identity,
@@ -118,6 +123,7 @@ impl Supervisor {
             let more = self.reap(log);
             self.look_at_postmaster();
             self.tell();
+            self.look_at_deadline();
             // Each step changes what is due, so this ends; the bound is for mistakes.
             for _ in 0..16 {
                 match self.state.due(now()) {
@@ -149,8 +155,13 @@ impl Supervisor {
             PollFd::new(self.timer.as_fd(), read),
             PollFd::new(self.signals.as_fd(), PollFlags::empty()),
             PollFd::new(self.signals.as_fd(), PollFlags::empty()),
+            PollFd::new(self.signals.as_fd(), PollFlags::empty()),
         ];
         let mut used = 2;
+        if let Some(deadline) = &self.deadline {
+            fds[used] = PollFd::new(deadline.as_fd(), read);
+            used += 1;
+        }
         if let Some(Agent { socket: Some(socket), sent, .. }) = &self.agent {
             let write = if *sent == Sent::Some { PollFlags::POLLOUT } else { PollFlags::empty() };
             fds[used] = PollFd::new(socket.as_fd(), read | write);
@@ -239,6 +250,9 @@ impl Supervisor {
         self.hear(MESSAGES_MAX * 64);
         self.agent = None;
         self.look_at_postmaster();
+        if let Some(deadline) = &self.deadline {
+            self.state.left_in_force(deadline.left(now()));
+        }
         match self.state.agent_ended(ended, self.left_behind(), now()) {
             AgentEnd::Expected => {}
             AgentEnd::StopPostgres => self.signal_postmaster(Signal::SIGINT),
@@ -265,6 +279,12 @@ impl Supervisor {
         }
     }
 
+    fn look_at_deadline(&mut self) {
+        if self.deadline.as_ref().is_some_and(Deadline::has_passed) {
+            self.state.deadline_passed();
+        }
+    }
+
     fn tell(&mut self) {
         let Some(agent) = &mut self.agent else { return };
         let Some(socket) = &agent.socket else { return };
@@ -277,6 +297,8 @@ impl Supervisor {
                 self.fence.kill_all();
                 self.agent = None;
                 self.postmaster = None;
+                // The agent that was killed may still set it while it dies.
+                self.deadline = None;
                 self.state.fenced(now());
                 let text =
                     "lease not renewed before the deadline: killed PostgreSQL, the agent and all other processes";
@@ -312,10 +334,11 @@ impl Supervisor {
 
     fn start_agent(&mut self, log: &mut Log) {
         match self.spawn() {
-            Ok(agent) => {
+            Ok((agent, deadline)) => {
+                self.outbox.restart(deadline.as_fd().as_raw_fd());
                 self.agent = Some(agent);
+                self.deadline = Some(deadline);
                 self.state.agent_started(now());
-                self.outbox.restart();
                 if self.state.is_asked_to_stop() {
                     self.outbox.signal(Signal::SIGTERM as i32);
                 }
@@ -328,12 +351,13 @@ impl Supervisor {
         }
     }
 
-    fn spawn(&self) -> io::Result<Agent> {
+    fn spawn(&self) -> io::Result<(Agent, Deadline)> {
         let kind = SockType::SeqPacket;
         let (ours, theirs) = socketpair(AddressFamily::Unix, kind, None, SockFlag::SOCK_CLOEXEC)?;
         fcntl(&ours, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let pid = sys::spawn(&self.program, theirs.as_fd(), self.identity.as_ref())?;
-        Ok(Agent { pid, socket: Some(ours), sent: Sent::Some })
+        let deadline = Deadline::new(self.state.guard)?;
+        let pid = sys::spawn(&self.program, theirs.as_fd(), deadline.as_fd(), self.identity.as_ref())?;
+        Ok((Agent { pid, socket: Some(ours), sent: Sent::Some }, deadline))
     }
 }
 

@@ -236,22 +236,28 @@ pub(super) struct Identity {
     pub(super) groups: Vec<u32>,
 }
 
-/// Starts the program in a session of its own with `stdin`, the given identity, no blocked and no ignored signal. The
-/// child ends with 126 or 127 when the program cannot be executed, with 125 when the identity cannot be taken.
-pub(super) fn spawn(program: &Program, stdin: BorrowedFd<'_>, identity: Option<&Identity>) -> io::Result<i32> {
+/// Starts the program in a session of its own with `stdin`, `kept` under its own number, the given identity, no blocked
+/// and no ignored signal. The child ends with 126 or 127 when the program cannot be executed, with 125 when the identity cannot be taken.
+pub(super) fn spawn(
+    program: &Program,
+    stdin: BorrowedFd<'_>,
+    kept: BorrowedFd<'_>,
+    identity: Option<&Identity>,
+) -> io::Result<i32> {
     // SAFETY: this process has one thread; the child calls only async-signal-safe functions until exec or _exit.
     match unsafe { libc::fork() } {
         -1 => Err(io::Error::last_os_error()),
-        0 => child(program, stdin.as_raw_fd(), identity),
+        0 => child(program, stdin.as_raw_fd(), kept.as_raw_fd(), identity),
         pid => Ok(pid),
     }
 }
 
-fn child(program: &Program, stdin: RawFd, identity: Option<&Identity>) -> ! {
+fn child(program: &Program, stdin: RawFd, kept: RawFd, identity: Option<&Identity>) -> ! {
     // SAFETY: async-signal-safe calls on valid, prepared arguments only; see `spawn`.
     unsafe {
         libc::setsid();
         libc::dup2(stdin, libc::STDIN_FILENO);
+        libc::fcntl(kept, libc::F_SETFD, 0);
         if let Some(identity) = identity {
             let groups = identity.groups.as_ptr();
             if libc::setgroups(identity.groups.len(), groups) != 0

@@ -4,11 +4,15 @@
 use std::ffi::{OsStr, OsString};
 use std::fs::OpenOptions;
 use std::io::{Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, AsRawFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, Stdio};
+use std::sync::Arc;
 
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{SigSet, Signal};
+use nix::sys::time::TimeSpec;
+use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
 use tamada::wire::{self, Guard, LeaseToken, ToAgent, ToInit};
 
@@ -19,7 +23,8 @@ pub fn record(folder: &Path, file: &str, line: &str) {
 }
 
 /// Carries out its arguments one after the other at its first start, then answers what PID 1 says:
-/// `tree` starts a postmaster, `lease=N`, `guard=MS` (from now) and `guard=none` tell PID 1, `renew=MS` goes on renewing,
+/// `tree` starts a postmaster, `lease=N` tells PID 1, `guard=MS` (from now) and `guard=none` set the deadline, `renew=MS` goes on renewing, `hold` leaves a
+/// process behind that moves the deadline once there is another agent, `last` waits for the deadline and ends at it,
 /// `claim` names a postmaster that somebody else has started, `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
 pub fn agent(script: &[OsString]) -> ExitCode {
     tamada::process::hide();
@@ -48,7 +53,15 @@ pub fn agent(script: &[OsString]) -> ExitCode {
             record(&folder, "files", &format!("{} {content}", name.display()));
         }
     }
-    let mut agent = Agent { socket: std::fs::File::from(socket), folder, postmaster: None };
+    let deadline = tamada::process::inherited_timer(handover.deadline).expect("PID 1 hands it down");
+    let mut agent = Agent {
+        socket: std::fs::File::from(socket),
+        deadline: Arc::new(deadline),
+        until: 0,
+        folder,
+        postmaster: None,
+        holder: None,
+    };
     let always = script.iter().position(|word| word == "always").unwrap_or(script.len());
     let words = if starts == 1 { script } else { &script[always..] };
     for word in words {
@@ -63,8 +76,12 @@ pub fn agent(script: &[OsString]) -> ExitCode {
 
 struct Agent {
     socket: std::fs::File,
+    deadline: Arc<TimerFd>,
+    /// The deadline that was set last.
+    until: u64,
     folder: PathBuf,
     postmaster: Option<Child>,
+    holder: Option<Child>,
 }
 
 impl Agent {
@@ -77,23 +94,29 @@ impl Agent {
         match (name, value) {
             ("tree", _) => self.start_postmaster(),
             ("lease", id) => self.tell(ToInit::Lease(LeaseToken::new(id.as_bytes()))),
-            ("guard", "none") => self.tell(ToInit::Guard(Guard::NoDeadline)),
+            ("guard", "none") => set(&self.deadline, Guard::NoDeadline),
             ("guard", millis) => {
                 let until = boot_nanos() + millis.parse::<u64>().expect("a number") * 1_000_000;
                 record(&self.folder, "deadline", &until.to_string());
-                self.tell(ToInit::Guard(Guard::Until(until)));
+                set(&self.deadline, Guard::Until(until));
+                self.until = until;
             }
             ("renew", millis) => {
                 // One thread that renews for ever; it dies and freezes with the agent.
                 let millis: u64 = millis.parse().expect("a number");
-                let mut socket = self.socket.try_clone().expect("a descriptor");
+                let deadline = self.deadline.clone();
                 std::thread::spawn(move || {
                     loop {
-                        let until = Guard::Until(boot_nanos() + millis * 1_000_000);
-                        socket.write_all(&ToInit::Guard(until).encode()).expect("PID 1 reads");
+                        set(&deadline, Guard::Until(boot_nanos() + millis * 1_000_000));
                         std::thread::sleep(std::time::Duration::from_millis(millis / 4));
                     }
                 });
+            }
+            ("hold", _) => self.leave_a_holder(),
+            ("last", micros) => {
+                let end = self.until + micros.parse::<u64>().expect("a number") * 1_000;
+                while boot_nanos() < end {}
+                return Some(1);
             }
             ("claim", _) => {
                 let tree = super::world::eventually("a tree", || {
@@ -131,6 +154,15 @@ impl Agent {
         self.postmaster = Some(child);
     }
 
+    fn leave_a_holder(&mut self) {
+        let number = self.deadline.as_fd().as_raw_fd();
+        fcntl(&self.deadline, FcntlArg::F_SETFD(FdFlag::empty())).expect("ours");
+        let mut holder = part("holder");
+        holder.arg(&self.folder).arg(number.to_string()).stdin(Stdio::null());
+        self.holder = Some(holder.spawn().expect("can be started"));
+        fcntl(&self.deadline, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).expect("ours");
+    }
+
     fn serve(&mut self) -> ExitCode {
         self.tell(ToInit::Ready);
         let mut packet = [0; wire::TO_AGENT_MAX];
@@ -161,6 +193,27 @@ impl Agent {
         self.tell(ToInit::Bye(0));
         ExitCode::SUCCESS
     }
+}
+
+/// As the agent does it, however late.
+fn set(deadline: &TimerFd, guard: Guard) {
+    let at = Expiration::OneShot(TimeSpec::from_duration(guard.expires()));
+    deadline.set(at, TimerSetTimeFlags::TFD_TIMER_ABSTIME).expect("a timer");
+}
+
+/// Lifts the deadline of an agent that has been followed by another.
+pub fn holder(arguments: &[OsString]) -> ExitCode {
+    let [folder, number] = arguments else { panic!("FOLDER NUMBER") };
+    let folder = Path::new(folder);
+    let number = number.to_str().and_then(|number| number.parse().ok()).expect("a number");
+    let deadline = tamada::process::inherited_timer(number).expect("it was left open");
+    super::world::eventually("another agent", || {
+        let starts = std::fs::read_to_string(folder.join("starts")).unwrap_or_default();
+        (starts.lines().count() == 2).then_some(())
+    });
+    set(&deadline, Guard::NoDeadline);
+    record(folder, "held", "lifted");
+    backend()
 }
 
 /// Five backends, each a session of its own; SIGINT is a fast shutdown. Before, it looks for secrets with the eyes of

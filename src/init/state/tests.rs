@@ -6,8 +6,8 @@ fn at(millis: u64) -> Duration {
     Duration::from_millis(millis)
 }
 
-fn until(millis: u64) -> ToInit {
-    ToInit::Guard(Guard::Until(millis * 1_000_000))
+fn until(millis: u64) -> Guard {
+    Guard::Until(millis * 1_000_000)
 }
 
 fn running() -> State {
@@ -19,11 +19,11 @@ fn running() -> State {
 }
 
 #[test]
-fn fences_at_the_deadline_and_not_before() {
+fn fences_when_the_deadline_has_passed_and_not_before() {
     let mut state = running();
-    state.heard(until(20_000), at(1_000));
-    assert_eq!(state.wake_at(), Some(at(20_000)));
-    assert_eq!(state.due(at(19_999)), None);
+    state.left_in_force(until(20_000));
+    assert_eq!((state.due(at(30_000)), state.wake_at()), (None, None), "the timer tells");
+    state.deadline_passed();
     assert_eq!(state.due(at(20_000)), Some(Due::Fence));
     state.fenced(at(20_000));
     assert_eq!(state.due(at(20_000)), Some(Due::StartAgent));
@@ -31,26 +31,23 @@ fn fences_at_the_deadline_and_not_before() {
 }
 
 #[test]
-fn a_newer_message_moves_or_lifts_the_deadline() {
-    let mut state = running();
-    state.heard(until(20_000), at(1_000));
-    state.heard(until(30_000), at(11_000));
-    assert_eq!(state.due(at(29_999)), None);
-    state.heard(ToInit::Guard(Guard::NoDeadline), at(12_000));
-    assert_eq!(state.due(at(1_000_000)), None);
-    assert_eq!(state.wake_at(), None);
-}
-
-#[test]
 fn a_crash_leaves_deadline_and_lease_as_they_are() {
     let mut state = running();
-    state.heard(until(20_000), at(1_000));
     state.heard(ToInit::Lease(LeaseToken::new(b"42")), at(1_000));
+    state.left_in_force(until(20_000));
     let end = state.agent_ended(CRASH, Postmaster::Runs, at(5_000));
     assert_eq!(end, AgentEnd::Restart(Duration::ZERO));
     assert_eq!(state.due(at(5_000)), Some(Due::StartAgent));
     state.agent_started(at(5_000));
-    assert_eq!((state.lease, state.starts), (LeaseToken::new(b"42"), 2));
+    assert_eq!((state.lease, state.starts, state.guard), (LeaseToken::new(b"42"), 2, until(20_000)));
+}
+
+#[test]
+fn a_deadline_that_passes_between_two_agents_goes_first() {
+    let mut state = running();
+    state.left_in_force(until(20_000));
+    state.agent_ended(CRASH, Postmaster::Runs, at(20_000));
+    state.deadline_passed();
     assert_eq!(state.due(at(20_000)), Some(Due::Fence));
 }
 
@@ -76,7 +73,7 @@ fn quick_crashes_are_answered_with_growing_delays() {
 #[test]
 fn a_primary_does_not_wait_long_for_its_agent() {
     let mut state = running();
-    state.heard(until(1_000_000), at(1));
+    state.left_in_force(until(1_000_000));
     for _ in 0..30 {
         match state.agent_ended(CRASH, Postmaster::Runs, at(10)) {
             AgentEnd::Restart(delay) => assert!(delay <= at(500), "{delay:?}"),
@@ -149,10 +146,11 @@ fn leaves_postgresql_running_on_purpose_when_not_pid_1() {
 fn no_primary_outlives_the_keeper_of_its_deadline() {
     let mut state = State::new(Place::SubReaper);
     state.agent_started(at(0));
-    state.heard(until(20_000), at(50));
     state.heard(ToInit::Bye(64), at(100));
+    state.left_in_force(until(20_000));
     assert_eq!(state.agent_ended(Ended::Exited(64), Postmaster::Runs, at(200)), AgentEnd::StopPostgres);
     assert_eq!(state.due(at(19_999)), None);
+    state.deadline_passed();
     assert_eq!(state.due(at(20_000)), Some(Due::Fence), "it did not stop in time");
     state.fenced(at(20_000));
     assert_eq!(state.due(at(20_000)), Some(Due::Leave(64)));
@@ -202,8 +200,8 @@ fn an_agent_that_keeps_crashing_while_stopping_is_overtaken() {
 #[test]
 fn the_deadline_holds_while_stopping() {
     let mut state = running();
-    state.heard(until(2_000), at(500));
     state.asked_to_stop(at(1_000));
+    state.deadline_passed();
     assert_eq!(state.due(at(2_000)), Some(Due::Fence));
     state.fenced(at(2_000));
     assert_eq!(state.due(at(2_000)), Some(Due::Leave(1)));
