@@ -3,13 +3,16 @@
 //! A statement that must cost the server exactly one is sent with the
 //! simple protocol. A session ends with its value.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
-use tokio_postgres::{Client, NoTls, SimpleQueryMessage, SimpleQueryRow};
+use tokio_postgres::tls::TlsStream;
+use tokio_postgres::{Client, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
 use super::PostgresError;
+use super::quiet_socket::QuietSocket;
 use super::tls::connector;
 use super::version::Version;
 use crate::config::Credentials;
@@ -157,7 +160,10 @@ pub(crate) async fn connect(target: &Target<'_>, credentials: &Credentials) -> R
     });
     let opening = async {
         match tls_for(&target.host, option("sslmode")) {
-            Tls::Never => open(&config, SslMode::Disable, NoTls).await,
+            Tls::Never => match &target.host {
+                Host::Socket(dir) => open_socket(&config, &dir.join(format!(".s.PGSQL.{}", target.port))).await,
+                Host::Loopback | Host::Tcp(_) => open(&config, SslMode::Disable, NoTls).await,
+            },
             Tls::IfAsked => match open(&config, SslMode::Disable, NoTls).await {
                 // The server wants TLS of this connection (`hostssl` alone fits).
                 Err(ConnectError::Sql(error)) if is_refused_by_hba(&error) => {
@@ -181,6 +187,8 @@ pub(crate) async fn connect(target: &Target<'_>, credentials: &Credentials) -> R
 pub(crate) enum ConnectError {
     #[error("{}", explain(.0))]
     Sql(tokio_postgres::Error),
+    #[error("error connecting to server: {0}")]
+    Socket(std::io::Error),
     #[error("no answer within {}", crate::core::units::Seconds(CONNECT_TIMEOUT))]
     TooLong,
     #[error("{0}")]
@@ -226,13 +234,28 @@ where
     <T::TlsConnect as tokio_postgres::tls::TlsConnect<tokio_postgres::Socket>>::Future: Send,
 {
     let mut config = config.clone();
-    let (client, connection) = config.ssl_mode(mode).connect(tls).await.map_err(ConnectError::Sql)?;
+    let opened = config.ssl_mode(mode).connect(tls).await.map_err(ConnectError::Sql)?;
+    Ok(session(opened))
+}
+
+async fn open_socket(config: &tokio_postgres::Config, path: &Path) -> Result<Session, ConnectError> {
+    let socket = QuietSocket::connect(path).await.map_err(ConnectError::Socket)?;
+    let mut config = config.clone();
+    let opened = config.ssl_mode(SslMode::Disable).connect_raw(socket, NoTls).await.map_err(ConnectError::Sql)?;
+    Ok(session(opened))
+}
+
+fn session<S, T>((client, connection): (Client, Connection<S, T>)) -> Session
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    T: TlsStream + Unpin + Send + 'static,
+{
     let version = connection.parameter("server_version").and_then(|text| Version::from_program(&format!(") {text}")));
     // An error of the connection shows in whatever uses the session.
     let driver = tokio::spawn(async move {
         let _ = connection.await;
     });
-    Ok(Session { client, driver: Some(driver), version })
+    Session { client, driver: Some(driver), version }
 }
 
 impl PostgresError {

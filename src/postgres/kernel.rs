@@ -2,6 +2,7 @@
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::CommandExt;
 use std::process::Command;
 
@@ -92,4 +93,10 @@ pub(super) fn detach(command: &mut Command, streams: Streams, keep: Vec<RawFd>) 
             Ok(())
         });
     }
+}
+
+/// A socket on the runtime that we are on, which listens for nothing but this.
+pub(super) fn watched(socket: UnixStream, interest: Interest) -> io::Result<AsyncFd<UnixStream>> {
+    // SAFETY: the socket owns its descriptor and closes it when it is dropped, after tokio has let go of it.
+    unsafe { AsyncFd::register_with_interest(socket, interest) }.map_err(io::Error::from)
 }

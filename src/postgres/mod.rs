@@ -31,6 +31,7 @@ mod probe;
 mod process;
 mod programs;
 mod progress;
+mod quiet_socket;
 mod rewind;
 mod rewind_mark;
 mod segments;
