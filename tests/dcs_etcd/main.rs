@@ -9,7 +9,9 @@ mod etcd;
 #[path = "../support/eventually.rs"]
 mod eventually;
 mod faults;
+mod gate;
 mod limits;
+mod renewal;
 mod security;
 mod space;
 mod traffic;
