@@ -15,7 +15,7 @@ use super::history;
 use super::local::LocalPostgres;
 use super::process::real_path;
 use super::staging::is_mount_point;
-use super::{files, segments};
+use super::{files, segments, wal_end};
 use crate::core::units::{Lsn, Timeline};
 use crate::core::view::HistoryEntry;
 
@@ -72,7 +72,12 @@ impl LocalPostgres {
         let is_known = old.local_position().is_some();
         let control = self.with_wal_end(old);
         let written = control.wal_end.filter(|_| !is_known).map(|end| end.page);
-        let end = control.checkpoint.max(control.recovery_end.unwrap_or_default()).max(written.unwrap_or_default());
+        let wal = self.data_dir.join("pg_wal");
+        let switched = wal_end::before_switch(&wal, control.timeline, control.checkpoint, size);
+        let end = switched
+            .unwrap_or(control.checkpoint)
+            .max(control.recovery_end.unwrap_or_default())
+            .max(written.unwrap_or_default());
         let ours = self.local_history(control.timeline).unwrap_or_default();
         Some((lost(control.timeline, &ours, end, theirs, their_history)?, size))
     }

@@ -1,5 +1,6 @@
 //! Where the WAL in a folder ends, by the headers of its pages: each holds its own position, which is another one in a
-//! segment that was recycled, and none where nothing was written (`xlog_internal.h`, XLogPageHeaderData). Nothing is decoded.
+//! segment that was recycled, and none where nothing was written (`xlog_internal.h`, XLogPageHeaderData). No record is
+//! decoded; of its header (`xlogrecord.h`, XLogRecord) the length and the position of the record before it are read.
 
 use std::fs::File;
 use std::os::unix::fs::FileExt;
@@ -7,10 +8,16 @@ use std::path::Path;
 
 use super::segments;
 use crate::core::local::WalEnd;
-use crate::core::units::Lsn;
+use crate::core::units::{Lsn, Timeline};
 
 /// Of `xlp_pageaddr`, after magic, flags and timeline.
 const ADDRESS_AT: u64 = 8;
+/// Of the first page of a segment: its first record follows.
+const LONG_HEADER: u64 = 40;
+/// Of `xl_prev`, after a length and a transaction.
+const PREVIOUS_AT: u64 = 8;
+/// Of a record that ends its segment early (XLOG_SWITCH): no other has neither data nor blocks.
+const SWITCH_LENGTH: u32 = 24;
 
 /// The end of the WAL that begins at or after `from`; sizes in bytes. `None`: there is none, or it cannot be read.
 pub(super) fn find(wal: &Path, from: Lsn, segment_size: u64, page_size: u64) -> Option<WalEnd> {
@@ -26,6 +33,25 @@ pub(super) fn find(wal: &Path, from: Lsn, segment_size: u64, page_size: u64) -> 
         let pages = pages_written(segment_size / page_size.max(1), |page| is_page_of(&file, start, page * page_size));
         (pages > 0).then_some(WalEnd { page: Lsn(start.0 + pages * page_size), segment: Lsn(start.0 + segment_size) })
     })
+}
+
+/// A server that archives ends its segment before the checkpoint of its shutdown, whatever room is left in it. Where the
+/// WAL ended before that; `None`: the record at `checkpoint` does not follow such an end.
+pub(super) fn before_switch(wal: &Path, timeline: Timeline, checkpoint: Lsn, segment_size: u64) -> Option<Lsn> {
+    if checkpoint.0 % segment_size.max(1) != LONG_HEADER {
+        return None;
+    }
+    let mut previous = [0; 8];
+    read_at(wal, timeline, Lsn(checkpoint.0 + PREVIOUS_AT), segment_size, &mut previous)?;
+    let previous = Lsn(u64::from_ne_bytes(previous));
+    let mut length = [0; 4];
+    read_at(wal, timeline, previous, segment_size, &mut length)?;
+    (u32::from_ne_bytes(length) == SWITCH_LENGTH).then_some(previous)
+}
+
+fn read_at(wal: &Path, timeline: Timeline, at: Lsn, segment_size: u64, bytes: &mut [u8]) -> Option<()> {
+    let name = format!("{:08X}{}", timeline.0, segments::number_at(at, segment_size));
+    File::open(wal.join(name)).ok()?.read_exact_at(bytes, at.0 % segment_size).ok()
 }
 
 fn is_page_of(file: &File, start: Lsn, offset: u64) -> bool {
@@ -61,6 +87,25 @@ mod tests {
         for page in 0..written {
             file.write_all_at(&(start + page * PAGE).to_ne_bytes(), page * PAGE + ADDRESS_AT).expect("written");
         }
+    }
+
+    #[test]
+    fn what_was_written_ends_before_the_record_that_ended_its_segment() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let wal = folder.path();
+        let (checkpoint, switch) = (2 * SEGMENT + LONG_HEADER, SEGMENT + 3 * PAGE + 64);
+        let put = |name: &str, bytes: &[u8], at: u64| {
+            let file = File::options().write(true).create(true).truncate(false).open(wal.join(name)).expect("made");
+            file.write_all_at(bytes, at).expect("written");
+        };
+        let found = |at| before_switch(wal, Timeline(1), Lsn(at), SEGMENT).map(|end| end.0);
+        put("000000010000000000000002", &switch.to_ne_bytes(), LONG_HEADER + PREVIOUS_AT);
+        assert_eq!(found(checkpoint), None, "that segment is not there");
+        put("000000010000000000000001", &SWITCH_LENGTH.to_ne_bytes(), 3 * PAGE + 64);
+        assert_eq!(found(checkpoint), Some(switch));
+        assert_eq!(found(checkpoint + 120), None, "no first record");
+        put("000000010000000000000001", &114_u32.to_ne_bytes(), 3 * PAGE + 64);
+        assert_eq!(found(checkpoint), None, "a record that happens to fill its segment");
     }
 
     #[test]

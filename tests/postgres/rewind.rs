@@ -8,10 +8,12 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tamada::core::local::{CloneFrom, CloneSource, DataDir, RecoverySignal, StartAs, StopMode, Upstream};
 use tamada::core::observation::Divergence;
-use tamada::core::units::Timeline;
+use tamada::core::units::{Lsn, Timeline};
 use tamada::postgres::{Force, Instance};
 
-use crate::support::{LIMIT, Node, desired, eventually, on_every_version, pair, process_titled, progress, slots_for};
+use crate::support::{
+    LIMIT, Node, desired, eventually, logged, on_every_version, pair, process_titled, progress, slots_for,
+};
 
 async fn divergence(of: &Node, from: &Node) -> Divergence {
     of.postgres.divergence(&from.address(), LIMIT).await
@@ -25,6 +27,13 @@ async fn comes_back(old: &Node, new: &Node) {
         old.psql("postgres", "SELECT count(*) FROM t WHERE a = 100") == (true, "1".to_owned())
     })
     .await;
+}
+
+async fn crash(node: &Node) {
+    let pid = node.probe().await.facts.postmaster_pid.expect("runs");
+    kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
+    node.postgres.wait_exit().await;
+    node.probe().await;
 }
 
 /// Another standby of the pair's primary.
@@ -82,16 +91,36 @@ fn a_primary_that_crashed_is_recovered_first() {
         new.postgres.promote(LIMIT).await.expect("promoted");
         old.sql("INSERT INTO t VALUES (2)");
         new.postgres.checkpoint().await.expect("checkpoint");
-        let pid = old.probe().await.facts.postmaster_pid.expect("runs");
-        kill(Pid::from_raw(pid), Signal::SIGKILL).expect("killed");
-        old.postgres.wait_exit().await;
-        old.probe().await;
+        crash(&old).await;
         assert_eq!(divergence(&old, &new).await, Divergence::Undecided);
         old.postgres.recover().await.expect("recovered");
         assert_eq!(divergence(&old, &new).await, Divergence::Diverged);
         old.postgres.rewind(&new.address(), progress()).await.expect("rewound");
         comes_back(&old, &new).await;
         assert_eq!(old.sql("SELECT count(*) FROM t WHERE a = 2"), "0");
+    });
+}
+
+/// Crash recovery ends the segment that it finds, of which nobody had written the rest.
+#[test]
+fn the_log_tells_what_a_rewind_discards_and_not_what_crash_recovery_has_added() {
+    on_every_version(|bin| async move {
+        let (old, new) = pair(&bin).await;
+        new.postgres.promote(LIMIT).await.expect("promoted");
+        old.sql("INSERT INTO t VALUES (2)");
+        let written: Lsn = old.sql("SELECT pg_current_wal_flush_lsn()").parse().expect("a position");
+        new.postgres.checkpoint().await.expect("checkpoint");
+        crash(&old).await;
+        old.postgres.recover().await.expect("recovered");
+        old.postgres.rewind(&new.address(), progress()).await.expect("rewound");
+        let line = logged("pg_rewind has discarded", &old.folder.path().to_string_lossy()).expect("it is told");
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let after = |word: &str| words.iter().position(|found| *found == word).map(|at| words[at + 1]);
+        let [from, to] =
+            ["from", "to"].map(|word| after(word).and_then(|at| at.parse::<Lsn>().ok()).expect("a position"));
+        assert!(from < written && line.contains(&format!("({} bytes)", to.0 - from.0)), "{line}");
+        // What the server wrote by itself until its end, and the checkpoint at the end of the recovery, are there too.
+        assert!(to >= written && to.0 - written.0 < 65_536, "up to {written} was written: {line}");
     });
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
@@ -24,13 +24,36 @@ pub const LIMIT: Duration = Duration::from_secs(60);
 
 /// Runs a test on every PostgreSQL that can be had here, in a runtime of its own.
 pub fn on_every_version<F: Future<Output = ()>>(test: impl Fn(PathBuf) -> F) {
-    // The agent's log; what a passing test logs is not shown.
-    let _ = tracing_subscriber::fmt().with_test_writer().try_init();
+    // What a passing test logs is not shown.
+    let _ = tracing_subscriber::fmt().with_ansi(false).with_writer(|| Log).try_init();
     for bin in installations() {
         eprintln!("with {}", bin.display());
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(test(bin));
     }
+}
+
+/// The agent's log: shown with the test that fails, and kept for `logged`.
+struct Log;
+
+static LOGGED: Mutex<String> = Mutex::new(String::new());
+
+impl std::io::Write for Log {
+    fn write(&mut self, text: &[u8]) -> std::io::Result<usize> {
+        let text = String::from_utf8_lossy(text);
+        print!("{text}");
+        LOGGED.lock().expect("nothing panics while it writes").push_str(&text);
+        Ok(text.len())
+    }
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The last line of the log that has both.
+pub fn logged(what: &str, of: &str) -> Option<String> {
+    let log = LOGGED.lock().expect("nothing panics while it writes");
+    log.lines().rev().find(|line| line.contains(what) && line.contains(of)).map(str::to_owned)
 }
 
 /// Where a node's first data may come from.
