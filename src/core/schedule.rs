@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::decision::{Decision, Overtaken, PostgresStep, ScheduleStep, Wake};
+use super::decision::{Decision, Overtaken, ScheduleStep, Wake};
 use super::local::About;
 use super::observation::{Observation, RestartConditions};
 use super::policy::{Pause, Policy};
@@ -35,8 +35,8 @@ fn due(schedule: WallTime, now: WallTime, loop_wait: Duration) -> Due {
     }
 }
 
-/// `decision` with what becomes of the scheduled restart: it disturbs nothing else that is decided.
-pub fn decide(policy: &Policy, seen: &Observation, decision: Decision) -> Decision {
+/// `decision` with what becomes of the scheduled restart: it disturbs nothing else that is decided. `rests`: nothing else goes on.
+pub fn decide(policy: &Policy, seen: &Observation, rests: bool, decision: Decision) -> Decision {
     let Some(scheduled) = &seen.requests.scheduled else { return decision };
     let is_due = due(scheduled.at, seen.wall, policy.timing.loop_wait);
     let decision = match (is_due, decision.wake) {
@@ -44,9 +44,7 @@ pub fn decide(policy: &Policy, seen: &Observation, decision: Decision) -> Decisi
         (Due::Later(_) | Due::Now | Due::Stale, _) => decision,
     };
     let is_locked = seen.cluster.as_ref().is_ok_and(|view| view.leader.is_some());
-    let is_busy = seen.local.job.is_some() || decision.postgres != PostgresStep::Leave || decision.lease.gives_up();
-    let is_asked = seen.requests.restart.is_some() || seen.requests.shutdown.is_some() || decision.exit.is_some();
-    if policy.pause == Pause::Paused || !is_locked || is_busy || is_asked {
+    if policy.pause == Pause::Paused || !is_locked || !rests || seen.requests.restart.is_some() {
         return decision;
     }
     let about = &seen.local.about;

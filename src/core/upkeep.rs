@@ -9,15 +9,18 @@ use super::schedule;
 use super::slots::{self, SlotsWanted};
 
 pub fn with(policy: &Policy, seen: &Observation, decision: Decision) -> Decision {
-    let slots = slots_wanted(policy, seen, &decision);
-    let roles = roles(policy, seen, &decision);
-    schedule::decide(policy, seen, Decision { slots, roles, ..decision })
+    let rests = is_at_rest(seen, &decision);
+    let tends = rests && policy.mode == Mode::Cluster;
+    let slots = if tends { slots_wanted(policy, seen, &decision) } else { None };
+    let roles = if tends { roles(seen) } else { RolesStep::Leave };
+    schedule::decide(policy, seen, rests, Decision { slots, roles, ..decision })
 }
 
-/// The cluster is there, and nothing else is done to the server now.
-fn is_at_rest(policy: &Policy, seen: &Observation, decision: &Decision) -> bool {
-    let rests = seen.local.job.is_none() && decision.postgres == PostgresStep::Leave && !decision.lease.gives_up();
-    policy.mode == Mode::Cluster && seen.cluster.is_ok() && seen.requests.shutdown.is_none() && rests
+/// The store answers, nothing is done to the server now, and the agent goes on.
+fn is_at_rest(seen: &Observation, decision: &Decision) -> bool {
+    let is_busy = seen.local.job.is_some() || decision.postgres != PostgresStep::Leave || decision.lease.gives_up();
+    let ends = seen.requests.shutdown.is_some() || decision.exit.is_some();
+    seen.cluster.is_ok() && !is_busy && !ends
 }
 
 fn leads(seen: &Observation) -> bool {
@@ -28,9 +31,6 @@ fn leads(seen: &Observation) -> bool {
 /// follow it from then on, and a receiver that finds no slot tries again only after seconds.
 fn slots_wanted(policy: &Policy, seen: &Observation, decision: &Decision) -> Option<SlotsWanted> {
     let (Ok(view), Postgres::Running(running)) = (&seen.cluster, &seen.local.postgres) else { return None };
-    if !is_at_rest(policy, seen, decision) {
-        return None;
-    }
     let (role, retained) = match running {
         _ if leads(seen) => (LastRole::Primary, &seen.retained_slots),
         // The next leader keeps what the last one kept.
@@ -44,10 +44,9 @@ fn slots_wanted(policy: &Policy, seen: &Observation, decision: &Decision) -> Opt
 }
 
 /// Once: what was made by hand since then is not looked at.
-fn roles(policy: &Policy, seen: &Observation, decision: &Decision) -> RolesStep {
+fn roles(seen: &Observation) -> RolesStep {
     let is_primary = matches!(seen.local.postgres, Postgres::Running(Running::Primary(_)));
-    let is_due = seen.memory.roles == Roles::NotLookedAt && is_at_rest(policy, seen, decision);
-    match is_primary && is_due && leads(seen) {
+    match is_primary && seen.memory.roles == Roles::NotLookedAt && leads(seen) {
         true => RolesStep::Ensure,
         false => RolesStep::Leave,
     }
