@@ -88,6 +88,8 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
                     let leader = name.clone();
                     ctx.step(PostgresStep::Follow(wanted), Reason::NewUpstream { leader })
                 }
+                // A standby that has been given `nostream` streams on until the pause ends, as with Patroni: its slot is not
+                // dropped before that either.
                 Upstream::Member { .. } | Upstream::None | Upstream::Foreign => {
                     ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() })
                 }

@@ -83,6 +83,19 @@ fn a_standby_follows_the_leader_and_leaves_its_upstream_alone_where_there_is_non
 }
 
 #[test]
+fn a_standby_that_is_given_nostream_streams_on_until_the_pause_ends() {
+    let mut given = policy();
+    given.tags.nostream = true;
+    for upstream in ["b", "c"] {
+        let streaming = seen(view(THEIRS), standby_at(500, upstream));
+        let decision = decide(&Policy { pause: Pause::Paused, ..given.clone() }, &streaming);
+        assert_eq!(decision.postgres, PostgresStep::Leave, "{upstream}");
+        assert_eq!(decision.reason, Reason::PausedIdle { name: "a".into() });
+        assert_eq!(decide(&given, &streaming).postgres, PostgresStep::Follow(Upstream::None), "{upstream}");
+    }
+}
+
+#[test]
 fn a_server_that_does_not_run_gives_the_lock_back_and_is_not_started() {
     for data in [None, Some(DataDir::Empty), Some(DataDir::Unusable("it cannot be read".to_owned()))] {
         for leader in [OURS, THEIRS, None] {
