@@ -6,12 +6,13 @@
 use serde_json::{Map, Value, json};
 
 use super::health::{SyncDuty, sync_duty};
+use super::shown::{shown_role, shown_state, shows_postgres};
 use crate::agent::status::{PostgresStatus, Status};
 use crate::config::redacted;
 use crate::core::PATRONI_VERSION;
 use crate::core::policy::Pause;
 use crate::core::units::Lsn;
-use crate::core::view::{MemberRole, MemberState};
+use crate::core::view::MemberRole;
 
 /// The document of this status.
 pub fn render(status: &Status) -> Map<String, Value> {
@@ -25,36 +26,9 @@ pub fn render(status: &Status) -> Map<String, Value> {
     document
 }
 
-/// The role that the document shows: what PostgreSQL says, else the one in memory.
-pub(super) fn shown_role(status: &Status) -> MemberRole {
-    match status.postgres.in_recovery.filter(|_| shows_postgres(status)) {
-        Some(false) => MemberRole::Primary,
-        Some(true) if status.role == MemberRole::StandbyLeader => MemberRole::StandbyLeader,
-        Some(true) => MemberRole::Replica,
-        None => status.role,
-    }
-}
-
-/// The state that the document shows: a server that should run but gave no answer is `unknown`.
-pub(super) fn shown_state(status: &Status) -> MemberState {
-    match status.state {
-        MemberState::Running if status.postgres.in_recovery.is_none() => MemberState::Unknown,
-        state => state,
-    }
-}
-
 /// This status with freshly probed positions, or with none when the probe had no answer.
 pub(super) fn with_positions(status: &Status, fresh: Option<PostgresStatus>) -> Status {
     Status { postgres: fresh.unwrap_or_default(), ..status.clone() }
-}
-
-/// Whether PostgreSQL can be expected to answer in this state.
-pub(super) fn may_answer(state: MemberState) -> bool {
-    matches!(state, MemberState::Running | MemberState::Restarting | MemberState::Starting)
-}
-
-pub(super) fn shows_postgres(status: &Status) -> bool {
-    may_answer(status.state) && status.postgres.in_recovery.is_some()
 }
 
 fn postgres_part(status: &Status, document: &mut Map<String, Value>) {
@@ -170,6 +144,7 @@ mod tests {
     use super::*;
     use crate::api::fixture;
     use crate::core::units::{Branch, Timeline};
+    use crate::core::view::MemberState;
 
     fn keys(document: &Map<String, Value>) -> Vec<&str> {
         document.keys().map(String::as_str).collect()

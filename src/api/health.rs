@@ -6,8 +6,8 @@
 
 use serde_json::Value;
 
-use super::document::{shown_role, shown_state};
 use super::query::Query;
+use super::shown::{shown_role, shown_state};
 use crate::agent::status::Status;
 use crate::config::{self, units};
 use crate::core::policy::{Pause, Switch};

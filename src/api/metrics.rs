@@ -4,8 +4,8 @@ use std::fmt::{Display, Write};
 
 use jiff::Timestamp;
 
-use super::document::{shown_role, shown_state, shows_postgres};
 use super::health::{SyncDuty, is_leader, sync_duty, takes_connections};
+use super::shown::{shown_role, shown_state, shows_postgres};
 use crate::agent::status::{PostgresStatus, Status};
 use crate::core::PATRONI_VERSION;
 use crate::core::policy::Pause;

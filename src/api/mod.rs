@@ -22,6 +22,7 @@ mod routes;
 mod server;
 mod service;
 mod settings;
+mod shown;
 mod state;
 mod switchover;
 mod times;

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use tokio::sync::watch;
 
 use super::ask::{Shared, ask};
-use super::document;
 use super::settings::Settings;
+use super::{document, shown};
 use crate::agent::mailbox::{Mailbox, Request};
 use crate::agent::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use crate::core::policy::Mode;
@@ -76,7 +76,7 @@ impl State {
     /// The status with positions probed after this call; without any when the server or the loop gives no answer.
     pub async fn probed(&self) -> Arc<Status> {
         let status = self.status();
-        if !document::may_answer(status.state) {
+        if !shown::may_answer(status.state) {
             return status;
         }
         let fresh = self.positions.read(POSITIONS_LIMIT).await.and_then(|fresh| (*fresh).clone());

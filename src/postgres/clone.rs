@@ -46,7 +46,7 @@ impl LocalPostgres {
             self.settle().await?;
             return Err(error);
         }
-        if super::control::has_content(&self.data_dir) {
+        if super::contents::has_content(&self.data_dir) {
             self.keep_lost_wal(&staging.new_dir()).await;
         }
         let attempted = format!("put the copy in place in {dir}");
@@ -124,7 +124,7 @@ impl LocalPostgres {
         if short().is_some() {
             self.make_room_of_discarded().await;
         }
-        let has_old = super::control::has_content(&self.data_dir);
+        let has_old = super::contents::has_content(&self.data_dir);
         let Some(Shortage { needed, free }) = short().filter(|_| has_old) else { return Ok(()) };
         tracing::warn!(
             "removing the old data in {} before the copy is complete, and keeping nothing of their WAL: the copy needs {} MB \

@@ -4,9 +4,9 @@
 //! unchanged.
 
 use std::path::Path;
-use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
+use super::contents::{Contents, contents};
 use super::controldata::ControlData;
 use super::local::LocalPostgres;
 use super::staging;
@@ -15,10 +15,6 @@ use super::{PostgresError, files, rewind_mark, wal_end};
 use crate::core::local::{Control, Data, DataDir, RecoverySignal};
 
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// The last reading.
-#[derive(Default)]
-pub(super) struct ControlCache(Mutex<Option<(files::Stamp, ControlData)>>);
 
 /// Whether the system identifier or the whole content is wanted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,8 +31,7 @@ impl LocalPostgres {
         let attempted = || format!("read the control file of {}", self.data_dir.display());
         let now = files::stamp(&self.data_dir.join("global/pg_control"))
             .ok_or_else(|| PostgresError::failed(attempted(), "global/pg_control is absent or unreadable"))?;
-        let known = self.control_cache.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        if let Some((read, data)) = known
+        if let Some((read, data)) = self.control_cache.last()
             && (read == now || (freshness == Freshness::IdentifierOnly && read.0 == now.0))
         {
             return Ok(data);
@@ -45,7 +40,7 @@ impl LocalPostgres {
         let ended = run.success(Some(LIMIT)).await?;
         let text = String::from_utf8_lossy(&ended.stdout);
         let data = ControlData::parse(&text).map_err(|cause| PostgresError::failed(attempted(), cause))?;
-        *self.control_cache.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((now, data.clone()));
+        self.control_cache.keep(now, data.clone());
         Ok(data)
     }
 
@@ -151,37 +146,4 @@ fn is_backup(data_dir: &Path) -> bool {
 pub(super) enum ServerState {
     Running,
     Stopped,
-}
-
-pub(super) enum Contents {
-    /// Absent, or nothing but hidden files and `lost+found`.
-    Empty,
-    Something,
-    Unreadable(std::io::Error),
-}
-
-pub(super) fn contents(dir: &Path) -> Contents {
-    let entries = match std::fs::read_dir(dir) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Contents::Empty,
-        Err(error) => return Contents::Unreadable(error),
-    };
-    for entry in entries {
-        match entry {
-            Err(error) => return Contents::Unreadable(error),
-            Ok(entry) if is_ignored(&entry.file_name()) => (),
-            Ok(_) => return Contents::Something,
-        }
-    }
-    Contents::Empty
-}
-
-/// What cannot be read counts as content.
-pub(super) fn has_content(dir: &Path) -> bool {
-    !matches!(contents(dir), Contents::Empty)
-}
-
-/// What does not count as content of a data directory: file systems and mount helpers leave such things.
-pub(super) fn is_ignored(name: &std::ffi::OsStr) -> bool {
-    name == "lost+found" || name.as_encoded_bytes().starts_with(b".")
 }

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::callbacks::Callbacks;
 use super::connect::{self, ConnectError, Host, Session, Target, Whose};
-use super::control::ControlCache;
+use super::control_cache::ControlCache;
 use super::postmaster::{ServerProcesses, read_pid_file};
 use super::process::{self, Process};
 use super::programs::{Programs, Run};

@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio_postgres::SimpleQueryRow;
 
 use super::PostgresError;
-use super::control::{Contents, contents};
+use super::contents::{Contents, contents};
 use super::local::LocalPostgres;
 use super::staging::{Staging, outside_folders};
 use super::wal_folder::{Verdict, verdict};

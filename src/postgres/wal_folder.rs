@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 
-use super::control::{Contents, contents, is_ignored};
+use super::contents::{Contents, contents, is_ignored};
 use super::process::{all_pids, real_path};
 use super::segments;
 use crate::core::units::SystemId;

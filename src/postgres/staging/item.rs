@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::tree::{content, ignored, make_dir, remove_tree};
 use crate::mounts;
-use crate::postgres::control::is_ignored;
+use crate::postgres::contents::is_ignored;
 use crate::postgres::files;
 use crate::postgres::process::real_path;
 

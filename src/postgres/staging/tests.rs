@@ -146,7 +146,7 @@ fn old_data_that_were_being_given_up_are_removed_whole() {
         drop(staging);
         assert!(unfinished(&scene.path).is_some());
         assert!(matches!(settle(&scene.path).expect("settled"), Settled::Undone));
-        assert!(matches!(super::super::control::contents(&scene.data), super::super::control::Contents::Empty));
+        assert!(matches!(super::super::contents::contents(&scene.data), super::super::contents::Contents::Empty));
         scene.no_staging_is_left();
     }
 }

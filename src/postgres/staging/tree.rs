@@ -5,7 +5,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::postgres::control::is_ignored;
+use crate::postgres::contents::is_ignored;
 
 /// Folders outside a data directory that its links lead to: WAL, tablespaces.
 pub(in crate::postgres) fn outside_folders(data_dir: &Path) -> Vec<PathBuf> {
