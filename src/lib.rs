@@ -4,6 +4,7 @@
 
 pub mod agent;
 pub mod api;
+pub mod boottime;
 pub mod config;
 pub mod core;
 pub mod ctl;

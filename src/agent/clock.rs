@@ -3,12 +3,11 @@
 //!
 //! A trait because tests run the same loop on tokio's paused clock.
 
-use std::time::Duration;
-
 use nix::time::{ClockId, clock_gettime};
 
 pub use super::alarm::Alarm;
 use super::alarm::SystemAlarm;
+use crate::boottime;
 use crate::core::units::{Instant, WallTime};
 
 pub trait Clock: Send + Sync + 'static {
@@ -25,8 +24,7 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> Instant {
-        let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has had CLOCK_BOOTTIME since 2.6.39");
-        Instant(Duration::from(time))
+        boottime::now()
     }
 
     fn wall(&self) -> WallTime {
@@ -41,6 +39,8 @@ impl Clock for SystemClock {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]

@@ -9,7 +9,6 @@
 mod access;
 mod answer;
 mod ask;
-pub mod clock;
 mod configuration;
 mod control;
 pub mod document;

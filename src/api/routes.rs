@@ -12,8 +12,9 @@ use super::access::Reader;
 use super::answer::{self, Answer, not_implemented};
 use super::state::State;
 use super::types::ClusterDocument;
-use super::{clock, configuration, control, document, metrics, switchover};
+use super::{configuration, control, document, metrics, switchover};
 use crate::agent::status::ClusterStatusDocuments;
+use crate::boottime;
 use crate::config::redacted;
 
 /// What the API answers besides the health checks.
@@ -81,7 +82,7 @@ async fn patroni(Shared(state): Shared<Arc<State>>) -> Answer {
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Answer {
-    answer::metrics(metrics::render(&*state.probed().await, clock::now()))
+    answer::metrics(metrics::render(&*state.probed().await, boottime::now()))
 }
 
 async fn cluster(Shared(state): Shared<Arc<State>>) -> Answer {

@@ -16,13 +16,13 @@ use tracing::debug;
 
 use super::access::{Peer, Reader, Refusal};
 use super::answer::{self, HangUp};
-use super::clock;
 use super::health::{self, Verdict};
 use super::places::{Changes, Place};
 use super::query::Query;
 use super::routes::Routes;
 use super::state::State;
 use crate::agent::status::Status;
+use crate::boottime;
 
 /// The body of an answer: whole, or whatever the router makes.
 pub type Payload = Either<Full<Bytes>, Body>;
@@ -107,7 +107,7 @@ impl Service {
         query: &Query,
         status: &Arc<Status>,
     ) -> Response<Payload> {
-        let now = clock::now();
+        let now = boottime::now();
         let verdict = match endpoint {
             Endpoint::Liveness => health::liveness(status, now),
             Endpoint::Readiness => health::readiness(status, query, now),

@@ -14,10 +14,11 @@ use super::callbacks::Callbacks;
 use super::connect::{self, ConnectError, Host, Session, Target, Whose};
 use super::control_cache::ControlCache;
 use super::postmaster::{ServerProcesses, read_pid_file};
-use super::process::{self, Process};
+use super::process::Process;
 use super::programs::{Programs, Run};
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
+use crate::boottime;
 use crate::config::{Config, Credentials};
 use crate::core::local::{LastRole, Upstream};
 use crate::core::policy::Switch;
@@ -277,7 +278,7 @@ impl LocalPostgres {
 
     /// Now, on the clock of all decisions.
     pub(super) fn now(&self) -> Instant {
-        process::now()
+        boottime::now()
     }
 }
 

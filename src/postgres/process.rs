@@ -10,16 +10,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::kernel;
-use crate::core::units::Instant;
+use crate::boottime;
 use nix::poll::{PollFd, PollFlags, PollTimeout};
 use nix::sys::signal::Signal;
-use nix::time::{ClockId, clock_gettime};
-
-/// The monotonic clock that all of the program measures intervals by (CLOCK_BOOTTIME).
-pub(crate) fn now() -> Instant {
-    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-    Instant(time)
-}
 
 /// As many as the kernel follows.
 const LINKS_MAX: usize = 40;
@@ -212,10 +205,10 @@ pub(crate) async fn kill_all(processes: &[Process]) -> bool {
     for process in processes {
         let _ = process.signal(Signal::SIGKILL);
     }
-    let until = now() + Duration::from_secs(5);
+    let until = boottime::now() + Duration::from_secs(5);
     let mut all_ended = true;
     for process in processes {
-        all_ended &= process.ended_within(until.left(now())).await;
+        all_ended &= process.ended_within(until.left(boottime::now())).await;
     }
     all_ended
 }

@@ -9,8 +9,9 @@ mod source;
 use source::{Source, code, sources};
 
 /// Which rooms a room may name besides itself. Arrows only downwards.
-const ROOMS: [(&str, &[&str]); 17] = [
+const ROOMS: [(&str, &[&str]); 18] = [
     ("core", &[]),
+    ("boottime", &["core"]),
     ("wire", &[]),
     ("process", &[]),
     ("environment", &[]),
@@ -19,11 +20,11 @@ const ROOMS: [(&str, &[&str]); 17] = [
     ("telemetry", &["config"]),
     ("http", &["core", "config"]),
     ("dcs", &["core", "config"]),
-    ("postgres", &["core", "config", "environment", "mounts"]),
-    ("agent", &["core", "config", "dcs", "postgres", "wire"]),
-    ("api", &["core", "config", "http", "agent"]),
+    ("postgres", &["boottime", "core", "config", "environment", "mounts"]),
+    ("agent", &["boottime", "core", "config", "dcs", "postgres", "wire"]),
+    ("api", &["boottime", "core", "config", "http", "agent"]),
     ("ctl", &["core", "config", "dcs", "api", "http"]),
-    ("init", &["environment", "mounts", "wire"]),
+    ("init", &["boottime", "environment", "mounts", "wire"]),
     // Where the parts are put together for the agent's process.
     ("run", &["agent", "api", "config", "core", "dcs", "http", "postgres", "process", "telemetry", "wire"]),
     ("lib", &[]),
