@@ -8,6 +8,7 @@ pub mod json;
 pub mod local_api;
 pub mod pem;
 mod tls;
+pub mod warning;
 
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use base64::Engine;
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::client::conn::http1;
-use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT};
+use hyper::header::{AUTHORIZATION, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HOST, HeaderValue, USER_AGENT, WARNING};
 use hyper::{Method, Request, Uri};
 use hyper_util::rt::TokioIo;
 use serde_json::Value;
@@ -58,6 +59,8 @@ pub struct Client {
 pub struct Answer {
     pub code: u16,
     pub body: Bytes,
+    /// What the member wants to be known besides.
+    pub warnings: Vec<String>,
 }
 
 impl Answer {
@@ -194,8 +197,9 @@ where
         let asking = async {
             let response = sender.send_request(request).await?;
             let code = response.status().as_u16();
+            let warnings = response.headers().get_all(WARNING).iter().filter_map(warning::text).collect();
             let body = Limited::new(response.into_body(), ANSWER_MAX).collect().await?.to_bytes();
-            Ok(Answer { code, body })
+            Ok(Answer { code, body, warnings })
         };
         let mut asking = std::pin::pin!(asking);
         tokio::select! {

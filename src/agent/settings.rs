@@ -37,8 +37,8 @@ pub(super) struct Settings {
     pub(super) force: Force,
     /// The settings of the cluster that were logged as not implemented.
     told_refused: Vec<String>,
-    /// The last warnings about settings of the cluster's without effect.
-    told_without_effect: Vec<String>,
+    /// The last warnings about the cluster's configuration.
+    told: Vec<String>,
     /// The timers that were told last, as configured and as in force.
     told_timing: Option<(Timing, Timing)>,
 }
@@ -79,7 +79,7 @@ impl Settings {
             saved: 0,
             force,
             told_refused: Vec::new(),
-            told_without_effect: Vec::new(),
+            told: Vec::new(),
             told_timing: None,
         }
     }
@@ -142,14 +142,24 @@ impl Settings {
             );
         }
         self.told_refused.clone_from(&dynamic.refused);
-        let without_effect = Dynamic::without_effect(document);
-        for warning in without_effect.iter().filter(|warning| !self.told_without_effect.contains(warning)) {
+        let warnings = self.warnings(&dynamic, document);
+        for warning in warnings.iter().filter(|warning| !self.told.contains(warning)) {
             tracing::warn!("the cluster's configuration: {warning}");
         }
-        self.told_without_effect = without_effect;
+        self.told = warnings;
         self.dynamic = dynamic;
         self.document = document.clone();
         self.generation += 1;
+    }
+
+    fn warnings(&self, dynamic: &Dynamic, document: &Value) -> Vec<String> {
+        let server = config::server_settings(&dynamic.server, &self.config.postgres.local);
+        // The files of a single server are the user's.
+        let clear_text = match self.mode() {
+            Mode::Cluster => config::clear_text_warning(&self.config.postgres, &server),
+            Mode::Single => None,
+        };
+        document.as_object().map(Dynamic::warnings).unwrap_or_default().into_iter().chain(clear_text).collect()
     }
 
     /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case. What the process

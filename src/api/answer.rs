@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use crate::http::json;
+use crate::http::{json, warning};
 
 /// The largest request body.
 const BODY_MAX: usize = 1 << 20;
@@ -34,6 +34,19 @@ pub fn json(code: u16, document: &impl Serialize) -> Answer {
         Ok(body) => whole(code, HeaderValue::from_static("application/json"), Body::from(body)),
         Err(cause) => text(500, format!("cannot write the answer: {cause}")),
     }
+}
+
+/// The same answer with a `Warning` header for each of these, as far as there is room for them.
+pub fn with_warnings(mut answer: Answer, warnings: &[String]) -> Answer {
+    const WARNINGS_MAX: usize = 20;
+    let rest = warnings.len().saturating_sub(WARNINGS_MAX);
+    let rest = (rest > 0).then(|| format!("{rest} more"));
+    for text in warnings.iter().take(WARNINGS_MAX).chain(&rest) {
+        if let Some(value) = warning::header(text) {
+            answer.headers_mut().append(header::WARNING, value);
+        }
+    }
+    answer
 }
 
 /// An answer of which only the code matters: a word for people.

@@ -13,7 +13,7 @@ use super::answer::{self, Answer, Need};
 use super::ask::{NoAnswer, ask};
 use super::state::State;
 use crate::agent::mailbox::{self, ConfigChange, ConfigResult};
-use crate::config::HIDDEN;
+use crate::config::{Dynamic, HIDDEN};
 use crate::core::policy::Mode;
 
 /// Reading, comparing and writing with its retries.
@@ -27,14 +27,20 @@ const HIDDEN_VALUES: &str = "the document holds *** in the place of a value: it 
 
 pub async fn merge(Shared(state): Shared<Arc<State>>, request: Request<Body>) -> Answer {
     match accepted(&state, request).await {
-        Ok(change) => outcome(change_to(&state, ConfigChange::Merge(change)).await, 503),
+        Ok(change) => {
+            let warnings = Dynamic::warnings(&change);
+            outcome(change_to(&state, ConfigChange::Merge(change)).await, 503, &warnings)
+        }
         Err(refusal) => refusal,
     }
 }
 
 pub async fn replace(Shared(state): Shared<Arc<State>>, request: Request<Body>) -> Answer {
     match accepted(&state, request).await {
-        Ok(change) => outcome(change_to(&state, ConfigChange::Replace(change)).await, 502),
+        Ok(change) => {
+            let warnings = Dynamic::warnings(&change);
+            outcome(change_to(&state, ConfigChange::Replace(change)).await, 502, &warnings)
+        }
         Err(refusal) => refusal,
     }
 }
@@ -66,10 +72,10 @@ async fn change_to(state: &State, change: ConfigChange) -> Result<ConfigResult, 
     ask(&state.mailbox, WRITE_LIMIT, |answer| mailbox::Request::Config(change, answer)).await
 }
 
-/// `unwritten` is the code for a store that did not take the document.
-fn outcome(result: Result<ConfigResult, NoAnswer>, unwritten: u16) -> Answer {
+/// `unwritten` is the code for a store that did not take the document; `warnings`: what the change does not bring about.
+fn outcome(result: Result<ConfigResult, NoAnswer>, unwritten: u16, warnings: &[String]) -> Answer {
     match result {
-        Ok(ConfigResult::Done(document)) => answer::json(200, &document),
+        Ok(ConfigResult::Done(document)) => answer::with_warnings(answer::json(200, &document), warnings),
         Ok(ConfigResult::Conflict) => answer::text(409, "the configuration was changed by somebody else meanwhile"),
         Ok(ConfigResult::Missing) => answer::text(503, "the cluster has no valid configuration"),
         Ok(ConfigResult::Refused(reasons)) => answer::text(422, reasons.join("\n")),

@@ -116,7 +116,14 @@ impl Dynamic {
         warnings
     }
 
-    /// Paths of the keys in this document that nobody reads.
+    /// All that a person should know of this document, or of a change, which has the same form.
+    pub fn warnings(document: &Map<String, Value>) -> Vec<String> {
+        let unknown = Dynamic::unknown_keys(document).into_iter();
+        let unknown = unknown.map(|key| format!("{key} is not a known setting and has no effect"));
+        Dynamic::without_effect(&Value::Object(document.clone())).into_iter().chain(unknown).collect()
+    }
+
+    /// Paths of the keys in this document that nobody reads; `null` is absent.
     pub(super) fn unknown_keys(document: &Map<String, Value>) -> Vec<String> {
         let no_methods = Map::new();
         let postgresql = document.get("postgresql").and_then(Value::as_object);
@@ -126,9 +133,12 @@ impl Dynamic {
             lists.iter().any(|list| list.contains(&key))
         };
         let standby = document.get("standby_cluster").and_then(Value::as_object);
-        let top = document.keys().filter(|key| !KNOWN.contains(&key.as_str())).cloned();
+        let given = |map: &Map<String, Value>| -> Vec<String> {
+            map.iter().filter(|(_, value)| !value.is_null()).map(|(key, _)| key.clone()).collect()
+        };
+        let top = given(document).into_iter().filter(|key| !KNOWN.contains(&key.as_str()));
         let below = |name: &'static str, map: Option<&Map<String, Value>>, is_known: &dyn Fn(&str) -> bool| {
-            let keys = map.into_iter().flat_map(Map::keys).filter(|key| !is_known(key));
+            let keys = map.map(given).unwrap_or_default().into_iter().filter(|key| !is_known(key));
             keys.map(|key| format!("{name}.{key}")).collect::<Vec<_>>()
         };
         top.chain(below("postgresql", postgresql, &is_of_postgresql))
@@ -216,5 +226,17 @@ mod tests {
                               "create_replica_methods": ["wal_e"]}, "standby_cluster": {"hots": "x"}});
         let document = document.as_object().unwrap();
         assert_eq!(Dynamic::unknown_keys(document), ["ttll", "postgresql.initdb", "standby_cluster.hots"]);
+        let removal = json!({"ttll": null, "postgresql": {"initdb": null}, "standby_cluster": {"hots": null}});
+        assert_eq!(Dynamic::unknown_keys(removal.as_object().unwrap()), [""; 0]);
+        assert_eq!(
+            Dynamic::warnings(document),
+            [
+                "postgresql.create_replica_methods has no effect in the cluster's configuration; set it in each node's own",
+                "postgresql.wal_e has no effect: replicas are made by pg_basebackup only",
+                "ttll is not a known setting and has no effect",
+                "postgresql.initdb is not a known setting and has no effect",
+                "standby_cluster.hots is not a known setting and has no effect",
+            ]
+        );
     }
 }

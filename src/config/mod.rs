@@ -30,6 +30,7 @@ mod reload;
 mod secret;
 mod server;
 mod sources;
+mod tls_not_required;
 pub mod units;
 mod unknown;
 mod unsupported;
@@ -49,6 +50,7 @@ pub use reader::as_switch;
 pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
+pub use tls_not_required::clear_text_warning;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

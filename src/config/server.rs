@@ -12,6 +12,7 @@ use super::merge::is_controlled;
 use super::options::{Tool, arguments};
 use super::origin::Origin;
 use super::reader::{Reader, remove_nulls, scalar, split_port};
+use super::tls_not_required::authorities_without_use;
 use super::{Callbacks, Config, Credentials, HostPort, PostgresConfig, Secret, ServerSettings};
 use crate::core::policy::{Mode, Switch};
 
@@ -329,14 +330,7 @@ fn role(reader: &mut Reader<'_>, role: &str, default_name: &str) -> Credentials 
             reader.files.push(NamedFile { place, path: PathBuf::from(file) });
         }
     }
-    let mode = options.get("sslmode").map_or("prefer", String::as_str);
-    if options.contains_key("sslrootcert") && matches!(mode, "disable" | "allow" | "prefer") {
-        let name = format!("PATRONI_{}_SSLMODE", role.to_ascii_uppercase());
-        reader.report.warn(format!(
-            "{name}: {mode} does not verify the server's certificate although \
-                                    sslrootcert is set, and allows connections without TLS; use verify-full"
-        ));
-    }
+    authorities_without_use(role, &options).into_iter().for_each(|warning| reader.report.warn(warning));
     Credentials { username, password, options, sslpassword }
 }
 

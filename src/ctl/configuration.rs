@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::args::ConfigCommand;
 use super::members::Members;
-use super::prompt::print;
+use super::prompt::{print, warn};
 use super::settings::Settings;
 use super::{CtlError, yaml};
 use crate::http::Answer;
@@ -46,6 +46,7 @@ pub async fn run(settings: &Settings, command: ConfigCommand) -> Result<(), CtlE
             let members = Members::find(settings).await?;
             let answer = patch(&members, &patch_of(&changes)?).await?;
             print(&yaml::block(&document(&answer)?));
+            answer.warnings.iter().for_each(|warning| warn(warning));
             Ok(())
         }
     }

@@ -13,6 +13,10 @@ pub fn complain(text: &str) {
     let _ = writeln!(std::io::stderr().lock(), "Error: {text}");
 }
 
+pub fn warn(text: &str) {
+    let _ = writeln!(std::io::stderr().lock(), "Warning: {text}");
+}
+
 /// Whether questions are asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ask {

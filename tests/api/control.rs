@@ -63,6 +63,38 @@ async fn configuration_is_merged_or_replaced_by_the_loop() {
 }
 
 #[tokio::test]
+async fn a_change_without_effect_is_made_and_the_answer_says_so() {
+    let mut harness = Harness::open(fixture::primary());
+    let callbacks = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
+    let many: Value = (0..30).map(|at| (format!("x{at}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
+    for (body, told) in [
+        (json!({"ttl": 20}), vec![]),
+        (json!({"postgresql": {"callbacks": null}, "gone": null}), vec![]),
+        (json!({"postgresql": {"callbacks": {"on_start": "x"}}}), vec![callbacks]),
+        (
+            json!({"postgresql": {"pg_hba_replica": []}, "tt\"l": 1}),
+            vec![
+                "postgresql.pg_hba_replica is not implemented and has no effect",
+                "tt\"l is not a known setting and has no effect",
+            ],
+        ),
+    ] {
+        for method in [Method::PATCH, Method::PUT] {
+            let asking = sending(&harness, method.clone(), "/config", body.clone());
+            let Request::Config(_, answer) = harness.asked().await else { panic!("a change expected") };
+            answer.send(ConfigResult::Done(json!({"ttl": 20}))).expect("somebody waits");
+            let answer = asking.await.expect("joined");
+            assert_eq!((answer.code, answer.warnings), (200, told.iter().map(|text| (*text).to_owned()).collect()));
+        }
+    }
+    let asking = sending(&harness, Method::PATCH, "/config", many);
+    let Request::Config(_, answer) = harness.asked().await else { panic!("a change expected") };
+    answer.send(ConfigResult::Done(json!({}))).expect("somebody waits");
+    let warnings = asking.await.expect("joined").warnings;
+    assert_eq!((warnings.len(), warnings.last().map(String::as_str)), (21, Some("10 more")));
+}
+
+#[tokio::test]
 async fn a_single_server_has_no_cluster_configuration_to_change() {
     let mut harness = Harness::start(open_settings(), Mode::Single, fixture::primary());
     for method in [Method::PATCH, Method::PUT] {

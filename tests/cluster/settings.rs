@@ -10,6 +10,12 @@ use crate::member::{Member, give};
 use crate::wait::{always, eventually, seconds, until};
 use crate::world::{Cluster, SOON};
 
+fn all_warn(cluster: &Cluster, text: &str) {
+    for member in &cluster.members {
+        member.wait_log(SOON, &format!(" WARNING: {text}"));
+    }
+}
+
 #[test]
 fn changes_of_the_configuration_reach_every_member() {
     let mut cluster = Cluster::start(2);
@@ -57,16 +63,16 @@ fn changes_of_the_configuration_reach_every_member() {
     let reply =
         cluster.members[leader].send("PATCH", "/config", &json!({"ttl": 6, "loop_wait": 30})).expect("an answer");
     assert_eq!(reply.code, 200);
-    let told = " WARNING: timers in force: ttl 6s, loop_wait 4s, retry_timeout 1s; configured are ttl 6s, loop_wait 30s, \
-                retry_timeout 1s, which cannot be kept";
-    for member in &cluster.members {
-        member.wait_log(SOON, told);
-    }
+    all_warn(
+        &cluster,
+        "timers in force: ttl 6s, loop_wait 4s, retry_timeout 1s; configured are ttl 6s, loop_wait 30s, retry_timeout \
+         1s, which cannot be kept",
+    );
     // Settings that have no effect are told with the change, too.
-    let change = json!({"loop_wait": 1, "postgresql": {"pre_promote": "/bin/true"}});
+    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"pre_promote": "/bin/true"}});
     assert_eq!(cluster.members[leader].send("PATCH", "/config", &change).expect("an answer").code, 200);
-    let told = " WARNING: the cluster's configuration: postgresql.pre_promote has no effect";
-    cluster.members.iter().map(|member| member.wait_log(SOON, told)).for_each(drop);
+    all_warn(&cluster, "the cluster's configuration: postgresql.pre_promote has no effect");
+    all_warn(&cluster, "the cluster's configuration: ttll is not a known setting and has no effect");
 
     // A start whose variables say otherwise: the configuration holds, and the difference is told.
     assert_eq!(cluster.members[replica].stop(), 0);

@@ -1,4 +1,6 @@
-//! Where etcd is, and who is trusted there.
+//! Where etcd is, who is trusted there, and where TLS is configured and not required.
+
+use serde_json::Value;
 
 use super::super::*;
 use super::cluster;
@@ -61,4 +63,42 @@ fn tls_that_verifies_nobody_is_warned_about() {
         assert!(!warned(&[(&root, "/ca"), (&mode, "verify-full")], &mode), "{role}");
         assert!(!warned(&[], &mode), "{role}");
     }
+}
+
+#[test]
+fn a_server_with_tls_that_nobody_has_to_use_is_told_by_name() {
+    let warning = |vars: &[(&str, &str)]| {
+        let config = cluster(vars).unwrap();
+        let dynamic = Dynamic::parse(&Value::Object(config.bootstrap.dcs.clone())).unwrap();
+        clear_text_warning(&config.postgres, &server_settings(&dynamic.server, &config.postgres.local))
+    };
+    let on = ("PATRONI_POSTGRESQL_PARAMETERS", "ssl: on");
+    let of_replication = ("PATRONI_REPLICATION_SSLMODE", "verify-full");
+    let of_superuser = ("PATRONI_SUPERUSER_SSLMODE", "verify-ca");
+    let hba = |line| ("PATRONI_POSTGRESQL_PG_HBA", line);
+    let strict = hba("local all all peer\nhostssl all all all scram-sha-256");
+    assert_eq!(
+        warning(&[on]).unwrap(),
+        "ssl is on, but connections without TLS are possible: pg_hba is not set, and a new cluster's has host lines \
+         (hostssl requires TLS); PATRONI_REPLICATION_SSLMODE is prefer (verify-full requires TLS and verifies the \
+         server); PATRONI_SUPERUSER_SSLMODE is prefer (verify-full requires TLS and verifies the server)"
+    );
+    assert_eq!(warning(&[on, of_replication, of_superuser, strict]), None);
+    let told = warning(&[on, of_replication, strict]).unwrap();
+    assert!(told.contains("PATRONI_SUPERUSER_SSLMODE is prefer") && !told.contains("pg_hba"), "{told}");
+    // The superuser goes to other members only where no role of its own rewinds.
+    let rewind =
+        [("PATRONI_REWIND_USERNAME", "r"), ("PATRONI_REWIND_PASSWORD", "p"), ("PATRONI_REWIND_SSLMODE", "allow")];
+    let told = warning(&[&[on, of_replication, strict], &rewind[..]].concat()).unwrap();
+    assert!(told.contains("PATRONI_REWIND_SSLMODE is allow") && !told.contains("SUPERUSER"), "{told}");
+    for line in ["host all all 127.0.0.1/32 trust", "host all all ::1/128 md5", "host all all all reject"] {
+        assert_eq!(warning(&[on, of_replication, of_superuser, hba(line)]), None, "{line}");
+    }
+    for line in ["host all all 10.0.0.0/8 md5", "host\tall all 10.0.0.0 255.0.0.0 scram-sha-256"] {
+        let told = warning(&[on, of_replication, of_superuser, hba(line)]).unwrap();
+        assert!(told.ends_with("possible: pg_hba has host lines (hostssl requires TLS)"), "{told}");
+    }
+    let own = ("PATRONI_CONFIGURATION", "{postgresql: {parameters: {ssl: 'yes'}, pg_hba: ['host all all all md5']}}");
+    assert!(warning(&[own, of_replication, of_superuser, strict]).is_some(), "a node's own lines win");
+    assert_eq!((warning(&[]), warning(&[("PATRONI_POSTGRESQL_PARAMETERS", "ssl: off")])), (None, None));
 }
