@@ -14,8 +14,9 @@ use tamada::{init, process, run, wire};
 
 type Environment = Vec<(OsString, OsString)>;
 
-/// Commands of our own. Any other first argument that is not an option is a program to execute.
-const CTL_COMMANDS: [&str; 19] = [
+/// Commands of our own, and those of patronictl that are not implemented yet, which the command line refuses. Any other
+/// first argument that is not an option is a program to execute.
+const CTL_COMMANDS: [&str; 21] = [
     "list",
     "topology",
     "switchover",
@@ -35,11 +36,13 @@ const CTL_COMMANDS: [&str; 19] = [
     "edit-config",
     "flush",
     "remove",
+    "demote-cluster",
+    "promote-cluster",
 ];
 
 const USAGE: &str = "\
 Usage: tamada [run] [FILE.yml]   run a PostgreSQL member, configured by PATRONI_* and TAMADA_* variables
-       tamada COMMAND …          list, history, switchover, failover, restart, reload, reinit, pause, resume, flush,
+       tamada [-c FILE] COMMAND  list, history, switchover, failover, restart, reload, reinit, pause, resume, flush,
                                  config, health or version; tamada COMMAND --help tells more
        tamada PROGRAM …          execute another program as it is
 ";
@@ -172,7 +175,7 @@ mod tests {
 
     #[test]
     fn the_first_argument_chooses_the_room() {
-        let cases: [(&[&str], Room); 18] = [
+        let cases: [(&[&str], Room); 19] = [
             (&[], Room::Start),
             (&["run"], Room::Start),
             (&["run", "/etc/whatever"], Room::Start),
@@ -181,6 +184,7 @@ mod tests {
             (&["agent"], Room::Agent),
             (&["list", "-f", "json"], Room::Ctl),
             (&["config", "check"], Room::Ctl),
+            (&["demote-cluster", "main"], Room::Ctl),
             (&["-c", "patronictl.yaml", "list"], Room::Ctl),
             (&["--config-file", "patronictl.yaml", "config", "show"], Room::Ctl),
             (&["bash", "-c", "true"], Room::Other),

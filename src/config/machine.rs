@@ -16,12 +16,16 @@ pub(super) struct NamedFile {
     pub path: PathBuf,
 }
 
-/// Files that are not there are errors. What may not be read is left to whoever reads it, perhaps as another user.
+/// Files that are not there, and directories in their place, are errors. What may not be read is left to whoever reads it,
+/// perhaps as another user.
 pub(super) fn check_files(files: &[NamedFile], report: &mut Report) {
     for NamedFile { place, path } in files {
-        if std::fs::metadata(path).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
-            report.error(ConfigError::new(place, format!("{path:?} given, no such file"), "a file that is there"));
-        }
+        let what = match std::fs::metadata(path) {
+            Ok(file) if file.is_dir() => "a directory",
+            Err(error) if error.kind() == ErrorKind::NotFound => "no such file",
+            Ok(_) | Err(_) => continue,
+        };
+        report.error(ConfigError::new(place, format!("{path:?} given, {what}"), "a file that is there"));
     }
 }
 

@@ -222,7 +222,9 @@ impl<'a> Reader<'a> {
             known.contains(path) || ends.any(|parent| known.contains(parent))
         };
         let mut unknown: BTreeSet<String> = BTreeSet::new();
-        for (path, value) in leaves("", &Value::Object(self.document.tree().clone())) {
+        let leaves = leaves("", &Value::Object(self.document.tree().clone()));
+        // An empty document is a leaf without a name.
+        for (path, value) in leaves.into_iter().filter(|(path, _)| !path.is_empty()) {
             if is_asked(&path) {
                 self.refuse_placeholder(&path, &value);
                 continue;

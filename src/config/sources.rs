@@ -1,6 +1,7 @@
 //! Reading the sources: the variables' texts, secrets from files, and the documents below them.
 
 use std::fs;
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
@@ -61,7 +62,10 @@ fn from_file(path: &Path) -> Result<String, String> {
 }
 
 fn read(path: &Path) -> Result<String, String> {
-    let reason = |error: std::io::Error| format!("which cannot be read ({})", error.kind());
+    let reason = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound => "no such file".to_owned(),
+        kind => format!("not readable: {kind}"),
+    };
     let size = fs::metadata(path).map_err(reason)?.len();
     if size > FILE_SIZE_MAX {
         return Err(format!("a file of {size} bytes"));
@@ -136,7 +140,7 @@ fn files(path: &Path, report: &mut Report) -> Vec<(String, String, Origin)> {
                 return Vec::new();
             }
             Err(error) => {
-                let given = format!("a folder which cannot be read ({})", error.kind());
+                let given = format!("a folder that is not readable: {}", error.kind());
                 report.unread(ConfigError::new(path.display().to_string(), given, "a readable folder"));
                 return Vec::new();
             }

@@ -41,16 +41,12 @@ pub enum CtlError {
     Unknown(String),
     #[error("{0}")]
     Unreachable(String),
-    #[error("{}the configuration is wrong:\n{}", warnings(.0), .0)]
+    #[error("the configuration is wrong:\n{0}")]
     Configuration(ConfigErrors),
     #[error("{0}")]
     Http(#[from] HttpError),
     #[error("cannot start: {0}")]
     Runtime(std::io::Error),
-}
-
-fn warnings(errors: &ConfigErrors) -> String {
-    errors.warnings.iter().map(|warning| format!("warning: {warning}\n")).collect()
 }
 
 impl CtlError {
@@ -81,6 +77,9 @@ pub fn run(args: Vec<OsString>, environment: Vec<(OsString, OsString)>, unusable
     match runtime.and_then(|runtime| runtime.block_on(carry_out(arguments, environment, unusable))) {
         Ok(()) => 0,
         Err(error) => {
+            if let CtlError::Configuration(errors) = &error {
+                errors.warnings.iter().for_each(|warning| prompt::warn(warning));
+            }
             prompt::complain(&error.to_string());
             error.exit_code()
         }

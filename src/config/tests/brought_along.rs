@@ -238,7 +238,7 @@ fn files_that_are_not_there_are_told_with_everything_else() {
         ("PATRONI_POSTGRESQL_BIN_DIR", "/nowhere"),
         ("PATRONI_RESTAPI_CERTFILE", "/nowhere/rest.crt"),
         ("PATRONI_ETCD3_CACERT", "/nowhere/etcd.crt"),
-        ("PATRONI_CTL_CACERT", "/nowhere/ctl.crt"),
+        ("PATRONI_CTL_CACERT", "/"),
         ("PATRONI_SUPERUSER_SSLROOTCERT", "/nowhere/root.crt"),
         ("PATRONI_REPLICATION_SSLROOTCERT", "system"),
     ]
@@ -253,7 +253,7 @@ fn files_that_are_not_there_are_told_with_everything_else() {
         "PATRONI_POSTGRESQL_BIN_DIR: \"/nowhere/postgres\" given, no such file",
         "PATRONI_RESTAPI_CERTFILE: \"/nowhere/rest.crt\" given, no such file",
         "PATRONI_ETCD3_CACERT: ",
-        "PATRONI_CTL_CACERT: ",
+        "PATRONI_CTL_CACERT: \"/\" given, a directory",
         "PATRONI_SUPERUSER_SSLROOTCERT: ",
     ] {
         assert!(lines.iter().any(|line| line.starts_with(expected)), "{expected} is not in {lines:#?}");

@@ -114,6 +114,12 @@ fn stores_that_are_not_supported_are_refused_by_name() {
 }
 
 #[test]
+fn where_nothing_can_be_read_there_is_nothing_unknown() {
+    let errors = load(&[("PATRONI_TTL", "soon")]).expect_err("no number");
+    assert_eq!(errors.warnings, [""; 0]);
+}
+
+#[test]
 fn all_errors_come_at_once() {
     let lines = error_lines(load(&[
         ("PATRONI_ETCD3_HOSTS", "e"),
