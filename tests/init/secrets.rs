@@ -80,8 +80,11 @@ pub fn files_that_only_root_can_read_reach_the_agent_and_nobody_else() {
 pub fn libpqs_variables_reach_nobody_and_are_named_once() {
     let (reader, writer) = std::io::pipe().expect("a descriptor");
     let withheld = ["PGSSLMODE", "PGREQUIREAUTH", "PGTZ", "PGSERVICEFILE"];
-    let left = [("PGDATA", "/nonexistent/data"), ("PGBACKREST_STANZA", "main")];
-    let setup = withheld.iter().fold(Setup::new(Namespace::Own).stderr(writer), |setup, name| setup.env(name, "x"));
+    let setup = Setup::new(Namespace::Own);
+    // PID 1 makes it, so it has to be ours.
+    let data = setup.folder().join("data").display().to_string();
+    let left = [("PGDATA", data.as_str()), ("PGBACKREST_STANZA", "main")];
+    let setup = withheld.iter().fold(setup.stderr(writer), |setup, name| setup.env(name, "x"));
     let setup = left.iter().fold(setup.env("PGHOST", ""), |setup, (name, value)| setup.env(name, value));
     let mut world = setup.start(&["tree"]);
     world.agent_start(1);
