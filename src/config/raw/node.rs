@@ -64,7 +64,8 @@ variables! {
         patroni_restapi_keyfile: Text, "restapi.keyfile", "", Restart;
         /// Password of the key.
         patroni_restapi_keyfile_password: Secret, "restapi.keyfile_password", "", Restart;
-        /// Authorities that clients' certificates are verified against.
+        /// Authorities that clients' certificates are verified against. Where they have signed this node's certificate as
+        /// well, members verify each other's with them.
         patroni_restapi_cafile: Text, "restapi.cafile", "", Restart;
         /// OpenSSL's list of ciphers.
         patroni_restapi_ciphers: Text, "restapi.ciphers", "", Restart;
