@@ -41,7 +41,7 @@ use crate::postgres::Instance;
 
 /// How many requests may wait for the loop's thread; more wait in the API.
 const MAILBOX: usize = 64;
-/// So many cycles may follow each other without a rest; decisions need a handful.
+/// Back-to-back cycles before throttling; decisions need a handful.
 const HURRIED_MAX: u32 = 64;
 const REST: Duration = Duration::from_millis(250);
 /// During an outage the store is looked at so often, whatever its watch says.

@@ -23,7 +23,7 @@ use crate::postgres::Instance;
 
 /// So many requests are worked on at a time; the rest waits in the mailbox.
 const AT_A_TIME: usize = 32;
-/// A position is never a stale vote: after this there is none.
+/// Deadline of a probe; on timeout no position is reported, since an old one would be a stale vote.
 const POSITIONS_LIMIT: Duration = Duration::from_secs(1);
 /// How long a member may take to say whether it is eligible.
 const ELIGIBLE_LIMIT: Duration = Duration::from_secs(2);

@@ -23,7 +23,7 @@ pub(super) struct Work {
 
 pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work: Work) -> JobResult {
     if starts_server(&work.job) {
-        // What is being written into the configuration files belongs to this start already.
+        // Wait for the pending write of the configuration files, so that this start sees it.
         drop(shared.configuring.lock().await);
     }
     let job = work.job.clone();
