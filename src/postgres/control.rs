@@ -29,7 +29,11 @@ impl LocalPostgres {
     /// What the control file says.
     pub(super) async fn control_data(&self, freshness: Freshness) -> Result<ControlData, PostgresError> {
         let attempted = || format!("read the control file of {}", self.data_dir.display());
-        let now = files::stamp(&self.data_dir.join("global/pg_control"))
+        let file = self.data_dir.join("global/pg_control");
+        // A server that runs has it open; a stopped one is not to be started again and again where it cannot be read.
+        let is_readable = || freshness == Freshness::IdentifierOnly || files::is_readable(&file);
+        let now = files::stamp(&file)
+            .filter(|_| is_readable())
             .ok_or_else(|| PostgresError::failed(attempted(), "global/pg_control is absent or unreadable"))?;
         if let Some((read, data)) = self.control_cache.last()
             && (read == now || (freshness == Freshness::IdentifierOnly && read.0 == now.0))

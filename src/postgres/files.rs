@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 /// Which writing of a file was read: its inode, its time of change in seconds and nanoseconds.
 pub(super) type Stamp = (u64, i64, i64);
 
-/// `None`: it is absent or unreadable.
+/// `None`: it is absent, or its folder is unreadable.
 pub(super) fn stamp(path: &Path) -> Option<Stamp> {
     let file = std::fs::metadata(path).ok()?;
     Some((file.ino(), file.mtime(), file.mtime_nsec()))
@@ -79,6 +79,10 @@ pub(crate) fn remove_if_there(path: &Path) -> io::Result<()> {
 pub(crate) fn file_mode(data_dir: &Path) -> u32 {
     let group = std::fs::metadata(data_dir).is_ok_and(|data| data.permissions().mode() & 0o050 == 0o050);
     if group { 0o640 } else { 0o600 }
+}
+
+pub(super) fn is_readable(file: &Path) -> bool {
+    nix::unistd::access(file, nix::unistd::AccessFlags::R_OK).is_ok()
 }
 
 /// Whether files may be made and removed in this folder.

@@ -126,7 +126,14 @@ fn what_is_not_postgresqls_or_cannot_be_read_or_written_is_refused_by_name() {
         assert!(why.contains("not writable"), "{why}");
         allow(0o700);
         assert!(matches!(node.probe().await.data, DataDir::Present(_)));
-        std::fs::write(node.data_dir().join("global/pg_control"), "x").expect("written");
+        // What was read from it before does not count.
+        let control = node.data_dir().join("global/pg_control");
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o000)).expect("changed");
+        let why = why_unusable(node.probe().await.data);
+        assert!(why.contains("pg_control is absent or unreadable"), "{why}");
+        std::fs::set_permissions(&control, std::fs::Permissions::from_mode(0o600)).expect("changed");
+        assert!(matches!(node.probe().await.data, DataDir::Present(_)));
+        std::fs::write(&control, "x").expect("written");
         let why = why_unusable(node.probe().await.data);
         assert!(why.contains("tamada reinit"), "{why}");
     });
