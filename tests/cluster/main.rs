@@ -17,6 +17,7 @@ mod etcd;
 mod failover;
 mod file;
 mod fingerprint;
+mod hooks;
 mod http;
 mod idle;
 mod load;

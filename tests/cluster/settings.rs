@@ -128,6 +128,27 @@ fn a_paused_cluster_is_left_alone_until_it_is_resumed() {
     cluster.whole(SOON);
 }
 
+#[test]
+fn a_switchover_in_a_pause_leaves_the_former_leader_as_a_replica() {
+    let mut cluster = Cluster::start(2);
+    let (leader, _) = cluster.whole(SOON);
+    let candidate = 1 - leader;
+    let output = cluster.members[leader].ctl(&["pause", "--wait"]);
+    assert!(output.status.success(), "{output:?}");
+    let names = cluster.members.iter().map(|member| member.name.clone()).collect::<Vec<_>>();
+    // As Patroni: in a pause somebody has to say to whom.
+    let refused = cluster.members[leader].send("POST", "/switchover", &json!({"leader": names[leader]}));
+    assert!(refused.is_ok_and(|reply| reply.code >= 400), "no candidate is named");
+    let request = json!({"leader": names[leader], "candidate": names[candidate]});
+    let reply = cluster.members[leader].send("POST", "/switchover", &request).expect("an answer");
+    assert_eq!(reply.code, 200, "{reply:?}");
+    assert_eq!(cluster.whole(seconds(40)).0, candidate, "the former leader streams from the new one");
+    assert_eq!(cluster.members[leader].get("/patroni").expect("an answer").json()["pause"], true);
+    let output = cluster.members[leader].ctl(&["resume", "--wait"]);
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!(cluster.whole(SOON).0, candidate);
+}
+
 /// A command that notes its arguments.
 fn callbacks(member: &mut Member) {
     let script = member.folder.join("callback");
