@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-/// Look after a cluster: each command asks the members' REST API.
+/// Administer a cluster through the REST API of its members.
 #[derive(Debug, Parser)]
 #[command(name = "tamada", bin_name = "tamada", no_binary_name = true, disable_version_flag = true)]
 pub struct Arguments {
@@ -23,30 +23,30 @@ pub struct Arguments {
 pub enum Command {
     /// Show the members of the cluster.
     List(List),
-    /// Let the leader hand over to another member, now or at a given time.
+    /// Switch over to another member, now or at a given time.
     Switchover(Switchover),
-    /// Make a member the leader although the present one may be gone.
+    /// Fail over to a member, also when there is no healthy leader.
     Failover(Failover),
     /// Restart PostgreSQL on members.
     Restart(Restart),
-    /// Let members read their configuration again.
+    /// Reload the configuration of members.
     Reload(OnMembers),
     /// Replace a replica's data with a new copy.
     Reinit(Reinit),
-    /// Stop managing the cluster: no failover until `resume`.
+    /// Disable automatic failover.
     Pause(Wait),
-    /// Manage the cluster again.
+    /// Enable automatic failover again.
     Resume(Wait),
-    /// Look at the configuration.
+    /// Check this member's configuration; show or change the cluster's.
     #[command(subcommand)]
     Config(ConfigCommand),
     /// The same as `config show`.
     #[command(hide = true)]
     ShowConfig,
-    /// Take a scheduled switchover or restart back.
+    /// Cancel a scheduled switchover or restart.
     #[command(subcommand)]
     Flush(Flush),
-    /// Show which timelines the cluster has left, and why.
+    /// Show the history of failovers and switchovers.
     History {
         #[arg(short, long, value_enum, default_value = "pretty")]
         format: Format,
@@ -77,26 +77,26 @@ pub enum Format {
 
 #[derive(Debug, Args)]
 pub struct Switchover {
-    /// The present leader; refused if another member leads.
+    /// The current leader; refused if another member leads.
     #[arg(long, alias = "primary", value_name = "NAME")]
     pub leader: Option<String>,
-    /// The member that is to lead; any healthy one without it.
+    /// The member to switch over to; without the option any healthy one.
     #[arg(long, value_name = "NAME")]
     pub candidate: Option<String>,
     /// When, e.g. 2030-01-01T03:00+01:00; local time without an offset.
     #[arg(long, value_name = "TIME")]
     pub scheduled: Option<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     pub force: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Failover {
-    /// The member that is to lead.
+    /// The member to fail over to.
     #[arg(long, value_name = "NAME")]
     pub candidate: String,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     pub force: bool,
 }
@@ -106,7 +106,7 @@ pub struct OnMembers {
     /// All members if none is named.
     #[arg(value_name = "MEMBER")]
     pub members: Vec<String>,
-    /// Do not ask.
+    /// Do not ask for confirmation.
     #[arg(long)]
     pub force: bool,
 }
@@ -140,14 +140,14 @@ pub struct Reinit {
     /// Wait for the end of the copy.
     #[arg(long)]
     pub wait: bool,
-    /// Do not ask; cancel what is running there.
+    /// Do not ask for confirmation; cancel what is running on the replica.
     #[arg(long)]
     pub force: bool,
 }
 
 #[derive(Debug, Args)]
 pub struct Wait {
-    /// Wait until every member has taken note.
+    /// Wait until all members have noticed.
     #[arg(long)]
     pub wait: bool,
 }
@@ -167,9 +167,9 @@ pub enum ConfigCommand {
 
 #[derive(Debug, Subcommand)]
 pub enum Flush {
-    /// Take the scheduled switchover back.
+    /// Cancel the scheduled switchover.
     Switchover,
-    /// Take scheduled restarts back.
+    /// Cancel scheduled restarts.
     Restart {
         /// All members with one if none is named.
         #[arg(value_name = "MEMBER")]
