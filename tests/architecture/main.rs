@@ -6,6 +6,8 @@
 mod circles;
 mod source;
 
+use std::collections::BTreeSet;
+
 use source::{Source, code, sources};
 
 /// Which rooms a room may name besides itself. Arrows only downwards.
@@ -194,6 +196,25 @@ fn files_and_functions_are_short() {
         }
     }
     assert!(problems.is_empty(), "\n{}", problems.join("\n"));
+}
+
+#[test]
+fn the_map_names_every_file_of_the_large_rooms() {
+    let map = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/ARCHITECTURE.md")).expect("it is there");
+    for room in ["config", "postgres"] {
+        let start = format!("\n`{room}`: ");
+        let listed = map.split_once(&start).and_then(|(_, rest)| rest.split_once("\n\n")).expect("its list").0;
+        let of_room = sources().into_iter().filter(|source| source.room() == room && !source.is_test());
+        let names: BTreeSet<String> = of_room.filter_map(|source| Some(part(&source.path)?.to_owned())).collect();
+        let missing: Vec<&String> = names.iter().filter(|name| !listed.contains(&format!("`{name}`"))).collect();
+        assert!(names.len() > 20 && missing.is_empty(), "{room}: {missing:?}");
+    }
+}
+
+/// `clone` for `src/postgres/clone.rs`, `conf` for a file below `src/postgres/conf`.
+fn part(path: &str) -> Option<&str> {
+    let name = path.split('/').nth(2)?.trim_end_matches(".rs");
+    (name != "mod").then_some(name)
 }
 
 #[test]
