@@ -21,7 +21,7 @@ use crate::core::units::MemberName;
 use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
 use crate::postgres::Instance;
 
-/// So many requests are worked on at a time; the rest waits in the mailbox.
+/// Requests worked on at a time; the others wait in the mailbox.
 const AT_A_TIME: usize = 32;
 /// Deadline of a probe; on timeout no position is reported, since an old one would be a stale vote.
 const POSITIONS_LIMIT: Duration = Duration::from_secs(1);

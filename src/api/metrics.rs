@@ -244,6 +244,27 @@ mod tests {
     }
 
     #[test]
+    fn a_server_that_gives_no_answer_is_in_no_known_state() {
+        let status = Status { postgres: PostgresStatus::default(), ..fixture::primary() };
+        let expected =
+            [("patroni_postgres_state", "-1"), ("patroni_postgres_running", "0"), ("patroni_xlog_location", "0")];
+        assert_values(&render(&status, NOW), &expected);
+    }
+
+    #[test]
+    fn what_a_person_has_set_or_has_to_do_shows() {
+        let mut status = fixture::primary();
+        status.pause = Pause::Paused;
+        status.pending_restart.insert("max_connections".into(), serde_json::json!({}));
+        fixture::change_cluster(&mut status, |cluster| cluster.view.leader = None);
+        let expected =
+            [("patroni_is_paused", "1"), ("patroni_pending_restart", "1"), ("patroni_cluster_unlocked", "1")];
+        assert_values(&render(&status, NOW), &expected);
+        let before = [("patroni_is_paused", "0"), ("patroni_pending_restart", "0")];
+        assert_values(&render(&fixture::primary(), NOW), &before);
+    }
+
+    #[test]
     fn a_server_that_is_down_has_zeros() {
         let mut status = fixture::replica();
         status.state = MemberState::Crashed;

@@ -18,7 +18,7 @@ use tracing::warn;
 /// PostgreSQL.
 const PLACES: usize = 500;
 
-/// So many are enough for a proxy or a NAT gateway that many clients come through.
+/// Enough for a proxy or a NAT gateway in front of many clients.
 const PER_ADDRESS: usize = 200;
 
 /// From so many connections on, clients have to be quick.

@@ -208,7 +208,7 @@ fn ignored_slots(map: &Map<String, Value>) -> Vec<IgnoredSlot> {
     entries.map(entry).chain(named).collect()
 }
 
-/// Settings in this document that data or availability hang on and that are not implemented.
+/// Settings in this document that data or availability depend on and that are not implemented.
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     let mut refused = Vec::new();
     let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));

@@ -323,7 +323,7 @@ pub struct Dynamic {
     pub remove_diverged_data: Option<Switch>,
     /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.
     pub remove_data_after_failed_rewind: Option<Switch>,
-    /// Settings that data or availability hang on and that this version does not implement yet, as `name: value`.
+    /// Settings that data or availability depend on and that this version does not implement yet, as `name: value`.
     pub refused: Vec<String>,
 }
 

@@ -1,6 +1,6 @@
 //! Variables with one of our prefixes that no table has: typing errors, mostly. Each is warned about with the closest
 //! known name; one that may have meant a DCS or a cluster keeps a single server from starting, and one that was meant for
-//! a setting that data hang on ends any start.
+//! a setting that data depend on ends any start.
 
 use super::error::{ConfigError, Report};
 use super::raw::{Kind, Needs, Variable, known};
@@ -8,9 +8,9 @@ use super::raw::{Kind, Needs, Variable, known};
 /// Section words of a DCS.
 const STORES: [&str; 7] = ["ETCD3", "ETCD", "CONSUL", "ZOOKEEPER", "EXHIBITOR", "RAFT", "KUBERNETES"];
 
-/// Settings of the cluster and of PostgreSQL that data hang on: a misspelt one is an error, since the cluster would run
+/// Settings of the cluster and of PostgreSQL that data depend on: a misspelt one is an error, since the cluster would run
 /// without it and nobody would notice.
-const DATA_HANG_ON: [&str; 9] = [
+const DATA_DEPEND_ON: [&str; 9] = [
     "synchronous_mode",
     "synchronous_mode_strict",
     "synchronous_node_count",
@@ -21,7 +21,7 @@ const DATA_HANG_ON: [&str; 9] = [
     "slots",
     "ignore_slots",
 ];
-const DATA_HANG_ON_PARAMETERS: [&str; 9] = [
+const DATA_DEPEND_ON_PARAMETERS: [&str; 9] = [
     "archive_command",
     "archive_library",
     "archive_mode",
@@ -61,10 +61,10 @@ impl Meant {
         is_of_cluster(self.variable) && !self.key.as_ref().is_some_and(|key| key.starts_with("postgresql"))
     }
 
-    fn has_data_hanging_on_it(&self) -> bool {
+    fn has_data_depending_on_it(&self) -> bool {
         let setting = self.key.as_deref().unwrap_or(self.variable.path.rsplit('.').next().unwrap_or_default());
         let is_dcs = self.variable.path.starts_with("bootstrap.dcs");
-        is_dcs && (DATA_HANG_ON.contains(&setting) || DATA_HANG_ON_PARAMETERS.contains(&setting))
+        is_dcs && (DATA_DEPEND_ON.contains(&setting) || DATA_DEPEND_ON_PARAMETERS.contains(&setting))
     }
 }
 
@@ -102,10 +102,10 @@ pub(super) fn meant(name: &str) -> Option<String> {
     Meant::of(name).map(|meant| meant.notation())
 }
 
-/// Warns about an unknown variable; an error where the right one has data hanging on it.
+/// Warns about an unknown variable; an error where the right one has data depending on it.
 pub(super) fn report(name: &str, report: &mut Report) {
     match Meant::of(name) {
-        Some(meant) if meant.has_data_hanging_on_it() => {
+        Some(meant) if meant.has_data_depending_on_it() => {
             let given = "set, and not a known variable";
             report.error(ConfigError::new(name, given, format!("{}: its right name", meant.notation())));
         }

@@ -1,5 +1,5 @@
 //! Settings that Patroni has and this version does not implement. None is silently ignored: one on which data or
-//! availability hang is an error, any other a warning, both by name.
+//! availability depend is an error, any other a warning, both by name.
 
 use serde_json::Value;
 

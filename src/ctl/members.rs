@@ -34,8 +34,8 @@ impl Members {
         let (cluster, system_id) = match cluster {
             Ok(cluster) => (cluster, system_id),
             Err(own) => store::read(&settings.config).await.map_err(|store| {
-                let both = format!("the member in this container cannot describe the cluster: {own}\n{store}");
-                CtlError::Unreachable(both)
+                let tried = format!("from the member on this host: {own}\nfrom the DCS: {store}");
+                CtlError::Unreachable(format!("cannot read the cluster\n{tried}"))
             })?,
         };
         Ok(Members { cluster, system_id, own_url, itself, others })

@@ -1,7 +1,7 @@
 //! The output of `pg_controldata` (under `LANG=C`) as types.
 //!
 //! Fields are looked up by name, so that those that a version adds or moves don't matter. What every supported version
-//! prints and decisions hang on is required; the rest is optional. Running the program is not done here.
+//! prints and decisions depend on is required; the rest is optional. Running the program is not done here.
 
 use std::collections::BTreeMap;
 

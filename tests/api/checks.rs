@@ -214,6 +214,13 @@ async fn metrics_come_with_fresh_positions() {
     let answer = asking.await.expect("joined");
     let line = format!("patroni_xlog_replayed_location{{scope=\"demo\",name=\"n1\"}} {}\n", fixture::END + 50);
     assert!(answer.code == 200 && answer.text().contains(&line), "{}", answer.text());
+    // As Prometheus takes it.
+    let (address, request) = (harness.address, "GET /metrics HTTP/1.0\r\n\r\n");
+    let asking = tokio::spawn(async move { raw(address, request).await });
+    let Request::Positions(answer) = harness.asked().await else { panic!("positions expected") };
+    answer.send(None).expect("somebody waits");
+    let answer = asking.await.expect("joined").to_lowercase();
+    assert!(answer.starts_with("http/1.0 200") && answer.contains("\r\ncontent-type: text/plain\r\n"), "{answer}");
 }
 
 #[tokio::test]
