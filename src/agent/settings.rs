@@ -199,3 +199,45 @@ impl Settings {
 fn in_force(given: Timing, ttl_min: Duration, floor: Floor) -> Timing {
     Timing { ttl: given.ttl.max(ttl_min), ..given }.effective(floor)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::config::{Account, FoundData, HostFacts};
+
+    fn settings(variables: &[(&str, &str)]) -> Settings {
+        let host = HostFacts {
+            host_name: "n1".to_owned(),
+            account: Account::Named("postgres".to_owned()),
+            inspect: Box::new(|_| FoundData::None),
+            unusable: |_, _| Vec::new(),
+        };
+        let least = [("PGDATA", "/nowhere"), ("POSTGRES_PASSWORD", "a")];
+        let variables = least.iter().chain(variables).map(|(name, value)| ((*name).into(), (*value).into()));
+        let config = Config::from_environment(variables, None, &host).expect("a configuration");
+        Settings::new(Arc::new(config), None, Duration::ZERO)
+    }
+
+    #[test]
+    fn the_clusters_configuration_is_warned_about_with_the_nodes_own() {
+        let document =
+            json!({"ttll": 1, "postgresql": {"parameters": {"ssl": "on"}, "pg_hba": ["host all all all md5"]}});
+        let dynamic = Dynamic::parse(&document).expect("right");
+        let unknown = "ttll is not a known setting and has no effect";
+        let member = [("PATRONI_SCOPE", "main"), ("PATRONI_ETCD3_HOSTS", "e"), ("PATRONI_REPLICATION_PASSWORD", "b")];
+        let told = settings(&member).warnings(&dynamic, &document);
+        assert!(told.len() == 2 && told[0] == unknown && told[1].starts_with("ssl is on, but"), "{told:?}");
+        let strict = [("PATRONI_REPLICATION_SSLMODE", "verify-full"), ("PATRONI_SUPERUSER_SSLMODE", "verify-full")];
+        let own =
+            ("PATRONI_CONFIGURATION", "{bootstrap: {dcs: {}}, postgresql: {pg_hba: ['hostssl all all all md5']}}");
+        let told = settings(&[&member[..], &strict, &[own]].concat()).warnings(&dynamic, &document);
+        assert_eq!(told, [unknown]);
+        assert_eq!(
+            settings(&[]).warnings(&dynamic, &document),
+            [unknown],
+            "the files of a single server are the user's"
+        );
+    }
+}
