@@ -34,5 +34,6 @@ mod single;
 mod space;
 mod sql;
 mod tags;
+#[path = "../support/wait.rs"]
 mod wait;
 mod world;

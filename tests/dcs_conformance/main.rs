@@ -6,9 +6,9 @@
 mod documents;
 #[path = "../support/etcd.rs"]
 mod etcd;
-#[path = "../support/eventually.rs"]
-mod eventually;
 mod lock;
+#[path = "../support/wait.rs"]
+mod wait;
 mod watching;
 
 use std::time::Duration;
@@ -23,7 +23,12 @@ use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::memory::{Backup, MemoryDcs, MemoryStore};
 use tamada::dcs::{Dcs, LeaseToken};
 
-use eventually::{SOON, eventually};
+use wait::SOON;
+
+/// Waits until it is so.
+async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    wait::within(SOON, what, holds).await;
+}
 
 /// A store, members of it, and a back door.
 trait World {

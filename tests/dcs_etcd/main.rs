@@ -6,8 +6,6 @@ mod amnesia;
 mod certs;
 #[path = "../support/etcd.rs"]
 mod etcd;
-#[path = "../support/eventually.rs"]
-mod eventually;
 mod faults;
 mod gate;
 mod limits;
@@ -15,6 +13,8 @@ mod renewal;
 mod security;
 mod space;
 mod traffic;
+#[path = "../support/wait.rs"]
+mod wait;
 
 use std::future::Future;
 use std::time::{Duration, Instant};
@@ -28,7 +28,12 @@ use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
-use eventually::{SOON, eventually};
+use wait::SOON;
+
+/// Waits until it is so.
+async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    wait::within(SOON, what, holds).await;
+}
 
 /// What a call may take beyond its deadline: the time of a busy machine to notice it.
 const SLACK: Duration = Duration::from_millis(500);

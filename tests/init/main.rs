@@ -15,6 +15,8 @@ mod privileges;
 mod root;
 mod secrets;
 mod signals;
+#[path = "../support/wait.rs"]
+mod wait;
 mod world;
 
 use std::ffi::OsString;

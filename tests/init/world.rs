@@ -6,12 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::OnceLock;
-use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-
-const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The name of the copy of this executable that the parts run from.
 const PROGRAM: &str = "tamada-test";
@@ -191,14 +188,7 @@ impl AgentStart {
 
 /// Tries until there is a value; fails after a long time.
 pub fn eventually<T>(what: &str, mut attempt: impl FnMut() -> Option<T>) -> T {
-    let begin = Instant::now();
-    loop {
-        if let Some(value) = attempt() {
-            return value;
-        }
-        assert!(begin.elapsed() < PATIENCE, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(2));
-    }
+    crate::wait::eventually(crate::wait::SOON, what, || attempt().ok_or_else(|| "not yet".to_owned())).0
 }
 
 /// Whether a process runs; a zombie does not.

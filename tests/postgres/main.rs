@@ -28,3 +28,6 @@ mod slots;
 mod sockets;
 
 mod tls;
+
+#[path = "../support/wait.rs"]
+mod wait;

@@ -289,13 +289,9 @@ pub fn progress() -> Progress {
     Arc::new(|text| eprintln!("{text}"))
 }
 
-/// Waits until something holds, looking every 20 ms.
-pub async fn eventually(what: &str, mut holds: impl AsyncFnMut() -> bool) {
-    let started = std::time::Instant::now();
-    while !holds().await {
-        assert!(started.elapsed() < LIMIT, "waited {LIMIT:?} until {what}");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
+/// Waits until something holds.
+pub async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
+    crate::wait::within(LIMIT, what, holds).await;
 }
 
 /// Settings as the cluster's configuration would give them; small, so that many servers fit.
