@@ -10,10 +10,12 @@ use crate::world::Cluster;
 const WINDOW: Duration = seconds(60);
 /// What follows a start (a checkpoint, slots, positions) is over after a few cycles.
 const WINDOWS: usize = 4;
-/// More than a quiet machine shows with a release build (`tests/idle`: 39 on a leader, 19 and 22 on replicas), and less than there were
-/// before pings and tokio's timer went (61, 40). The aim is 20.
-const LEADER_MAX: u64 = 50;
-const REPLICA_MAX: u64 = 32;
+/// More than members show whom nothing keeps waiting (`tests/idle`: 26 on a leader, 18 on replicas), since one cycle more may fall into
+/// a window; less than there were before (38, 25). The aim is 20.
+const LEADER_MAX: u64 = 34;
+const REPLICA_MAX: u64 = 24;
+/// Of six cycles one at least wakes up five times: one that does nothing would be no member.
+const MIN: u64 = 5;
 
 /// How often the threads of a member's processes, PostgreSQL's not counted, have waited for something.
 fn waits(member: &mut Member) -> u64 {
@@ -44,8 +46,7 @@ fn an_idle_member_wakes_up_rarely() {
         println!("the leader woke up {led} times in {WINDOW:?}, the replica {followed} times");
         counts.push((led, followed));
         if led <= LEADER_MAX && followed <= REPLICA_MAX {
-            // A member that does nothing would wake up even more rarely.
-            assert!(led >= 12 && followed >= 12, "{counts:?}");
+            assert!(led >= MIN && followed >= MIN, "{counts:?}");
             return;
         }
     }
