@@ -7,7 +7,7 @@
 //! - A lock that only the store gave us back is released.
 //! - Nobody who has seen a cluster initialises another one (`bootstrap`).
 //!
-//! It is over when the lock is ours again, or when the ttl is over and somebody holds it. Whoever has taken it since is
+//! It is over when the lock is ours again, or when the ttl is over and a primary holds it. Whoever has taken it since is
 //! followed before that, but it is not raced for if it becomes free again: it may have been taken by a call of before the
 //! loss, while a leader that is cut off is still writable.
 
@@ -20,7 +20,7 @@ use super::observation::{Amnesia, Observation};
 use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::units::{Instant, SystemId};
-use super::view::{ClusterStatus, ClusterView, Holder, Initialize};
+use super::view::{ClusterStatus, ClusterView, Holder, Initialize, MemberRole};
 
 /// What a loss of the store's data leads to.
 pub enum Verdict {
@@ -33,10 +33,7 @@ pub enum Verdict {
 
 pub fn judge(ctx: &Ctx) -> Verdict {
     let Some(amnesia) = &ctx.seen.memory.amnesia else { return Verdict::Over };
-    if ctx.policy.mode == Mode::Single || is_over(amnesia, ctx.view, ctx.now()) {
-        return Verdict::Over;
-    }
-    if is_taken_since(amnesia, ctx.view) {
+    if ctx.policy.mode == Mode::Single || is_believed(amnesia, ctx.view, ctx.now()) {
         return Verdict::Over;
     }
     if may_retake(ctx) {
@@ -54,7 +51,7 @@ pub fn judge(ctx: &Ctx) -> Verdict {
 
 /// Whether somebody is known to hold the lock in the store as it is now, and nobody by what it was before. A key that has
 /// outlived a ttl is renewed.
-pub fn is_over(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
+fn is_held(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
     let has_waited = amnesia.until <= now;
     match view.leader.as_ref().map(|leader| leader.holder) {
         None => false,
@@ -63,15 +60,26 @@ pub fn is_over(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
     }
 }
 
+/// Whether it is behind us. Until somebody has led since, what the store says of releases and requests is of before.
+pub fn is_over(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
+    let leads = view.is_ours() || view.other_leader().is_some_and(|leader| leader.role == MemberRole::Primary);
+    leads && is_held(amnesia, view, now)
+}
+
+/// Whether what the store says of the lock counts.
+pub fn is_believed(amnesia: &Amnesia, view: &ClusterView, now: Instant) -> bool {
+    is_held(amnesia, view, now) || is_taken_since(amnesia, view)
+}
+
 /// Whether another member has taken the lock since the loss was noticed.
-pub fn is_taken_since(amnesia: &Amnesia, view: &ClusterView) -> bool {
+fn is_taken_since(amnesia: &Amnesia, view: &ClusterView) -> bool {
     let is_others = view.leader.as_ref().is_some_and(|leader| leader.holder == Holder::Other);
     is_others && view.lock_revision != amnesia.lock
 }
 
 /// What a member that is asked to end goes by: it neither takes a lock again nor renews one that only the store remembers.
 pub fn when_ending(policy: &Policy, seen: &Observation, view: &ClusterView) -> ClusterView {
-    let in_force = seen.memory.amnesia.filter(|amnesia| !is_over(amnesia, view, seen.now));
+    let in_force = seen.memory.amnesia.filter(|amnesia| !is_held(amnesia, view, seen.now));
     let is_ours = matches!(Hold::of(view, &seen.memory, seen.now), Hold::Held { .. });
     match in_force {
         Some(_) if !is_ours && policy.mode == Mode::Cluster => believed(view),

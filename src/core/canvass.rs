@@ -160,14 +160,14 @@ pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
 }
 
 /// Whether this standby is on a timeline that is none of the cluster's, although its number is no older. It leaves the lock
-/// to the others for ttl; if none of them has taken it by then, none is left that could.
+/// to the others; if none of them has taken it after a while, none is left that could.
 pub fn other_branch(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     let own = branch::own(ctx.seen, facts.timeline);
     let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, own);
     let is_other = is_unknown || branch::is_other(ctx.seen, ctx.view, facts);
     let other = ctx.view.history.timeline().filter(|_| is_other);
     let timeline = other.or_else(|| branch::abandoned_for(ctx.seen, facts.timeline))?;
-    (!is_unlocked_for_ttl(ctx)).then_some(Reason::OtherBranch { timeline })
+    (!is_left_alone(ctx)).then_some(Reason::OtherBranch { timeline })
 }
 
 /// After a clean release the position is known at which nothing is lost: a candidate behind it waits up to ttl for a
@@ -265,6 +265,11 @@ pub fn is_unlocked_for_ttl(ctx: &Ctx) -> bool {
     freed(ctx) + ctx.timing().ttl <= ctx.now()
 }
 
+/// Whether none of those on the cluster's timeline has taken the lock, although they wait for each other for ttl at most.
+fn is_left_alone(ctx: &Ctx) -> bool {
+    freed(ctx) + ctx.timing().ttl * 2 <= ctx.now()
+}
+
 /// A standby whose record has expired cannot take the lock, however alive it is: after ttl it is waited for no longer,
 /// unless more than the cluster may lose is there alone (ADR 8). Nor is one that will not take it since it lags too far
 /// behind what was published, as on a branch that the cluster has left: we do not.
@@ -279,10 +284,10 @@ fn is_given_up(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &Standb
 /// the cluster is ahead of one that only has its number, and of one that the cluster has abandoned.
 fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
     let own = branch::own(ctx.seen, facts.timeline);
-    // What each knows of it differs: after ttl all compare alike, or they would wait for each other. Until then one
+    // What each knows of it differs: in the end all compare alike, or they would wait for each other. Until then one
     // that is on such a timeline itself asks nobody (`other_branch`).
     let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, status.branch());
-    if !is_unlocked_for_ttl(ctx) && (status.is_abandoned || is_unknown) {
+    if !is_left_alone(ctx) && (status.is_abandoned || is_unknown) {
         return Ordering::Less;
     }
     match (status.timeline, facts.timeline) {

@@ -66,7 +66,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
     if let (Initialize::Done(cluster), None) = (&view.initialize, &memory.amnesia) {
         memory.cluster = Some(*cluster);
     }
-    match view.leader.as_ref().filter(|_| !is_in_doubt(memory, view)) {
+    match view.leader.as_ref().filter(|_| !is_in_doubt(memory, view, seen.now)) {
         Some(leader) => {
             (memory.unlocked_since, memory.unlocked_status) = (None, None);
             memory.leader_record = LeaderRecord::There;
@@ -105,8 +105,8 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
 }
 
 /// Whether what the store says of the lock does not count.
-fn is_in_doubt(memory: &Memory, view: &ClusterView) -> bool {
-    memory.amnesia.is_some_and(|amnesia| !amnesia::is_taken_since(&amnesia, view))
+fn is_in_doubt(memory: &Memory, view: &ClusterView, now: Instant) -> bool {
+    memory.amnesia.is_some_and(|amnesia| !amnesia::is_believed(&amnesia, view, now))
 }
 
 fn request_seen(memory: &Memory, view: &ClusterView, seen: &Observation) -> Option<(Revision, Instant)> {
@@ -228,7 +228,7 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
             let Ok(view) = &seen.cluster else { return };
             // A store that has lost its data does not know whether the lock is ours.
             let is_valid = memory.lease_valid_until.is_some_and(|until| until > seen.now);
-            if view.is_ours() || (is_valid && is_in_doubt(memory, view)) {
+            if view.is_ours() || (is_valid && is_in_doubt(memory, view, seen.now)) {
                 return;
             }
             memory.lease_valid_until = None;

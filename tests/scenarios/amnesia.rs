@@ -302,3 +302,26 @@ fn in_a_pause_a_key_that_only_the_store_remembers_is_not_taken_over() {
     // It fails as long as the key is there, which nobody renews.
     assert_eq!(decide(&paused, &late).lease, LeaseStep::Acquire { seen: None });
 }
+
+/// b has taken the lock since, and the ttl is over.
+#[test]
+fn requests_and_releases_of_before_do_not_count_until_somebody_has_led() {
+    let leads = |role: MemberRole| {
+        let mut observation = forgot(seen(restored("c", Holder::Other), standby_at(1_000, "b")), 31);
+        let mut cluster = ClusterView { lock_revision: Some(Revision(60)), ..view(THEIRS) };
+        cluster.members.insert("b".into(), member("b", role));
+        observation.cluster = Ok(cluster);
+        after(&observation, LeaseOutcome::None)
+    };
+    assert_eq!(leads(MemberRole::Primary).memory.amnesia, None);
+    let mut later = leads(MemberRole::Replica);
+    assert!(later.memory.amnesia.is_some());
+    let mut cluster = view(None);
+    cluster.members.remove(&"b".into());
+    request(&mut cluster, Some("c"), Some("a"));
+    cluster.status.released_by = Some("c".into());
+    later.cluster = Ok(cluster);
+    assert_eq!(decided(&later).reason, Reason::AskingPeers);
+    later.memory.amnesia = None;
+    assert_eq!(decided(&later).reason, Reason::Acquiring, "the request is carried out");
+}

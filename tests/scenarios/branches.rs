@@ -128,14 +128,14 @@ fn a_standby_on_another_branch_waits_for_the_clusters() {
     assert_eq!(waits.lease, LeaseStep::Keep);
     let mut observation = second_timeline(None, standby_at(2_000, "c"));
     observation.local.branch = branch(800);
-    let after_ttl = |peers: &[(&str, u64, Option<u64>)]| {
+    let later = |peers: &[(&str, u64, Option<u64>)]| {
         let mut observation = answers_from(observation.clone(), peers);
-        observation.memory.unlocked_since = Some(second(960));
+        observation.memory.unlocked_since = Some(second(940));
         decided(&observation).reason
     };
-    let has_it = after_ttl(&[("b", 990, Some(BEGAN)), ("c", 2_000, Some(800))]);
+    let has_it = later(&[("b", 990, Some(BEGAN)), ("c", 2_000, Some(800))]);
     assert_eq!(has_it, Reason::PeerAhead { peer: "b".into() });
-    assert_eq!(after_ttl(&[("b", 1_990, Some(800)), ("c", 2_000, Some(800))]), Reason::Acquiring, "nobody else has it");
+    assert_eq!(later(&[("b", 1_990, Some(800)), ("c", 2_000, Some(800))]), Reason::Acquiring, "nobody else has it");
 }
 
 #[test]
@@ -182,7 +182,7 @@ fn after_a_release_a_newer_timeline_on_which_the_leader_never_was_waits() {
     assert_eq!((waits.lease, waits.reason), (LeaseStep::Keep, Reason::OtherBranch { timeline: TIMELINE }));
     // Members that saw different leaders would wait for each other for ever.
     let mut later = observation.clone();
-    later.memory.unlocked_since = Some(second(970));
+    later.memory.unlocked_since = Some(second(940));
     assert_eq!(decided(&later).reason, Reason::Acquiring);
     // A leader whose timeline skips a number has noted where it began.
     let mut skipped = observation.clone();
@@ -320,7 +320,7 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
 }
 
 #[test]
-fn one_on_an_abandoned_timeline_leaves_the_lock_to_others_for_ttl() {
+fn one_on_an_abandoned_timeline_leaves_the_lock_to_others_for_two_ttl() {
     let mut observation = answers_from(third_timeline(None), &[("b", 1_000, Some(BEGAN)), ("c", 1_000, Some(BEGAN))]);
     assert_eq!(decided(&observation).reason, Reason::Acquiring);
     observation.memory.abandoned = Some(ABANDONED);
@@ -330,8 +330,11 @@ fn one_on_an_abandoned_timeline_leaves_the_lock_to_others_for_ttl() {
     let mut wiped = observation.clone();
     wiped.cluster.as_mut().expect("there is a view").history = History::Unknown;
     assert_eq!(decided(&wiped).reason, Reason::OtherBranch { timeline: TIMELINE });
+    // The others may have waited for each other for ttl.
     let mut later = observation.clone();
-    later.memory.unlocked_since = Some(second(970));
+    later.memory.unlocked_since = Some(second(941));
+    assert_eq!(decided(&later).reason, Reason::OtherBranch { timeline: TIMELINE });
+    later.memory.unlocked_since = Some(second(940));
     assert_eq!(decided(&later).reason, Reason::Acquiring);
     observation.memory.abandoned = Some(Abandoned { timeline: Timeline(4), ..ABANDONED });
     assert_eq!(decided(&observation).reason, Reason::Acquiring, "that of another timeline says nothing");
@@ -349,6 +352,6 @@ fn nobody_waits_for_one_on_an_abandoned_timeline() {
     status.is_abandoned = true;
     assert_eq!(decided(&observation).reason, Reason::Acquiring);
     let mut later = observation;
-    later.memory.unlocked_since = Some(second(970));
+    later.memory.unlocked_since = Some(second(940));
     assert_eq!(decided(&later).reason, ahead);
 }

@@ -64,6 +64,13 @@ pub(super) struct Mark {
     losses: u64,
 }
 
+impl Mark {
+    /// What the answer to a request must reach that was sent after it. Each write counts one further.
+    pub(super) fn written_if(self, has_written: bool) -> Mark {
+        Mark { revision: self.revision.saturating_add(has_written.into()), ..self }
+    }
+}
+
 /// What a former process of this member has seen of the store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Past {
@@ -201,6 +208,11 @@ impl Cache {
         // What was seen before the last loss is gone.
         let went_back = mark.losses == self.losses && revision < mark.revision;
         self.cluster.is_some_and(|known| known != cluster || went_back)
+    }
+
+    /// The store is known to have lost its data: the next reading is of another one, however far that counts.
+    pub(super) fn distrust(&mut self) {
+        self.highest = u64::MAX;
     }
 
     pub(super) fn entry(&self, path: &str) -> Option<&Entry> {

@@ -72,7 +72,7 @@ impl Session {
                 self.forget_lease(lease);
             }
         })?;
-        let origin = self.answered(link, answer.header(), mark).await?;
+        let origin = self.answered(link, answer.header(), mark.written_if(answer.succeeded())).await?;
         if answer.succeeded() {
             // A new key has a new revision: an unanswered release misses it.
             self.leases().release = Release::None;
@@ -199,6 +199,8 @@ impl Session {
             true => self.space.write(link.kv().txn(txn)).await?,
             false => link.kv().txn(txn).await?,
         };
+        let writes = status.is_some() || record.is_some() || keep != Keep::Lock;
+        let mark = mark.written_if(answer.succeeded() && writes);
         let origin = self.answered(link, answer.header(), mark).await?;
         if !answer.succeeded() {
             self.learn_key(codec::LEADER, &answer, origin);
@@ -261,7 +263,7 @@ impl Session {
                 self.forget_lease(lease);
             }
         })?;
-        let origin = self.answered(link, answer.header(), mark).await?;
+        let origin = self.answered(link, answer.header(), mark.written_if(answer.succeeded())).await?;
         if answer.succeeded() {
             self.record_stands(origin, &path, record, lease);
             return Ok(Put::Done);
@@ -359,6 +361,8 @@ impl Session {
             // Making room is allowed.
             None => link.kv().txn(txn).await?,
         };
+        // A key that was not there is deleted without a write.
+        let mark = mark.written_if(answer.succeeded() && value.is_some());
         let origin = self.answered(link, answer.header(), mark).await?;
         // The watch may have noticed a loss meanwhile: then this answer may be that of the store as it is since.
         self.remembers(expect)?;

@@ -114,6 +114,7 @@ impl Session {
     ) -> Result<Origin, Failure> {
         let origin = self.origin(header)?;
         if self.cache().is_lost(origin.cluster, origin.revision, mark) {
+            self.cache().distrust();
             self.range(link).await?;
             return Err(Failure::Forgot);
         }

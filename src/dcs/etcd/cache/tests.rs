@@ -99,6 +99,19 @@ fn a_reading_of_the_past_means_that_the_data_were_lost() {
     assert_eq!(value(&cache, "leader").as_deref(), Some("n1"));
 }
 
+/// The lost store had counted one further than the backup, and so has the restored one with our write.
+#[test]
+fn a_write_that_counts_no_further_than_what_was_seen_means_that_the_data_were_lost() {
+    let mut cache = cache();
+    install(&mut cache, reading(10, &[("leader", "n1", 3)]));
+    let mark = cache.mark();
+    assert!(!cache.is_lost(CLUSTER, 10, mark) && !cache.is_lost(CLUSTER, 11, mark.written_if(true)));
+    assert!(cache.is_lost(CLUSTER, 10, mark.written_if(true)));
+    cache.distrust();
+    assert_eq!(install(&mut cache, reading(12, &[("leader", "n1", 11)])).losses, 1);
+    assert_eq!(install(&mut cache, reading(12, &[("leader", "n1", 11)])).losses, 1);
+}
+
 #[test]
 fn a_reading_from_before_our_own_write_means_that_the_data_were_lost() {
     let mut cache = cache();
