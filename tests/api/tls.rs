@@ -53,6 +53,13 @@ impl Files {
     }
 
     fn write_certificate(&self, version: Version, serial: u32) {
+        self.write_certificate_for(version, serial, [0, 2]);
+    }
+
+    /// `days`: from when and until when, counted from now.
+    fn write_certificate_for(&self, version: Version, serial: u32, days: [i64; 2]) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).expect("it is later");
+        let [begin, end] = days.map(|days| Asn1Time::from_unix(now.as_secs() as i64 + days * 86_400).expect("a time"));
         let mut name = X509NameBuilder::new().expect("a name");
         name.append_entry_by_nid(Nid::COMMONNAME, "postgres cluster").expect("a name");
         let name = name.build();
@@ -62,8 +69,8 @@ impl Files {
         builder.set_subject_name(&name).expect("a subject");
         builder.set_issuer_name(&name).expect("an issuer");
         builder.set_pubkey(&self.key).expect("a key");
-        builder.set_not_before(&Asn1Time::days_from_now(0).expect("a time")).expect("a time");
-        builder.set_not_after(&Asn1Time::days_from_now(2).expect("a time")).expect("a time");
+        builder.set_not_before(&begin).expect("a time");
+        builder.set_not_after(&end).expect("a time");
         if version == Version::V3 {
             builder.set_version(2).expect("a version");
             let constraints = BasicConstraints::new().critical().ca().build().expect("an extension");
@@ -314,6 +321,13 @@ async fn an_authority_that_signs_clients_alone_keeps_no_member_from_asking_anoth
     let both = with(&[("PATRONI_RESTAPI_CAFILE", &cert)]);
     assert_eq!(both.warnings, Vec::<String>::new());
     let client = Client::new(Caller::Member, &both.ctl, &both.rest).expect("a client");
+    let refused = ask(&client, &strange, Method::GET, "/health").await;
+    assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
+    // So is one whose time is over: nobody is believed for that.
+    files.write_certificate_for(Version::V3, 2, [-2, -1]);
+    let over = with(&[("PATRONI_RESTAPI_CAFILE", &cert)]);
+    assert_eq!(over.warnings, Vec::<String>::new());
+    let client = Client::new(Caller::Member, &over.ctl, &over.rest).expect("a client");
     let refused = ask(&client, &strange, Method::GET, "/health").await;
     assert!(matches!(refused, Err(HttpError::Tls { .. })), "{refused:?}");
 }
