@@ -219,8 +219,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             let desired = self.settings.desired();
             let force = std::mem::replace(&mut self.settings.force, Force::No);
             let shared = self.shared.clone();
+            // Taken here, not in the task: a start that this cycle decides on must not come before it.
+            let configuring = shared.configuring.clone().try_lock_owned().ok();
             let work = async move {
-                let _configuring = shared.configuring.lock().await;
+                let _configuring = match configuring {
+                    Some(configuring) => configuring,
+                    None => shared.configuring.clone().lock_owned().await,
+                };
                 let configured = shared.instance.configure(&desired, force).await;
                 Report::of(configured, |()| Report::Configured(generation))
             };

@@ -30,7 +30,7 @@ pub(crate) struct Shared<D, I> {
     /// PostgreSQL is being stopped, so that load balancers should go elsewhere although the lock is kept to the end.
     stepping_down: AtomicBool,
     /// Held while the server's files are being written; a start waits for it.
-    pub(crate) configuring: tokio::sync::Mutex<()>,
+    pub(crate) configuring: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl<D, I> Shared<D, I> {
@@ -45,7 +45,7 @@ impl<D, I> Shared<D, I> {
             shutdown: watch::Sender::new(None),
             status: watch::Sender::new(Arc::new(status)),
             stepping_down: AtomicBool::new(false),
-            configuring: tokio::sync::Mutex::default(),
+            configuring: Arc::default(),
         }
     }
 
