@@ -36,7 +36,7 @@ pub fn is_other(seen: &Observation, view: &ClusterView, facts: &StandbyFacts) ->
 
 /// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
 /// order: before that it had noted where its own began. Whoever has led since may have been on it.
-pub fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
+fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
     let Some(leader) = &view.status.released_by else { return false };
     let is_last = memory.last_leader.as_ref().is_none_or(|last| last == leader);
     let counts = is_last && memory.earlier_word.as_ref() != Some(leader);
@@ -66,17 +66,21 @@ pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterVi
     }
 }
 
-/// The timeline that the cluster is on, if it is known to have abandoned the one that we are on.
-pub fn abandoned_for(seen: &Observation, timeline: Option<Timeline>) -> Option<Timeline> {
-    let abandoned = seen.memory.abandoned.filter(|abandoned| Some(abandoned.timeline) == timeline)?;
-    Some(abandoned.cluster)
+/// The timeline that the cluster is on, if it is known to have abandoned the one that this standby is on.
+pub fn abandoned_for(seen: &Observation, view: &ClusterView, facts: &StandbyFacts) -> Option<Timeline> {
+    let is_unknown = is_unknown_to_released(view, &seen.memory, own(seen, facts.timeline));
+    let learned = seen.memory.abandoned.filter(|abandoned| Some(abandoned.timeline) == facts.timeline);
+    let released = view.history.timeline().filter(|_| is_unknown);
+    released.or(learned.map(|abandoned| abandoned.cluster))
+}
+
+/// The same of a member, by what it says of itself and by the last leader's word.
+pub fn is_abandoned(seen: &Observation, view: &ClusterView, peer: &PeerStatus) -> bool {
+    peer.is_abandoned || is_unknown_to_released(view, &seen.memory, peer.branch())
 }
 
 /// Whether a member is known to be on another branch than the cluster: than we, if we lead, else than its history says.
 pub fn has_left(seen: &Observation, view: &ClusterView, peer: &PeerStatus) -> bool {
-    if peer.is_abandoned {
-        return true;
-    }
     let leads = leading_timeline(seen).filter(|_| view.is_ours());
     if let (Some(own), Some(theirs)) = (leads, peer.timeline)
         && theirs != own

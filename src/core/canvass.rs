@@ -138,8 +138,7 @@ pub fn heir<'a>(seen: &Observation, view: &ClusterView, answer: &'a PeerAnswer) 
     // The newest timeline that is known to be the cluster's: by its history, or because we are on it.
     let timeline = branch::own_timeline(seen).max(view.history.timeline());
     let behind = status.timeline.is_some_and(|theirs| Some(theirs) < timeline);
-    let is_other =
-        branch::has_left(seen, view, status) || branch::is_unknown_to_released(view, &seen.memory, status.branch());
+    let is_other = branch::has_left(seen, view, status) || branch::is_abandoned(seen, view, status);
     (status.role == PeerRole::Standby && !behind && !is_other).then_some(status)
 }
 
@@ -162,11 +161,9 @@ pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
 /// Whether this standby is on a timeline that is none of the cluster's, although its number is no older. It leaves the lock
 /// to the others; if none of them has taken it after a while, none is left that could.
 pub fn other_branch(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
-    let own = branch::own(ctx.seen, facts.timeline);
-    let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, own);
-    let is_other = is_unknown || branch::is_other(ctx.seen, ctx.view, facts);
+    let is_other = branch::is_other(ctx.seen, ctx.view, facts);
     let other = ctx.view.history.timeline().filter(|_| is_other);
-    let timeline = other.or_else(|| branch::abandoned_for(ctx.seen, facts.timeline))?;
+    let timeline = other.or_else(|| branch::abandoned_for(ctx.seen, ctx.view, facts))?;
     (!is_left_alone(ctx)).then_some(Reason::OtherBranch { timeline })
 }
 
@@ -286,8 +283,7 @@ fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ord
     let own = branch::own(ctx.seen, facts.timeline);
     // What each knows of it differs: in the end all compare alike, or they would wait for each other. Until then one
     // that is on such a timeline itself asks nobody (`other_branch`).
-    let is_unknown = branch::is_unknown_to_released(ctx.view, &ctx.seen.memory, status.branch());
-    if !is_left_alone(ctx) && (status.is_abandoned || is_unknown) {
+    if !is_left_alone(ctx) && branch::is_abandoned(ctx.seen, ctx.view, status) {
         return Ordering::Less;
     }
     match (status.timeline, facts.timeline) {
