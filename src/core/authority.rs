@@ -167,7 +167,7 @@ impl Tenure<'_> {
 
     /// Whether this job may begin at this moment.
     pub fn may_begin(&self, job: &Job, now: Instant) -> bool {
-        if !job.needs_lock() || self.policy.mode == Mode::Single || self.policy.pause == Pause::Paused {
+        if !job.needs_lock() || self.policy.mode == Mode::Single {
             return true;
         }
         let valid_until = match self.outcome {
@@ -176,9 +176,11 @@ impl Tenure<'_> {
             LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
         };
         let in_time = valid_until.is_some_and(|until| now < lease::stop_deadline(until, &self.policy.timing));
-        match self.guard {
-            Guard::Until(deadline) => in_time && now < deadline,
-            Guard::NoDeadline => false,
+        match (self.policy.pause, self.guard) {
+            // PID 1 has no deadline then, but somebody else may have been given the lock.
+            (Pause::Paused, _) => in_time,
+            (Pause::Running, Guard::Until(deadline)) => in_time && now < deadline,
+            (Pause::Running, Guard::NoDeadline) => false,
         }
     }
 

@@ -172,7 +172,7 @@ fn a_job_that_makes_a_primary_begins_only_while_the_lock_is_ours_by_the_last_tha
 }
 
 #[test]
-fn a_job_that_makes_no_primary_a_single_server_and_a_pause_need_no_lock() {
+fn a_job_that_makes_no_primary_and_a_single_server_need_no_lock() {
     let mut known = Known::of(THEIRS, Postgres::Stopped);
     for job in to_standby().into_iter().chain([Job::Bootstrap]) {
         assert!(known.tenure().may_begin(&job, now()), "{job:?}");
@@ -180,8 +180,20 @@ fn a_job_that_makes_no_primary_a_single_server_and_a_pause_need_no_lock() {
     assert!(!known.tenure().may_begin(&Job::Promote, now()));
     known.policy.mode = Mode::Single;
     assert!(known.tenure().may_begin(&Job::Promote, now()));
+}
+
+/// Seed 413496: the new leader stood still between the lock and the promotion for longer than ttl.
+#[test]
+fn in_a_pause_a_job_that_makes_a_primary_needs_the_lock_but_no_deadline_of_pid_1() {
+    let mut known = Known::of(OURS, standby_at(900, "b"));
     known.policy = Policy { pause: Pause::Paused, ..policy() };
-    assert!(known.tenure().may_begin(&Job::Promote, now()));
+    known.outcome = LeaseOutcome::Held { until: second(1_030) };
+    for job in to_primary() {
+        assert!(known.tenure().may_begin(&job, second(1_026)), "{job:?}");
+        assert!(!known.tenure().may_begin(&job, second(1_031)), "{job:?}: somebody else may have taken the lock since");
+    }
+    known.outcome = LeaseOutcome::Lost;
+    assert!(!known.tenure().may_begin(&Job::Promote, now()));
 }
 
 #[test]
