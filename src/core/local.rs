@@ -155,7 +155,7 @@ pub struct PrimaryFacts {
 pub struct StandbyFacts {
     /// The timeline being received, else the one being replayed.
     pub timeline: Option<Timeline>,
-    /// The larger one of received and written; never less than `replayed` counts as less in comparisons.
+    /// The larger one of received and written. What was replayed from an archive or from local WAL is not in it.
     pub received: Lsn,
     pub replayed: Lsn,
     /// Where the standby is configured to stream from.

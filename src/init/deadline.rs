@@ -53,17 +53,14 @@ impl AsFd for Deadline {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn now() -> Duration {
-        nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).expect("Linux").into()
-    }
+    use crate::boottime::since_boot;
 
     #[test]
     fn what_is_left_is_never_later_than_what_was_set() {
         for ahead in [Duration::from_secs(1), Duration::from_secs(100_000_000)] {
-            let until = now() + ahead;
+            let until = since_boot() + ahead;
             let deadline = Deadline::new(Guard::expiring(until)).expect("a timer");
-            let Guard::Until(left) = deadline.left(now()) else { panic!("{ahead:?}") };
+            let Guard::Until(left) = deadline.left(since_boot()) else { panic!("{ahead:?}") };
             let left = Duration::from_nanos(left);
             assert!(left <= until && until - left < Duration::from_secs(1), "{left:?} {until:?}");
             assert!(!deadline.has_passed());
@@ -73,10 +70,10 @@ mod tests {
     #[test]
     fn none_stays_none_and_one_that_has_passed_is_not_taken_for_none() {
         let none = Deadline::new(Guard::NoDeadline).expect("a timer");
-        assert_eq!((none.left(now()), none.has_passed()), (Guard::NoDeadline, false));
-        for until in [0, 1, u64::try_from(now().as_nanos()).expect("less than 500 years")] {
+        assert_eq!((none.left(since_boot()), none.has_passed()), (Guard::NoDeadline, false));
+        for until in [0, 1, u64::try_from(since_boot().as_nanos()).expect("less than 500 years")] {
             let passed = Deadline::new(Guard::Until(until)).expect("a timer");
-            let asked = now();
+            let asked = since_boot();
             assert_eq!(passed.left(asked), Guard::expiring(asked));
             assert!(passed.has_passed());
         }

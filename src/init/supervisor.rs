@@ -28,6 +28,7 @@ use super::outbox::{Outbox, Sent};
 use super::state::{AgentEnd, Due, Postmaster, State, Way};
 use super::sys::{self, Ended, Identity, Program};
 use super::{AGENT, FATAL, SECOND_STAGE, memory, prepare};
+use crate::boottime::since_boot;
 use crate::wire::{TO_INIT_LEN, ToInit};
 
 /// Limits per iteration, so that the deadline is checked often enough.
@@ -126,7 +127,7 @@ impl Supervisor {
             self.look_at_deadline();
             // Each step changes what is due, so this ends; the bound is for mistakes.
             for _ in 0..16 {
-                match self.state.due(now()) {
+                match self.state.due(since_boot()) {
                     None => break,
                     Some(Due::Leave(code)) => return code,
                     Some(due) => self.carry_out(due, log),
@@ -206,7 +207,7 @@ impl Supervisor {
             self.postmaster = pid.and_then(|pid| self.process_of_the_agent(pid));
             self.look_at_postmaster();
         }
-        self.state.heard(message, now());
+        self.state.heard(message, since_boot());
     }
 
     /// A pidfd of the postmaster, if the process belongs to the agent's user. The agent takes the number from
@@ -226,7 +227,7 @@ impl Supervisor {
                 // `reap` looks for ended children after each wake-up.
                 Ok(Signal::SIGCHLD) => {}
                 Ok(Signal::SIGTERM | Signal::SIGINT) => {
-                    self.state.asked_to_stop(now());
+                    self.state.asked_to_stop(since_boot());
                     self.outbox.signal(number);
                 }
                 Ok(_) | Err(_) => self.outbox.signal(number),
@@ -251,9 +252,9 @@ impl Supervisor {
         self.agent = None;
         self.look_at_postmaster();
         if let Some(deadline) = &self.deadline {
-            self.state.left_in_force(deadline.left(now()));
+            self.state.left_in_force(deadline.left(since_boot()));
         }
-        match self.state.agent_ended(ended, self.left_behind(), now()) {
+        match self.state.agent_ended(ended, self.left_behind(), since_boot()) {
             AgentEnd::Expected => {}
             AgentEnd::StopPostgres => self.signal_postmaster(Signal::SIGINT),
             AgentEnd::Restart(delay) => {
@@ -299,7 +300,7 @@ impl Supervisor {
                 self.postmaster = None;
                 // The agent that was killed may still set it while it dies.
                 self.deadline = None;
-                self.state.fenced(now());
+                self.state.fenced(since_boot());
                 let text =
                     "lease not renewed before the deadline: killed PostgreSQL, the agent and all other processes";
                 log.write(Level::Error, format_args!("{text}"));
@@ -311,7 +312,7 @@ impl Supervisor {
                     self.fence.kill_child(agent.pid);
                 }
                 self.signal_postmaster(Signal::SIGINT);
-                self.state.taken_over(self.left_behind(), now());
+                self.state.taken_over(self.left_behind(), since_boot());
             }
             Due::Escalate(way) => {
                 match way {
@@ -319,7 +320,7 @@ impl Supervisor {
                     Way::Immediate => self.signal_postmaster(Signal::SIGQUIT),
                     Way::Kill => self.fence.kill_all(),
                 }
-                self.state.escalated(way, now());
+                self.state.escalated(way, since_boot());
             }
             // The loop returns instead.
             Due::Leave(_) => {}
@@ -338,14 +339,14 @@ impl Supervisor {
                 self.outbox.restart(deadline.as_fd().as_raw_fd());
                 self.agent = Some(agent);
                 self.deadline = Some(deadline);
-                self.state.agent_started(now());
+                self.state.agent_started(since_boot());
                 if self.state.is_asked_to_stop() {
                     self.outbox.signal(Signal::SIGTERM as i32);
                 }
                 self.tell();
             }
             Err(error) => {
-                self.state.start_failed(now());
+                self.state.start_failed(since_boot());
                 log.write(Level::Warning, format_args!("cannot start the agent, retrying: {error}"));
             }
         }
@@ -371,11 +372,4 @@ fn block_signals() -> nix::Result<SignalFd> {
     }
     signals.thread_block()?;
     SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
-}
-
-/// Time since boot, including suspend.
-fn now() -> Duration {
-    let time = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME);
-    // Linux has had this clock since 2.6.39; were it gone, every deadline would have passed.
-    time.map_or(Duration::MAX, Duration::from)
 }

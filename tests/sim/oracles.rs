@@ -144,7 +144,8 @@ impl World {
         let is_forgotten = node.raced.in_amnesia || self.store.history_written_at < self.forgot_at;
         let is_one = other.wal.branch() == node.wal.branch();
         let began = self.store.history.began(timeline);
-        let is_named = self.store.history.timeline() == Some(timeline) && began == node.wal.branch().map(|own| own.began);
+        let is_named =
+            self.store.history.timeline() == Some(timeline) && began == node.wal.branch().map(|own| own.began);
         let is_known = match node.wal.timeline.cmp(&other.wal.timeline) {
             _ if is_one => true,
             Ordering::Less => true,

@@ -18,6 +18,7 @@ use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
 use super::failure::with_causes;
+use super::patience::Patience;
 use super::tls::Tls;
 use crate::config::HostPort;
 use crate::core::policy::Timing;
@@ -64,14 +65,16 @@ impl Dialer {
         endpoint: &Endpoint,
         timing: Timing,
         limit: Duration,
-    ) -> Result<Box<dyn Stream>, String> {
+    ) -> Result<(Box<dyn Stream>, Patience), String> {
         let tcp = self.connect(&endpoint.0, limit).await?;
         tcp.set_nodelay(true).map_err(|error| error.to_string())?;
         guard(&tcp, timing).map_err(|error| error.to_string())?;
-        match &self.tls {
-            None => Ok(Box::new(tcp)),
-            Some(tls) => Ok(Box::new(tls.handshake(&endpoint.0.host, tcp).await?)),
-        }
+        let patience = Patience::on(&tcp).map_err(|error| error.to_string())?;
+        let stream: Box<dyn Stream> = match &self.tls {
+            None => Box::new(tcp),
+            Some(tls) => Box::new(tls.handshake(&endpoint.0.host, tcp).await?),
+        };
+        Ok((stream, patience))
     }
 
     async fn connect(&self, endpoint: &HostPort, limit: Duration) -> Result<TcpStream, String> {

@@ -14,6 +14,7 @@ use tokio::time::Instant;
 
 use super::dial::{Dialer, Endpoint, Stream};
 use super::failure::{Failure, with_causes};
+use super::patience::Patience;
 use crate::config::{EtcdConfig, Secret};
 use crate::core::policy::Timing;
 
@@ -62,6 +63,7 @@ pub(super) enum Alive {
 pub(super) struct Link {
     pub(super) endpoint: Endpoint,
     client: Client,
+    pub(super) patience: Patience,
     login: Logins,
     keepalive: tokio::sync::Mutex<Option<Keepalive>>,
     answered: Mutex<Instant>,
@@ -81,7 +83,7 @@ impl Link {
         timing: Timing,
         limit: Duration,
     ) -> Result<Link, Failure> {
-        let stream = dialer.dial(&endpoint, timing, limit).await.map_err(Failure::Gone)?;
+        let (stream, patience) = dialer.dial(&endpoint, timing, limit).await.map_err(Failure::Gone)?;
         let channel = channel_on(stream, &endpoint).await?;
         let client = match log_in(channel.clone(), login.get().as_ref()).await {
             Err(Failure::AuthIsOff) => log_in(channel, None).await?,
@@ -90,6 +92,7 @@ impl Link {
         Ok(Link {
             endpoint,
             client,
+            patience,
             login,
             keepalive: tokio::sync::Mutex::default(),
             answered: Mutex::new(Instant::now()),

@@ -17,6 +17,7 @@ mod kept;
 mod lease;
 mod link;
 mod ops;
+mod patience;
 mod pool;
 mod renew;
 mod session;

@@ -48,7 +48,8 @@ impl Session {
     ) -> Result<(Option<i64>, Option<Result<Lock, Failure>>), Failure> {
         let hold = self.hold_lease(link, Renewal::Now, Missing::Report);
         let Some(known) = self.settled_lease() else { return Ok((hold.await?, None)) };
-        let (held, proven) = join(hold, self.prove_lock(link, known, status, record)).await;
+        let both = join(hold, self.prove_lock(link, known, status, record));
+        let (held, proven) = link.patience.for_both(both).await;
         let held = held?;
         Ok((held, (held == Some(known)).then_some(proven)))
     }
