@@ -12,7 +12,7 @@ use std::time::Duration;
 use super::decision::PostgresStep;
 use super::lease;
 use super::local::{Guard, Job, LastRole, LocalState, Postgres, Running, StartAs, StopMode};
-use super::observation::{LeaseOutcome, Observation};
+use super::observation::{JobResult, LeaseOutcome, Memory, Observation};
 use super::policy::{Mode, Pause, Policy, Timing};
 use super::units::Instant;
 use super::view::ClusterView;
@@ -97,6 +97,12 @@ pub fn is_no_primary(local: &LocalState) -> bool {
         Postgres::Running(Running::Primary(_)) | Postgres::Starting { .. } => false,
         Postgres::Unresponsive { .. } | Postgres::Stopping => false,
     }
+}
+
+/// Whether a promotion that did not end in time may still come about.
+pub fn may_still_promote(memory: &Memory) -> bool {
+    let last = memory.finished.as_ref().filter(|last| last.job == Job::Promote);
+    last.is_some_and(|last| matches!(last.result, JobResult::Failed(_) | JobResult::Cancelled))
 }
 
 /// Whether it accepts writes now or by the job that runs. A server that is stopping accepts none.
@@ -217,10 +223,11 @@ impl Tenure<'_> {
 
     /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.
     /// A standby that was told to promote, by this agent or by one before it, may still come to it as long as the lock
-    /// may be ours; a stopped server does not.
+    /// may be ours, or as long as it has not stopped since that failed; a stopped server does not.
     fn is_harmless(&self) -> bool {
         let quiet = match (&self.seen.local.postgres, &self.seen.cluster) {
-            (Postgres::Stopped, _) | (Postgres::Running(Running::Standby(_)), Ok(_)) => true,
+            (Postgres::Stopped, _) => true,
+            (Postgres::Running(Running::Standby(_)), Ok(_)) => !may_still_promote(&self.seen.memory),
             (Postgres::Running(_) | Postgres::Starting { .. }, _) => false,
             (Postgres::Unresponsive { .. } | Postgres::Stopping, _) => false,
         };

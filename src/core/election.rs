@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use super::authority;
 use super::canvass::{
     self, Canvass, PEER_LIMIT, acquire, behind_released, leader_may_live, other_branch, timeline_behind, within_lag,
 };
@@ -11,7 +12,7 @@ use super::context::{self, Ctx};
 use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
 use super::lease;
 use super::local::{Data, Job, Postgres, Running, StandbyFacts};
-use super::observation::{JobResult, Observation};
+use super::observation::Observation;
 use super::policy::{Mode, Policy};
 use super::reason::Reason;
 use super::switchover;
@@ -24,8 +25,7 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// A promotion that failed may still come about. It must not once the lock is not ours, so that PostgreSQL stops first of
 /// all: in a pause, in an outage of the store and after a loss of its data too.
 pub fn stop_failed_promotion(policy: &Policy, seen: &Observation) -> Option<Decision> {
-    let failed = seen.memory.finished.as_ref().filter(|last| last.job == Job::Promote)?;
-    let may_come = matches!(failed.result, JobResult::Failed(_) | JobResult::Cancelled);
+    let may_come = authority::may_still_promote(&seen.memory);
     let is_standby = matches!(seen.local.postgres, Postgres::Running(Running::Standby(_)));
     let rests = policy.mode == Mode::Cluster && seen.local.job.is_none();
     (may_come && is_standby && rests).then(|| context::stop_at_once(policy, seen, Reason::PromotionFailed))

@@ -9,7 +9,7 @@ use tamada::core::local::{
     CloneFrom, CloneSource, Guard, Job, LastRole, LocalState, Postgres, Reinit, RunningJob, StartAs, StopMode, StopWhy,
     Upstream,
 };
-use tamada::core::observation::{LeaseOutcome, Observation};
+use tamada::core::observation::{FinishedJob, JobResult, LeaseOutcome, Observation};
 use tamada::core::policy::{Mode, Pause, Policy, Timing};
 use tamada::core::units::Instant;
 use tamada::core::view::Holder;
@@ -237,6 +237,20 @@ fn the_deadline_is_lifted_by_a_fact_alone() {
     known.seen = outage(known.seen);
     known.seen.local.postgres = standby_at(900, "b");
     assert_eq!(known.guard_after(), kept);
+    known.seen.local.postgres = Postgres::Stopped;
+    assert_eq!(known.guard_after(), Guard::NoDeadline);
+}
+
+/// Seed 1001528: the store lost its data between a promotion that failed and the stop that was to follow.
+#[test]
+fn a_standby_whose_promotion_has_failed_is_no_harmless_one_before_it_has_stopped() {
+    let mut known = Known::of(THEIRS, standby_at(900, "b"));
+    known.guard = Guard::Until(second(1_020));
+    let kept = known.guard;
+    for result in [JobResult::Failed("not promoted in time".into()), JobResult::Cancelled] {
+        known.seen.memory.finished = Some(FinishedJob { job: Job::Promote, result, at: now() });
+        assert_eq!(known.guard_after(), kept);
+    }
     known.seen.local.postgres = Postgres::Stopped;
     assert_eq!(known.guard_after(), Guard::NoDeadline);
 }

@@ -267,9 +267,12 @@ impl World {
     }
 }
 
-/// The second half of a cycle teaches only what it started; the rest was learnt with the lease.
+/// The second half of a cycle teaches only what it started; the rest was learnt with the lease. That the lock counts as held
+/// for it is no word of the store's: what was known of a loss of its data stands.
 fn learn_started_only(memory: Memory, seen: &Observation, outcome: &Outcome) -> Memory {
     let unchanged = Observation { memory: memory.clone(), ..seen.clone() };
     let held = memory.lease_valid_until.map_or(LeaseOutcome::None, |until| LeaseOutcome::Held { until });
-    learn(memory, &unchanged, &Outcome { lease: held, ..outcome.clone() })
+    let amnesia = memory.amnesia;
+    let learned = learn(memory, &unchanged, &Outcome { lease: held, ..outcome.clone() });
+    Memory { amnesia, ..learned }
 }
