@@ -151,7 +151,11 @@ impl World {
             }
             Fault::StoreWiped => self.lose(Store::default()),
             Fault::StaleView => {
+                // What is read of a store that has lost its data shows the loss.
                 let Ok(view) = self.read(index) else { return false };
+                if self.nodes[index].losses != self.store.losses {
+                    return false;
+                }
                 self.nodes[index].stale = Some((now + long / 4, now, Box::new(view)));
             }
             Fault::ReplicationStalls => node.starved_until = until,
