@@ -118,8 +118,8 @@ impl Conninfo {
         Some(Conninfo(settings))
     }
 
-    /// Whether a standby running with `current` has all that is wanted here; `current` may say more, but not where a host
-    /// is that is to be looked up.
+    /// Whether a standby running with `current` has all that is wanted here; `current` may say more. An address that is no
+    /// longer wanted is a difference: libpq would connect there, whatever the name says.
     pub fn is_satisfied_by(&self, current: &Conninfo, ignored: &[&str], version: Version) -> bool {
         let current = current.clone().with_defaults(version);
         if current.get("hostaddr") != self.get("hostaddr") {
