@@ -61,6 +61,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         // Before anything is written, since the answers are what is waited for.
         outcome.asked = decision.ask.clone().filter(|question| self.ask(question, seen));
         self.ensure_roles(decision.roles);
+        self.find_upstream(seen);
         self.settle_schedule(&decision.schedule, seen);
         // What a leader writes is not for one who has lost the race.
         if won || !races {

@@ -31,6 +31,7 @@ pub(super) enum BackgroundTask {
     UpdateHistory,
     ReadBranch,
     ResumeReplay,
+    FindUpstream,
 }
 
 /// What a background task reports.
@@ -175,7 +176,8 @@ impl BackgroundTask {
             | BackgroundTask::SaveCluster
             | BackgroundTask::UpdateHistory
             | BackgroundTask::ReadBranch
-            | BackgroundTask::ResumeReplay => Duration::from_secs(60),
+            | BackgroundTask::ResumeReplay
+            | BackgroundTask::FindUpstream => Duration::from_secs(60),
         }
     }
 
@@ -193,6 +195,7 @@ impl BackgroundTask {
             BackgroundTask::UpdateHistory => "writing the timeline history",
             BackgroundTask::ReadBranch => "reading where our timeline began",
             BackgroundTask::ResumeReplay => "resuming WAL replay",
+            BackgroundTask::FindUpstream => "following the upstream's address",
         }
     }
 }

@@ -4,8 +4,10 @@ use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
 use super::inbox::{BEGIN_WITHIN, PendingRestart};
 use crate::core::decision::{Overtaken, RolesStep, ScheduleStep};
+use crate::core::local::{LastRole, Postgres, Running, Upstream};
 use crate::core::observation::{Event, Observation, RestartRequest};
 use crate::core::slots::{Brought, SlotsWanted};
+use crate::core::view::ReplicationState;
 use crate::dcs::Dcs;
 use crate::postgres::Instance;
 
@@ -36,6 +38,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
     }
 
+    /// A standby that does not stream may connect to an address that its upstream has no longer. A job finds it by itself.
+    pub(super) fn find_upstream(&mut self, seen: &Observation) {
+        if self.jobs.running().is_some() || !may_miss_upstream(&seen.local.postgres) {
+            return;
+        }
+        let shared = self.shared.clone();
+        let work = async move { Report::of(shared.instance.find_upstream().await, |()| Report::Done) };
+        self.background.begin(BackgroundTask::FindUpstream, AtEnd::Wait, work);
+    }
+
     /// Only the restart that was seen: another may have been scheduled since.
     pub(super) fn settle_schedule(&self, step: &ScheduleStep, seen: &Observation) {
         let decided = seen.requests.scheduled.as_ref().map(|scheduled| scheduled.at);
@@ -57,5 +69,44 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 }
             }
         }
+    }
+}
+
+fn may_miss_upstream(postgres: &Postgres) -> bool {
+    match postgres {
+        Postgres::Running(Running::Standby(facts)) => {
+            matches!(facts.upstream, Upstream::Member { .. }) && facts.replication != Some(ReplicationState::Streaming)
+        }
+        Postgres::Starting { role, .. } => *role == LastRole::Standby,
+        Postgres::Running(Running::Primary(_))
+        | Postgres::Stopped
+        | Postgres::Unresponsive { .. }
+        | Postgres::Stopping => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::local::{Replay, StandbyFacts};
+    use crate::core::units::{Instant, Lsn};
+    use crate::core::view::Address;
+
+    fn standby(upstream: Upstream, replication: Option<ReplicationState>) -> Postgres {
+        let (received, replayed, replay) = (Lsn::default(), Lsn::default(), Replay::Going);
+        let facts = StandbyFacts { timeline: None, received, replayed, upstream, replication, replay };
+        Postgres::Running(Running::Standby(facts))
+    }
+
+    #[test]
+    fn names_are_looked_up_only_while_a_standby_does_not_stream() {
+        let address = Address { host: "n1".to_owned(), port: 5432, database: "postgres".to_owned() };
+        let member = Upstream::Member { name: "n1".into(), address };
+        assert!(!may_miss_upstream(&standby(member.clone(), Some(ReplicationState::Streaming))));
+        assert!(may_miss_upstream(&standby(member.clone(), Some(ReplicationState::InArchiveRecovery))));
+        assert!(may_miss_upstream(&standby(member, None)));
+        assert!(!may_miss_upstream(&standby(Upstream::None, None)));
+        let starting = |role| Postgres::Starting { since: Instant::default(), role };
+        assert!(may_miss_upstream(&starting(LastRole::Standby)) && !may_miss_upstream(&starting(LastRole::Primary)));
     }
 }

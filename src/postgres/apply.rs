@@ -12,6 +12,7 @@ use super::conf::roles::literal;
 use super::conf::settings::{self, Context, PendingRestart, SettingRow, VarType};
 use super::connect::Session;
 use super::files::Written;
+use super::host_addresses::Answer;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::pidfile::ServerStatus;
@@ -112,6 +113,7 @@ impl LocalPostgres {
         let Some(process) = self.postmaster() else {
             return self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Start)).await;
         };
+        self.look_up(upstream).await;
         let wanted = self.standby_settings(upstream);
         let session = self.session("follow", STATEMENT_TIMEOUT).await?;
         let running = self.running_recovery(&session, upstream).await?;
@@ -132,6 +134,38 @@ impl LocalPostgres {
                 self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Restart)).await
             }
         }
+    }
+
+    /// Finds the address of the host that a standby of this upstream connects to.
+    pub(super) async fn look_up(&self, upstream: &Upstream) -> Answer {
+        match upstream {
+            Upstream::Member { address, .. } => self.hosts.look_up(&address.host).await,
+            Upstream::None | Upstream::Foreign => Answer::No,
+        }
+    }
+
+    /// For a standby that does not stream: where its upstream's name has another address now, the server is told. It need
+    /// not accept connections yet.
+    pub(super) async fn find_upstream_anew(&self) -> Result<(), PostgresError> {
+        let Some(upstream) = self.upstream_on_disk() else { return Ok(()) };
+        if self.look_up(&upstream).await == Answer::No {
+            return Ok(());
+        }
+        // Another operation writes the settings itself, or ends their use.
+        let Ok(_alone) = self.work.try_lock() else { return Ok(()) };
+        let Some(process) = self.postmaster().filter(|_| self.has_recovery_signal()) else { return Ok(()) };
+        if self.upstream_on_disk().as_ref() != Some(&upstream) {
+            return Ok(());
+        }
+        let wanted = self.standby_settings(&upstream);
+        let is_written = self.memory().conninfo.as_ref() == wanted.get("primary_conninfo");
+        if is_written || self.write_files(&self.wanted_parameters(), &Recovery::Standby(wanted)).await? == Written::No {
+            return Ok(());
+        }
+        let signalled = process.signal(Signal::SIGHUP);
+        signalled.map_err(|cause| PostgresError::failed("reload PostgreSQL's configuration", cause))?;
+        self.fire(Callback::Reload, MemberRole::Replica);
+        Ok(())
     }
 
     async fn running_recovery(&self, session: &Session, upstream: &Upstream) -> Result<RunningRecovery, PostgresError> {

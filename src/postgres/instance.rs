@@ -103,6 +103,10 @@ impl Instance for LocalPostgres {
         self.follow_upstream(upstream).await
     }
 
+    async fn find_upstream(&self) -> Result<(), PostgresError> {
+        self.find_upstream_anew().await
+    }
+
     async fn resume_replay(&self) -> Result<(), PostgresError> {
         let session = self.session("resume", Duration::from_secs(2)).await?;
         let resumed = session.run("SELECT pg_wal_replay_resume()").await;

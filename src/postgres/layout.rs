@@ -130,6 +130,10 @@ impl LocalPostgres {
             postgres.krbsrvname.as_deref(),
             self.rules_version(),
         );
+        let conninfo = match self.hosts.known(&address.host) {
+            Some(found) => conninfo.with("hostaddr", found.to_string()),
+            None => conninfo,
+        };
         Source { conninfo, slot: desired.use_slots.is_on().then(|| config.name.slot_name()) }
     }
 
@@ -195,7 +199,9 @@ impl LocalPostgres {
                 Recovery::Standby(settings) => Some(settings),
             },
         };
-        self.write_conf(&self.conf_file(), file.text().as_bytes())
+        let written = self.write_conf(&self.conf_file(), file.text().as_bytes())?;
+        self.memory().conninfo = file.recovery.and_then(|settings| settings.get("primary_conninfo").cloned());
+        Ok(written)
     }
 
     fn write_conf(&self, path: &Path, content: &[u8]) -> Result<Written, PostgresError> {
@@ -265,20 +271,29 @@ impl LocalPostgres {
         result.map_err(|cause| PostgresError::failed(format!("write {}", path.display()), cause))
     }
 
+    /// Whom the settings on disk follow; `None`: nobody that we know of.
+    pub(super) fn upstream_on_disk(&self) -> Option<Upstream> {
+        self.memory().upstream.clone().or_else(|| {
+            let file: UpstreamFile = serde_json::from_slice(&std::fs::read(self.data_dir.join(UPSTREAM)).ok()?).ok()?;
+            Some(Upstream::Member { name: file.name, address: file.address })
+        })
+    }
+
     /// The upstream that the running server's connection string names.
     pub(super) fn upstream_in_force(&self, conninfo: &str) -> Upstream {
         if conninfo.is_empty() {
             return Upstream::None;
         }
-        let known = self.memory().upstream.clone().or_else(|| {
-            let file: UpstreamFile = serde_json::from_slice(&std::fs::read(self.data_dir.join(UPSTREAM)).ok()?).ok()?;
-            Some(Upstream::Member { name: file.name, address: file.address })
-        });
         let names = |address: &Address| {
             let conninfo = Conninfo::parse(conninfo)?;
-            Some(conninfo.get("host")? == address.host && conninfo.get("port")? == address.port.to_string())
+            let is_named = conninfo.get("host")? == address.host && conninfo.get("port")? == address.port.to_string();
+            if let Some(found) = conninfo.get("hostaddr").filter(|_| is_named) {
+                // For an agent that begins anew: nobody may know the name any more.
+                self.hosts.take_over(&address.host, found);
+            }
+            Some(is_named)
         };
-        match known {
+        match self.upstream_on_disk() {
             Some(Upstream::Member { name, address }) if names(&address) == Some(true) => {
                 Upstream::Member { name, address }
             }

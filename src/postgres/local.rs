@@ -13,6 +13,7 @@ use serde_json::{Map, Value};
 use super::callbacks::Callbacks;
 use super::connect::{self, ConnectError, Host, Session, Target, Whose};
 use super::control_cache::ControlCache;
+use super::host_addresses::HostAddresses;
 use super::postmaster::{ServerProcesses, read_pid_file};
 use super::process::Process;
 use super::programs::{Programs, Run};
@@ -34,6 +35,7 @@ pub struct LocalPostgres {
     pub(super) processes: ServerProcesses,
     pub(super) callbacks: Callbacks,
     pub(super) control_cache: ControlCache,
+    pub(super) hosts: HostAddresses,
     pub(super) heartbeat: tokio::sync::Mutex<Option<Session>>,
     pub(super) rest: tokio::sync::Mutex<Option<Session>>,
     /// Held by whatever removes or moves data in a thread of its own, which goes on when its caller is cancelled.
@@ -55,6 +57,8 @@ pub(super) struct Memory {
     pub(super) desired: DesiredServer,
     /// What the recovery settings on disk say.
     pub(super) upstream: Option<Upstream>,
+    /// `primary_conninfo` as this agent has last written it.
+    pub(super) conninfo: Option<String>,
     pub(super) pending_restart: Map<String, Value>,
     /// Index of the address that last let us in.
     pub(super) last_address: usize,
@@ -97,6 +101,7 @@ impl LocalPostgres {
             programs,
             callbacks,
             control_cache: ControlCache::default(),
+            hosts: HostAddresses::default(),
             heartbeat: tokio::sync::Mutex::new(None),
             rest: tokio::sync::Mutex::new(None),
             disk: Arc::default(),
@@ -108,6 +113,7 @@ impl LocalPostgres {
                 received_timeline: None,
                 desired: DesiredServer { server: Default::default(), use_slots: Switch::On },
                 upstream: None,
+                conninfo: None,
                 pending_restart: Map::new(),
                 last_address: 0,
                 applied: None,

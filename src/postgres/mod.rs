@@ -20,6 +20,7 @@ mod file_system;
 pub(crate) mod files;
 mod held_wal;
 pub mod history;
+mod host_addresses;
 mod instance;
 mod kernel;
 mod layout;
@@ -194,6 +195,11 @@ pub trait Instance: Send + Sync + 'static {
 
     /// Stream from there from now on, by reload or, where the version needs it, by restart.
     fn follow(&self, upstream: &Upstream) -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// For a standby that does not stream: looks its upstream's name up, and reloads where the address is another one.
+    fn find_upstream(&self) -> impl Future<Output = Result<(), PostgresError>> + Send {
+        async { Ok(()) }
+    }
 
     fn resume_replay(&self) -> impl Future<Output = Result<(), PostgresError>> + Send;
 

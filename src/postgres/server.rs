@@ -92,6 +92,7 @@ impl LocalPostgres {
                 let pending = parameters.raise_for_standby(&control.minimums);
                 self.memory().pending_restart = pending_json(&pending);
                 self.write_passfile(upstream)?;
+                self.look_up(upstream).await;
                 Recovery::Standby(self.standby_settings(upstream))
             }
         };

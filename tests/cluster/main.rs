@@ -23,6 +23,7 @@ mod idle;
 mod load;
 mod logs;
 mod member;
+mod names;
 mod outage;
 mod passwords;
 mod processes;

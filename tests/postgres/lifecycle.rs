@@ -1,9 +1,12 @@
 //! Bootstrap, start, stop, promotion, and what is left after a crash.
 
+use std::collections::BTreeSet;
+use std::net::ToSocketAddrs;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use tamada::core::local::{CloneFrom, CloneSource, DataDir, Postgres, Running, StartAs, StopMode, Upstream};
+use tamada::core::view::Address;
 use tamada::postgres::Instance;
 
 use crate::support::{LIMIT, Node, eventually, on_every_version, pair, process_titled, progress, slots_for};
@@ -51,6 +54,41 @@ fn a_replica_is_cloned_follows_and_is_promoted() {
         assert_eq!(replica.sql("INSERT INTO t VALUES (2); SELECT count(*) FROM t"), "2");
         primary.postgres.start(&StartAs::Standby(Upstream::None), LIMIT).await.expect("started");
         primary.postgres.follow(&replica.as_upstream()).await.expect("follows");
+    });
+}
+
+#[test]
+fn a_standby_of_a_host_that_has_a_name_is_told_its_address() {
+    on_every_version(|bin| async move {
+        let (primary, replica) = pair(&bin).await;
+        let address = Address { host: "localhost".to_owned(), ..primary.address() };
+        let upstream = Upstream::Member { name: primary.config.name.clone(), address };
+        replica.postgres.follow(&upstream).await.expect("follows");
+        let found = ("localhost", 0).to_socket_addrs().expect("every system knows it");
+        let found: BTreeSet<_> = found.map(|found| found.ip()).collect();
+        let expected = match found.first() {
+            Some(one) if found.len() == 1 => format!(" host=localhost hostaddr={one} port="),
+            _ => " host=localhost port=".to_owned(),
+        };
+        let conninfo = replica.sql("SELECT current_setting('primary_conninfo')");
+        assert!(conninfo.contains(&expected), "{conninfo}");
+        let receiver = "SELECT status, sender_host, conninfo LIKE '%host=localhost %' FROM pg_stat_wal_receiver";
+        eventually("it streams", async || replica.sql(receiver) == "streaming|localhost|t").await;
+        assert_eq!(replica.standby_facts().await.upstream, upstream);
+
+        // Nothing has changed, so nothing is loaded: by this agent, and by another one that knows the server alone.
+        let loaded = replica.sql("SELECT pg_conf_load_time()");
+        replica.postgres.find_upstream().await.expect("found");
+        let replica = replica.with_new_agent();
+        replica.standby_facts().await;
+        replica.configure().await;
+        replica.postgres.find_upstream().await.expect("found");
+        assert_eq!(replica.sql("SELECT pg_conf_load_time()"), loaded);
+        replica.stop().await;
+        replica.postgres.start(&StartAs::Standby(upstream), LIMIT).await.expect("started");
+        eventually("it streams", async || replica.sql(receiver) == "streaming|localhost|t").await;
+        let conninfo = replica.sql("SELECT current_setting('primary_conninfo')");
+        assert!(conninfo.contains(&expected), "{conninfo}");
     });
 }
 

@@ -13,12 +13,13 @@ use crate::core::view::Address;
 use crate::postgres::version::Version;
 
 /// The keys that we write, in their order, each with the first version whose libpq knows it.
-const KEYS: [(&str, u32); 21] = [
+const KEYS: [(&str, u32); 22] = [
     ("service", 0),
     ("dbname", 0),
     ("user", 0),
     ("passfile", 10),
     ("host", 0),
+    ("hostaddr", 0),
     ("port", 0),
     ("sslmode", 0),
     ("sslcompression", 0),
@@ -117,9 +118,13 @@ impl Conninfo {
         Some(Conninfo(settings))
     }
 
-    /// Whether a standby running with `current` has all that is wanted here; `current` may say more.
+    /// Whether a standby running with `current` has all that is wanted here; `current` may say more. An address that is no
+    /// longer wanted is a difference: libpq would connect there, whatever the name says.
     pub fn is_satisfied_by(&self, current: &Conninfo, ignored: &[&str], version: Version) -> bool {
         let current = current.clone().with_defaults(version);
+        if current.get("hostaddr") != self.get("hostaddr") {
+            return false;
+        }
         let mut wanted = self.0.iter().filter(|(key, _)| !ignored.contains(&key.as_str()));
         wanted.all(|(key, value)| current.get(key) == Some(value))
     }
@@ -228,6 +233,19 @@ mod tests {
         let text = standby(&credentials(&options), 13);
         assert!(text.contains(" sslmode=verify-ca sslrootcert=/ca.pem application_name="), "{text}");
         assert!(standby(&credentials(&options), 14).contains(" sslcrldir=/crl "));
+    }
+
+    #[test]
+    fn a_standby_with_another_address_of_its_host_differs() {
+        let version = Version::new(15, 0);
+        let name = Conninfo::parse(&standby(&credentials(&[]), 15)).expect("our own").with("host", "n1");
+        let (one, other) = (name.clone().with("hostaddr", "10.0.0.1"), name.clone().with("hostaddr", "10.0.0.2"));
+        assert!(one.to_string().contains(" host=n1 hostaddr=10.0.0.1 port=26431 "), "{one}");
+        for wanted in [&name, &one, &other] {
+            for current in [&name, &one, &other] {
+                assert_eq!(wanted.is_satisfied_by(current, &[], version), wanted == current, "{wanted}; {current}");
+            }
+        }
     }
 
     #[test]
