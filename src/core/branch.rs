@@ -34,6 +34,12 @@ pub fn is_other(seen: &Observation, view: &ClusterView, facts: &StandbyFacts) ->
     standing(view, own(seen, facts.timeline)) == Standing::Other
 }
 
+/// Whether this standby is on a newer timeline than the cluster's history knows of.
+pub fn is_newer(view: &ClusterView, facts: &StandbyFacts) -> bool {
+    let known = facts.timeline.zip(view.history.timeline());
+    known.is_some_and(|(own, cluster)| own > cluster)
+}
+
 /// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
 /// order: before that it had noted where its own began. Whoever has led since may have been on it.
 fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {

@@ -180,11 +180,12 @@ fn unusable(ctx: &Ctx, why: &str) -> Decision {
     }
 }
 
-/// A restart keeps the role, and a leader keeps the lock. `None`: nobody asked, or there is nothing that could start.
+/// A restart keeps the role, and a leader keeps the lock. `None`: nobody asked, there is nothing that could start, or it
+/// has to be settled first whether the lock is ours.
 fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     use decision::PostgresStep::{Restart, Start};
     use local::StartAs;
-    ctx.seen.requests.restart?;
+    ctx.seen.requests.restart.filter(|_| ctx.hold() != Hold::Unconfirmed)?;
     match &ctx.seen.local.data {
         DataDir::Present(data) if data.signal == RecoverySignal::RewindUnfinished => return None,
         DataDir::Present(_) => {}

@@ -213,8 +213,10 @@ pub fn before_race(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
         return None;
     }
     let Some(candidate) = &request.candidate else {
-        // Whoever steps down leaves the race to the others for a while.
-        let stepped_down = request.leader.as_ref() == Some(&ctx.policy.name) && !Canvass::of_all(ctx).is_empty();
+        // Whoever steps down leaves the race to the others for a while, unless one of them has led since.
+        let me = Some(&ctx.policy.name);
+        let is_done = ctx.seen.memory.last_leader.is_some() && ctx.seen.memory.last_leader.as_ref() != me;
+        let stepped_down = request.leader.as_ref() == me && !is_done && !Canvass::of_all(ctx).is_empty();
         return stepped_down.then(|| ctx.again_after(PEER_LIMIT, Reason::LeftToOthers));
     };
     let asked = Canvass::of_candidates(ctx, Some(candidate)).since(canvass::freed(ctx));
@@ -241,7 +243,10 @@ fn is_up_to_date(ctx: &Ctx, facts: &StandbyFacts) -> bool {
 /// way is not asked at all.
 pub fn without_former_leader<'a>(ctx: &Ctx<'a>, others: Canvass<'a>, facts: &StandbyFacts) -> Canvass<'a> {
     let released = ctx.view.status.released_by.as_ref();
-    let has_all = ctx.view.status.optime <= Some(facts.position()) && !branch::is_other(ctx.seen, ctx.view, facts);
+    let has_all = ctx.view.status.optime <= Some(facts.position())
+        && !branch::is_other(ctx.seen, ctx.view, facts)
+        // Then somebody has led since that word, and it may have been the same one.
+        && !branch::is_newer(ctx.view, facts);
     let released = released.filter(|_| has_all);
     let relieved = in_force(ctx).filter(|request| handed_over(ctx, request));
     let relieved = relieved.and_then(|request| request.leader.as_ref());

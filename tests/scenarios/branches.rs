@@ -196,6 +196,19 @@ fn after_a_release_a_newer_timeline_on_which_the_leader_never_was_waits() {
     }
 }
 
+/// Seed 2008374: b gave the lock up, led again without being able to say so, and is ahead.
+#[test]
+fn on_a_timeline_that_began_after_a_release_whoever_released_is_asked_like_the_others() {
+    let mut observation = released_by_b(second_timeline(None, standby_at(2_000, "c")));
+    let Postgres::Running(Running::Standby(facts)) = &mut observation.local.postgres else { unreachable!("a standby") };
+    facts.timeline = Some(Timeline(3));
+    observation.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(1_000) });
+    let ahead = answers_from(observation, &[("b", 2_002, None), ("c", 2_000, None)]);
+    let mut ahead = on_a_third_timeline(on_a_third_timeline(ahead, "b", Some(1_000)), "c", Some(1_000));
+    ahead.memory.unlocked_since = Some(second(900));
+    assert_eq!(decided(&ahead).reason, Reason::PeerAhead { peer: "b".into() });
+}
+
 #[test]
 fn after_a_release_nobody_waits_for_a_newer_timeline_on_which_the_leader_never_was() {
     let observation = released_by_b(second_timeline(None, standby_at(1_000, "c")));

@@ -152,6 +152,21 @@ fn takes_the_leadership_back_when_nobody_has_the_last_wal() {
     assert_eq!(decided(&alone).reason, Reason::HandoverAborted, "nobody is left that could have it");
 }
 
+/// Seed 2008440: its successor was lost before it could clear the request.
+#[test]
+fn whoever_stepped_down_races_again_once_another_has_led() {
+    let mut observation = answers(seen(view(None), standby_at(1_000, "c")), &[("b", 900), ("c", 900)]);
+    if let Ok(cluster) = &mut observation.cluster {
+        request(cluster, Some("a"), None);
+    }
+    for last in [None, Some("a".into())] {
+        observation.memory.last_leader = last;
+        assert_eq!(decided(&observation).reason, Reason::LeftToOthers);
+    }
+    observation.memory.last_leader = Some("c".into());
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+}
+
 #[test]
 fn a_leader_that_released_the_lock_waits_a_while_for_another_to_take_it() {
     let released = |at: u64, leader: Option<(&str, Holder)>| {

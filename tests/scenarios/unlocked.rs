@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::local::Guard;
-use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, Outcome};
+use tamada::core::local::{ClusterState, Guard, RecoverySignal};
+use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, Outcome, RestartRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, SystemId};
@@ -118,6 +118,21 @@ fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
 }
 
 #[test]
+fn a_leader_that_was_seen_is_no_unseen_one_whichever_tells_of_it() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.memory.unlocked_since = Some(second(960));
+    let primary = member("b", MemberRole::Primary);
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.members.insert("b".into(), primary.clone());
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+    let mut led = observation.clone();
+    led.memory.last_leader = Some("b".into());
+    assert_eq!(decided(&led).reason, Reason::Acquiring);
+    observation.memory.last_members.insert("b".into(), primary);
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+}
+
+#[test]
 fn a_lock_that_a_late_call_has_taken_is_given_back() {
     let mut taken = seen(view(Some(("a", Holder::Us))), standby_at(500, "b"));
     assert_eq!(decided(&taken).reason, Reason::TakenUnawares);
@@ -125,6 +140,18 @@ fn a_lock_that_a_late_call_has_taken_is_given_back() {
     // A former agent may have told PostgreSQL to promote: that was under a lock that it had.
     taken.local.guard = Guard::Until(second(1_005));
     assert_eq!(decided(&taken).reason, Reason::ConfirmingLock);
+}
+
+/// Seed 2010970.
+#[test]
+fn a_restart_that_was_asked_for_confirms_no_lock_that_a_late_call_has_taken() {
+    let mut taken = seen(view(OURS), standby_at(500, "b"));
+    taken.requests.restart = Some(RestartRequest { timeout: None });
+    assert_eq!(decided(&taken).reason, Reason::TakenUnawares);
+    let mut at_rest = stopped(OURS, ClusterState::ShutDownInRecovery, RecoverySignal::Present);
+    at_rest.requests.restart = taken.requests.restart;
+    assert_eq!(decided(&at_rest).reason, Reason::TakenUnawares);
+    assert_eq!(decided(&renewed(taken, 1)).reason, Reason::Restarting);
 }
 
 #[test]
