@@ -1,5 +1,5 @@
-//! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, and the timeline of its
-//! own that the cluster has abandoned, if any. It stands there even while the directory has no data, so that a member that
+//! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, the timeline on which it
+//! was last led, and the timeline of this member's own that the cluster has abandoned, if any. It stands there even while the directory has no data, so that a member that
 //! waits for its first clone does not initialise another cluster when it is started anew beside a store that has lost its data.
 //!
 //! A hidden file is no content of a data directory. It names namespace and scope; that of another cluster counts as none.
@@ -19,6 +19,7 @@ const NAME: &str = ".tamada.cluster";
 pub struct Known {
     pub id: SystemId,
     pub abandoned: Option<Abandoned>,
+    pub led: Option<Timeline>,
 }
 
 #[derive(Clone, Debug)]
@@ -38,7 +39,8 @@ impl ClusterFile {
         let mut lines = text.lines();
         let cluster = lines.next()?;
         let id = lines.next()?.parse().ok().map(SystemId).filter(|_| cluster == self.cluster)?;
-        Some(Known { id, abandoned: lines.next().and_then(abandoned) })
+        let others = || lines.clone();
+        Some(Known { id, abandoned: others().find_map(abandoned), led: others().find_map(led) })
     }
 
     /// Written beside and renamed, so that a reader never sees half of it. Nothing is done where there is no directory.
@@ -50,6 +52,9 @@ impl ClusterFile {
         if let Some(Abandoned { timeline, cluster }) = known.abandoned {
             text.push_str(&format!("timeline {timeline} abandoned for {cluster}\n"));
         }
+        if let Some(timeline) = known.led {
+            text.push_str(&format!("led on timeline {timeline}\n"));
+        }
         files::replace(&self.data_dir.join(NAME), text.as_bytes(), 0o600)
     }
 }
@@ -59,11 +64,15 @@ fn abandoned(line: &str) -> Option<Abandoned> {
     Some(Abandoned { timeline: Timeline(timeline.parse().ok()?), cluster: Timeline(cluster.parse().ok()?) })
 }
 
+fn led(line: &str) -> Option<Timeline> {
+    line.strip_prefix("led on timeline ")?.parse().ok().map(Timeline)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KNOWN: Known = Known { id: SystemId(7_710_921_647_475_908_793), abandoned: None };
+    const KNOWN: Known = Known { id: SystemId(7_710_921_647_475_908_793), abandoned: None, led: None };
 
     #[test]
     fn an_identifier_is_kept_for_its_own_cluster_alone() {
@@ -71,7 +80,8 @@ mod tests {
         let ours = ClusterFile::new(dir.path(), "service", "demo");
         assert_eq!(ours.load(), None);
         let abandoned = Some(Abandoned { timeline: Timeline(12), cluster: Timeline(9) });
-        for known in [Known { abandoned, ..KNOWN }, KNOWN] {
+        let led = Some(Timeline(11));
+        for known in [Known { abandoned, led, ..KNOWN }, Known { abandoned, ..KNOWN }, Known { led, ..KNOWN }, KNOWN] {
             ours.save(known).unwrap();
             assert_eq!(ours.load(), Some(known));
         }

@@ -13,7 +13,8 @@ impl Remembered {
     /// `cluster`: what a file knows of the cluster from an earlier run.
     pub(super) fn new(cluster: Option<Known>) -> Self {
         let abandoned = cluster.and_then(|known| known.abandoned);
-        Remembered(Memory { cluster: cluster.map(|known| known.id), abandoned, ..Memory::default() })
+        let led = cluster.and_then(|known| known.led);
+        Remembered(Memory { cluster: cluster.map(|known| known.id), abandoned, led, ..Memory::default() })
     }
 
     /// Something that happened between two decisions.

@@ -1,7 +1,7 @@
 //! Two members that are promoted without knowing of each other may give their timelines the same number. What tells such
 //! timelines apart is where each left its parent; positions on them do not compare.
 
-use super::local::{DataDir, Postgres, Running, StandbyFacts};
+use super::local::{DataDir, Postgres, Running, StandbyFacts, Upstream};
 use super::observation::{Abandoned, Memory, Observation, PeerStatus};
 use super::units::{Branch, Timeline};
 use super::view::{ClusterView, History, MemberRole, ReplicationState};
@@ -41,12 +41,14 @@ pub fn is_newer(view: &ClusterView, facts: &StandbyFacts) -> bool {
 }
 
 /// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
-/// order: before that it had noted where its own began. Whoever has led since may have been on it.
+/// order: before that it had noted where its own began. Whoever has led since may have been on it; one on which the cluster
+/// was last seen to be led is none of those.
 fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
     let Some(leader) = &view.status.released_by else { return false };
     let is_last = memory.last_leader.as_ref().is_none_or(|last| last == leader);
-    let counts = is_last && memory.earlier_word.as_ref() != Some(leader);
     let (Some(branch), Some(cluster)) = (branch, view.history.timeline()) else { return false };
+    let has_led = memory.led == Some(branch.timeline);
+    let counts = is_last && memory.earlier_word.as_ref() != Some(leader) && !has_led;
     counts && branch.timeline > cluster && !is_in_history(view, branch.timeline, Some(branch))
 }
 
@@ -57,19 +59,32 @@ pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterVi
         memory.abandoned = None;
         return;
     }
+    let Some(leader) = view.other_leader().filter(|leader| leader.role == MemberRole::Primary) else { return };
     let streams = match &seen.local.postgres {
-        Postgres::Running(Running::Standby(facts)) => facts.replication == Some(ReplicationState::Streaming),
+        Postgres::Running(Running::Standby(facts)) => {
+            let from_leader = matches!(&facts.upstream, Upstream::Member { name, .. } if *name == leader.name);
+            from_leader && facts.replication == Some(ReplicationState::Streaming)
+        }
         _ => false,
     };
-    let leader = view.other_leader().filter(|leader| leader.role == MemberRole::Primary);
-    let cluster = leader.and_then(|leader| leader.timeline);
-    match (own_timeline(seen), cluster) {
-        (Some(timeline), Some(cluster)) if timeline > cluster => {
+    match (own_timeline(seen), leader.timeline) {
+        // Whatever its record says: that may be older.
+        (_, Some(_)) if streams => memory.abandoned = None,
+        (Some(timeline), Some(cluster)) if timeline > cluster && view.leader_has_spoken => {
             memory.abandoned = Some(Abandoned { timeline, cluster });
         }
-        (_, Some(_)) if streams => memory.abandoned = None,
         (_, _) => {}
     }
+}
+
+/// On which timeline the cluster was led last, by the leader's own word.
+pub fn learn_led(memory: &mut Memory, seen: &Observation, view: &ClusterView) {
+    let other = view.other_leader().filter(|leader| leader.role == MemberRole::Primary && view.leader_has_spoken);
+    let led = match &seen.local.postgres {
+        Postgres::Running(Running::Primary(facts)) if view.is_ours() => Some(facts.timeline),
+        _ => other.and_then(|leader| leader.timeline),
+    };
+    memory.led = led.or(memory.led);
 }
 
 /// The timeline that the cluster is on, if it is known to have abandoned the one that this standby is on.

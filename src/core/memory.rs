@@ -74,6 +74,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
             memory.earlier_word = Some(leader.name.clone()).filter(|leader| view.status.gave_up(leader));
             memory.last_members.clone_from(&view.members);
             branch::learn_abandoned(memory, seen, view);
+            branch::learn_led(memory, seen, view);
         }
         None => {
             let since = memory.unlocked_since.filter(|_| is_as_freed(memory, &view.status));

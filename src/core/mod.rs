@@ -180,8 +180,8 @@ fn unusable(ctx: &Ctx, why: &str) -> Decision {
     }
 }
 
-/// A restart keeps the role, and a leader keeps the lock. `None`: nobody asked, there is nothing that could start, or it
-/// has to be settled first whether the lock is ours.
+/// A restart keeps the role, and a leader keeps the lock. `None`: nobody asked, it is not the time yet, or it has to be
+/// settled first whether the lock is ours.
 fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     use decision::PostgresStep::{Restart, Start};
     use local::StartAs;
@@ -191,18 +191,15 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
         DataDir::Present(_) => {}
         DataDir::Empty | DataDir::Unusable(_) => return None,
     }
+    let is_held = matches!(ctx.hold(), Hold::Held { .. });
     Some(match &ctx.seen.local.postgres {
-        Postgres::Running(Running::Primary(_)) => match ctx.hold() {
-            Hold::Held { .. } => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
-            Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
-            Hold::NotOurs => leader::not_ours(ctx),
-        },
+        Postgres::Running(Running::Primary(_)) if is_held => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
         Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
             ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting)
         }
         Postgres::Stopped => ctx.step(Start(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting),
-        Postgres::Unresponsive { role: LastRole::Primary, .. } | Postgres::Starting { .. } | Postgres::Stopping => {
-            ctx.idle(Reason::Starting)
-        }
+        // What a primary without the lock does, or one that does not answer, is for the ordinary rules to say.
+        Postgres::Running(Running::Primary(_)) | Postgres::Unresponsive { role: LastRole::Primary, .. } => return None,
+        Postgres::Starting { .. } | Postgres::Stopping => return None,
     })
 }

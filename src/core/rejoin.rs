@@ -29,7 +29,9 @@ pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
     }
     match ctx.hold() {
         Hold::Held { .. } => with_lock(ctx, data),
-        Hold::Unconfirmed if !was_primary(data) && ctx.is_taken_unawares() => ctx.release(Reason::TakenUnawares),
+        Hold::Unconfirmed if ctx.is_taken_unawares() && !may_have_kept_it(ctx, data) => {
+            ctx.release(Reason::TakenUnawares)
+        }
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::NotOurs => without_lock(ctx, data),
     }
@@ -65,6 +67,12 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
         return fail_over(ctx, data, Reason::WalBehindPublished { end, published });
     }
     ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data))
+}
+
+/// Whether the lock may have been ours since this server was a primary: whoever leads takes the word of a release back.
+fn may_have_kept_it(ctx: &Ctx, data: &Data) -> bool {
+    let status = &ctx.view.status;
+    was_primary(data) && status.released_by.is_none() && status.gave_way.is_none()
 }
 
 fn was_primary(data: &Data) -> bool {

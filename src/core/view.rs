@@ -15,6 +15,9 @@ pub struct ClusterView {
     /// The revision of the lock as the store keeps it, held or free; `None`: there is nothing. A store without a key for
     /// each lock (Kubernetes) has one even while nobody holds it.
     pub lock_revision: Option<Revision>,
+    /// Whether the leader has written its member record since it took the lock. Until then the record may be of an earlier
+    /// time, as in a store that was restored from a backup.
+    pub leader_has_spoken: bool,
     pub members: BTreeMap<MemberName, Member>,
     pub initialize: Initialize,
     pub config: ConfigKey,

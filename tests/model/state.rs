@@ -155,6 +155,7 @@ impl State {
         let alive = (0..NODES).filter(|index| self.store.leases[*index].is_some());
         ClusterView {
             leader: self.store.leader.map(|leader| Leader { name: name(leader), holder: holder(leader) }),
+            leader_has_spoken: self.store.leader.is_some(),
             members: alive.map(|index| (name(index), self.record(index))).collect(),
             initialize: Initialize::Done(ID),
             config: ConfigKey::Valid,

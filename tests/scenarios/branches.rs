@@ -1,7 +1,7 @@
 //! Timelines of one number that were begun at different points: two members were promoted without knowing of each other.
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep};
-use tamada::core::local::{ClusterState, DataDir, Job, Postgres, PrimaryFacts, RecoverySignal, Running};
+use tamada::core::local::{ClusterState, DataDir, Job, Postgres, PrimaryFacts, RecoverySignal, Running, Upstream};
 use tamada::core::observation::{
     Abandoned, Amnesia, Event, FinishedJob, Handover, HandoverPurpose, HandoverStage, JobProduct, JobResult,
     LeaseOutcome, Observation, Outcome, PeerAnswer,
@@ -294,6 +294,31 @@ fn third_timeline(leader: Option<(&str, Holder)>) -> Observation {
 
 const ABANDONED: Abandoned = Abandoned { timeline: Timeline(3), cluster: TIMELINE };
 
+/// Seed 2027775: its leader died before it had noted that timeline, and all agents began anew.
+#[test]
+fn a_timeline_on_which_the_cluster_was_led_last_is_none_that_was_left() {
+    let learned = |seen: &Observation| {
+        let (lease, reason) = (LeaseOutcome::None, Reason::Released);
+        learn(seen.memory.clone(), seen, &Outcome { now: now(), lease, started: None, asked: None, reason }).led
+    };
+    let mut leads = second_timeline(OURS, primary());
+    leads.memory.led = Some(Timeline(1));
+    assert_eq!(learned(&leads), Some(TIMELINE));
+    let mut followed = third_timeline(THEIRS);
+    followed.memory.led = Some(Timeline(1));
+    let view = followed.cluster.as_mut().expect("there is a view");
+    view.members.get_mut(&MemberName::from("b")).expect("a member").timeline = Some(Timeline(3));
+    assert_eq!(learned(&followed), Some(Timeline(3)));
+    followed.cluster.as_mut().expect("there is a view").leader_has_spoken = false;
+    assert_eq!(learned(&followed), Some(Timeline(1)), "its record may be of before");
+
+    let mut alone = answers_from(released_by_b(third_timeline(None)), &[("b", 1_000, Some(BEGAN)), ("c", 1_000, None)]);
+    alone.memory.last_leader = None;
+    assert_eq!(decided(&alone).reason, Reason::OtherBranch { timeline: TIMELINE });
+    alone.memory.led = Some(Timeline(3));
+    assert_eq!(decided(&alone).reason, Reason::Acquiring);
+}
+
 #[test]
 fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
     let led = |role: MemberRole, timeline: u32| {
@@ -310,6 +335,9 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
     assert_eq!(learned(&led(MemberRole::Primary, 2)), Some(ABANDONED));
     assert_eq!(learned(&led(MemberRole::Primary, 3)), None);
     assert_eq!(learned(&led(MemberRole::Replica, 2)), None, "it is not promoted yet");
+    let mut restored = led(MemberRole::Primary, 2);
+    restored.cluster.as_mut().expect("there is a view").leader_has_spoken = false;
+    assert_eq!(learned(&restored), None, "its record is of before");
     // It stays so until our data are others.
     let mut later = led(MemberRole::Replica, 2);
     later.memory.abandoned = Some(ABANDONED);
@@ -319,12 +347,13 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
     let rewound =
         FinishedJob { job: Job::Rewind { from: "b".into() }, at: now(), result: JobResult::Done(JobProduct::Nothing) };
     assert_eq!(note(later.memory.clone(), &Event::JobEnded(rewound)).abandoned, None);
-    // One that streams from it is on its timeline.
-    let mut streams = led(MemberRole::Primary, 3);
+    // One that streams from it is on its timeline, whatever its record says.
+    let mut streams = led(MemberRole::Primary, 2);
     streams.memory.abandoned = Some(ABANDONED);
     assert_eq!(learned(&streams), Some(ABANDONED));
     if let Postgres::Running(Running::Standby(facts)) = &mut streams.local.postgres {
         facts.replication = Some(ReplicationState::Streaming);
+        facts.upstream = Upstream::Member { name: "b".into(), address: address("b") };
     }
     assert_eq!(learned(&streams), None);
     let mut leads = third_timeline(OURS);

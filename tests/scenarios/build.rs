@@ -63,6 +63,7 @@ pub fn view(leader: Option<(&str, Holder)>) -> ClusterView {
     };
     ClusterView {
         leader: leader.map(|(name, holder)| Leader { name: name.into(), holder }),
+        leader_has_spoken: leader.is_some(),
         members: ["a", "b", "c"].into_iter().map(|name| (name.into(), member(name, role(name)))).collect(),
         initialize: Initialize::Done(ID),
         config: ConfigKey::Valid,

@@ -111,7 +111,7 @@ fn a_restart_keeps_the_role_and_a_leader_the_lock() {
     }
     assert_eq!(asked(THEIRS, Postgres::Stopped, None).postgres, PostgresStep::Start(behind_b()));
     for unknown in [silent(LastRole::Primary, 999), starting(LastRole::Standby, 999), Postgres::Stopping] {
-        assert_eq!(asked(OURS, unknown, Some(1)).reason, Reason::Starting);
+        assert_eq!(asked(OURS, unknown, Some(1)).postgres, PostgresStep::Leave);
     }
 }
 

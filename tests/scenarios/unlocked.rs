@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
-use tamada::core::local::{ClusterState, Guard, RecoverySignal};
+use tamada::core::local::{ClusterState, Guard, LastRole, Postgres, RecoverySignal};
 use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, Outcome, RestartRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
@@ -140,6 +140,34 @@ fn a_lock_that_a_late_call_has_taken_is_given_back() {
     // A former agent may have told PostgreSQL to promote: that was under a lock that it had.
     taken.local.guard = Guard::Until(second(1_005));
     assert_eq!(decided(&taken).reason, Reason::ConfirmingLock);
+}
+
+/// Seeds 2044952 and 2010970: somebody has led since this server was shut down as a primary.
+#[test]
+fn a_former_primary_gives_a_lock_back_that_was_given_up_since_it_led() {
+    let mut at_rest = stopped(OURS, ClusterState::ShutDown, RecoverySignal::None);
+    assert_eq!(decided(&at_rest).reason, Reason::ConfirmingLock);
+    let Ok(cluster) = &mut at_rest.cluster else { unreachable!("there is a view") };
+    cluster.status.released_by = Some("b".into());
+    assert_eq!(decided(&at_rest).reason, Reason::TakenUnawares);
+    let Ok(cluster) = &mut at_rest.cluster else { unreachable!("there is a view") };
+    (cluster.status.released_by, cluster.status.gave_way) = (None, Some("a".into()));
+    assert_eq!(decided(&at_rest).reason, Reason::TakenUnawares);
+}
+
+/// Seed 2033559: the leader key was removed by hand.
+#[test]
+fn a_restart_that_was_asked_for_keeps_no_primary_that_does_not_answer_and_has_lost_the_lock() {
+    for postgres in [
+        Postgres::Unresponsive { since: second(990), role: LastRole::Primary },
+        Postgres::Starting { since: second(990), role: LastRole::Primary },
+    ] {
+        let mut silent = seen(view(None), postgres);
+        let without = decided(&silent);
+        silent.requests.restart = Some(RestartRequest { timeout: None });
+        assert_eq!(decided(&silent), without);
+        assert!(matches!(without.postgres, PostgresStep::Stop { .. }), "{without:?}");
+    }
 }
 
 /// Seed 2010970.

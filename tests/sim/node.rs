@@ -193,8 +193,8 @@ impl Node {
             self.losses = self.losses.saturating_sub(1);
         }
         // A file beside the data keeps these.
-        let Memory { cluster, abandoned, .. } = self.memory;
-        self.memory = Memory { cluster, abandoned, ..Memory::default() };
+        let Memory { cluster, abandoned, led, .. } = self.memory;
+        self.memory = Memory { cluster, abandoned, led, ..Memory::default() };
         self.abandon_job();
         self.stale = None;
         self.never_probed = true;

@@ -183,6 +183,10 @@ impl Store {
         });
         ClusterView {
             lock_revision: leader.as_ref().map(|_| Revision(self.leader_revision)),
+            leader_has_spoken: self
+                .leader
+                .as_ref()
+                .is_some_and(|(name, _)| self.versions.get(name) >= Some(&self.leader_revision)),
             leader,
             members: self.members.iter().map(|(name, (member, _))| (name.clone(), member.clone())).collect(),
             initialize: match self.claim {

@@ -109,6 +109,10 @@ pub fn assemble(entries: &Entries, own: &Own) -> (ClusterView, Documents) {
         view.members.insert(name.clone(), member);
         documents.members.extend(record.map(|record| (name, record)));
     }
+    view.leader_has_spoken = view.leader.as_ref().is_some_and(|leader| {
+        let revision_at = |path: &str| entries.get(path).map(|entry| entry.revision);
+        revision_at(&member_key(&leader.name)) >= revision_at(LEADER)
+    });
     let initialize = entries.get(key_path(Key::Initialize));
     let claimed = initialize.is_some_and(|entry| own.lease.is_some_and(|lease| lease == entry.lease));
     let claimer = if claimed { Holder::Us } else { Holder::Other };
