@@ -77,12 +77,17 @@ pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterVi
     }
 }
 
-/// On which timeline the cluster was led last, by the leader's own word.
-pub fn learn_led(memory: &mut Memory, seen: &Observation, view: &ClusterView) {
-    let other = view.other_leader().filter(|leader| leader.role == MemberRole::Primary && view.leader_has_spoken);
+/// On which timeline the cluster was led last: on ours while the lock is ours, whether or not the store can be reached, else
+/// by the leader's own word in what is believed of the store.
+pub fn learn_led(memory: &mut Memory, seen: &Observation, believed: Option<&ClusterView>) {
+    let is_ours = memory.lease_valid_until.is_some_and(|until| until > seen.now);
+    let by_word = || {
+        let view = believed.filter(|view| view.leader_has_spoken)?;
+        view.other_leader().filter(|leader| leader.role == MemberRole::Primary)?.timeline
+    };
     let led = match &seen.local.postgres {
-        Postgres::Running(Running::Primary(facts)) if view.is_ours() => Some(facts.timeline),
-        _ => other.and_then(|leader| leader.timeline),
+        Postgres::Running(Running::Primary(facts)) if is_ours => Some(facts.timeline),
+        _ => by_word(),
     };
     memory.led = led.or(memory.led);
 }

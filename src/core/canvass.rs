@@ -223,6 +223,12 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
     if let Some(unseen) = unseen_primary(ctx.view, memory).filter(others) {
         return Some(unseen.name.clone());
     }
+    let says_so = |member: &&Member| is_known_primary(member) && !ctx.view.status.gave_up(&member.name);
+    if !is_unlocked_for_ttl(ctx)
+        && let Some(primary) = ctx.view.alive().filter(others).find(says_so)
+    {
+        return Some(primary.name.clone());
+    }
     let last = memory.last_leader.as_ref()?;
     let gave_up = ctx.view.status.gave_up(last) && memory.earlier_word.as_ref() != Some(last);
     if gave_up || *last == ctx.policy.name {

@@ -24,6 +24,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// After a cycle: what its observation and its actions taught.
 pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memory {
     learn_view(&mut memory, seen);
+    let believed = seen.cluster.as_ref().ok().filter(|view| !is_in_doubt(&memory, view, seen.now));
+    branch::learn_led(&mut memory, seen, believed);
     learn_local(&mut memory, seen);
     learn_started(&mut memory, seen, outcome);
     learn_lease(&mut memory, seen, outcome);
@@ -74,7 +76,6 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
             memory.earlier_word = Some(leader.name.clone()).filter(|leader| view.status.gave_up(leader));
             memory.last_members.clone_from(&view.members);
             branch::learn_abandoned(memory, seen, view);
-            branch::learn_led(memory, seen, view);
         }
         None => {
             let since = memory.unlocked_since.filter(|_| is_as_freed(memory, &view.status));

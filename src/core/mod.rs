@@ -99,7 +99,9 @@ fn connected(ctx: &Ctx) -> Decision {
     if let Some(decision) = restart_requested(ctx) {
         return decision;
     }
+    // A primary without the lock stops first, and faster than a clone would stop it.
     if let Some(wanted) = ctx.seen.requests.reinitialize
+        && !authority::may_be_primary(&ctx.seen.local.postgres)
         && let Some(decision) = bootstrap::reinitialize(ctx, wanted)
     {
         return decision;

@@ -301,9 +301,13 @@ fn a_timeline_on_which_the_cluster_was_led_last_is_none_that_was_left() {
         let (lease, reason) = (LeaseOutcome::None, Reason::Released);
         learn(seen.memory.clone(), seen, &Outcome { now: now(), lease, started: None, asked: None, reason }).led
     };
-    let mut leads = second_timeline(OURS, primary());
+    let mut leads = renewed(second_timeline(OURS, primary()), 1);
     leads.memory.led = Some(Timeline(1));
     assert_eq!(learned(&leads), Some(TIMELINE));
+    // Seed 3016181: the store was out of reach when the promotion came about.
+    assert_eq!(learned(&outage(leads.clone())), Some(TIMELINE));
+    leads.memory.lease_valid_until = None;
+    assert_eq!(learned(&outage(leads)), Some(Timeline(1)));
     let mut followed = third_timeline(THEIRS);
     followed.memory.led = Some(Timeline(1));
     let view = followed.cluster.as_mut().expect("there is a view");

@@ -155,6 +155,16 @@ fn members_that_clone_at_once_spread_over_the_replicas_that_offer_themselves() {
     assert_eq!(["a", "bb", "d", "f"].map(source), ["c", "c", "e", "a"]);
 }
 
+/// Seed 3029012: n1 was a primary without the lock when a pause ended, and another had taken it.
+#[test]
+fn a_primary_without_the_lock_is_stopped_at_once_before_it_is_made_anew() {
+    let mut observation = seen(view(THEIRS), primary());
+    observation.requests.reinitialize = Some(ReinitRequest::FromLeader);
+    assert_eq!(decided(&observation).reason, Reason::DemotedOtherLeader { leader: "b".into() });
+    observation.local.postgres = Postgres::Stopped;
+    assert!(matches!(decided(&observation).postgres, PostgresStep::Reinitialize { .. }));
+}
+
 #[test]
 fn a_requested_reinitialization_takes_the_leader_or_who_offers_itself() {
     let asked = |leader, wanted: ReinitRequest| {

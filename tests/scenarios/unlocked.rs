@@ -117,6 +117,25 @@ fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
     assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
 }
 
+/// Seed 3026425: a late call had taken the lock for c meanwhile, which gave it back.
+#[test]
+fn whoever_says_that_it_is_a_primary_is_waited_for_whoever_held_the_lock_last() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.members.insert("b".into(), member("b", MemberRole::Primary));
+    cluster.status.released_by = Some("c".into());
+    observation.memory.last_members.clone_from(&cluster.members);
+    observation.memory.last_leader = Some("c".into());
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.status.gave_way = Some("b".into());
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.status.gave_way = None;
+    observation.memory.unlocked_since = Some(second(960));
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+}
+
 #[test]
 fn a_leader_that_was_seen_is_no_unseen_one_whichever_tells_of_it() {
     let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);

@@ -69,6 +69,8 @@ impl World {
             (Some(held), _) => held,
         };
         if !held && self.layers.lease {
+            // The refusal says who holds it.
+            node.stale = None;
             return (LeaseOutcome::Lost, latency);
         }
         node.release_pending = false;

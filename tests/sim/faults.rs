@@ -209,7 +209,9 @@ impl World {
         let now = self.now;
         let all_hear = (0..self.nodes.len()).all(|index| {
             let node = &self.nodes[index];
-            self.connected(index) && node.away_until <= now && node.stale.is_none() && node.silent.is_none()
+            let sees = self.connected(index) && node.stale.is_none() && node.silent.is_none();
+            // Nor does one stand still between two of its steps.
+            sees && node.away_until <= now && node.acting.is_none()
         });
         if self.store.is_paused && self.pause_until <= now && all_hear {
             self.store.is_paused = false;
