@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tamada::core::policy::Timing;
+use tamada::core::view::LockSeen;
 use tamada::dcs::memory::{Fault, MemoryDcs, MemoryStore};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Seen};
 use tokio::time::{Instant, timeout};
@@ -47,10 +48,10 @@ async fn a_lost_answer_is_a_deed_done_and_a_hanging_call_is_none() {
     let store = MemoryStore::new();
     let dcs = member(&store, "n1");
     dcs.inject(Fault::Hang);
-    assert!(dcs.acquire(None, LIMIT).await.is_err());
+    assert!(dcs.acquire(LockSeen::default(), LIMIT).await.is_err());
     assert_eq!(store.get_raw("leader"), None);
     dcs.inject(Fault::AnswerLost);
-    assert!(dcs.acquire(None, LIMIT).await.is_err());
+    assert!(dcs.acquire(LockSeen::default(), LIMIT).await.is_err());
     assert_eq!(store.get_raw("leader").as_deref(), Some("n1"));
     dcs.inject(Fault::None);
     assert!(dcs.renew(None, None, LIMIT).await.expect("there is no fault").is_held());

@@ -14,8 +14,8 @@ use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::Policy;
-use crate::core::units::{Instant, Lsn, Revision};
-use crate::core::view::ClusterStatus;
+use crate::core::units::{Instant, Lsn};
+use crate::core::view::{ClusterStatus, LockSeen};
 use crate::dcs::{Dcs, DcsError, Lock};
 use crate::postgres::Instance;
 
@@ -61,7 +61,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         outcome
     }
 
-    async fn acquire(&mut self, lock: Option<Revision>, seen: &Observation) -> LeaseOutcome {
+    async fn acquire(&mut self, lock: LockSeen, seen: &Observation) -> LeaseOutcome {
         let started = self.shared.now();
         let limit = self.patience();
         let answer = self.shared.bounded(limit, self.shared.dcs.acquire(lock, limit)).await;

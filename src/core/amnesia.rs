@@ -125,7 +125,7 @@ fn is_on_older_timeline(ctx: &Ctx) -> bool {
 fn retake(ctx: &Ctx) -> Decision {
     let lease = match ctx.view.is_ours() {
         true => LeaseStep::Renew,
-        false => LeaseStep::Acquire { seen: ctx.view.lock_revision },
+        false => LeaseStep::Acquire { seen: ctx.view.lock_seen() },
     };
     Decision { lease, ..Decision::idle(Reason::StoreForgotMyLock, Wake::Now) }
 }

@@ -122,7 +122,7 @@ pub fn ask(ctx: &Ctx, peers: BTreeMap<MemberName, Duration>, reason: Reason) -> 
 
 /// The decision that takes the lock.
 pub fn acquire(ctx: &Ctx) -> Decision {
-    let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+    let lease = LeaseStep::Acquire { seen: ctx.view.lock_and_status_seen() };
     Decision { lease, ..Decision::idle(Reason::Acquiring, Wake::Now) }
 }
 

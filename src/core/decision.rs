@@ -8,6 +8,7 @@ use super::local::{CloneSource, Reinit, StartAs, StopMode, StopWhy, Upstream};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
 use super::units::{Instant, Lsn, MemberName, Revision, SystemId};
+use super::view::LockSeen;
 
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -40,9 +41,9 @@ pub enum RolesStep {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum LeaseStep {
     Keep,
-    /// Take the lock if it still is as it was seen (`ClusterView::lock_revision`).
+    /// Take the lock if all still is as it was seen.
     Acquire {
-        seen: Option<Revision>,
+        seen: LockSeen,
     },
     Renew,
     /// Give the lock up. A position is given only after a clean shutdown that ended there.

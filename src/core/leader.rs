@@ -117,7 +117,7 @@ fn is_without_leader(history: &History, timeline: Timeline) -> bool {
 /// Nobody holds the lock and we are a primary: just bootstrapped, adopted, or the key was removed by hand. A running
 /// primary needs no comparison with others, but one on an old timeline must not win.
 fn unlocked(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
-    let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+    let lease = LeaseStep::Acquire { seen: ctx.view.lock_and_status_seen() };
     let acquire = |reason, documents| Decision { lease: lease.clone(), documents, ..Decision::idle(reason, Wake::Now) };
     let claimed = ctx.view.initialize == Initialize::InProgress(Holder::Us);
     if claimed || ctx.seen.memory.bootstrapped == Some(data.system_id) {

@@ -228,15 +228,15 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
         LeaseOutcome::ReleaseUnknown => memory.lease_valid_until = None,
         LeaseOutcome::None | LeaseOutcome::Unknown => {
             let Ok(view) = &seen.cluster else { return };
+            if matches!(seen.local.postgres, Postgres::Stopped | Postgres::Running(Running::Standby(_))) {
+                memory.lock_lost = LockLost::No;
+            }
             // A store that has lost its data does not know whether the lock is ours.
             let is_valid = memory.lease_valid_until.is_some_and(|until| until > seen.now);
             if view.is_ours() || (is_valid && is_in_doubt(memory, view, seen.now)) {
                 return;
             }
             memory.lease_valid_until = None;
-            if matches!(seen.local.postgres, Postgres::Stopped | Postgres::Running(Running::Standby(_))) {
-                memory.lock_lost = LockLost::No;
-            }
         }
     }
 }

@@ -65,7 +65,7 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             None => ctx.idle(Reason::PausedLeading { name: ctx.policy.name.clone() }),
         },
         Hold::NotOurs if ctx.view.leader.is_none() && own_cluster => {
-            let lease = LeaseStep::Acquire { seen: ctx.view.lock_revision };
+            let lease = LeaseStep::Acquire { seen: ctx.view.lock_and_status_seen() };
             Decision { lease, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
         }
         Hold::NotOurs => ctx.idle(Reason::PausedWithoutLock),

@@ -55,7 +55,7 @@ fn serving(ctx: &Ctx, data: &Data) -> Decision {
         Hold::NotOurs => {
             let documents = vec![DocumentStep::SetInitialize(data.system_id)];
             Decision {
-                lease: LeaseStep::Acquire { seen: ctx.view.lock_revision },
+                lease: LeaseStep::Acquire { seen: ctx.view.lock_seen() },
                 documents,
                 ..Decision::idle(Reason::Serving, Wake::Now)
             }

@@ -15,6 +15,8 @@ pub struct ClusterView {
     /// The revision of the lock as the store keeps it, held or free; `None`: there is nothing. A store without a key for
     /// each lock (Kubernetes) has one even while nobody holds it.
     pub lock_revision: Option<Revision>,
+    /// The same of the status.
+    pub status_revision: Option<Revision>,
     /// Whether the leader has written its member record since it took the lock. Until then the record may be of an earlier
     /// time, as in a store that was restored from a backup.
     pub leader_has_spoken: bool,
@@ -46,6 +48,18 @@ impl ClusterView {
         self.members.values().filter(|member| self.is_alive(&member.name))
     }
 
+    /// For a primary whose lock is valid by its own clock, whatever the store remembers of it.
+    pub fn lock_seen(&self) -> LockSeen {
+        LockSeen { lock: self.lock_revision, status: StatusSeen::Any }
+    }
+
+    /// For everybody else: what the last leader said decides who may take the lock, and a leader of since may have said
+    /// something else, and be gone too.
+    pub fn lock_and_status_seen(&self) -> LockSeen {
+        let status = self.status_revision.map_or(StatusSeen::Absent, StatusSeen::At);
+        LockSeen { lock: self.lock_revision, status }
+    }
+
     /// The record of the member that holds the lock, when that is another member and has one.
     pub fn other_leader(&self) -> Option<&Member> {
         let leader = self.leader.as_ref().filter(|leader| leader.holder == Holder::Other)?;
@@ -58,6 +72,24 @@ impl ClusterView {
 pub struct Leader {
     pub name: MemberName,
     pub holder: Holder,
+}
+
+/// What a member has seen when it decides to take the lock; as long as that stands, it may.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct LockSeen {
+    /// `ClusterView::lock_revision`; `None`: there was no leader key.
+    pub lock: Option<Revision>,
+    pub status: StatusSeen,
+}
+
+/// The status that a decision went by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum StatusSeen {
+    /// It does not matter.
+    #[default]
+    Any,
+    Absent,
+    At(Revision),
 }
 
 /// Whose lease the leader key hangs on. Our own name on another lease is `Other`.

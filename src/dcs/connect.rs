@@ -12,8 +12,7 @@ use super::memory::{MemoryDcs, MemoryStore};
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{Config, DcsConfig};
 use crate::core::policy::Timing;
-use crate::core::units::Revision;
-use crate::core::view::ClusterStatus;
+use crate::core::view::{ClusterStatus, LockSeen};
 
 /// The store of a configuration.
 pub enum Store {
@@ -66,7 +65,7 @@ impl Dcs for Store {
         on_each!(self, store => store.read(deadline).await)
     }
 
-    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
+    async fn acquire(&self, seen: LockSeen, deadline: Duration) -> Result<Lock, DcsError> {
         on_each!(self, store => store.acquire(seen, deadline).await)
     }
 

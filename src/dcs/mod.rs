@@ -23,7 +23,7 @@ use serde_json::Value;
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
 use crate::core::units::{MemberName, Revision, Seconds};
-use crate::core::view::{ClusterStatus, ClusterView};
+use crate::core::view::{ClusterStatus, ClusterView, LockSeen};
 
 /// One consistent reading.
 #[derive(Clone, Debug, Default)]
@@ -157,14 +157,10 @@ pub trait Dcs: Send + Sync + 'static {
     /// A fresh, linearizable reading (for requests that must see their own effects).
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send;
 
-    /// Take the lock, provided that it still is as it was `seen` (`ClusterView::lock_revision`; `None`: there was no
-    /// leader key) or has become free since. Whatever makes it ours is renewed first. Refused like `replace`, by what the
+    /// Take the lock, provided that it still is as it was `seen` or has become free since, and that the status is as it was
+    /// seen. Whatever makes it ours is renewed first. Refused like `replace`, by what the
     /// last `snapshot` has told of losses.
-    fn acquire(
-        &self,
-        seen: Option<Revision>,
-        deadline: Duration,
-    ) -> impl Future<Output = Result<Lock, DcsError>> + Send;
+    fn acquire(&self, seen: LockSeen, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send;
 
     /// Renew our lease and prove, in one conditional request, that the leader key still hangs on it; writes `status`
     /// and our member `record` in the same request where they differ from what stands there.

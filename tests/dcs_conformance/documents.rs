@@ -1,7 +1,7 @@
 //! Documents and records: conditions of writes, and what a reader finds.
 
 use serde_json::json;
-use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
+use tamada::core::view::{ConfigKey, Holder, Initialize, LockSeen, MemberState};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Seen};
 
 use super::{SOON, World, eventually, record, status, timing};
@@ -55,12 +55,12 @@ pub(super) async fn a_decision_of_before_a_loss_of_the_stores_data_writes_nothin
     eventually("the loss is noticed", || async { member.read(SOON).await.is_ok_and(|now| now.losses == 1) }).await;
     let claim = member.replace(Key::Initialize, Content::Claim, before.expect(None), SOON).await;
     assert!(matches!(claim, Err(DcsError::Forgot { .. })), "{claim:?}");
-    let lock = member.acquire(None, SOON).await;
+    let lock = member.acquire(LockSeen::default(), SOON).await;
     assert!(matches!(lock, Err(DcsError::Forgot { .. })), "{lock:?}");
     assert_eq!((world.get("initialize").await, world.get("leader").await), (None, None));
     let now = member.snapshot(SOON).await.expect("the store answers");
     member.replace(Key::Initialize, Content::Claim, now.expect(None), SOON).await.expect("decided since");
-    assert!(member.acquire(None, SOON).await.expect("the store answers").is_held());
+    assert!(member.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
 }
 
 pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
@@ -84,7 +84,7 @@ pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
 pub(super) async fn a_renewal_writes_the_status_when_it_differs<W: World>() {
     let mut world = W::open().await;
     let member = world.member("n1");
-    member.acquire(None, SOON).await.expect("the store answers");
+    member.acquire(LockSeen::default(), SOON).await.expect("the store answers");
     member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     assert_eq!(world.get("status").await.as_deref(), Some(r#"{"optime":7}"#));
     let version = member.read(SOON).await.expect("the store answers").version;
@@ -97,7 +97,7 @@ pub(super) async fn a_renewal_writes_the_status_when_it_differs<W: World>() {
 pub(super) async fn a_renewal_writes_our_record_while_the_lock_is_ours_and_on_our_lease<W: World>() {
     let mut world = W::open().await;
     let member = world.resume("n1", timing(2), None);
-    member.acquire(None, SOON).await.expect("the store answers");
+    member.acquire(LockSeen::default(), SOON).await.expect("the store answers");
     member.renew(None, Some(&record("starting")), SOON).await.expect("the store answers");
     assert_eq!(world.get("members/n1").await, Some(record("starting").to_string()));
     member.renew(Some(&status(7)), Some(&record("running")), SOON).await.expect("the store answers");

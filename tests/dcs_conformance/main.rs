@@ -143,6 +143,7 @@ macro_rules! in_both_worlds {
 in_both_worlds! {
     lock::exactly_one_of_many_racers_gets_the_lock;
     lock::a_lock_without_renewal_is_free_after_its_ttl_and_so_is_the_record;
+    lock::a_free_lock_is_not_taken_by_what_was_read_before_another_led;
     lock::renewal_notices_that_the_key_was_deleted;
     lock::renewal_notices_that_the_key_was_overwritten;
     lock::our_name_on_another_lease_is_anothers_lock;

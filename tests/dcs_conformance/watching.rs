@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
+use tamada::core::view::LockSeen;
 use tamada::dcs::{Content, Dcs, Expect, Key, Seen};
 use tokio::task::JoinHandle;
 
@@ -43,14 +44,14 @@ pub(super) async fn others_changes_wake_and_own_ones_do_not<W: World>() {
     let sleeper = waiter(&member).await;
     let config = || Content::Json(json!({"ttl": 30}));
     member.publish(&record("running"), SOON).await.expect("the store answers");
-    assert!(member.acquire(None, SOON).await.expect("the store answers").is_held());
+    assert!(member.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
     member.replace(Key::Config, config(), Expect::AsSeen(Seen::default()), SOON).await.expect("the store answers");
     member.renew(Some(&status(7)), None, SOON).await.expect("the store answers");
     member.release(Some(&status(8)), None, SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "a").await;
     assert!(!sleeper.is_finished());
 
-    assert!(other.acquire(None, SOON).await.expect("the store answers").is_held());
+    assert!(other.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
     ends(sleeper, "a new leader").await;
     let sleeper = waiter(&member).await;
     other.publish(&record("starting"), SOON).await.expect("the store answers");
@@ -82,7 +83,7 @@ pub(super) async fn what_nobody_acts_on_does_not_wake<W: World>() {
     let mut world = W::open().await;
     let member = Arc::new(world.member("n1"));
     let other = world.member("n2");
-    other.acquire(None, SOON).await.expect("the store answers");
+    other.acquire(LockSeen::default(), SOON).await.expect("the store answers");
     other.publish(&record("running"), SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "a").await;
     let sleeper = waiter(&member).await;
@@ -107,7 +108,7 @@ pub(super) async fn status_wakes_beside_a_patroni_member<W: World>() {
     world.put("status", r#"{"optime":7}"#).await;
     ends(sleeper, "the status").await;
     world.delete("leader").await;
-    member.acquire(None, SOON).await.expect("the store answers");
+    member.acquire(LockSeen::default(), SOON).await.expect("the store answers");
     caught_up(&mut world, &member, "b").await;
     let sleeper = waiter(&member).await;
     member.renew(Some(&status(9)), None, SOON).await.expect("the store answers");
@@ -130,7 +131,7 @@ pub(super) async fn an_expired_lock_wakes<W: World>() {
     let world = W::open().await;
     let member = Arc::new(world.member("n1"));
     let other = world.resume("n2", timing(2), None);
-    assert!(other.acquire(None, SOON).await.expect("the store answers").is_held());
+    assert!(other.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
     assert!(member.read(SOON).await.expect("the store answers").view.leader.is_some());
     let sleeper = waiter(&member).await;
     ends(sleeper, "an expired lock").await;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 use tamada::core::units::Revision;
-use tamada::core::view::{Holder, Leader};
+use tamada::core::view::{Holder, Leader, LockSeen};
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock};
 
@@ -37,7 +37,7 @@ fn restore(etcd: &mut Etcd, snapshot: &Path) {
 }
 
 async fn held(dcs: &EtcdDcs, seen: Option<Revision>) -> bool {
-    dcs.acquire(seen, SOON).await.expect("etcd answers").is_held()
+    dcs.acquire(LockSeen { lock: seen, ..LockSeen::default() }, SOON).await.expect("etcd answers").is_held()
 }
 
 async fn losses(dcs: &EtcdDcs) -> u64 {
@@ -48,7 +48,7 @@ async fn losses(dcs: &EtcdDcs) -> u64 {
 async fn forgets(dcs: &EtcdDcs) {
     let answer = dcs.renew(None, None, SOON).await;
     assert!(matches!(answer, Err(DcsError::Forgot { .. })), "{answer:?}");
-    let answer = dcs.acquire(None, SOON).await;
+    let answer = dcs.acquire(LockSeen::default(), SOON).await;
     assert!(matches!(answer, Err(DcsError::Forgot { .. })), "{answer:?}");
     eventually("a snapshot tells of the loss", || async { losses(dcs).await == 1 }).await;
 }
@@ -110,11 +110,11 @@ async fn a_snapshot_that_knows_another_leader_is_noticed_by_both() {
     let view = &second.read(SOON).await.expect("etcd answers").view;
     assert_eq!(view.leader, Some(Leader { name: "n1".into(), holder: Holder::Other }));
     // The key is on a living lease of the first, and is taken over as it was seen.
-    assert_eq!(second.acquire(None, SOON).await.expect("etcd answers"), Lock::NotHeld);
+    assert_eq!(second.acquire(LockSeen::default(), SOON).await.expect("etcd answers"), Lock::NotHeld);
     assert!(held(&second, view.lock_revision).await);
-    assert!(second.acquire(view.lock_revision, SOON).await.expect("etcd answers").is_held());
+    assert!(second.acquire(view.lock_seen(), SOON).await.expect("etcd answers").is_held());
     first.release(None, None, SOON).await.expect("etcd answers");
-    assert_eq!(first.acquire(view.lock_revision, SOON).await.expect("etcd answers"), Lock::NotHeld);
+    assert_eq!(first.acquire(view.lock_seen(), SOON).await.expect("etcd answers"), Lock::NotHeld);
     assert!(second.renew(None, None, SOON).await.expect("etcd answers").is_held());
 }
 

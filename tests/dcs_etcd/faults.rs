@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tamada::config::HostPort;
+use tamada::core::view::LockSeen;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Dcs, DcsError, Lock};
 use tokio::task::JoinHandle;
@@ -23,7 +24,7 @@ fn wait(dcs: &Arc<EtcdDcs>, version: u64) -> JoinHandle<()> {
 async fn every_call_to_a_frozen_node_ends_by_its_deadline() {
     let etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     dcs.publish(&record(), SOON).await.expect("etcd answers");
     etcd.freeze(0);
     for deadline in [Duration::from_millis(100), SHORT] {
@@ -37,7 +38,7 @@ async fn every_call_to_a_frozen_node_ends_by_its_deadline() {
 async fn a_node_frozen_under_a_call_does_not_hold_it() {
     let etcd = Etcd::start();
     let dcs = Arc::new(member(&etcd.config(), "n1"));
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     let caller = dcs.clone();
     let calls = tokio::spawn(async move {
         loop {
@@ -62,7 +63,7 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
     let dcs = member(&etcd.config(), "n1");
     let one_try = Duration::from_millis(300);
     let some_tries = Duration::from_secs(3);
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     for round in 0..6 {
         // The connection goes from one node to the next when its node is frozen, so most rounds hit it.
         etcd.freeze(round % 3);
@@ -78,7 +79,7 @@ async fn a_release_without_an_answer_does_not_undo_a_later_renewal() {
             assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held(), "round {round}");
         }
         eventually("the lock is ours again", || async {
-            dcs.acquire(None, SOON).await.is_ok_and(|lock| lock.is_held())
+            dcs.acquire(LockSeen::default(), SOON).await.is_ok_and(|lock| lock.is_held())
         })
         .await;
     }
@@ -96,7 +97,7 @@ async fn a_lock_taken_over_from_a_former_process_gets_a_new_revision_once() {
         answer.kvs().first().expect("there is a leader").mod_revision()
     };
     let former = member(&config, "n1");
-    assert!(former.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(former.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     let acquired = revision().await;
     let base = base_path("service", "demo");
     let dcs =
@@ -112,7 +113,7 @@ async fn a_lock_taken_over_from_a_former_process_gets_a_new_revision_once() {
 async fn without_any_node_calls_end_by_their_deadline_and_waiters_are_told_of_the_outage_and_its_end() {
     let mut etcd = Etcd::start();
     let dcs = Arc::new(member(&etcd.config(), "n1"));
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     let version = dcs.snapshot(SOON).await.expect("etcd answers").version;
     let sleeper = wait(&dcs, version);
     // The watch is alive when it has shown somebody else's write.
@@ -139,7 +140,7 @@ async fn without_any_node_calls_end_by_their_deadline_and_waiters_are_told_of_th
 async fn a_restarted_etcd_finds_the_lock_where_it_was() {
     let mut etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     let lease = dcs.lease();
     etcd.kill(0);
     etcd.restart(0);
@@ -155,7 +156,7 @@ async fn one_node_of_three(happens: impl FnOnce(&mut Etcd)) {
     let mut elsewhere = etcd.config();
     elsewhere.endpoints = endpoints[1..].to_vec();
     let other = member(&elsewhere, "n2");
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     happens(&mut etcd);
     let limit = Duration::from_secs(6);
     assert!(in_time(limit, dcs.renew(None, None, limit)).await.expect("two nodes serve").is_held());
@@ -187,7 +188,7 @@ async fn nodes_that_are_not_configured_are_learned() {
     let mut config = etcd.config();
     config.endpoints.truncate(1);
     let dcs = member(&config, "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     let etcd_ref = &etcd;
     eventually("the nodes are asked for", || async move {
         let asked = |line: &str| {
@@ -206,7 +207,7 @@ async fn nodes_that_are_not_configured_are_learned() {
 async fn a_minority_is_no_store() {
     let mut etcd = Etcd::cluster(3);
     let dcs = member(&etcd.config(), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     etcd.kill(1);
     etcd.kill(2);
     assert_all_unreachable(&dcs, SHORT).await;
@@ -222,7 +223,7 @@ async fn endpoints_that_lead_nowhere_are_passed_over() {
     let nowhere = nowhere.map(|(host, port)| HostPort { host: host.to_owned(), port });
     config.endpoints.splice(0..0, nowhere);
     let dcs = member(&config, "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("one endpoint serves").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("one endpoint serves").is_held());
     config.endpoints.truncate(2);
     let error = member(&config, "n2").read(SHORT).await.expect_err("no endpoint serves");
     let text = error.to_string();

@@ -3,6 +3,7 @@
 use etcd_client::{AlarmAction, AlarmType};
 use serde_json::json;
 use tamada::core::policy::Timing;
+use tamada::core::view::LockSeen;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Seen};
@@ -14,7 +15,7 @@ use super::{SOON, member, record, status};
 async fn a_full_etcd_costs_no_lock() {
     let etcd = Etcd::start();
     let dcs = member(&etcd.config(), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     let mut client = etcd.client().await;
     client.alarm(AlarmAction::Activate, AlarmType::Nospace, None).await.expect("etcd answers");
     assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held());

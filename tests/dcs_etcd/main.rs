@@ -23,7 +23,7 @@ use serde_json::{Value, json};
 use tamada::config::EtcdConfig;
 use tamada::core::policy::Timing;
 use tamada::core::units::Lsn;
-use tamada::core::view::ClusterStatus;
+use tamada::core::view::{ClusterStatus, LockSeen};
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
@@ -70,7 +70,7 @@ async fn assert_all_unreachable(dcs: &EtcdDcs, deadline: Duration) {
     let unreachable =
         |answer: Result<(), DcsError>| assert!(matches!(answer, Err(DcsError::Unreachable { .. })), "{answer:?}");
     unreachable(in_time(deadline, dcs.renew(None, None, deadline)).await.map(|_| ()));
-    unreachable(in_time(deadline, dcs.acquire(None, deadline)).await.map(|_| ()));
+    unreachable(in_time(deadline, dcs.acquire(LockSeen::default(), deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.read(deadline)).await.map(|_| ()));
     unreachable(in_time(deadline, dcs.publish(&json!({"state": "crashed"}), deadline)).await);
     let nothing = Content::Json(json!({}));

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tamada::config::HostPort;
+use tamada::core::view::LockSeen;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Dcs, Lock};
 
@@ -27,7 +28,7 @@ impl Leader {
         let gate = Gate::to(address.parse().expect("an address"));
         config.endpoints = vec![HostPort { host: gate.address.ip().to_string(), port: gate.address.port() }];
         let dcs = member(&config, "n1");
-        assert!(dcs.acquire(None, SOON).await.expect("etcd answers").is_held());
+        assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
         // The keepalive's stream is open from the first renewal on, and the watch is silent.
         assert!(dcs.renew(None, None, SOON).await.expect("etcd answers").is_held());
         eventually("the watch", async || dcs.snapshot(SOON).await.is_ok()).await;
@@ -71,7 +72,7 @@ async fn a_lease_that_goes_between_the_two_answers_is_no_lock() {
         let leader = Leader::start().await;
         let lock = leader.renew_around(held_back, leader.revoke()).await;
         assert_eq!(lock, Lock::NotHeld, "{held_back:?} came after it");
-        assert!(leader.dcs.acquire(None, SOON).await.expect("etcd answers").is_held(), "on a new lease");
+        assert!(leader.dcs.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held(), "on a new lease");
     }
 }
 

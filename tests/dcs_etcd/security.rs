@@ -2,6 +2,7 @@
 
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use tamada::config::{DcsConfig, EtcdConfig, Secret};
+use tamada::core::view::LockSeen;
 use tamada::dcs::{Dcs, DcsError};
 
 use super::certs::Authority;
@@ -35,7 +36,7 @@ async fn a_user_with_its_password_is_served_and_nobody_else() {
     let mut client = etcd.client().await;
     lock_up(&mut client).await;
     let dcs = member(&with_password(&etcd, USER), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("the password is right").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("the password is right").is_held());
     dcs.publish(&record(), SOON).await.expect("the password is right");
     assert!(dcs.renew(None, None, SOON).await.expect("the password is right").is_held());
     for config in [with_password(&etcd, (USER.0, "wrong")), with_password(&etcd, ("stranger", USER.1)), etcd.config()] {
@@ -51,7 +52,7 @@ async fn a_token_that_became_invalid_is_replaced() {
     let mut client = etcd.client().await;
     lock_up(&mut client).await;
     let dcs = member(&with_password(&etcd, USER), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("the password is right").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("the password is right").is_held());
     // Switching passwords off and on makes etcd forget all tokens, but no connection.
     let options = ConnectOptions::new().with_user(ROOT.0, ROOT.1);
     let urls: Vec<_> = etcd.endpoints().iter().map(|at| format!("http://{}:{}", at.host, at.port)).collect();
@@ -68,9 +69,9 @@ async fn a_login_that_was_changed_is_used_without_a_start() {
     let mut client = etcd.client().await;
     lock_up(&mut client).await;
     let dcs = member(&with_password(&etcd, (USER.0, "wrong")), "n1");
-    assert!(matches!(dcs.acquire(None, SOON).await.expect_err("etcd refuses"), DcsError::Denied { .. }));
+    assert!(matches!(dcs.acquire(LockSeen::default(), SOON).await.expect_err("etcd refuses"), DcsError::Denied { .. }));
     dcs.set_credentials(&DcsConfig::Etcd3(with_password(&etcd, USER)));
-    assert!(dcs.acquire(None, SOON).await.expect("the password is right now").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("the password is right now").is_held());
 
     // A connection that is in use goes on with the new password once etcd has it.
     let options = ConnectOptions::new().with_user(ROOT.0, ROOT.1);
@@ -85,7 +86,7 @@ async fn a_login_that_was_changed_is_used_without_a_start() {
 async fn a_password_is_no_trouble_where_none_is_needed_and_is_used_once_it_is() {
     let etcd = Etcd::start();
     let dcs = member(&with_password(&etcd, USER), "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("no password is needed").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("no password is needed").is_held());
     lock_up(&mut etcd.client().await).await;
     assert!(dcs.renew(None, None, SOON).await.expect("the password is right").is_held());
 }
@@ -99,7 +100,7 @@ async fn certificates_are_shown_and_verified() {
     });
     let config = etcd.config();
     let dcs = member(&config, "n1");
-    assert!(dcs.acquire(None, SOON).await.expect("both certificates are right").is_held());
+    assert!(dcs.acquire(LockSeen::default(), SOON).await.expect("both certificates are right").is_held());
 
     let directory = tempfile::tempdir().expect("a directory can be made");
     let stranger = Authority::new("stranger");

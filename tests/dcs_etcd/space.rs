@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
+use tamada::core::view::LockSeen;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::etcd::Etcd;
@@ -14,7 +15,7 @@ const QUOTA: u64 = 2 * 1024 * 1024;
 async fn writes_that_a_full_etcd_refuses_are_not_sent_again_at_once() {
     let etcd = Etcd::with_quota(QUOTA);
     let (leader, other) = (member(&etcd.config(), "n1"), member(&etcd.config(), "n2"));
-    assert!(leader.acquire(None, SOON).await.expect("etcd answers").is_held());
+    assert!(leader.acquire(LockSeen::default(), SOON).await.expect("etcd answers").is_held());
     etcd.fill();
     let before = etcd.refusals();
     let full = |answer: Result<(), DcsError>| assert!(matches!(answer, Err(DcsError::Full { .. })), "{answer:?}");
@@ -22,7 +23,7 @@ async fn writes_that_a_full_etcd_refuses_are_not_sent_again_at_once() {
     let mut calls = 0;
     while began.elapsed() < Duration::from_secs(4) {
         full(in_time(SOON, other.publish(&record(), SOON)).await);
-        full(in_time(SOON, other.acquire(None, SOON)).await.map(|_| ()));
+        full(in_time(SOON, other.acquire(LockSeen::default(), SOON)).await.map(|_| ()));
         full(other.replace(Key::Config, Content::Json(json!({})), Expect::Anything, SOON).await);
         // The lock is kept, with something to write and without.
         assert!(leader.renew(Some(&status(calls)), Some(&record()), SOON).await.expect("etcd answers").is_held());

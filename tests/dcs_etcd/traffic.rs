@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tamada::core::policy::Timing;
+use tamada::core::view::LockSeen;
 use tamada::dcs::Dcs;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
@@ -44,7 +45,7 @@ async fn an_idle_cycle_costs_one_keepalive_and_one_transaction_of_the_leader() {
     let config = etcd.config();
     let members = ["n1", "n2", "n3"].map(|name| member(&config, name));
     let [leader, ..] = &members;
-    leader.acquire(None, SOON).await.expect("etcd answers");
+    leader.acquire(LockSeen::default(), SOON).await.expect("etcd answers");
     let cycle = async |_| {
         leader.renew(None, None, SOON).await.expect("etcd answers");
         for member in &members {
@@ -82,7 +83,7 @@ async fn a_leaders_record_and_status_in_its_renewal_are_one_message_to_each_watc
     let config = etcd.config();
     let members = ["n1", "n2"].map(|name| member(&config, name));
     let [leader, follower] = &members;
-    leader.acquire(None, SOON).await.expect("etcd answers");
+    leader.acquire(LockSeen::default(), SOON).await.expect("etcd answers");
     let cycle = async |number: u64| {
         let record = json!({"state": "running", "role": "primary", "xlog_location": number, "tamada": "0"});
         leader.renew(Some(&status(number)), Some(&record), SOON).await.expect("etcd answers");

@@ -6,7 +6,7 @@ use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome, Shutd
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Revision, SystemId};
-use tamada::core::view::{ClusterView, ConfigKey, History, Holder, Initialize, MemberRole};
+use tamada::core::view::{ClusterView, ConfigKey, History, Holder, Initialize, LockSeen, MemberRole};
 use tamada::core::{decide, learn, note};
 
 use super::build::*;
@@ -41,7 +41,7 @@ fn after(seen: &Observation, lease: LeaseOutcome) -> Observation {
 }
 
 fn takes_again(seen: Option<u64>) -> Decision {
-    let lease = LeaseStep::Acquire { seen: seen.map(Revision) };
+    let lease = LeaseStep::Acquire { seen: LockSeen { lock: seen.map(Revision), ..LockSeen::default() } };
     Decision { lease, ..Decision::idle(Reason::StoreForgotMyLock, Wake::Now) }
 }
 
@@ -119,7 +119,7 @@ fn a_standby_waits_a_ttl_before_it_races() {
     let waiting = race(29);
     assert_eq!((waiting.lease, waiting.reason), (LeaseStep::Keep, Reason::StoreForgot));
     assert_eq!(waiting.wake, Wake::At(second(1_001)));
-    assert_eq!(race(30).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(race(30).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 #[test]
@@ -220,7 +220,7 @@ fn a_lock_that_was_taken_and_given_up_within_the_ttl_is_not_raced_for_before_its
         decided(&answers(free, &[("b", 900), ("c", 900)]))
     };
     assert_eq!((after_it(29).lease, after_it(29).reason), (LeaseStep::Keep, Reason::StoreForgot));
-    assert_eq!(after_it(30).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(after_it(30).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 #[test]
@@ -300,7 +300,7 @@ fn in_a_pause_a_key_that_only_the_store_remembers_is_not_taken_over() {
     let paused = Policy { pause: Pause::Paused, ..policy() };
     let late = forgot(seen(restored("a", Holder::Us), primary()), 30);
     // It fails as long as the key is there, which nobody renews.
-    assert_eq!(decide(&paused, &late).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decide(&paused, &late).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 /// b has taken the lock since, and the ttl is over.

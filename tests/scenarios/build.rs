@@ -15,8 +15,8 @@ use tamada::core::observation::{
 use tamada::core::policy::Policy;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use tamada::core::view::{
-    Address, ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member,
-    MemberKind, MemberRole, MemberState, ReplicationState, Schedule, SwitchoverRequest, Tags,
+    Address, ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, LockSeen,
+    Member, MemberKind, MemberRole, MemberState, ReplicationState, Schedule, StatusSeen, SwitchoverRequest, Tags,
 };
 use tamada::core::{decide, note};
 
@@ -27,6 +27,9 @@ pub const ID: SystemId = SystemId(7_710_921_647_475_908_793);
 /// We hold the lock, or b does.
 pub const OURS: Option<(&str, Holder)> = Some(("a", Holder::Us));
 pub const THEIRS: Option<(&str, Holder)> = Some(("b", Holder::Other));
+
+/// What was seen of a lock that nobody holds, in a store without a status.
+pub const FREE: LockSeen = LockSeen { lock: None, status: StatusSeen::Absent };
 
 pub fn second(seconds: u64) -> Instant {
     Instant(Duration::from_secs(seconds))

@@ -44,7 +44,7 @@ fn a_decision_that_breaks_a_rule_is_refused() {
     }
     assert!(judged(&held, &deciding(release(), start)).is_err(), "the lock is given up at the same time");
 
-    let takes = deciding(LeaseStep::Acquire { seen: None }, PostgresStep::Leave);
+    let takes = deciding(LeaseStep::Acquire { seen: FREE }, PostgresStep::Leave);
     assert!(judged(&seen(view(None), primary()), &takes).is_ok());
     assert!(judged(&outage(seen(view(None), primary())), &takes).is_err(), "nobody has looked at the lock");
 

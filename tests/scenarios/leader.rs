@@ -93,7 +93,7 @@ fn a_running_primary_takes_a_free_lock_without_a_restart() {
     let decision = decided(&kept_up(seen(view(None), primary())));
     assert_eq!(
         decision,
-        Decision { lease: LeaseStep::Acquire { seen: None }, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
+        Decision { lease: LeaseStep::Acquire { seen: FREE }, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
     );
 }
 
@@ -214,7 +214,7 @@ fn unlocked(initialize: Initialize) -> Observation {
 #[test]
 fn a_cluster_that_was_just_made_gets_its_identifier_and_configuration_with_the_lock() {
     let made = Decision {
-        lease: LeaseStep::Acquire { seen: None },
+        lease: LeaseStep::Acquire { seen: FREE },
         documents: vec![DocumentStep::SetInitialize(ID), DocumentStep::RestoreConfig],
         ..Decision::idle(Reason::Initialized, Wake::Now)
     };
@@ -237,7 +237,7 @@ fn a_primary_that_finds_no_cluster_says_first_which_one_it_is() {
     let mut claimed = unlocked(Initialize::InProgress(Holder::Other));
     assert_eq!((decided(&claimed).lease, decided(&claimed).reason), (LeaseStep::Keep, Reason::NoClusterId));
     claimed.memory.cluster = Some(ID);
-    assert_eq!(decided(&claimed).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&claimed).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn a_primary_on_the_newest_timeline_takes_a_free_lock() {
     left_timeline(observation.cluster.as_mut().expect("there is a view"), 1);
     let facts = PrimaryFacts { timeline: Timeline(2), flushed: Lsn(1_000) };
     observation.local.postgres = Postgres::Running(Running::Primary(facts));
-    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 #[test]

@@ -36,7 +36,7 @@ fn a_primary_keeps_the_lock_that_it_has_and_takes_one_that_is_free() {
     assert_eq!((leads.lease, leads.postgres), (LeaseStep::Renew, PostgresStep::Leave));
     assert_eq!(leads.reason, Reason::PausedLeading { name: "a".into() });
     let taken =
-        Decision { lease: LeaseStep::Acquire { seen: None }, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) };
+        Decision { lease: LeaseStep::Acquire { seen: FREE }, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) };
     for initialize in [Initialize::Done(ID), Initialize::Absent, Initialize::Invalid("?".to_owned())] {
         let decision = paused(&of_cluster(seen(view(None), primary()), initialize));
         assert_eq!(Decision { slots: None, ..decision }, taken);
@@ -66,7 +66,7 @@ fn a_standby_takes_the_lock_and_promotes_only_where_a_person_names_it() {
         let decision = paused(&unasked);
         assert_eq!((decision.lease, decision.postgres), (released(), PostgresStep::Leave));
     }
-    assert_eq!(paused(&asked(None, "a")).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(paused(&asked(None, "a")).lease, LeaseStep::Acquire { seen: FREE });
     for idle in [asked(None, "c"), seen(view(None), standby_at(500, "b")), asked(THEIRS, "a")] {
         let decision = paused(&idle);
         assert_eq!((decision.lease, decision.postgres), (LeaseStep::Keep, PostgresStep::Leave));

@@ -292,7 +292,7 @@ fn the_candidate_takes_the_lock_and_the_others_let_it() {
     request(&mut cluster, Some("b"), Some("a"));
     cluster.status.released_by = Some("b".into());
     let observation = answers(seen(cluster.clone(), standby_at(500, "b")), &[]);
-    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: FREE });
     request(&mut cluster, Some("b"), Some("c"));
     let observation = answers(seen(cluster, standby_at(900, "b")), &[("b", 1), ("c", 500)]);
     assert_eq!(decided(&observation).reason, Reason::CandidateGoesFirst { candidate: "c".into() });

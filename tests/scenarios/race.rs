@@ -3,13 +3,13 @@
 use tamada::core::decision::{Decision, LeaseStep, Question, Wake};
 use tamada::core::observation::{Observation, PeerAnswer, PeerStatus, PeerWatchdog};
 use tamada::core::reason::Reason;
-use tamada::core::units::{Instant, Lsn, MemberName, Timeline, WallTime};
-use tamada::core::view::{ClusterView, Member, MemberKind, MemberRole, MemberState, Schedule};
+use tamada::core::units::{Instant, Lsn, MemberName, Revision, Timeline, WallTime};
+use tamada::core::view::{ClusterView, LockSeen, Member, MemberKind, MemberRole, MemberState, Schedule, StatusSeen};
 
 use super::build::*;
 
 fn acquires(decision: &Decision) -> bool {
-    decision.lease == LeaseStep::Acquire { seen: None }
+    decision.lease == LeaseStep::Acquire { seen: FREE }
 }
 
 fn asked(decision: &Decision) -> Vec<&str> {
@@ -25,6 +25,15 @@ fn answer_of<'a>(observation: &'a mut Observation, name: &str) -> &'a mut PeerSt
     let report = observation.peers.get_mut(&name.into()).expect("it answered");
     let PeerAnswer::Status(status) = &mut report.answer else { unreachable!("it has a status") };
     status
+}
+
+/// Seed 4010681: between reading and taking, another led and gave the lock up again.
+#[test]
+fn the_lock_is_taken_only_as_long_as_the_status_is_as_it_was_seen() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.cluster.as_mut().expect("there is a view").status_revision = Some(Revision(7));
+    let seen = LockSeen { lock: None, status: StatusSeen::At(Revision(7)) };
+    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen });
 }
 
 #[test]

@@ -6,7 +6,7 @@ use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, 
 use tamada::core::observation::{FinishedJob, JobProduct, JobResult, Observation, RestartRequest};
 use tamada::core::policy::{Mode, Policy};
 use tamada::core::reason::Reason;
-use tamada::core::view::Holder;
+use tamada::core::view::{Holder, LockSeen};
 
 use super::build::*;
 
@@ -17,7 +17,7 @@ fn alone(observation: &Observation) -> Decision {
 #[test]
 fn it_holds_the_lock_of_its_own_store_and_does_nothing_else() {
     let first = Decision {
-        lease: LeaseStep::Acquire { seen: None },
+        lease: LeaseStep::Acquire { seen: LockSeen::default() },
         documents: vec![DocumentStep::SetInitialize(ID)],
         ..Decision::idle(Reason::Serving, Wake::Now)
     };

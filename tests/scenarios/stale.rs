@@ -109,14 +109,14 @@ fn a_candidate_whose_leader_died_before_it_handed_over_compares_itself_with_the_
     // The one that is ahead does not wait for the candidate that is behind it.
     request(&mut cluster, Some("b"), Some("c"));
     let ahead = unreachable(answers(seen(cluster.clone(), standby_at(600, "b")), &[("c", 500)]), "b");
-    assert_eq!(decided(&ahead).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&ahead).lease, LeaseStep::Acquire { seen: FREE });
     // After the hand-over the candidate goes first and asks nobody. Patroni's leaders do not say that they handed over.
     request(&mut cluster, Some("b"), Some("a"));
     let mut released = cluster.clone();
     released.status.released_by = Some("b".into());
-    assert_eq!(decided(&answers(seen(released, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&answers(seen(released, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: FREE });
     cluster.members.get_mut(&"b".into()).expect("a member").kind = MemberKind::Patroni;
-    assert_eq!(decided(&answers(seen(cluster, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&answers(seen(cluster, standby_at(500, "b")), &[])).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 #[test]
@@ -129,7 +129,7 @@ fn a_scheduled_switchover_that_was_handed_over_goes_to_its_candidate() {
     view_of(&mut observation).switchover.as_mut().expect("there is a request").scheduled_at = Schedule::At(due);
     assert_eq!(decided(&observation).reason, Reason::CandidateGoesFirst { candidate: "c".into() });
     view_of(&mut observation).switchover.as_mut().expect("there is a request").candidate = Some("a".into());
-    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&observation).lease, LeaseStep::Acquire { seen: FREE });
 }
 
 #[test]
@@ -157,7 +157,7 @@ fn a_standby_that_is_ahead_but_has_no_lease_is_waited_for_no_longer_than_ttl() {
     cut_off.memory.last_members = members;
     assert_eq!(decided(&cut_off).reason, Reason::PeerAhead { peer: "c".into() });
     cut_off.memory.unlocked_since = Some(second(960));
-    assert_eq!(decided(&cut_off).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(decided(&cut_off).lease, LeaseStep::Acquire { seen: FREE });
     // Unless more than the cluster may lose is only there.
     let far = answers(cut_off.clone(), &[("c", 600 + (2 << 20))]);
     let far = Observation { memory: cut_off.memory, ..far };
@@ -220,7 +220,7 @@ fn failures_to_follow_hold_no_election_back() {
         observation.memory.finished = Some(FinishedJob { job, at: second(990), result });
         decided(&observation)
     };
-    assert_eq!(race(Job::Follow(Upstream::None)).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(race(Job::Follow(Upstream::None)).lease, LeaseStep::Acquire { seen: FREE });
     assert!(matches!(race(Job::Start(StartAs::Primary)).reason, Reason::BackingOff { .. }));
     // It may still come about, whoever holds the lock by then.
     assert_eq!(race(Job::Promote).reason, Reason::PromotionFailed);
@@ -240,6 +240,6 @@ fn a_member_that_lags_too_far_to_take_the_lock_is_waited_for_no_longer_than_a_tt
         decided(&observation)
     };
     assert_eq!(races(29, true).reason, Reason::PeerAhead { peer: "c".into() });
-    assert_eq!(races(30, true).lease, LeaseStep::Acquire { seen: None });
+    assert_eq!(races(30, true).lease, LeaseStep::Acquire { seen: FREE });
     assert_eq!(races(30, false).reason, Reason::PeerAhead { peer: "c".into() }, "it may take the lock");
 }

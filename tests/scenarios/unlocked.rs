@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{ClusterState, Guard, LastRole, Postgres, RecoverySignal};
-use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, Outcome, RestartRequest};
+use tamada::core::observation::{FirstCycle, LeaseOutcome, LockLost, Memory, Observation, Outcome, RestartRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, SystemId};
@@ -14,7 +14,7 @@ use tamada::core::{decide, learn};
 use super::build::*;
 
 fn acquires(decision: &Decision) -> bool {
-    decision.lease == LeaseStep::Acquire { seen: None }
+    decision.lease == LeaseStep::Acquire { seen: FREE }
 }
 
 #[test]
@@ -41,7 +41,7 @@ fn the_one_with_the_most_wal_takes_the_lock() {
     let ahead = answers(seen(view(None), standby_at(500, "b")), &[("b", 500), ("c", 499)]);
     assert_eq!(
         decided(&kept_up(ahead)),
-        Decision { lease: LeaseStep::Acquire { seen: None }, ..Decision::idle(Reason::Acquiring, Wake::Now) }
+        Decision { lease: LeaseStep::Acquire { seen: FREE }, ..Decision::idle(Reason::Acquiring, Wake::Now) }
     );
     let behind = answers(seen(view(None), standby_at(500, "b")), &[("b", 500), ("c", 501)]);
     assert_eq!(decided(&behind).reason, Reason::PeerAhead { peer: "c".into() });
@@ -187,6 +187,20 @@ fn a_restart_that_was_asked_for_keeps_no_primary_that_does_not_answer_and_has_lo
         assert_eq!(decided(&silent), without);
         assert!(matches!(without.postgres, PostgresStep::Stop { .. }), "{without:?}");
     }
+}
+
+/// Seed 3002111: the answer to the call that took it again was lost, after one that had said that it was gone.
+#[test]
+fn a_lock_that_was_lost_and_is_on_our_lease_again_is_given_back_by_a_former_primary() {
+    let mut taken = seen(view(OURS), standby_at(500, "b"));
+    taken.memory.lock_lost = LockLost::Yes;
+    let (lease, reason) = (LeaseOutcome::None, Reason::Released);
+    let outcome = Outcome { now: now(), lease, started: None, asked: None, reason };
+    taken.memory = learn(taken.memory.clone(), &taken, &outcome);
+    assert_eq!(decided(&taken).reason, Reason::TakenUnawares);
+    let mut leads = seen(view(OURS), primary());
+    leads.memory.lock_lost = LockLost::Yes;
+    assert_eq!(learn(leads.memory.clone(), &leads, &outcome).lock_lost, LockLost::Yes, "it stops first");
 }
 
 /// Seed 2010970.

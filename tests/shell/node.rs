@@ -14,8 +14,8 @@ use tamada::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use tamada::config::{Config, DcsConfig};
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::policy::Timing;
-use tamada::core::units::{Instant, MemberName, Revision};
-use tamada::core::view::ClusterStatus;
+use tamada::core::units::{Instant, MemberName};
+use tamada::core::view::{ClusterStatus, LockSeen};
 use tamada::dcs::memory::{Fault, MemoryDcs};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use tamada::postgres::Instance;
@@ -38,11 +38,7 @@ impl Dcs for Handle {
     fn read(&self, deadline: Duration) -> impl Future<Output = Result<Arc<Snapshot>, DcsError>> + Send {
         self.0.read(deadline)
     }
-    fn acquire(
-        &self,
-        seen: Option<Revision>,
-        deadline: Duration,
-    ) -> impl Future<Output = Result<Lock, DcsError>> + Send {
+    fn acquire(&self, seen: LockSeen, deadline: Duration) -> impl Future<Output = Result<Lock, DcsError>> + Send {
         self.0.acquire(seen, deadline)
     }
     fn renew(

@@ -2,7 +2,7 @@
 //! arrive long after the caller has given up, or twice, or never.
 
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
-use tamada::core::view::{HistoryEntry, Member};
+use tamada::core::view::{HistoryEntry, LockSeen, Member};
 
 use super::store::Store;
 use super::world::World;
@@ -17,7 +17,7 @@ pub enum Call {
     Acquire {
         name: MemberName,
         lease: u64,
-        seen: Option<Revision>,
+        seen: LockSeen,
         rewrite: bool,
     },
     /// Renew the lease, prove that the leader key hangs on it, and write the status along.

@@ -5,7 +5,8 @@ use std::collections::BTreeMap;
 use tamada::core::policy::Timing;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{
-    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
+    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, LockSeen, Member,
+    StatusSeen, SwitchoverRequest,
 };
 
 #[derive(Clone, Default)]
@@ -22,6 +23,7 @@ pub struct Store {
     /// The lease of whoever claims `initialize`.
     pub claim: Option<u64>,
     pub status: ClusterStatus,
+    status_revision: Option<Revision>,
     pub switchover: Option<SwitchoverRequest>,
     pub history: History,
     pub history_written_at: u64,
@@ -75,8 +77,14 @@ impl Store {
         lease
     }
 
-    pub fn acquire(&mut self, name: &MemberName, lease: u64, seen: Option<Revision>, rewrite: bool) -> bool {
-        let is_free = self.leader.is_none() || (seen == Some(Revision(self.leader_revision)) && !self.holds(lease));
+    pub fn acquire(&mut self, name: &MemberName, lease: u64, seen: LockSeen, rewrite: bool) -> bool {
+        let is_lock_as_seen = seen.lock == Some(Revision(self.leader_revision)) && !self.holds(lease);
+        let is_status_as_seen = match seen.status {
+            StatusSeen::Any => true,
+            StatusSeen::Absent => self.status_revision.is_none(),
+            StatusSeen::At(revision) => self.status_revision == Some(revision),
+        };
+        let is_free = (self.leader.is_none() || is_lock_as_seen) && is_status_as_seen;
         if is_free && self.leases.contains_key(&lease) {
             self.leader = Some((name.clone(), lease));
             self.leader_revision = self.next_revision();
@@ -97,6 +105,7 @@ impl Store {
             self.leader_revision = self.next_revision();
         }
         if optime.is_some() {
+            self.status_revision = Some(Revision(self.next_revision()));
             self.status.optime = optime;
             (self.status.released_by, self.status.gave_way) = (None, None);
         }
@@ -115,6 +124,7 @@ impl Store {
             return false;
         }
         self.leader = None;
+        self.status_revision = Some(Revision(self.next_revision()));
         self.status.released_by = position.filter(|_| confirmed).map(|_| name.clone());
         self.status.gave_way = position.is_none().then(|| name.clone());
         if position.is_some() {
@@ -183,6 +193,7 @@ impl Store {
         });
         ClusterView {
             lock_revision: leader.as_ref().map(|_| Revision(self.leader_revision)),
+            status_revision: self.status_revision,
             leader_has_spoken: self
                 .leader
                 .as_ref()

@@ -90,7 +90,9 @@ pub fn assemble(entries: &Entries, own: &Own) -> (ClusterView, Documents) {
     let text = |path: &str| entries.get(path).map(|entry| String::from_utf8_lossy(&entry.value));
     let document = |path: &str| entries.get(path).map(document_of);
     let lock_revision = entries.get(LEADER).map(|entry| Revision(entry.revision));
-    let mut view = ClusterView { leader: leader_of(entries, own), lock_revision, ..ClusterView::default() };
+    let status_revision = entries.get(STATUS).map(|entry| Revision(entry.revision));
+    let leader = leader_of(entries, own);
+    let mut view = ClusterView { leader, lock_revision, status_revision, ..ClusterView::default() };
     let mut documents = Documents {
         initialize: entries.get(key_path(Key::Initialize)).map(|entry| Revision(entry.revision)),
         config: document(key_path(Key::Config)),

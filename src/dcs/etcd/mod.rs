@@ -43,8 +43,8 @@ use self::watch::Discovery;
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{DcsConfig, EtcdConfig, Scheme};
 use crate::core::policy::Timing;
-use crate::core::units::{MemberName, Revision};
-use crate::core::view::ClusterStatus;
+use crate::core::units::MemberName;
+use crate::core::view::{ClusterStatus, LockSeen};
 
 /// A member's, or an observer's, access to its cluster's keys in etcd.
 pub struct EtcdDcs {
@@ -116,7 +116,7 @@ impl Dcs for EtcdDcs {
         self.session.read(deadline).await
     }
 
-    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
+    async fn acquire(&self, seen: LockSeen, deadline: Duration) -> Result<Lock, DcsError> {
         self.session.acquire(seen, deadline).await
     }
 

@@ -15,6 +15,7 @@ use super::link::Link;
 use super::pool::{Doubt, Try};
 use super::session::{Origin, Session};
 use crate::core::units::Revision;
+use crate::core::view::{LockSeen, StatusSeen};
 use crate::dcs::codec::{self, Entry};
 use crate::dcs::{Content, DcsError, Expect, Key, Lock};
 
@@ -35,7 +36,7 @@ enum Put {
 }
 
 impl Session {
-    pub(super) async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
+    pub(super) async fn acquire(&self, seen: LockSeen, deadline: Duration) -> Result<Lock, DcsError> {
         let acquire = |attempt: Try| async move {
             let answer = match self.acquire_once(&attempt.link, seen).await {
                 // It ran out after we had looked.
@@ -44,8 +45,8 @@ impl Session {
             };
             match answer {
                 // Whoever held it has given it up.
-                Ok(Lock::NotHeld) if seen.is_some() && self.cache().entry(codec::LEADER).is_none() => {
-                    self.acquire_once(&attempt.link, None).await
+                Ok(Lock::NotHeld) if seen.lock.is_some() && self.cache().entry(codec::LEADER).is_none() => {
+                    self.acquire_once(&attempt.link, LockSeen { lock: None, ..seen }).await
                 }
                 answer => answer,
             }
@@ -54,17 +55,22 @@ impl Session {
         answer.map_err(|failure| failure.into_error(deadline))
     }
 
-    async fn acquire_once(&self, link: &Link, seen: Option<Revision>) -> Result<Lock, Failure> {
+    async fn acquire_once(&self, link: &Link, seen: LockSeen) -> Result<Lock, Failure> {
         let Some(lease) = self.hold_lease(link, Renewal::Now, Missing::Grant).await? else {
             return Err(Failure::LeaseGone);
         };
         self.recall()?;
-        let leader = self.leader_key();
+        let (leader, status) = (self.leader_key(), self.key(codec::STATUS));
         let name = self.name.as_str();
+        let status_as_seen = match seen.status {
+            StatusSeen::Any => None,
+            StatusSeen::Absent => Some(as_seen(&status, None)),
+            StatusSeen::At(revision) => Some(as_seen(&status, Some(revision))),
+        };
         let txn = Txn::new()
-            .when([as_seen(&leader, seen)])
+            .when([Some(as_seen(&leader, seen.lock)), status_as_seen].into_iter().flatten().collect::<Vec<_>>())
             .and_then([TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease)))])
-            .or_else([TxnOp::get(leader.as_str(), None)]);
+            .or_else([TxnOp::get(leader.as_str(), None), TxnOp::get(status.as_str(), None)]);
         let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
         let mark = self.cache().mark();
         let answer = self.space.write(link.kv().txn(txn)).await.inspect_err(|failure| {
@@ -79,6 +85,7 @@ impl Session {
             self.wrote(origin, codec::LEADER, Some(name.as_bytes().to_vec()), lease);
             return Ok(self.held(lease));
         }
+        self.learn_key(codec::STATUS, &answer, origin);
         match self.learn_key(codec::LEADER, &answer, origin) {
             Some(entry) if self.is_lock(&entry, lease) => {
                 self.with_lock(link, lease, Along::default(), self.keeping()).await

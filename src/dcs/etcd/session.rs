@@ -138,12 +138,13 @@ impl Session {
 
     /// The key that a transaction read at `at` in its answer, taken into the cache: absent or present, both are news.
     pub(super) fn learn_key(&self, path: &str, answer: &TxnResponse, origin: Origin) -> Option<Entry> {
+        let is_it = |change: &Change| change.path == path;
         let found = answer.op_responses().into_iter().find_map(|op| match op {
-            TxnOpResponse::Get(get) => get.kvs().iter().find_map(|kv| self.change_of(kv)),
+            TxnOpResponse::Get(get) => get.kvs().iter().find_map(|kv| self.change_of(kv).filter(is_it)),
             TxnOpResponse::Put(_) | TxnOpResponse::Delete(_) | TxnOpResponse::Txn(_) => None,
         });
         let absent = || Change { path: path.to_owned(), revision: origin.revision, entry: None };
-        let change = found.filter(|change| change.path == path).unwrap_or_else(absent);
+        let change = found.unwrap_or_else(absent);
         let entry = change.entry.clone();
         self.cache().found(origin.cluster, vec![change]);
         entry

@@ -22,7 +22,7 @@ use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Seen, Snapsho
 use crate::config::DcsConfig;
 use crate::core::policy::Timing;
 use crate::core::units::{MemberName, Revision};
-use crate::core::view::ClusterStatus;
+use crate::core::view::{ClusterStatus, LockSeen, StatusSeen};
 
 const STORE: &str = "the in-process store";
 
@@ -185,7 +185,7 @@ impl Dcs for MemoryDcs {
         self.ask(deadline, |store, state| Ok(self.snapshot_of(store, state))).await
     }
 
-    async fn acquire(&self, seen: Option<Revision>, deadline: Duration) -> Result<Lock, DcsError> {
+    async fn acquire(&self, seen: LockSeen, deadline: Duration) -> Result<Lock, DcsError> {
         let request = |store: &mut Store, state: &mut State| {
             Self::recall(store, state)?;
             let lease = self.ensure_lease(store, state);
@@ -194,7 +194,16 @@ impl Dcs for MemoryDcs {
                 return Ok(held);
             }
             let name = self.name.as_str().as_bytes().to_vec();
-            let condition = seen.map_or(Condition::Absent, |seen| Condition::Revision(seen.0));
+            let status = store.entries().get(codec::STATUS).map(|entry| Revision(entry.revision));
+            let is_as_seen = match seen.status {
+                StatusSeen::Any => true,
+                StatusSeen::Absent => status.is_none(),
+                StatusSeen::At(seen) => status == Some(seen),
+            };
+            if !is_as_seen {
+                return Ok(Lock::NotHeld);
+            }
+            let condition = seen.lock.map_or(Condition::Absent, |seen| Condition::Revision(seen.0));
             let condition = match (condition, store.entries().get(codec::LEADER)) {
                 // Whoever held it has given it up.
                 (Condition::Revision(_), None) => Condition::Absent,
