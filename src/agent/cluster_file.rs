@@ -1,5 +1,5 @@
-//! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, the timeline on which it
-//! was last led, and the timeline of this member's own that the cluster has abandoned, if any. It stands there even while the directory has no data, so that a member that
+//! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, the timeline of its own
+//! that the cluster has abandoned, and the word of a release that somebody has led after, if any. It stands there even while the directory has no data, so that a member that
 //! waits for its first clone does not initialise another cluster when it is started anew beside a store that has lost its data.
 //!
 //! A hidden file is no content of a data directory. It names namespace and scope; that of another cluster counts as none.
@@ -9,17 +9,18 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::observation::Abandoned;
-use crate::core::units::{SystemId, Timeline};
+use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
+use crate::core::view::GivenUp;
 use crate::postgres::files;
 
 const NAME: &str = ".tamada.cluster";
 
 /// What it holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Known {
     pub id: SystemId,
     pub abandoned: Option<Abandoned>,
-    pub led: Option<Timeline>,
+    pub outlived: Option<GivenUp>,
 }
 
 #[derive(Clone, Debug)]
@@ -40,11 +41,11 @@ impl ClusterFile {
         let cluster = lines.next()?;
         let id = lines.next()?.parse().ok().map(SystemId).filter(|_| cluster == self.cluster)?;
         let others = || lines.clone();
-        Some(Known { id, abandoned: others().find_map(abandoned), led: others().find_map(led) })
+        Some(Known { id, abandoned: others().find_map(abandoned), outlived: others().find_map(outlived) })
     }
 
     /// Written beside and renamed, so that a reader never sees half of it. Nothing is done where there is no directory.
-    pub fn save(&self, known: Known) -> io::Result<()> {
+    pub fn save(&self, known: &Known) -> io::Result<()> {
         if !self.data_dir.is_dir() {
             return Ok(());
         }
@@ -52,8 +53,9 @@ impl ClusterFile {
         if let Some(Abandoned { timeline, cluster }) = known.abandoned {
             text.push_str(&format!("timeline {timeline} abandoned for {cluster}\n"));
         }
-        if let Some(timeline) = known.led {
-            text.push_str(&format!("led on timeline {timeline}\n"));
+        if let Some(GivenUp { by, position }) = &known.outlived {
+            let position = position.map_or(String::new(), |position| position.0.to_string());
+            text.push_str(&format!("led since {position} of {by}\n"));
         }
         files::replace(&self.data_dir.join(NAME), text.as_bytes(), 0o600)
     }
@@ -64,15 +66,17 @@ fn abandoned(line: &str) -> Option<Abandoned> {
     Some(Abandoned { timeline: Timeline(timeline.parse().ok()?), cluster: Timeline(cluster.parse().ok()?) })
 }
 
-fn led(line: &str) -> Option<Timeline> {
-    line.strip_prefix("led on timeline ")?.parse().ok().map(Timeline)
+fn outlived(line: &str) -> Option<GivenUp> {
+    let (position, by) = line.strip_prefix("led since ")?.split_once(" of ")?;
+    let position = if position.is_empty() { None } else { Some(Lsn(position.parse().ok()?)) };
+    Some(GivenUp { by: MemberName::new(by), position })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    const KNOWN: Known = Known { id: SystemId(7_710_921_647_475_908_793), abandoned: None, led: None };
+    const KNOWN: Known = Known { id: SystemId(7_710_921_647_475_908_793), abandoned: None, outlived: None };
 
     #[test]
     fn an_identifier_is_kept_for_its_own_cluster_alone() {
@@ -80,9 +84,14 @@ mod tests {
         let ours = ClusterFile::new(dir.path(), "service", "demo");
         assert_eq!(ours.load(), None);
         let abandoned = Some(Abandoned { timeline: Timeline(12), cluster: Timeline(9) });
-        let led = Some(Timeline(11));
-        for known in [Known { abandoned, led, ..KNOWN }, Known { abandoned, ..KNOWN }, Known { led, ..KNOWN }, KNOWN] {
-            ours.save(known).unwrap();
+        let outlived = |position| Some(GivenUp { by: "n 1".into(), position });
+        for known in [
+            Known { abandoned, outlived: outlived(Some(Lsn(7))), ..KNOWN },
+            Known { abandoned, ..KNOWN },
+            Known { outlived: outlived(None), ..KNOWN },
+            KNOWN,
+        ] {
+            ours.save(&known).unwrap();
             assert_eq!(ours.load(), Some(known));
         }
         assert_eq!(ClusterFile::new(dir.path(), "service", "other").load(), None);
@@ -98,7 +107,7 @@ mod tests {
     fn no_directory_is_made_for_it() {
         let dir = tempfile::tempdir().unwrap();
         let ours = ClusterFile::new(&dir.path().join("pgdata"), "service", "demo");
-        ours.save(KNOWN).unwrap();
+        ours.save(&KNOWN).unwrap();
         assert_eq!(ours.load(), None);
         assert!(!dir.path().join("pgdata").exists());
     }

@@ -23,7 +23,7 @@ impl KeptFiles {
 
     /// What is known of the cluster, as the file holds it.
     pub(super) fn cluster(&self) -> Option<Known> {
-        self.cluster
+        self.cluster.clone()
     }
 
     /// The data directory was replaced: its files may be another member's now.
@@ -33,8 +33,8 @@ impl KeptFiles {
     }
 
     pub(super) fn keep_cluster(&self, known: Known, background: &mut BackgroundTasks) {
-        if let Some(file) = self.cluster_file.clone().filter(|_| self.cluster != Some(known)) {
-            let work = async move { Report::of(file.save(known), |()| Report::ClusterSaved(known)) };
+        if let Some(file) = self.cluster_file.clone().filter(|_| self.cluster.as_ref() != Some(&known)) {
+            let work = async move { Report::of(file.save(&known), |()| Report::ClusterSaved(known)) };
             background.begin(BackgroundTask::SaveCluster, AtEnd::Wait, work);
         }
     }

@@ -295,7 +295,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn keep_cluster(&mut self) {
         let is_fit = self.jobs.running().is_none() && !matches!(self.server.probe().data, DataDir::Unusable(_));
         if let Some(id) = self.memory.cluster.filter(|_| is_fit) {
-            let known = Known { id, abandoned: self.memory.abandoned, led: self.memory.led };
+            let known = Known { id, abandoned: self.memory.abandoned, outlived: self.memory.outlived.clone() };
             self.kept.keep_cluster(known, &mut self.background);
         }
     }

@@ -12,9 +12,8 @@ pub(super) struct Remembered(Memory);
 impl Remembered {
     /// `cluster`: what a file knows of the cluster from an earlier run.
     pub(super) fn new(cluster: Option<Known>) -> Self {
-        let abandoned = cluster.and_then(|known| known.abandoned);
-        let led = cluster.and_then(|known| known.led);
-        Remembered(Memory { cluster: cluster.map(|known| known.id), abandoned, led, ..Memory::default() })
+        let Some(Known { id, abandoned, outlived }) = cluster else { return Remembered(Memory::default()) };
+        Remembered(Memory { cluster: Some(id), abandoned, outlived, ..Memory::default() })
     }
 
     /// Something that happened between two decisions.

@@ -41,15 +41,11 @@ pub fn is_newer(view: &ClusterView, facts: &StandbyFacts) -> bool {
 }
 
 /// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
-/// order: before that it had noted where its own began. Whoever has led since may have been on it; one on which the cluster
-/// was last seen to be led is none of those.
+/// order: before that it had noted where its own began. Whoever has led since may have been on it.
 fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
-    let Some(leader) = &view.status.released_by else { return false };
-    let is_last = memory.last_leader.as_ref().is_none_or(|last| last == leader);
+    let is_last_word = view.status.released_by.is_some() && view.status.given_up() != memory.outlived;
     let (Some(branch), Some(cluster)) = (branch, view.history.timeline()) else { return false };
-    let has_led = memory.led == Some(branch.timeline);
-    let counts = is_last && memory.earlier_word.as_ref() != Some(leader) && !has_led;
-    counts && branch.timeline > cluster && !is_in_history(view, branch.timeline, Some(branch))
+    is_last_word && branch.timeline > cluster && !is_in_history(view, branch.timeline, Some(branch))
 }
 
 /// What a reading teaches of our own timeline. A member on an older one may lead after a failover by hand, or after a loss of
@@ -75,21 +71,6 @@ pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterVi
         }
         (_, _) => {}
     }
-}
-
-/// On which timeline the cluster was led last: on ours while the lock is ours, whether or not the store can be reached, else
-/// by the leader's own word in what is believed of the store.
-pub fn learn_led(memory: &mut Memory, seen: &Observation, believed: Option<&ClusterView>) {
-    let is_ours = memory.lease_valid_until.is_some_and(|until| until > seen.now);
-    let by_word = || {
-        let view = believed.filter(|view| view.leader_has_spoken)?;
-        view.other_leader().filter(|leader| leader.role == MemberRole::Primary)?.timeline
-    };
-    let led = match &seen.local.postgres {
-        Postgres::Running(Running::Primary(facts)) if is_ours => Some(facts.timeline),
-        _ => by_word(),
-    };
-    memory.led = led.or(memory.led);
 }
 
 /// The timeline that the cluster is on, if it is known to have abandoned the one that this standby is on.

@@ -230,7 +230,7 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
         return Some(primary.name.clone());
     }
     let last = memory.last_leader.as_ref()?;
-    let gave_up = ctx.view.status.gave_up(last) && memory.earlier_word.as_ref() != Some(last);
+    let gave_up = ctx.view.status.gave_up(last) && ctx.view.status.given_up() != memory.outlived;
     if gave_up || *last == ctx.policy.name {
         return None;
     }

@@ -24,8 +24,6 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 /// After a cycle: what its observation and its actions taught.
 pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memory {
     learn_view(&mut memory, seen);
-    let believed = seen.cluster.as_ref().ok().filter(|view| !is_in_doubt(&memory, view, seen.now));
-    branch::learn_led(&mut memory, seen, believed);
     learn_local(&mut memory, seen);
     learn_started(&mut memory, seen, outcome);
     learn_lease(&mut memory, seen, outcome);
@@ -73,7 +71,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
             (memory.unlocked_since, memory.unlocked_status) = (None, None);
             memory.leader_record = LeaderRecord::There;
             memory.last_leader = Some(leader.name.clone());
-            memory.earlier_word = Some(leader.name.clone()).filter(|leader| view.status.gave_up(leader));
+            memory.outlived = view.status.given_up();
             memory.last_members.clone_from(&view.members);
             branch::learn_abandoned(memory, seen, view);
         }
@@ -85,6 +83,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
                 memory.unlocked_since = Some(seen.now);
                 memory.leader_record = LeaderRecord::There;
                 memory.last_leader = Some(primary.name.clone());
+                memory.outlived = view.status.given_up();
                 memory.last_members.clone_from(&view.members);
             }
             if memory.last_leader.as_ref().is_none_or(|last| !view.is_alive(last)) {

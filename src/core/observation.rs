@@ -8,7 +8,7 @@ use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
 use super::units::{Branch, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
-use super::view::{AfterPromote, ClusterStatus, ClusterView, MemberRole, Tags};
+use super::view::{AfterPromote, ClusterStatus, ClusterView, GivenUp, MemberRole, Tags};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -170,8 +170,8 @@ pub struct Memory {
     pub last_leader: Option<MemberName>,
     /// Whether that leader's record has been there ever since.
     pub leader_record: LeaderRecord,
-    /// That leader, if the word that it gave the lock up is older than its last term: it had taken the lock again since.
-    pub earlier_word: Option<MemberName>,
+    /// The word of a release that stood while somebody led: it is not that of the last leader.
+    pub outlived: Option<GivenUp>,
     /// The members of the last view that had a leader: their keys may expire together with the leader's.
     pub last_members: BTreeMap<MemberName, super::view::Member>,
     /// Since when the lock is ours and PostgreSQL is not known to take writes.
@@ -192,8 +192,6 @@ pub struct Memory {
     pub cluster: Option<SystemId>,
     /// Our timeline, if the cluster has abandoned it although its number is newer.
     pub abandoned: Option<Abandoned>,
-    /// The timeline of the primary that was last seen to lead the cluster, which may be this member.
-    pub led: Option<Timeline>,
     /// The identifier of the cluster that this member has just initialised, until `initialize` says so too.
     pub bootstrapped: Option<SystemId>,
     /// Starts as a primary tried since it last ran as one under our lock.

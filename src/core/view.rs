@@ -331,7 +331,19 @@ pub struct ClusterStatus {
     pub gave_way: Option<MemberName>,
 }
 
+/// A leader's word that it gave the lock up. It stands until a leader of since has published a position.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GivenUp {
+    pub by: MemberName,
+    pub position: Option<Lsn>,
+}
+
 impl ClusterStatus {
+    pub fn given_up(&self) -> Option<GivenUp> {
+        let by = self.released_by.as_ref().or(self.gave_way.as_ref())?.clone();
+        Some(GivenUp { by, position: self.optime })
+    }
+
     /// Whether this member has said that it gave the lock up.
     pub fn gave_up(&self, member: &MemberName) -> bool {
         self.released_by.as_ref() == Some(member) || self.gave_way.as_ref() == Some(member)

@@ -8,7 +8,7 @@ use tamada::core::observation::{
 };
 use tamada::core::reason::Reason;
 use tamada::core::units::{Branch, Lsn, MemberName, Timeline};
-use tamada::core::view::{ClusterView, History, HistoryEntry, Holder, MemberRole, ReplicationState};
+use tamada::core::view::{ClusterView, GivenUp, History, HistoryEntry, Holder, MemberRole, ReplicationState};
 use tamada::core::{learn, note};
 
 use super::build::*;
@@ -189,11 +189,9 @@ fn after_a_release_a_newer_timeline_on_which_the_leader_never_was_waits() {
     skipped.local.branch = Some(Branch { timeline: Timeline(3), began: Lsn(BEGAN) });
     assert_eq!(decided(&skipped).reason, Reason::Acquiring);
     // Somebody has led since that word, and may have been on it.
-    for led_since in [(Some("c".into()), None), (Some("b".into()), Some("b".into()))] {
-        let mut observation = observation.clone();
-        (observation.memory.last_leader, observation.memory.earlier_word) = led_since;
-        assert_eq!(decided(&observation).reason, Reason::Acquiring);
-    }
+    let mut led_since = observation.clone();
+    led_since.memory.outlived = led_since.cluster.as_ref().expect("there is a view").status.given_up();
+    assert_eq!(decided(&led_since).reason, Reason::Acquiring);
 }
 
 /// Seed 2008374: b gave the lock up, led again without being able to say so, and is ahead.
@@ -294,33 +292,29 @@ fn third_timeline(leader: Option<(&str, Holder)>) -> Observation {
 
 const ABANDONED: Abandoned = Abandoned { timeline: Timeline(3), cluster: TIMELINE };
 
-/// Seed 2027775: its leader died before it had noted that timeline, and all agents began anew.
+/// Seeds 2027775 and 4052763: the word is kept, since all agents may begin anew.
 #[test]
-fn a_timeline_on_which_the_cluster_was_led_last_is_none_that_was_left() {
+fn a_word_that_stood_while_somebody_led_is_not_the_last_leaders() {
     let learned = |seen: &Observation| {
         let (lease, reason) = (LeaseOutcome::None, Reason::Released);
-        learn(seen.memory.clone(), seen, &Outcome { now: now(), lease, started: None, asked: None, reason }).led
+        learn(seen.memory.clone(), seen, &Outcome { now: now(), lease, started: None, asked: None, reason }).outlived
     };
-    let mut leads = renewed(second_timeline(OURS, primary()), 1);
-    leads.memory.led = Some(Timeline(1));
-    assert_eq!(learned(&leads), Some(TIMELINE));
-    // Seed 3016181: the store was out of reach when the promotion came about.
-    assert_eq!(learned(&outage(leads.clone())), Some(TIMELINE));
-    leads.memory.lease_valid_until = None;
-    assert_eq!(learned(&outage(leads)), Some(Timeline(1)));
-    let mut followed = third_timeline(THEIRS);
-    followed.memory.led = Some(Timeline(1));
-    let view = followed.cluster.as_mut().expect("there is a view");
-    view.members.get_mut(&MemberName::from("b")).expect("a member").timeline = Some(Timeline(3));
-    assert_eq!(learned(&followed), Some(Timeline(3)));
-    followed.cluster.as_mut().expect("there is a view").leader_has_spoken = false;
-    assert_eq!(learned(&followed), Some(Timeline(1)), "its record may be of before");
+    let word = |position: u64| GivenUp { by: "b".into(), position: Some(Lsn(position)) };
+    let led = released_by_b(third_timeline(THEIRS));
+    assert_eq!(learned(&led), Some(word(1_000)));
+    let mut free = released_by_b(third_timeline(None));
+    assert_eq!(learned(&free), None);
+    free.memory.outlived = Some(word(1_000));
+    assert_eq!(learned(&free), Some(word(1_000)));
 
-    let mut alone = answers_from(released_by_b(third_timeline(None)), &[("b", 1_000, Some(BEGAN)), ("c", 1_000, None)]);
-    alone.memory.last_leader = None;
-    assert_eq!(decided(&alone).reason, Reason::OtherBranch { timeline: TIMELINE });
-    alone.memory.led = Some(Timeline(3));
+    let mut alone = answers_from(free, &[("b", 1_000, Some(BEGAN)), ("c", 1_000, None)]);
     assert_eq!(decided(&alone).reason, Reason::Acquiring);
+    alone.memory.outlived = Some(word(999));
+    assert_eq!(
+        decided(&alone).reason,
+        Reason::OtherBranch { timeline: TIMELINE },
+        "b has led since and given it up anew"
+    );
 }
 
 #[test]

@@ -40,7 +40,8 @@ impl World {
         let gives = gives && matches!(self.nodes[index].server, Server::Standby | Server::Down { .. });
         let pause = match self.rng.one_in(200) {
             // Long past the lease's end: what gives authority is looked at once more before it begins.
-            _ if gives && self.rng.one_in(8) => self.rng.below(9_000),
+            // But not where nothing else would end a promotion that may still come about.
+            _ if gives && self.nodes[index].promotes_at.is_none() && self.rng.one_in(8) => self.rng.below(9_000),
             true => self.stall(),
             false => 0,
         };

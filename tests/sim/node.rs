@@ -193,8 +193,8 @@ impl Node {
             self.losses = self.losses.saturating_sub(1);
         }
         // A file beside the data keeps these.
-        let Memory { cluster, abandoned, led, .. } = self.memory;
-        self.memory = Memory { cluster, abandoned, led, ..Memory::default() };
+        let Memory { cluster, abandoned, outlived, .. } = std::mem::take(&mut self.memory);
+        self.memory = Memory { cluster, abandoned, outlived, ..Memory::default() };
         self.abandon_job();
         self.stale = None;
         self.never_probed = true;
