@@ -63,7 +63,12 @@ pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterVi
         }
         _ => false,
     };
-    match (own_timeline(seen), leader.timeline) {
+    let own = match &seen.local.postgres {
+        // It does not tell, and its control file says where its last checkpoint was.
+        Postgres::Starting { .. } => seen.local.branch.map(|branch| branch.timeline).or(own_timeline(seen)),
+        _ => own_timeline(seen),
+    };
+    match (own, leader.timeline) {
         // Whatever its record says: that may be older.
         (_, Some(_)) if streams => memory.abandoned = None,
         (Some(timeline), Some(cluster)) if timeline > cluster && view.leader_has_spoken => {

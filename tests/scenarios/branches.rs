@@ -1,7 +1,9 @@
 //! Timelines of one number that were begun at different points: two members were promoted without knowing of each other.
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep};
-use tamada::core::local::{ClusterState, DataDir, Job, Postgres, PrimaryFacts, RecoverySignal, Running, Upstream};
+use tamada::core::local::{
+    ClusterState, DataDir, Job, LastRole, Postgres, PrimaryFacts, RecoverySignal, Running, Upstream,
+};
 use tamada::core::observation::{
     Abandoned, Amnesia, Event, FinishedJob, Handover, HandoverPurpose, HandoverStage, JobProduct, JobResult,
     LeaseOutcome, Observation, Outcome, PeerAnswer,
@@ -336,6 +338,10 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
     let mut restored = led(MemberRole::Primary, 2);
     restored.cluster.as_mut().expect("there is a view").leader_has_spoken = false;
     assert_eq!(learned(&restored), None, "its record is of before");
+    // Seed 4014471: the leader does not tell its timeline any more when our server has started.
+    let mut starts = led(MemberRole::Primary, 2);
+    starts.local.postgres = Postgres::Starting { since: now(), role: LastRole::Standby };
+    assert_eq!(learned(&starts), Some(ABANDONED));
     // It stays so until our data are others.
     let mut later = led(MemberRole::Replica, 2);
     later.memory.abandoned = Some(ABANDONED);

@@ -139,7 +139,7 @@ impl World {
         let is_other = other.name != node.name && other.server == Server::Standby && !gave_way;
         // Which of two branches is the cluster's is known from its history alone: of one number that history does not
         // hold, or after a loss of it, until a leader of since has noted its timeline, where the newest goes first. A leader
-        // that never noted its own, on an older number than the history's, has left no trace.
+        // that never noted its own, on no newer number than the history's, has left no trace.
         let timeline = Timeline(node.wal.timeline);
         let is_forgotten = node.raced.in_amnesia || self.store.history_written_at < self.forgot_at;
         let is_one = other.wal.branch() == node.wal.branch();
@@ -149,7 +149,7 @@ impl World {
         let is_known = match node.wal.timeline.cmp(&other.wal.timeline) {
             _ if is_one => true,
             Ordering::Less => true,
-            Ordering::Equal => began.is_some() && !is_forgotten,
+            Ordering::Equal => began.is_some() && !is_forgotten && !is_named,
             Ordering::Greater => !is_forgotten && !is_named,
         };
         if !is_known {
