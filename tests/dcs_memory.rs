@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::json;
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::policy::Timing;
-use tamada::core::view::LockSeen;
 use tamada::dcs::memory::{Fault, MemoryDcs, MemoryStore};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Seen};
 use tokio::time::{Instant, timeout};

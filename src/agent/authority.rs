@@ -12,10 +12,11 @@ use crate::core::authority::{self, Tenure};
 use crate::core::decision::LeaseStep;
 use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
+use crate::core::lock_seen::LockSeen;
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::Policy;
 use crate::core::units::{Instant, Lsn};
-use crate::core::view::{ClusterStatus, LockSeen};
+use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, DcsError, Lock};
 use crate::postgres::Instance;
 

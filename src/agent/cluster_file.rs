@@ -9,8 +9,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use crate::core::observation::Abandoned;
-use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
-use crate::core::view::GivenUp;
+use crate::core::units::{GivenUp, Lsn, MemberName, SystemId, Timeline};
 use crate::postgres::files;
 
 const NAME: &str = ".tamada.cluster";

@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::local::{CloneSource, Reinit, StartAs, StopMode, StopWhy, Upstream};
+use super::lock_seen::LockSeen;
 use super::reason::Reason;
 use super::slots::SlotsWanted;
 use super::units::{Instant, Lsn, MemberName, Revision, SystemId};
-use super::view::LockSeen;
 
 #[must_use]
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

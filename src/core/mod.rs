@@ -8,6 +8,7 @@ pub mod decision;
 pub mod invariants;
 pub mod lease;
 pub mod local;
+pub mod lock_seen;
 pub mod observation;
 pub mod policy;
 pub mod reason;

@@ -7,8 +7,8 @@ use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
-use super::units::{Branch, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
-use super::view::{AfterPromote, ClusterStatus, ClusterView, GivenUp, MemberRole, Tags};
+use super::units::{Branch, GivenUp, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
+use super::view::{AfterPromote, ClusterStatus, ClusterView, MemberRole, Tags};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

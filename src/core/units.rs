@@ -176,6 +176,13 @@ impl std::ops::Sub<Duration> for Instant {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct WallTime(pub i64);
 
+/// A leader's word that it gave the lock up. It stands until a leader of since has published a position.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct GivenUp {
+    pub by: MemberName,
+    pub position: Option<Lsn>,
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use super::units::{Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
+use super::units::{GivenUp, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 
 /// One reading of the cluster's keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -48,18 +48,6 @@ impl ClusterView {
         self.members.values().filter(|member| self.is_alive(&member.name))
     }
 
-    /// For a primary whose lock is valid by its own clock, whatever the store remembers of it.
-    pub fn lock_seen(&self) -> LockSeen {
-        LockSeen { lock: self.lock_revision, status: StatusSeen::Any }
-    }
-
-    /// For everybody else: what the last leader said decides who may take the lock, and a leader of since may have said
-    /// something else, and be gone too.
-    pub fn lock_and_status_seen(&self) -> LockSeen {
-        let status = self.status_revision.map_or(StatusSeen::Absent, StatusSeen::At);
-        LockSeen { lock: self.lock_revision, status }
-    }
-
     /// The record of the member that holds the lock, when that is another member and has one.
     pub fn other_leader(&self) -> Option<&Member> {
         let leader = self.leader.as_ref().filter(|leader| leader.holder == Holder::Other)?;
@@ -72,24 +60,6 @@ impl ClusterView {
 pub struct Leader {
     pub name: MemberName,
     pub holder: Holder,
-}
-
-/// What a member has seen when it decides to take the lock; as long as that stands, it may.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub struct LockSeen {
-    /// `ClusterView::lock_revision`; `None`: there was no leader key.
-    pub lock: Option<Revision>,
-    pub status: StatusSeen,
-}
-
-/// The status that a decision went by.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum StatusSeen {
-    /// It does not matter.
-    #[default]
-    Any,
-    Absent,
-    At(Revision),
 }
 
 /// Whose lease the leader key hangs on. Our own name on another lease is `Other`.
@@ -329,13 +299,6 @@ pub struct ClusterStatus {
     /// Our own field: the leader that gave the lock up because it could not serve, as after a crash. The others go first
     /// and do not wait for it. The next leader's status drops it.
     pub gave_way: Option<MemberName>,
-}
-
-/// A leader's word that it gave the lock up. It stands until a leader of since has published a position.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct GivenUp {
-    pub by: MemberName,
-    pub position: Option<Lsn>,
 }
 
 impl ClusterStatus {

@@ -11,8 +11,9 @@ use super::etcd::EtcdDcs;
 use super::memory::{MemoryDcs, MemoryStore};
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{Config, DcsConfig};
+use crate::core::lock_seen::LockSeen;
 use crate::core::policy::Timing;
-use crate::core::view::{ClusterStatus, LockSeen};
+use crate::core::view::ClusterStatus;
 
 /// The store of a configuration.
 pub enum Store {

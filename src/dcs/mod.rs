@@ -21,9 +21,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use crate::config::DcsConfig;
+use crate::core::lock_seen::LockSeen;
 use crate::core::policy::Timing;
 use crate::core::units::{MemberName, Revision, Seconds};
-use crate::core::view::{ClusterStatus, ClusterView, LockSeen};
+use crate::core::view::{ClusterStatus, ClusterView};
 
 /// One consistent reading.
 #[derive(Clone, Debug, Default)]

@@ -1,7 +1,8 @@
 //! Documents and records: conditions of writes, and what a reader finds.
 
 use serde_json::json;
-use tamada::core::view::{ConfigKey, Holder, Initialize, LockSeen, MemberState};
+use tamada::core::lock_seen::LockSeen;
+use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Seen};
 
 use super::{SOON, World, eventually, record, status, timing};

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use futures_util::future::join_all;
-use tamada::core::view::{Holder, Leader, LockSeen, StatusSeen};
+use tamada::core::lock_seen::{LockSeen, StatusSeen};
+use tamada::core::view::{Holder, Leader};
 use tamada::dcs::{Dcs, LeaseToken, Lock};
 
 use super::{SOON, World, eventually, record, status, timing};

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use serde_json::json;
-use tamada::core::view::LockSeen;
+use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::{Content, Dcs, Expect, Key, Seen};
 use tokio::task::JoinHandle;
 

@@ -4,8 +4,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use serde_json::json;
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::Revision;
-use tamada::core::view::{Holder, Leader, LockSeen};
+use tamada::core::view::{Holder, Leader};
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock};
 

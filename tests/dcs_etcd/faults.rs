@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tamada::config::HostPort;
-use tamada::core::view::LockSeen;
+use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Dcs, DcsError, Lock};
 use tokio::task::JoinHandle;

@@ -2,8 +2,8 @@
 
 use etcd_client::{AlarmAction, AlarmType};
 use serde_json::json;
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::policy::Timing;
-use tamada::core::view::LockSeen;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Seen};

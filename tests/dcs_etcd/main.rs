@@ -21,9 +21,10 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use tamada::config::EtcdConfig;
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::policy::Timing;
 use tamada::core::units::Lsn;
-use tamada::core::view::{ClusterStatus, LockSeen};
+use tamada::core::view::ClusterStatus;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};

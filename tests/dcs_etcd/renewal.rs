@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use tamada::config::HostPort;
-use tamada::core::view::LockSeen;
+use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::etcd::EtcdDcs;
 use tamada::dcs::{Dcs, Lock};
 

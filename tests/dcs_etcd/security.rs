@@ -2,7 +2,7 @@
 
 use etcd_client::{Client, ConnectOptions, Permission, PermissionType};
 use tamada::config::{DcsConfig, EtcdConfig, Secret};
-use tamada::core::view::LockSeen;
+use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::{Dcs, DcsError};
 
 use super::certs::Authority;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tamada::core::view::LockSeen;
+use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::etcd::Etcd;

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::policy::Timing;
-use tamada::core::view::LockSeen;
 use tamada::dcs::Dcs;
 use tamada::dcs::codec::base_path;
 use tamada::dcs::etcd::EtcdDcs;

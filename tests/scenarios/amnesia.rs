@@ -2,11 +2,12 @@
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, RolesStep, Wake};
 use tamada::core::local::{ClusterState, DataDir, Guard, Postgres, RecoverySignal, StartAs, Upstream};
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome, ShutdownRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Revision, SystemId};
-use tamada::core::view::{ClusterView, ConfigKey, History, Holder, Initialize, LockSeen, MemberRole};
+use tamada::core::view::{ClusterView, ConfigKey, History, Holder, Initialize, MemberRole};
 use tamada::core::{decide, learn, note};
 
 use super::build::*;

@@ -8,6 +8,7 @@ use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
     Running, StandbyFacts, Upstream,
 };
+use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::observation::{
     DcsOutage, Event, Memory, Observation, PeerAnswer, PeerReport, PeerReports, PeerRole, PeerStatus, PeerWatchdog,
     Requests,
@@ -15,8 +16,8 @@ use tamada::core::observation::{
 use tamada::core::policy::Policy;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use tamada::core::view::{
-    Address, ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, LockSeen,
-    Member, MemberKind, MemberRole, MemberState, ReplicationState, Schedule, StatusSeen, SwitchoverRequest, Tags,
+    Address, ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member,
+    MemberKind, MemberRole, MemberState, ReplicationState, Schedule, SwitchoverRequest, Tags,
 };
 use tamada::core::{decide, note};
 

@@ -1,5 +1,6 @@
 //! What a member does in one situation each: an observation from small constructors, `decide`, and the decision.
 
+mod abandoned;
 mod amnesia;
 mod authority;
 mod branches;
@@ -21,6 +22,7 @@ mod single;
 mod slots;
 mod stale;
 mod stopped;
+mod unawares;
 mod unknown;
 mod unlocked;
 mod upkeep;

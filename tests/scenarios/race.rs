@@ -1,10 +1,11 @@
 //! Who is asked before the lock is taken, whose answer counts, and who is waited for.
 
 use tamada::core::decision::{Decision, LeaseStep, Question, Wake};
+use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::observation::{Observation, PeerAnswer, PeerStatus, PeerWatchdog};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, Timeline, WallTime};
-use tamada::core::view::{ClusterView, LockSeen, Member, MemberKind, MemberRole, MemberState, Schedule, StatusSeen};
+use tamada::core::view::{ClusterView, Member, MemberKind, MemberRole, MemberState, Schedule};
 
 use super::build::*;
 

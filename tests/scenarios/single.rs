@@ -3,10 +3,11 @@
 use tamada::core::decide;
 use tamada::core::decision::{Decision, DocumentStep, Exit, LeaseStep, PostgresStep, Wake};
 use tamada::core::local::{ClusterState, DataDir, Job, Postgres, RecoverySignal, StartAs, StopMode, StopWhy};
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::observation::{FinishedJob, JobProduct, JobResult, Observation, RestartRequest};
 use tamada::core::policy::{Mode, Policy};
 use tamada::core::reason::Reason;
-use tamada::core::view::{Holder, LockSeen};
+use tamada::core::view::Holder;
 
 use super::build::*;
 

@@ -1,8 +1,9 @@
 //! Calls to the store and what becomes of them on their way: they arrive and are answered, or the answer is lost, or they
 //! arrive long after the caller has given up, or twice, or never.
 
+use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
-use tamada::core::view::{HistoryEntry, LockSeen, Member};
+use tamada::core::view::{HistoryEntry, Member};
 
 use super::store::Store;
 use super::world::World;

@@ -150,14 +150,7 @@ impl World {
                 self.lose(*backup);
             }
             Fault::StoreWiped => self.lose(Store::default()),
-            Fault::StaleView => {
-                // What is read of a store that has lost its data shows the loss.
-                let Ok(view) = self.read(index) else { return false };
-                if self.nodes[index].losses != self.store.losses {
-                    return false;
-                }
-                self.nodes[index].stale = Some((now + long / 4, now, Box::new(view)));
-            }
+            Fault::StaleView => return self.view_stands_still(index, now + long / 4),
             Fault::ReplicationStalls => node.starved_until = until,
             Fault::ReplayPaused if node.server == Server::Standby => node.replay = Replay::Paused,
             Fault::ReplayPaused => return false,
@@ -224,6 +217,15 @@ impl World {
     fn wake_all(&mut self) {
         let now = self.now;
         self.nodes.iter_mut().for_each(|node| node.wake = node.wake.min(now));
+    }
+
+    /// But not where the store has lost its data since: what is read shows the loss.
+    fn view_stands_still(&mut self, index: usize, until: u64) -> bool {
+        let now = self.now;
+        let Ok(view) = self.read(index) else { return false };
+        let knows = self.nodes[index].losses == self.store.losses;
+        self.nodes[index].stale = Some((until, now, Box::new(view))).filter(|_| knows);
+        knows
     }
 
     /// A person does it in a calm cluster, and nothing else happens for a while: the key is gone before its lease is, so that

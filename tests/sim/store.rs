@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
+use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::policy::Timing;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{
-    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, LockSeen, Member,
-    StatusSeen, SwitchoverRequest,
+    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
 };
 
 #[derive(Clone, Default)]

@@ -10,6 +10,7 @@
 //! - `failure`: what an answer means · `dial`, `tls`: byte streams · `link`: one connection · `pool`: endpoints, retries
 //! - `lease`, `renew`, `ops`: the requests · `space`: an etcd that is full · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
 
+mod acquire;
 mod cache;
 mod dial;
 mod failure;
@@ -42,9 +43,10 @@ use self::tls::Tls;
 use self::watch::Discovery;
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{DcsConfig, EtcdConfig, Scheme};
+use crate::core::lock_seen::LockSeen;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
-use crate::core::view::{ClusterStatus, LockSeen};
+use crate::core::view::ClusterStatus;
 
 /// A member's, or an observer's, access to its cluster's keys in etcd.
 pub struct EtcdDcs {

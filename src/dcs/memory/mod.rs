@@ -20,9 +20,10 @@ use self::store::{Condition, HandleId, Store, Written};
 use super::codec::{self, Own};
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Seen, Snapshot};
 use crate::config::DcsConfig;
+use crate::core::lock_seen::{LockSeen, StatusSeen};
 use crate::core::policy::Timing;
 use crate::core::units::{MemberName, Revision};
-use crate::core::view::{ClusterStatus, LockSeen, StatusSeen};
+use crate::core::view::ClusterStatus;
 
 const STORE: &str = "the in-process store";
 
