@@ -41,9 +41,7 @@ impl World {
             return JobResult::Failed("no standby runs".to_owned());
         }
         self.becomes_writable(index, "promotion");
-        let promotion = self.now * self.nodes.len() as u64 + index as u64;
         let node = &mut self.nodes[index];
-        node.wal.promotions.push(promotion);
         node.wal.left.push((node.wal.timeline, node.wal.end));
         node.wal.timeline += 1;
         // The end of recovery is a record, and flushed before anybody is let in: no two timelines begin at one position.

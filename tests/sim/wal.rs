@@ -8,9 +8,6 @@ pub struct Wal {
     pub timeline: u32,
     pub end: u64,
     pub left: Vec<(u32, u64)>,
-    /// Which promotion began each of those after the first: what PostgreSQL cannot tell, of two that left the same timeline
-    /// at the same position.
-    pub promotions: Vec<u64>,
 }
 
 impl Wal {
@@ -26,9 +23,8 @@ impl Wal {
     /// Up to where both hold the same.
     pub fn agrees_until(&self, other: &Wal) -> u64 {
         let (own, theirs) = (self.branches(), other.branches());
-        let same = self.promotions.iter().zip(&other.promotions).take_while(|(own, their)| own == their).count();
         let mut agreed = 0;
-        for (&(timeline, end), &(their_timeline, their_end)) in own.iter().zip(&theirs).take(same + 1) {
+        for (&(timeline, end), &(their_timeline, their_end)) in own.iter().zip(&theirs) {
             if timeline != their_timeline {
                 break;
             }
