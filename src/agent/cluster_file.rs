@@ -1,6 +1,7 @@
 //! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, the timeline of its own
-//! that the cluster has abandoned, and the word of a release that somebody has led after, if any. It stands there even while the directory has no data, so that a member that
-//! waits for its first clone does not initialise another cluster when it is started anew beside a store that has lost its data.
+//! that the cluster has abandoned, and the word of a release that somebody has led after, if any. It stands there even while
+//! the directory has no data, so that a member that waits for its first clone does not initialise another cluster when it
+//! is started anew beside a store that has lost its data.
 //!
 //! A hidden file is no content of a data directory. It names namespace and scope; that of another cluster counts as none.
 

@@ -83,14 +83,17 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
         FinishedJob { job: Job::Rewind { from: "b".into() }, at: now(), result: JobResult::Done(JobProduct::Nothing) };
     assert_eq!(note(later.memory.clone(), &Event::JobEnded(rewound)).abandoned, None);
     // One that streams from it is on its timeline, whatever its record says.
-    let mut streams = led(MemberRole::Primary, 2);
-    streams.memory.abandoned = Some(ABANDONED);
-    assert_eq!(learned(&streams), Some(ABANDONED));
-    if let Postgres::Running(Running::Standby(facts)) = &mut streams.local.postgres {
-        facts.replication = Some(ReplicationState::Streaming);
-        facts.upstream = Upstream::Member { name: "b".into(), address: address("b") };
-    }
-    assert_eq!(learned(&streams), None);
+    let to = |of: &str, replication: Option<ReplicationState>| {
+        let mut standby = led(MemberRole::Primary, 2);
+        let Postgres::Running(Running::Standby(facts)) = &mut standby.local.postgres else { unreachable!("a standby") };
+        facts.upstream = Upstream::Member { name: of.into(), address: address(of) };
+        facts.replication = replication;
+        standby.memory.abandoned = Some(ABANDONED);
+        learned(&standby)
+    };
+    assert_eq!(to("b", None), Some(ABANDONED));
+    assert_eq!(to("c", Some(ReplicationState::Streaming)), Some(ABANDONED));
+    assert_eq!(to("b", Some(ReplicationState::Streaming)), None);
     let mut leads = third_timeline(OURS);
     leads.memory.abandoned = Some(ABANDONED);
     assert_eq!(learned(&leads), None);
