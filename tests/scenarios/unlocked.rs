@@ -117,6 +117,24 @@ fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
     assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
 }
 
+/// It had taken the lock and was about to be promoted when the key was removed: its record does not say so yet.
+#[test]
+fn a_leader_is_waited_for_whose_word_is_another_members_or_older_than_its_lock() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
+    observation.memory.last_leader = Some("b".into());
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    observation.memory.last_members.clone_from(&cluster.members);
+    let waits = Reason::LeaderLeaseAlive { leader: "b".into() };
+    cluster.status.released_by = Some("c".into());
+    assert_eq!(decided(&observation).reason, waits);
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.status.released_by = Some("b".into());
+    let word = cluster.status.given_up();
+    assert_eq!(decided(&observation).reason, Reason::Acquiring);
+    observation.memory.outlived = word;
+    assert_eq!(decided(&observation).reason, waits);
+}
+
 /// Seed 3026425: a late call had taken the lock for c meanwhile, which gave it back.
 #[test]
 fn whoever_says_that_it_is_a_primary_is_waited_for_whoever_held_the_lock_last() {
