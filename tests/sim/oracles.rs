@@ -155,6 +155,11 @@ impl World {
         if !is_known {
             return false;
         }
+        // One that knows that its own timeline was abandoned, and is right, goes last.
+        let knows_so = other.memory.abandoned.is_some_and(|known| known.timeline == Timeline(other.wal.timeline));
+        if knows_so && self.acknowledged.agrees_until(&other.wal) < other.wal.end {
+            return false;
+        }
         let is_steady = other.steady_since.max(node.alone_at) + STEADY <= node.raced.at;
         let may = Lsn(other.wal.end).behind(node.raced.last) <= self.lag_max;
         is_other && is_steady && may && self.acknowledged.agrees_until(&other.wal) > has

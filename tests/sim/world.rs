@@ -291,10 +291,11 @@ impl World {
     }
 
     /// How long an agent stands still once in a while. Only the guard can make up for more than the stop's margin, which
-    /// at this ttl is half a second; a world without it has agents that run.
+    /// at this ttl is half a second; a world without it has agents that run. In a calm none does.
     pub(super) fn stall(&mut self) -> u64 {
         let longest = if self.layers.guard { 3_000 } else { 300 };
-        self.rng.below(longest)
+        let stall = self.rng.below(longest);
+        if self.now < self.calm_until { 0 } else { stall }
     }
 
     pub(super) fn read(&self, index: usize) -> Result<ClusterView, DcsOutage> {
