@@ -223,6 +223,7 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
     if let Some(unseen) = unseen_primary(ctx.view, memory).filter(others) {
         return Some(unseen.name.clone());
     }
+    // Whoever held the lock last: a late call may have taken it for a member that gave it back.
     let says_so = |member: &&Member| is_known_primary(member) && !ctx.view.status.gave_up(&member.name);
     if !is_unlocked_for_ttl(ctx)
         && let Some(primary) = ctx.view.alive().filter(others).find(says_so)

@@ -51,13 +51,7 @@ impl Session {
             .and_then([TxnOp::put(leader.as_str(), name, Some(PutOptions::new().with_lease(lease)))])
             .or_else([TxnOp::get(leader.as_str(), None), TxnOp::get(status.as_str(), None)]);
         let _writing = self.writing(codec::LEADER, Some(name.as_bytes()));
-        let mark = self.cache().mark();
-        let answer = self.space.write(link.kv().txn(txn)).await.inspect_err(|failure| {
-            if matches!(failure, Failure::LeaseGone) {
-                self.forget_lease(lease);
-            }
-        })?;
-        let origin = self.answered(link, answer.header(), mark.written_if(answer.succeeded())).await?;
+        let (answer, origin) = self.write_on(link, lease, txn).await?;
         if answer.succeeded() {
             // A new key has a new revision: an unanswered release misses it.
             self.leases().release = Release::None;

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp};
+use etcd_client::{Compare, CompareOp, PutOptions, Txn, TxnOp, TxnResponse};
 use serde_json::Value;
 use tracing::warn;
 
@@ -205,6 +205,17 @@ impl Session {
             .and_then([TxnOp::put(full.as_str(), record, Some(PutOptions::new().with_lease(lease)))])
             .or_else([TxnOp::get(full.as_str(), None)]);
         let _writing = self.writing(&path, Some(record));
+        let (answer, origin) = self.write_on(link, lease, txn).await?;
+        if answer.succeeded() {
+            self.record_stands(origin, &path, record, lease);
+            return Ok(Put::Done);
+        }
+        self.learn_key(&path, &answer, origin);
+        Ok(Put::Refused)
+    }
+
+    /// A transaction that puts a key on our lease, which turns out to be gone where etcd knows none of that number.
+    pub(super) async fn write_on(&self, link: &Link, lease: i64, txn: Txn) -> Result<(TxnResponse, Origin), Failure> {
         let mark = self.cache().mark();
         let answer = self.space.write(link.kv().txn(txn)).await.inspect_err(|failure| {
             if matches!(failure, Failure::LeaseGone) {
@@ -212,12 +223,7 @@ impl Session {
             }
         })?;
         let origin = self.answered(link, answer.header(), mark.written_if(answer.succeeded())).await?;
-        if answer.succeeded() {
-            self.record_stands(origin, &path, record, lease);
-            return Ok(Put::Done);
-        }
-        self.learn_key(&path, &answer, origin);
-        Ok(Put::Refused)
+        Ok((answer, origin))
     }
 
     fn record_stands(&self, origin: Origin, path: &str, record: &[u8], lease: i64) {
