@@ -43,7 +43,7 @@ pub fn is_newer(view: &ClusterView, facts: &StandbyFacts) -> bool {
 /// Whether this is none of the timelines that the last leader was on, however new, by its word that it gave the lock up in
 /// order: before that it had noted where its own began. Whoever has led since may have been on it.
 fn is_unknown_to_released(view: &ClusterView, memory: &Memory, branch: Option<Branch>) -> bool {
-    let is_last_word = view.status.released_by.is_some() && view.status.given_up() != memory.outlived;
+    let is_last_word = view.status.released_by.is_some() && memory.is_last_word(&view.status);
     let (Some(branch), Some(cluster)) = (branch, view.history.timeline()) else { return false };
     is_last_word && branch.timeline > cluster && !is_in_history(view, branch.timeline, Some(branch))
 }

@@ -158,13 +158,14 @@ pub fn timeline_behind(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     (own < cluster).then_some(Reason::TimelineBehind { own, cluster })
 }
 
-/// Whether this standby is on a timeline that is none of the cluster's, although its number is no older. It leaves the lock
+/// Whether this standby is on a timeline that is none of the cluster's, although its number is no older. One that `history`
+/// tells apart takes no part, like one on an older timeline. One that is known to be abandoned by us alone leaves the lock
 /// to the others; if none of them has taken it after a while, none is left that could.
 pub fn other_branch(ctx: &Ctx, facts: &StandbyFacts) -> Option<Reason> {
     let is_other = branch::is_other(ctx.seen, ctx.view, facts);
     let other = ctx.view.history.timeline().filter(|_| is_other);
-    let timeline = other.or_else(|| branch::abandoned_for(ctx.seen, ctx.view, facts))?;
-    (!is_left_alone(ctx)).then_some(Reason::OtherBranch { timeline })
+    let abandoned = || branch::abandoned_for(ctx.seen, ctx.view, facts).filter(|_| !is_left_alone(ctx));
+    other.or_else(abandoned).map(|timeline| Reason::OtherBranch { timeline })
 }
 
 /// After a clean release the position is known at which nothing is lost: a candidate behind it waits up to ttl for a
@@ -215,8 +216,8 @@ fn is_up(member: &Member) -> bool {
 }
 
 /// The leader key went but the record on the same lease is still there: it was removed by hand, not given up and not
-/// expired. Its holder may still be writable and will take it again. One that was about to be promoted has not said so yet:
-/// its record is as it was when it held the lock. One that says since then that it is no primary is not waited for.
+/// expired. Its holder may still be writable and will take it again, whatever its record says: one that was about to be promoted
+/// has not said so yet, and what it wrote before it took the lock may arrive late.
 fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
     let memory = &ctx.seen.memory;
     let others = |member: &&Member| member.name != ctx.policy.name;
@@ -231,18 +232,13 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
         return Some(primary.name.clone());
     }
     let last = memory.last_leader.as_ref()?;
-    let gave_up = ctx.view.status.gave_up(last) && ctx.view.status.given_up() != memory.outlived;
+    let gave_up = ctx.view.status.gave_up(last) && memory.is_last_word(&ctx.view.status);
     if gave_up || *last == ctx.policy.name {
         return None;
     }
     let record = ctx.view.alive().find(|member| member.name == *last)?;
-    let when_leading = memory.last_members.get(last).map(|member| member.role);
-    let is_as_it_was = Some(record.role) == when_leading && record.kind == MemberKind::Ours && is_up(record);
-    // It says that it is demoted from the moment that it begins to stop.
-    let is_demoting = record.role == MemberRole::Demoted && record.state == MemberState::Stopping;
-    let may_serve = is_known_primary(record) || is_as_it_was || (is_demoting && record.kind == MemberKind::Ours);
-    let serving = memory.leader_record == LeaderRecord::There && may_serve;
-    (serving && !is_unlocked_for_ttl(ctx)).then(|| last.clone())
+    let may_serve = record.kind == MemberKind::Ours && memory.leader_record == LeaderRecord::There;
+    (may_serve && !is_unlocked_for_ttl(ctx)).then(|| last.clone())
 }
 
 /// A store that was wiped knows no position of a leader, nor does one under whose first leader it happened. An agent that

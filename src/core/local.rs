@@ -312,7 +312,7 @@ impl std::fmt::Display for Job {
             Job::Stop { why: StopWhy::Refused | StopWhy::Rejoin, .. } => f.write_str("stopping"),
             Job::Restart(_) => f.write_str("restart"),
             Job::Promote => f.write_str("promote"),
-            Job::Follow(_) => f.write_str("changing primary_conninfo and restarting"),
+            Job::Follow(_) => f.write_str("changing primary_conninfo"),
         }
     }
 }

@@ -213,6 +213,14 @@ pub struct Memory {
     pub first_cycle: FirstCycle,
 }
 
+impl Memory {
+    /// Whether it was the last leader that said that it gave the lock up: nobody is known to have led since.
+    pub fn is_last_word(&self, status: &ClusterStatus) -> bool {
+        let given_up = status.given_up();
+        given_up.is_some() && given_up != self.outlived
+    }
+}
+
 /// The roles that the members log in with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Roles {

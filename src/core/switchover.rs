@@ -177,13 +177,17 @@ fn in_force<'a>(ctx: &Ctx<'a>) -> Option<&'a SwitchoverRequest> {
     due.then_some(request)
 }
 
-/// Whether the leader that a switchover relieves stopped in order and then gave the lock up. Patroni's leaders do
-/// so too but leave no word of it.
+/// Whether the leader that a switchover relieves stopped in order and then gave the lock up, and nobody is known to have led
+/// since. Patroni's leaders do so too but leave no word of it.
 fn handed_over(ctx: &Ctx, request: &SwitchoverRequest) -> bool {
     let Some(leader) = &request.leader else { return false };
-    let record = ctx.view.members.get(leader).or_else(|| ctx.seen.memory.last_members.get(leader));
-    ctx.view.status.released_by.as_ref() == Some(leader)
-        || record.is_some_and(|record| record.kind == MemberKind::Patroni)
+    let (memory, status) = (&ctx.seen.memory, &ctx.view.status);
+    if status.released_by.as_ref() == Some(leader) {
+        return memory.is_last_word(status);
+    }
+    let record = ctx.view.members.get(leader).or_else(|| memory.last_members.get(leader));
+    record.is_some_and(|record| record.kind == MemberKind::Patroni)
+        && memory.last_leader.as_ref().is_none_or(|last| last == leader)
 }
 
 /// Whether a request that is in force names this member as the new leader.
@@ -240,9 +244,10 @@ fn is_up_to_date(ctx: &Ctx, facts: &StandbyFacts) -> bool {
 }
 
 /// A leader that handed over is not asked whether it is better than a member that has its last position, and one that gave
-/// way is not asked at all.
+/// way is not asked at all, unless somebody has led since: it may have followed that one.
 pub fn without_former_leader<'a>(ctx: &Ctx<'a>, others: Canvass<'a>, facts: &StandbyFacts) -> Canvass<'a> {
-    let released = ctx.view.status.released_by.as_ref();
+    let last_word = Some(&ctx.view.status).filter(|status| ctx.seen.memory.is_last_word(status));
+    let released = last_word.and_then(|status| status.released_by.as_ref());
     let has_all = ctx.view.status.optime <= Some(facts.position())
         && !branch::is_other(ctx.seen, ctx.view, facts)
         // Then somebody has led since that word, and it may have been the same one.
@@ -252,6 +257,6 @@ pub fn without_former_leader<'a>(ctx: &Ctx<'a>, others: Canvass<'a>, facts: &Sta
     let relieved = relieved.and_then(|request| request.leader.as_ref());
     // Nobody may have what it wrote last, although it gave the lock up in order.
     let relieved = relieved.filter(|leader| has_all || ctx.view.status.released_by.as_ref() != Some(leader));
-    let gave_way = ctx.view.status.gave_way.as_ref();
+    let gave_way = last_word.and_then(|status| status.gave_way.as_ref());
     released.into_iter().chain(relieved).chain(gave_way).fold(others, Canvass::without)
 }

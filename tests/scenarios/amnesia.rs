@@ -3,7 +3,7 @@
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, RolesStep, Wake};
 use tamada::core::local::{ClusterState, DataDir, Guard, Postgres, RecoverySignal, StartAs, Upstream};
 use tamada::core::lock_seen::LockSeen;
-use tamada::core::observation::{Event, LeaseOutcome, Observation, Outcome, ShutdownRequest};
+use tamada::core::observation::{Event, LeaderRecord, LeaseOutcome, Observation, Outcome, ShutdownRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Revision, SystemId};
@@ -217,6 +217,7 @@ fn a_lock_that_was_taken_and_given_up_within_the_ttl_is_not_raced_for_before_its
         let mut observation = forgot(seen(restored("c", Holder::Other), standby_at(1_000, "b")), ago);
         observation.cluster.as_mut().expect("there is a view").lock_revision = Some(Revision(60));
         let mut free = after(&observation, LeaseOutcome::None);
+        free.memory.leader_record = LeaderRecord::Gone;
         free.cluster = Ok(view(None));
         decided(&answers(free, &[("b", 900), ("c", 900)]))
     };

@@ -122,16 +122,12 @@ fn a_standby_on_another_branch_waits_for_the_clusters() {
     let waits = races(800, 2_000, &[("b", 990, Some(BEGAN)), ("c", 990, Some(BEGAN))]);
     assert_eq!(waits.reason, Reason::OtherBranch { timeline: TIMELINE });
     assert_eq!(waits.lease, LeaseStep::Keep);
+    // Nor does it take the lock when nobody else is left: seed 13124046. Whoever has more may be on an older timeline.
     let mut observation = second_timeline(None, standby_at(2_000, "c"));
     observation.local.branch = branch(800);
-    let later = |peers: &[(&str, u64, Option<u64>)]| {
-        let mut observation = answers_from(observation.clone(), peers);
-        observation.memory.unlocked_since = Some(second(940));
-        decided(&observation).reason
-    };
-    let has_it = later(&[("b", 990, Some(BEGAN)), ("c", 2_000, Some(800))]);
-    assert_eq!(has_it, Reason::PeerAhead { peer: "b".into() });
-    assert_eq!(later(&[("b", 1_990, Some(800)), ("c", 2_000, Some(800))]), Reason::Acquiring, "nobody else has it");
+    let mut later = answers_from(observation, &[("b", 1_990, Some(800)), ("c", 2_000, Some(800))]);
+    later.memory.unlocked_since = Some(second(900));
+    assert_eq!(decided(&later).reason, Reason::OtherBranch { timeline: TIMELINE });
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use tamada::core::decision::{DocumentStep, Exit, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{ClusterState, Postgres, RecoverySignal, StartAs, StopMode, StopWhy};
-use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, Observation, ShutdownRequest};
+use tamada::core::observation::{Handover, HandoverPurpose, HandoverStage, LeaderRecord, Observation, ShutdownRequest};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, WallTime};
 use tamada::core::view::{Holder, Schedule};
@@ -164,6 +164,7 @@ fn whoever_stepped_down_races_again_once_another_has_led() {
         assert_eq!(decided(&observation).reason, Reason::LeftToOthers);
     }
     observation.memory.last_leader = Some("c".into());
+    observation.memory.leader_record = LeaderRecord::Gone;
     assert_eq!(decided(&observation).reason, Reason::Acquiring);
 }
 

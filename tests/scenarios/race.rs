@@ -2,7 +2,7 @@
 
 use tamada::core::decision::{Decision, LeaseStep, Question, Wake};
 use tamada::core::lock_seen::{LockSeen, StatusSeen};
-use tamada::core::observation::{Observation, PeerAnswer, PeerStatus, PeerWatchdog};
+use tamada::core::observation::{LeaderRecord, Observation, PeerAnswer, PeerStatus, PeerWatchdog};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, Timeline, WallTime};
 use tamada::core::view::{ClusterView, Member, MemberKind, MemberRole, MemberState, Schedule};
@@ -76,18 +76,12 @@ fn only_a_last_leader_that_may_still_serve_is_waited_for() {
     let serving = member("b", MemberRole::Primary);
     let waits =
         |record: Member| decided(&without_key("b", record)).reason == Reason::LeaderLeaseAlive { leader: "b".into() };
-    // One that stops takes writes until its checkpoint is made.
-    for state in [MemberState::Running, MemberState::Restarting, MemberState::Starting, MemberState::Stopping] {
-        assert!(waits(Member { state, ..serving.clone() }), "{state:?}");
+    // Seed 12131310: what it wrote before it took the lock arrives late.
+    for role in [MemberRole::Primary, MemberRole::Promoted, MemberRole::Replica, MemberRole::Demoted] {
+        for state in [MemberState::Running, MemberState::Starting, MemberState::Stopping, MemberState::Crashed] {
+            assert!(waits(Member { role, state, ..serving.clone() }), "{role:?} {state:?}");
+        }
     }
-    for state in [MemberState::Stopped, MemberState::Crashed] {
-        assert!(!waits(Member { state, ..serving.clone() }), "{state:?}");
-    }
-    let demoted = Member { role: MemberRole::Demoted, ..serving.clone() };
-    assert!(waits(Member { state: MemberState::Stopping, ..demoted.clone() }));
-    assert!(!waits(Member { state: MemberState::Stopped, ..demoted.clone() }));
-    assert!(!waits(Member { state: MemberState::Stopping, kind: MemberKind::Patroni, ..demoted }));
-    assert!(!waits(Member { role: MemberRole::Replica, ..serving.clone() }));
     assert!(!waits(Member { kind: MemberKind::Patroni, ..serving.clone() }), "its record is no sign of a lease");
     let mut later = without_key("b", serving);
     later.memory.unlocked_since = Some(second(970));
@@ -134,6 +128,26 @@ fn a_leader_that_handed_over_is_asked_only_by_one_that_lacks_its_last_position()
     assert_eq!(asked(&asks(500, 999)), ["c"]);
     assert_eq!(asked(&asks(501, 999)), ["c"]);
     assert_eq!(asked(&asks(499, 960)), ["b", "c"]);
+}
+
+/// Seeds 13293750 and 13206535: what handed over may have followed a leader of since that published nothing.
+#[test]
+fn a_leader_that_handed_over_or_gave_way_is_asked_once_somebody_has_led_since() {
+    for gave_way in [false, true] {
+        let mut cluster = view(None);
+        request(&mut cluster, Some("b"), None);
+        let word = if gave_way { &mut cluster.status.gave_way } else { &mut cluster.status.released_by };
+        *word = Some("b".into());
+        cluster.status.optime = Some(Lsn(500));
+        let given_up = cluster.status.given_up();
+        let mut observation = answers(seen(cluster, standby_at(500, "c")), &[]);
+        observation.memory.unlocked_since = Some(second(999));
+        observation.memory.last_leader = Some("b".into());
+        assert_eq!(asked(&decided(&observation)), ["c"]);
+        (observation.memory.last_leader, observation.memory.outlived) = (Some("c".into()), given_up);
+        observation.memory.leader_record = LeaderRecord::Gone;
+        assert_eq!(asked(&decided(&observation)), ["b", "c"]);
+    }
 }
 
 /// b handed over to whoever this request names; the last position that was published is 500.

@@ -195,9 +195,6 @@ fn a_leader_whose_key_was_removed_while_it_stops_is_not_raced() {
     assert_eq!(decided(&observation).reason, waits);
     request(observation.cluster.as_mut().expect("there is a view"), None, Some("a"));
     assert_eq!(decided(&observation).reason, waits);
-    let stopped = Member { state: MemberState::Stopped, ..member("b", MemberRole::Demoted) };
-    observation.cluster.as_mut().expect("there is a view").members.insert("b".into(), stopped);
-    assert!(acquires(&decided(&observation)));
 }
 
 #[test]
@@ -256,7 +253,6 @@ fn a_leader_whose_key_was_removed_while_it_was_promoted_is_not_raced() {
     let waits = Reason::LeaderLeaseAlive { leader: "b".into() };
     assert_eq!(decided(&unlocked(MemberRole::Replica).0).reason, waits, "it has not said that it is being promoted");
     assert_eq!(decided(&unlocked(MemberRole::Promoted).0).reason, waits);
-    assert!(acquires(&decided(&unlocked(MemberRole::Demoted).0)), "it says that it is no primary any more");
     // Its record went with the lock, and is another one now.
     let (mut expired, outcome) = unlocked(MemberRole::Replica);
     let mut without = expired.clone();

@@ -173,13 +173,19 @@ impl World {
     }
 
     /// Whether none is left that may lead: each is on an older timeline than the cluster, since its only member there was
-    /// made anew or the store went back, or lacks more of what was published than the cluster may lose, or is half rewound.
+    /// made anew or the store went back, or on another one of its number, or lacks more of what was published than the
+    /// cluster may lose, or is half rewound.
     /// That needs a person.
     fn is_barred(&self) -> bool {
         let last = self.store.status.optime.unwrap_or_default();
         let lags = |node: &Node| node.server == Server::Standby && Lsn(node.wal.end).behind(last) > self.lag_max;
-        let is_behind = |node: &Node| Some(Timeline(node.wal.timeline)) < self.store.history.timeline();
-        self.nodes.iter().all(|node| node.half_rewound || lags(node) || is_behind(node))
+        let history = &self.store.history;
+        let is_behind = |node: &Node| Some(Timeline(node.wal.timeline)) < history.timeline();
+        let is_other = |node: &Node| {
+            let branch = node.wal.branch();
+            branch.is_some_and(|own| history.began(own.timeline).is_some_and(|began| began != own.began))
+        };
+        self.nodes.iter().all(|node| node.half_rewound || lags(node) || is_behind(node) || is_other(node))
     }
 
     /// Everybody streams from the holder of the lock, which has every write that clients were told of and that no

@@ -62,13 +62,18 @@ impl Store {
         }
     }
 
-    /// What a backup holds, or nothing, in place of what is there. Leases begin anew.
+    /// What a backup holds, or nothing, in place of what is there. Leases begin anew. None is longer than the ttl of today:
+    /// whoever reads the store first reads the settings of the backup too, and goes by the longer ttl.
     pub fn forget(&mut self, backup: Store, now: u64) {
         let (revision, losses) = (self.revision, self.losses + 1);
         // The members write the cluster's settings back.
         let (is_paused, timing) = (self.is_paused, self.timing);
         *self = Store { revision, losses, is_paused, timing, ..backup };
-        self.leases.values_mut().for_each(|(end, ttl)| *end = now + *ttl);
+        let longest = timing.map_or(u64::MAX, |timing| timing.ttl.as_millis() as u64);
+        for (end, ttl) in self.leases.values_mut() {
+            *ttl = longest.min(*ttl);
+            *end = now + *ttl;
+        }
     }
 
     pub fn grant(&mut self, now: u64, ttl: u64) -> u64 {
