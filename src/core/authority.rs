@@ -223,11 +223,14 @@ impl Tenure<'_> {
 
     /// Whether it is a fact of this observation that PostgreSQL is no primary and that nothing under way makes it one.
     /// A standby that was told to promote, by this agent or by one before it, may still come to it as long as the lock
-    /// may be ours, or as long as it has not stopped since that failed; a stopped server does not.
+    /// may be ours (after a loss of the store's data PID 1's deadline says so, and not the store), or as long as it has not
+    /// stopped since that failed; a stopped server does not.
     fn is_harmless(&self) -> bool {
         let quiet = match (&self.seen.local.postgres, &self.seen.cluster) {
             (Postgres::Stopped, _) => true,
-            (Postgres::Running(Running::Standby(_)), Ok(_)) => !may_still_promote(&self.seen.memory),
+            (Postgres::Running(Running::Standby(_)), Ok(_)) => {
+                !may_still_promote(&self.seen.memory) && self.seen.memory.amnesia.is_none()
+            }
             (Postgres::Running(_) | Postgres::Starting { .. }, _) => false,
             (Postgres::Unresponsive { .. } | Postgres::Stopping, _) => false,
         };

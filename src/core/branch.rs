@@ -64,14 +64,30 @@ pub fn learn_abandoned(memory: &mut Memory, seen: &Observation, view: &ClusterVi
         _ => false,
     };
     let own = match &seen.local.postgres {
-        // It does not tell, and its control file says where its last checkpoint was.
-        Postgres::Starting { .. } => seen.local.branch.map(|branch| branch.timeline).or(own_timeline(seen)),
-        _ => own_timeline(seen),
+        Postgres::Running(_) => own_timeline(seen),
+        // It does not tell, and its control file, if it can be read, says where its last checkpoint was.
+        Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping | Postgres::Stopped => {
+            seen.local.branch.map(|branch| branch.timeline).or(own_timeline(seen))
+        }
     };
     match (own, leader.timeline) {
         // Whatever its record says: that may be older.
         (_, Some(_)) if streams => memory.abandoned = None,
         (Some(timeline), Some(cluster)) if timeline > cluster && view.leader_has_spoken => {
+            memory.abandoned = Some(Abandoned { timeline, cluster });
+        }
+        (_, _) => {}
+    }
+}
+
+/// What `history` teaches of our own timeline: one that stood there and is newer than all that stand there now was left by
+/// a leader of since. A store that has lost its data may have lost it, too.
+pub fn learn_noted(memory: &mut Memory, seen: &Observation, view: &ClusterView) {
+    let own = seen.local.branch;
+    match (own, view.history.timeline()) {
+        _ if memory.amnesia.is_some() => memory.noted = None,
+        _ if standing(view, own) == Standing::OfTheCluster => memory.noted = own,
+        (Some(Branch { timeline, .. }), Some(cluster)) if memory.noted == own && timeline > cluster => {
             memory.abandoned = Some(Abandoned { timeline, cluster });
         }
         (_, _) => {}

@@ -66,6 +66,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
     if let (Initialize::Done(cluster), None) = (&view.initialize, &memory.amnesia) {
         memory.cluster = Some(*cluster);
     }
+    branch::learn_noted(memory, seen, view);
     match view.leader.as_ref().filter(|_| !is_in_doubt(memory, view, seen.now)) {
         Some(leader) => {
             (memory.unlocked_since, memory.unlocked_status) = (None, None);

@@ -192,6 +192,8 @@ pub struct Memory {
     pub cluster: Option<SystemId>,
     /// Our timeline, if the cluster has abandoned it although its number is newer.
     pub abandoned: Option<Abandoned>,
+    /// Our branch, since `history` has told of it.
+    pub noted: Option<Branch>,
     /// The identifier of the cluster that this member has just initialised, until `initialize` says so too.
     pub bootstrapped: Option<SystemId>,
     /// Starts as a primary tried since it last ran as one under our lock.

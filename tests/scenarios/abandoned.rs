@@ -1,13 +1,14 @@
 //! Timelines that the cluster has abandoned: how a member learns of it, and what it does then.
 
 use tamada::core::decision::LeaseStep;
-use tamada::core::local::{Job, LastRole, Postgres, Running, Upstream};
+use tamada::core::local::{DataDir, Job, LastRole, Postgres, Running, Upstream};
 use tamada::core::observation::{
-    Abandoned, Amnesia, Event, FinishedJob, JobProduct, JobResult, LeaseOutcome, Observation, Outcome, PeerAnswer,
+    Abandoned, Amnesia, Event, FinishedJob, JobProduct, JobResult, LeaseOutcome, Memory, Observation, Outcome,
+    PeerAnswer,
 };
 use tamada::core::reason::Reason;
 use tamada::core::units::{Branch, GivenUp, Lsn, MemberName, Timeline};
-use tamada::core::view::{History, Holder, MemberRole, ReplicationState};
+use tamada::core::view::{History, HistoryEntry, Holder, MemberRole, ReplicationState};
 use tamada::core::{learn, note};
 
 use super::branches::{BEGAN, TIMELINE, answers_from, on_a_third_timeline, released_by_b, second_timeline};
@@ -73,6 +74,10 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
     let mut starts = led(MemberRole::Primary, 2);
     starts.local.postgres = Postgres::Starting { since: now(), role: LastRole::Standby };
     assert_eq!(learned(&starts), Some(ABANDONED));
+    // Seed 14129037: nor when our data can be read again.
+    let mut unusable = led(MemberRole::Primary, 2);
+    (unusable.local.postgres, unusable.local.data) = (Postgres::Stopped, DataDir::Unusable("not readable".into()));
+    assert_eq!(learned(&unusable), Some(ABANDONED));
     // It stays so until our data are others.
     let mut later = led(MemberRole::Replica, 2);
     later.memory.abandoned = Some(ABANDONED);
@@ -97,6 +102,34 @@ fn a_leader_on_an_older_timeline_shows_that_ours_is_abandoned() {
     let mut leads = third_timeline(OURS);
     leads.memory.abandoned = Some(ABANDONED);
     assert_eq!(learned(&leads), None);
+}
+
+/// Seed 14129037: a failover by hand, and the leader that it made was stopped before it could be seen as a primary.
+#[test]
+fn a_timeline_that_history_named_and_names_no_more_is_abandoned() {
+    let learn_of = |memory: Memory, history: &[(u32, u64)]| {
+        let mut observation = third_timeline(None);
+        let entry = |&(left, at): &(u32, u64)| HistoryEntry {
+            left: Timeline(left),
+            at: Lsn(at),
+            reason: String::new(),
+            time: None,
+            new_leader: None,
+        };
+        observation.cluster.as_mut().expect("there is a view").history =
+            History::Known(history.iter().map(entry).collect());
+        observation.memory = memory;
+        let (lease, reason) = (LeaseOutcome::None, Reason::Released);
+        let outcome = Outcome { now: now(), lease, started: None, asked: None, reason };
+        learn(observation.memory.clone(), &observation, &outcome)
+    };
+    let own = third_timeline(None).local.branch.expect("it is known").began.0;
+    let noted = learn_of(Memory::default(), &[(1, BEGAN), (2, own)]);
+    assert_eq!(noted.abandoned, None);
+    assert_eq!(learn_of(noted.clone(), &[(1, BEGAN)]).abandoned, Some(ABANDONED));
+    assert_eq!(learn_of(Memory::default(), &[(1, BEGAN)]).abandoned, None, "it may not be noted yet");
+    let forgot = note(noted, &Event::StoreForgot { at: now(), ttl: policy().timing.ttl, lock: None });
+    assert_eq!(learn_of(forgot, &[(1, BEGAN)]).abandoned, None, "the store may have lost it");
 }
 
 #[test]

@@ -9,9 +9,9 @@ use tamada::core::local::{
     CloneFrom, CloneSource, Guard, Job, LastRole, LocalState, Postgres, Reinit, RunningJob, StartAs, StopMode, StopWhy,
     Upstream,
 };
-use tamada::core::observation::{FinishedJob, JobResult, LeaseOutcome, Observation};
+use tamada::core::observation::{Amnesia, FinishedJob, JobResult, LeaseOutcome, Observation};
 use tamada::core::policy::{Mode, Pause, Policy, Timing};
-use tamada::core::units::Instant;
+use tamada::core::units::{Instant, Revision};
 use tamada::core::view::Holder;
 
 use super::build::*;
@@ -251,6 +251,17 @@ fn a_standby_whose_promotion_has_failed_is_no_harmless_one_before_it_has_stopped
         known.seen.memory.finished = Some(FinishedJob { job: Job::Promote, result, at: now() });
         assert_eq!(known.guard_after(), kept);
     }
+    known.seen.local.postgres = Postgres::Stopped;
+    assert_eq!(known.guard_after(), Guard::NoDeadline);
+}
+
+/// Seed 14223543: a former agent's promotion is under way, and the store's word on the lock does not count.
+#[test]
+fn a_standby_s_deadline_is_kept_as_long_as_the_store_does_not_know_whose_the_lock_is() {
+    let mut known = Known::of(THEIRS, standby_at(900, "b"));
+    known.guard = Guard::Until(second(1_020));
+    known.seen.memory.amnesia = Some(Amnesia { until: second(1_025), lock: Some(Revision(7)) });
+    assert_eq!(known.guard_after(), known.guard);
     known.seen.local.postgres = Postgres::Stopped;
     assert_eq!(known.guard_after(), Guard::NoDeadline);
 }
