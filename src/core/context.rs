@@ -73,6 +73,11 @@ impl<'a> Ctx<'a> {
         Decision { lease, ..Decision::idle(reason, Wake::Now) }
     }
 
+    /// A call of ours that nobody waited for any more has taken the lock. It is given back, so that the best member takes it.
+    pub fn give_back(&self) -> Decision {
+        Decision { lease: LeaseStep::GiveBack, ..Decision::idle(Reason::TakenUnawares, Wake::Now) }
+    }
+
     /// Why the data directory is of no use; only for one that is not `Present`.
     pub fn broken_data(&self) -> Reason {
         let why = match &self.seen.local.data {

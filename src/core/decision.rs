@@ -55,12 +55,14 @@ pub enum LeaseStep {
     ReleaseUnconfirmed {
         last_position: Lsn,
     },
+    /// Give a lock back under which this member never led: what the last leader said stands.
+    GiveBack,
 }
 
 impl LeaseStep {
     pub fn gives_up(&self) -> bool {
         match self {
-            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => true,
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack => true,
             LeaseStep::Keep | LeaseStep::Acquire { .. } | LeaseStep::Renew => false,
         }
     }

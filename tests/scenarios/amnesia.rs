@@ -258,7 +258,7 @@ fn our_own_name_on_the_lock_counts_only_if_it_is_new_and_a_ttl_has_passed() {
         assert_eq!(revisited(revision, ago).lease, given_back, "revision {revision}, {ago} s ago");
     }
     let taken = revisited(60, 30);
-    assert_eq!((taken.lease, taken.reason), (given_back, Reason::TakenUnawares));
+    assert_eq!((taken.lease, taken.reason), (LeaseStep::GiveBack, Reason::TakenUnawares));
 }
 
 #[test]

@@ -13,7 +13,7 @@ use super::build::*;
 fn a_lock_that_a_late_call_has_taken_is_given_back() {
     let mut taken = seen(view(Some(("a", Holder::Us))), standby_at(500, "b"));
     assert_eq!(decided(&taken).reason, Reason::TakenUnawares);
-    assert_eq!(decided(&taken).lease, LeaseStep::Release { last_position: None });
+    assert_eq!(decided(&taken).lease, LeaseStep::GiveBack);
     // A former agent may have told PostgreSQL to promote: that was under a lock that it had.
     taken.local.guard = Guard::Until(second(1_005));
     assert_eq!(decided(&taken).reason, Reason::ConfirmingLock);

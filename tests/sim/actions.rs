@@ -13,6 +13,7 @@ use tamada::core::{learn, next_wake};
 
 use super::calls::Call;
 use super::node::{Phase, Server, at};
+use super::store::Word;
 use super::world::{TICK, World};
 
 impl World {
@@ -104,15 +105,16 @@ impl World {
                 name,
                 lease: self.nodes[index].lease,
                 revision: self.store.leader_revision,
-                position: *last_position,
-                confirmed: true,
+                word: Some(Word { position: *last_position, confirmed: true }),
             },
+            LeaseStep::GiveBack => {
+                Call::Release { name, lease: self.nodes[index].lease, revision: self.store.leader_revision, word: None }
+            }
             LeaseStep::ReleaseUnconfirmed { last_position } => Call::Release {
                 name,
                 lease: self.nodes[index].lease,
                 revision: self.store.leader_revision,
-                position: Some(*last_position),
-                confirmed: false,
+                word: Some(Word { position: Some(*last_position), confirmed: false }),
             },
         };
         Some(call)

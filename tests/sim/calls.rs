@@ -5,7 +5,7 @@ use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{HistoryEntry, Member};
 
-use super::store::Store;
+use super::store::{Store, Word};
 use super::world::World;
 
 /// How late a call may arrive: more than a ttl.
@@ -32,8 +32,7 @@ pub enum Call {
         name: MemberName,
         lease: u64,
         revision: u64,
-        position: Option<Lsn>,
-        confirmed: bool,
+        word: Option<Word>,
     },
     Publish {
         lease: u64,
@@ -176,9 +175,9 @@ impl World {
                 }
                 renewed
             }
-            Call::Release { name, lease, revision, position, confirmed } => {
-                let released = store.release(&name, lease, revision, position, confirmed);
-                if released {
+            Call::Release { name, lease, revision, word } => {
+                let released = store.release(&name, lease, revision, word);
+                if let Some(Word { position, confirmed }) = word.filter(|_| released) {
                     self.released = position.filter(|_| confirmed).map(|position| (self.now, position.0));
                 }
                 released

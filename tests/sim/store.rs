@@ -9,6 +9,14 @@ use tamada::core::view::{
     ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
 };
 
+/// What a release says.
+#[derive(Clone, Copy, Debug)]
+pub struct Word {
+    /// `None`: that the leader could not serve.
+    pub position: Option<Lsn>,
+    pub confirmed: bool,
+}
+
 #[derive(Clone, Default)]
 pub struct Store {
     /// Lease number to the instant (ms) at which it ends, and its ttl.
@@ -117,18 +125,12 @@ impl Store {
         true
     }
 
-    pub fn release(
-        &mut self,
-        name: &MemberName,
-        lease: u64,
-        revision: u64,
-        position: Option<Lsn>,
-        confirmed: bool,
-    ) -> bool {
+    pub fn release(&mut self, name: &MemberName, lease: u64, revision: u64, word: Option<Word>) -> bool {
         if !self.holds(lease) || self.leader_revision != revision {
             return false;
         }
         self.leader = None;
+        let Some(Word { position, confirmed }) = word else { return true };
         self.status_revision = Some(Revision(self.next_revision()));
         self.status.released_by = position.filter(|_| confirmed).map(|_| name.clone());
         self.status.gave_way = position.is_none().then(|| name.clone());
