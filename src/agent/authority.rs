@@ -9,7 +9,7 @@ use super::publish::{leader_of, tell};
 use super::publisher::Due;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
-use crate::core::decision::LeaseStep;
+use crate::core::decision::{LastWord, LeaseStep};
 use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
@@ -30,6 +30,8 @@ enum Word {
     Unconfirmed(Lsn),
     /// It cannot serve.
     GaveWay,
+    /// Nothing, in place of what another leader had said before.
+    Nothing,
 }
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
@@ -64,7 +66,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::ReleaseUnconfirmed { last_position } => {
                 self.release(Some(Word::Unconfirmed(*last_position)), seen).await
             }
-            LeaseStep::GiveBack => self.release(None, seen).await,
+            LeaseStep::GiveBack { word: LastWord::Stands } => self.release(None, seen).await,
+            LeaseStep::GiveBack { word: LastWord::IsOver } => self.release(Some(Word::Nothing), seen).await,
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
@@ -128,6 +131,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 Word::HandedOver(position) => ClusterStatus { optime: Some(position), released_by: me, ..last },
                 Word::Unconfirmed(position) => ClusterStatus { optime: Some(position), ..last },
                 Word::GaveWay => ClusterStatus { gave_way: me, ..last },
+                Word::Nothing => last,
             }
         });
         let record = self.record_due(&LeaseOutcome::Released, seen);

@@ -51,6 +51,7 @@ pub enum Call {
         seen: Revision,
     },
     SetHistory {
+        lease: u64,
         entries: Vec<HistoryEntry>,
         seen: u64,
     },
@@ -177,8 +178,10 @@ impl World {
             }
             Call::Release { name, lease, revision, word } => {
                 let released = store.release(&name, lease, revision, word);
-                if let Some(Word { position, confirmed }) = word.filter(|_| released) {
-                    self.released = position.filter(|_| confirmed).map(|position| (self.now, position.0));
+                match word.filter(|_| released) {
+                    Some(Word::HandedOver(position)) => self.released = Some((self.now, position.0)),
+                    Some(Word::Unconfirmed(_) | Word::GaveWay | Word::Nothing) => self.released = None,
+                    None => {}
                 }
                 released
             }
@@ -198,8 +201,8 @@ impl World {
                 store.switchover = store.switchover.take().filter(|request| request.revision != seen);
                 true
             }
-            Call::SetHistory { entries, seen } => {
-                if store.history_written_at == seen {
+            Call::SetHistory { lease, entries, seen } => {
+                if store.history_written_at == seen && store.holds(lease) {
                     store.set_history(entries, self.now);
                 }
                 true

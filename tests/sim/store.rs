@@ -9,12 +9,13 @@ use tamada::core::view::{
     ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
 };
 
-/// What a release says.
+/// What a release says of the leader: as the agent's has it.
 #[derive(Clone, Copy, Debug)]
-pub struct Word {
-    /// `None`: that the leader could not serve.
-    pub position: Option<Lsn>,
-    pub confirmed: bool,
+pub enum Word {
+    HandedOver(Lsn),
+    Unconfirmed(Lsn),
+    GaveWay,
+    Nothing,
 }
 
 #[derive(Clone, Default)]
@@ -130,12 +131,16 @@ impl Store {
             return false;
         }
         self.leader = None;
-        let Some(Word { position, confirmed }) = word else { return true };
+        let Some(word) = word else { return true };
         self.status_revision = Some(Revision(self.next_revision()));
-        self.status.released_by = position.filter(|_| confirmed).map(|_| name.clone());
-        self.status.gave_way = position.is_none().then(|| name.clone());
-        if position.is_some() {
-            self.status.optime = position;
+        (self.status.released_by, self.status.gave_way) = (None, None);
+        match word {
+            Word::HandedOver(position) => {
+                (self.status.released_by, self.status.optime) = (Some(name.clone()), Some(position));
+            }
+            Word::Unconfirmed(position) => self.status.optime = Some(position),
+            Word::GaveWay => self.status.gave_way = Some(name.clone()),
+            Word::Nothing => {}
         }
         true
     }
