@@ -14,6 +14,7 @@ mod error;
 mod etcd;
 mod given;
 mod initdb;
+mod kubernetes;
 mod load;
 mod machine;
 mod manual;
@@ -53,6 +54,7 @@ pub use server::default_pg_hba;
 pub use tls_not_required::clear_text_warning;
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -98,13 +100,14 @@ pub enum DcsConfig {
     /// No DCS: a single, plain server.
     Single,
     Etcd3(EtcdConfig),
+    Kubernetes(KubernetesConfig),
 }
 
 impl DcsConfig {
     pub fn mode(&self) -> Mode {
         match self {
             DcsConfig::Single => Mode::Single,
-            DcsConfig::Etcd3(_) => Mode::Cluster,
+            DcsConfig::Etcd3(_) | DcsConfig::Kubernetes(_) => Mode::Cluster,
         }
     }
 }
@@ -123,6 +126,49 @@ pub struct EtcdConfig {
     pub cert: Option<PathBuf>,
     /// `None` with a certificate: the key is in the same file.
     pub key: Option<PathBuf>,
+}
+
+/// Kubernetes' API as the DCS. Names and values of labels are checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KubernetesConfig {
+    pub state: StateObjects,
+    /// `None`: that of the service account, else of the kubeconfig's context, else `default`.
+    pub namespace: Option<String>,
+    /// At least one; without the scope's.
+    pub labels: BTreeMap<String, String>,
+    pub scope_label: String,
+    pub role_label: String,
+    pub leader_value: String,
+    pub follower_value: String,
+    pub standby_leader_value: String,
+    pub tmp_role_label: Option<String>,
+    pub bootstrap_labels: BTreeMap<String, String>,
+    /// `None`: the address in the pod's status.
+    pub pod_ip: Option<IpAddr>,
+    /// At least one.
+    pub ports: Vec<EndpointPort>,
+    /// `None`: the service account's, or what the kubeconfig says.
+    pub cacert: Option<PathBuf>,
+    pub bypass_api_service: Switch,
+    /// Besides 500, 503 and 504.
+    pub retriable_codes: Vec<u16>,
+    pub context: Option<String>,
+}
+
+/// The kind of objects whose annotations hold the cluster's state.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum StateObjects {
+    Endpoints,
+    ConfigMaps,
+}
+
+/// A port of the leader's Endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointPort {
+    pub name: Option<String>,
+    pub port: u16,
+    /// `TCP`, `UDP` or `SCTP`.
+    pub protocol: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
