@@ -9,7 +9,7 @@ use super::publish::{leader_of, tell};
 use super::publisher::Due;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
-use crate::core::decision::LeaseStep;
+use crate::core::decision::{LastWord, LeaseStep};
 use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
@@ -20,11 +20,18 @@ use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, DcsError, Lock};
 use crate::postgres::Instance;
 
-/// Whether another member is known to have everything up to the last position, or none was there to be asked.
+/// What a leader says when it gives the lock up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Confirmed {
-    Yes,
-    No,
+enum Word {
+    /// It stopped in order, and another member is known to have everything up to this position, or none was there to be
+    /// asked.
+    HandedOver(Lsn),
+    /// It stopped in order, and no other member has everything.
+    Unconfirmed(Lsn),
+    /// It cannot serve.
+    GaveWay,
+    /// Nothing, in place of what another leader had said before.
+    Nothing,
 }
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
@@ -52,10 +59,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire { seen: lock } => self.acquire(*lock, seen).await,
             LeaseStep::Renew => self.renew(seen).await,
-            LeaseStep::Release { last_position } => self.release(*last_position, Confirmed::Yes, seen).await,
-            LeaseStep::ReleaseUnconfirmed { last_position } => {
-                self.release(Some(*last_position), Confirmed::No, seen).await
+            LeaseStep::Release { last_position: Some(position) } => {
+                self.release(Some(Word::HandedOver(*position)), seen).await
             }
+            LeaseStep::Release { last_position: None } => self.release(Some(Word::GaveWay), seen).await,
+            LeaseStep::ReleaseUnconfirmed { last_position } => {
+                self.release(Some(Word::Unconfirmed(*last_position)), seen).await
+            }
+            LeaseStep::GiveBack { word: LastWord::Stands } => self.release(None, seen).await,
+            LeaseStep::GiveBack { word: LastWord::IsOver } => self.release(Some(Word::Nothing), seen).await,
         };
         self.settle_guard(&outcome, seen);
         self.show_authority(&outcome);
@@ -110,19 +122,21 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     }
 
     /// Our record goes with it: without a last position it alone tells the others that the key was not lost by accident.
-    async fn release(&mut self, last_position: Option<Lsn>, confirmed: Confirmed, seen: &Observation) -> LeaseOutcome {
-        let last = self.reading.last().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
-        let me = Some(self.settings.config.name.clone());
-        let status = match last_position {
-            Some(position) => {
-                let released_by = me.filter(|_| confirmed == Confirmed::Yes);
-                ClusterStatus { optime: Some(position), released_by, gave_way: None, ..last }
+    async fn release(&mut self, word: Option<Word>, seen: &Observation) -> LeaseOutcome {
+        let status = word.map(|word| {
+            let last = self.reading.last().map(|snapshot| snapshot.view.status.clone()).unwrap_or_default();
+            let last = ClusterStatus { released_by: None, gave_way: None, ..last };
+            let me = Some(self.settings.config.name.clone());
+            match word {
+                Word::HandedOver(position) => ClusterStatus { optime: Some(position), released_by: me, ..last },
+                Word::Unconfirmed(position) => ClusterStatus { optime: Some(position), ..last },
+                Word::GaveWay => ClusterStatus { gave_way: me, ..last },
+                Word::Nothing => last,
             }
-            None => ClusterStatus { released_by: None, gave_way: me, ..last },
-        };
+        });
         let record = self.record_due(&LeaseOutcome::Released, seen);
         let limit = self.patience();
-        let release = self.shared.dcs.release(Some(&status), Some(&record), limit);
+        let release = self.shared.dcs.release(status.as_ref(), Some(&record), limit);
         match self.shared.bounded(limit, release).await {
             Some(Ok(())) => {
                 self.publisher.record_stands(record, self.shared.now(), leader_of(seen));

@@ -129,8 +129,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let known = view.history.clone();
         let name = self.settings.config.name.clone();
         let max = self.settings.dynamic.max_timelines_history;
-        let history = self.documents().and_then(|documents| documents.history.as_ref());
-        let expect = self.as_seen(history.map(|history| history.revision));
+        let Some(last) = self.reading.last() else { return };
+        let expect = last.expect_leading(last.documents.history.as_ref().map(|history| history.revision));
         let limit = self.short_patience();
         let shared = self.shared.clone();
         let work = async move {

@@ -17,7 +17,7 @@ pub fn decide(ctx: &Ctx, job: &Job) -> Decision {
     }
     match (ctx.hold(), &ctx.seen.local.postgres) {
         // A call that came late has taken it: nobody was asked who should.
-        (Hold::Unconfirmed, _) if ctx.is_taken_unawares() => ctx.release(Reason::TakenUnawares),
+        (Hold::Unconfirmed, _) if ctx.is_taken_unawares() => ctx.give_back(),
         (Hold::NotOurs, _) => ctx.idle(Reason::JobInProgress { job: job.clone() }),
         (Hold::Held { .. } | Hold::Unconfirmed, Postgres::Starting { .. }) => {
             ctx.again_after(lease::RETRY * 2, Reason::DuringJob { job: job.clone() })

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::authority;
-use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
+use super::decision::{Decision, LastWord, LeaseStep, PostgresStep, Wake};
 use super::lease::{self, Hold};
-use super::local::{DataDir, StopMode, StopWhy};
+use super::local::{DataDir, Postgres, Running, StopMode, StopWhy};
 use super::observation::Observation;
 use super::policy::{Policy, Timing};
 use super::reason::Reason;
@@ -71,6 +71,20 @@ impl<'a> Ctx<'a> {
     pub fn release(&self, reason: Reason) -> Decision {
         let lease = LeaseStep::Release { last_position: None };
         Decision { lease, ..Decision::idle(reason, Wake::Now) }
+    }
+
+    /// A call of ours that nobody waited for any more has taken the lock. It is given back, so that the best member takes it.
+    pub fn give_back(&self) -> Decision {
+        let own = match (&self.seen.local.postgres, &self.seen.local.data) {
+            (Postgres::Running(Running::Standby(facts)), _) => Some(facts.position()),
+            (_, DataDir::Present(data)) => data.control.as_ref().map(|control| control.checkpoint),
+            (_, DataDir::Empty | DataDir::Unusable(_)) => None,
+        };
+        // Nobody has more than a leader that handed over but one that has led since.
+        let status = &self.view.status;
+        let has_led = status.released_by.is_some() && own > status.optime;
+        let word = if has_led { LastWord::IsOver } else { LastWord::Stands };
+        Decision { lease: LeaseStep::GiveBack { word }, ..Decision::idle(Reason::TakenUnawares, Wake::Now) }
     }
 
     /// Why the data directory is of no use; only for one that is not `Present`.

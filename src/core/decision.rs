@@ -55,12 +55,24 @@ pub enum LeaseStep {
     ReleaseUnconfirmed {
         last_position: Lsn,
     },
+    /// Give a lock back that a call of ours has taken late.
+    GiveBack {
+        word: LastWord,
+    },
+}
+
+/// What becomes of the last leader's word that it gave the lock up in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LastWord {
+    Stands,
+    /// We have led since.
+    IsOver,
 }
 
 impl LeaseStep {
     pub fn gives_up(&self) -> bool {
         match self {
-            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => true,
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack { .. } => true,
             LeaseStep::Keep | LeaseStep::Acquire { .. } | LeaseStep::Renew => false,
         }
     }

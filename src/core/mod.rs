@@ -123,7 +123,7 @@ fn connected(ctx: &Ctx) -> Decision {
             (Hold::Held { .. }, DataDir::Empty | DataDir::Unusable(_)) => ctx.stop_at_once(ctx.broken_data()),
             // A call that came late has taken it, or one whose answer was lost: what was true when it was sent may not be
             // true any more. Only a promotion that is under way by a former agent goes on.
-            (Hold::Unconfirmed, _) if ctx.is_taken_unawares() => ctx.release(Reason::TakenUnawares),
+            (Hold::Unconfirmed, _) if ctx.is_taken_unawares() => ctx.give_back(),
             (Hold::Unconfirmed, _) => ctx.idle(Reason::ConfirmingLock),
             (Hold::NotOurs, _) if ctx.view.leader.is_some() => follower::decide(ctx, facts),
             (Hold::NotOurs, DataDir::Present(data)) => election::decide(ctx, data, facts),

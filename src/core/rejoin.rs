@@ -29,9 +29,7 @@ pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
     }
     match ctx.hold() {
         Hold::Held { .. } => with_lock(ctx, data),
-        Hold::Unconfirmed if ctx.is_taken_unawares() && !may_have_kept_it(ctx, data) => {
-            ctx.release(Reason::TakenUnawares)
-        }
+        Hold::Unconfirmed if ctx.is_taken_unawares() && !may_have_kept_it(ctx, data) => ctx.give_back(),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::NotOurs => without_lock(ctx, data),
     }

@@ -42,7 +42,16 @@ pub struct Snapshot {
 impl Snapshot {
     /// That a key must still be as it is in this reading: with this revision, or absent.
     pub fn expect(&self, revision: Option<Revision>) -> Expect {
-        Expect::AsSeen(Seen { revision, losses: self.losses })
+        Expect::AsSeen(self.seen(revision))
+    }
+
+    /// The same of a key that leaders write.
+    pub fn expect_leading(&self, revision: Option<Revision>) -> Expect {
+        Expect::Leading(self.seen(revision))
+    }
+
+    fn seen(&self, revision: Option<Revision>) -> Seen {
+        Seen { revision, losses: self.losses }
     }
 }
 
@@ -89,6 +98,8 @@ pub struct Seen {
 pub enum Expect {
     /// The key must still be as a reading had it.
     AsSeen(Seen),
+    /// The same, and the lock must be ours: what a leader writes may arrive when another one leads that has not written yet.
+    Leading(Seen),
     /// No condition.
     Anything,
 }
@@ -97,7 +108,7 @@ impl Expect {
     /// The losses of the store that the decision to write knew of; `None`: it rests on nothing that was read.
     fn losses(&self) -> Option<u64> {
         match self {
-            Expect::AsSeen(seen) => Some(seen.losses),
+            Expect::AsSeen(seen) | Expect::Leading(seen) => Some(seen.losses),
             Expect::Anything => None,
         }
     }

@@ -64,6 +64,26 @@ pub(super) async fn a_decision_of_before_a_loss_of_the_stores_data_writes_nothin
     assert!(member.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
 }
 
+/// Seed 16131524: a leader's history that arrives when others have led since, none of which had written its own.
+pub(super) async fn what_a_leader_writes_is_refused_once_the_lock_is_another_ones<W: World>() {
+    let mut world = W::open().await;
+    let (first, second) = (world.member("n1"), world.member("n2"));
+    let history = || Content::Json(json!([[1, 5, "no recovery target specified"]]));
+    let write = async |member: &W::Dcs| {
+        let seen = member.read(SOON).await.expect("the store answers").expect_leading(None);
+        member.replace(Key::History, history(), seen, SOON).await
+    };
+    let refused = |answer| assert!(matches!(answer, Err(DcsError::Conflict { key: Key::History })), "{answer:?}");
+    refused(write(&first).await);
+    assert!(second.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
+    first.publish(&record("running"), SOON).await.expect("the store answers");
+    refused(write(&first).await);
+    assert_eq!(world.get("history").await, None);
+    write(&second).await.expect("it leads");
+    refused(write(&second).await);
+    assert!(world.get("history").await.is_some());
+}
+
 pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {
     let mut world = W::open().await;
     let member = world.member("n1");

@@ -93,7 +93,7 @@ impl State {
         let alive = self.store.leases[index].is_some();
         let held = match step {
             LeaseStep::Keep => return LeaseOutcome::None,
-            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => {
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack { .. } => {
                 if self.holds(index) {
                     self.store.leader = None;
                 }

@@ -262,7 +262,7 @@ fn calls(step: &LeaseStep) -> impl Iterator<Item = Calls> {
         match step {
             LeaseStep::Keep => 1,
             LeaseStep::Acquire { .. } | LeaseStep::Renew => 3,
-            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } => 4,
+            LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack { .. } => 4,
         },
     );
     all.into_iter().take(count)

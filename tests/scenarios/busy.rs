@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tamada::core::decide;
-use tamada::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Wake};
+use tamada::core::decision::{Decision, Exit, LastWord, LeaseStep, PostgresStep, Wake};
 use tamada::core::local::{
     ClusterState, DataDir, Guard, Job, LastRole, Postgres, RecoverySignal, Reinit, RunningJob, StartAs, StopMode,
     StopWhy, Upstream,
@@ -226,7 +226,7 @@ fn a_lock_that_a_late_call_takes_during_a_job_is_given_back() {
     for job in [Job::Start(StartAs::Standby(Upstream::None)), Job::Clone { from }, Job::Recover] {
         let mut observation = during(seen(view(OURS), Postgres::Stopped), &job);
         let decision = decided(&observation);
-        assert_eq!(decision.lease, LeaseStep::Release { last_position: None }, "{job:?}");
+        assert_eq!(decision.lease, LeaseStep::GiveBack { word: LastWord::Stands }, "{job:?}");
         assert_eq!((decision.postgres, decision.reason), (PostgresStep::Leave, Reason::TakenUnawares));
         observation.memory.lease_valid_until = Some(second(1_020));
         assert!(!decided(&observation).lease.gives_up(), "{job:?}: it is known to be ours");

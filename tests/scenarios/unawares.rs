@@ -1,10 +1,11 @@
 //! The leader key is on our lease although this agent never heard that the lock is ours.
 
-use tamada::core::decision::LeaseStep;
+use tamada::core::decision::{LastWord, LeaseStep};
 use tamada::core::learn;
 use tamada::core::local::{ClusterState, Guard, RecoverySignal};
 use tamada::core::observation::{LeaseOutcome, LockLost, Outcome, RestartRequest};
 use tamada::core::reason::Reason;
+use tamada::core::units::Lsn;
 use tamada::core::view::Holder;
 
 use super::build::*;
@@ -13,7 +14,14 @@ use super::build::*;
 fn a_lock_that_a_late_call_has_taken_is_given_back() {
     let mut taken = seen(view(Some(("a", Holder::Us))), standby_at(500, "b"));
     assert_eq!(decided(&taken).reason, Reason::TakenUnawares);
-    assert_eq!(decided(&taken).lease, LeaseStep::Release { last_position: None });
+    assert_eq!(decided(&taken).lease, LeaseStep::GiveBack { word: LastWord::Stands });
+    // Seed 16175444: nobody has more than a leader that handed over but one that has led since.
+    let Ok(cluster) = &mut taken.cluster else { unreachable!("there is a view") };
+    (cluster.status.released_by, cluster.status.optime) = (Some("a".into()), Some(Lsn(500)));
+    assert_eq!(decided(&taken).lease, LeaseStep::GiveBack { word: LastWord::Stands });
+    let Ok(cluster) = &mut taken.cluster else { unreachable!("there is a view") };
+    cluster.status.optime = Some(Lsn(499));
+    assert_eq!(decided(&taken).lease, LeaseStep::GiveBack { word: LastWord::IsOver });
     // A former agent may have told PostgreSQL to promote: that was under a lock that it had.
     taken.local.guard = Guard::Until(second(1_005));
     assert_eq!(decided(&taken).reason, Reason::ConfirmingLock);

@@ -1,7 +1,7 @@
 //! What a decision's slots do to the store and to the servers, in the order in which the shell carries them out.
 
 use tamada::core::authority::{Effect, Tenure, call_limit};
-use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
+use tamada::core::decision::{Decision, DocumentStep, LastWord, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{Job, Replay, StopWhy};
 use tamada::core::observation::{
     Divergence, DivergenceReport, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport, PeerReports,
@@ -12,7 +12,8 @@ use tamada::core::view::HistoryEntry;
 use tamada::core::{learn, next_wake};
 
 use super::calls::Call;
-use super::node::{Phase, Server, at};
+use super::node::{Node, Phase, Server, at};
+use super::store::Word;
 use super::world::{TICK, World};
 
 impl World {
@@ -100,22 +101,21 @@ impl World {
                 let optime = (node.server == Server::Primary).then_some(Lsn(node.wal.end));
                 Call::Renew { lease: node.lease, rewrite, optime }
             }
-            LeaseStep::Release { last_position } => Call::Release {
-                name,
-                lease: self.nodes[index].lease,
-                revision: self.store.leader_revision,
-                position: *last_position,
-                confirmed: true,
-            },
-            LeaseStep::ReleaseUnconfirmed { last_position } => Call::Release {
-                name,
-                lease: self.nodes[index].lease,
-                revision: self.store.leader_revision,
-                position: Some(*last_position),
-                confirmed: false,
-            },
+            LeaseStep::Release { last_position } => {
+                self.release(index, last_position.map_or(Some(Word::GaveWay), |at| Some(Word::HandedOver(at))))
+            }
+            LeaseStep::ReleaseUnconfirmed { last_position } => {
+                self.release(index, Some(Word::Unconfirmed(*last_position)))
+            }
+            LeaseStep::GiveBack { word: LastWord::Stands } => self.release(index, None),
+            LeaseStep::GiveBack { word: LastWord::IsOver } => self.release(index, Some(Word::Nothing)),
         };
         Some(call)
+    }
+
+    fn release(&self, index: usize, word: Option<Word>) -> Call {
+        let Node { name, lease, .. } = &self.nodes[index];
+        Call::Release { name: name.clone(), lease: *lease, revision: self.store.leader_revision, word }
     }
 
     /// (3) what gives authority, documents, questions.
@@ -223,6 +223,7 @@ impl World {
                     new_leader: me.clone(),
                 };
                 Call::SetHistory {
+                    lease: self.nodes[index].lease,
                     entries: self.nodes[index].wal.left.iter().map(entry).collect(),
                     seen: self.nodes[index].history_seen,
                 }

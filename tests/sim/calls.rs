@@ -5,7 +5,7 @@ use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{HistoryEntry, Member};
 
-use super::store::Store;
+use super::store::{Store, Word};
 use super::world::World;
 
 /// How late a call may arrive: more than a ttl.
@@ -32,8 +32,7 @@ pub enum Call {
         name: MemberName,
         lease: u64,
         revision: u64,
-        position: Option<Lsn>,
-        confirmed: bool,
+        word: Option<Word>,
     },
     Publish {
         lease: u64,
@@ -52,6 +51,7 @@ pub enum Call {
         seen: Revision,
     },
     SetHistory {
+        lease: u64,
         entries: Vec<HistoryEntry>,
         seen: u64,
     },
@@ -176,10 +176,12 @@ impl World {
                 }
                 renewed
             }
-            Call::Release { name, lease, revision, position, confirmed } => {
-                let released = store.release(&name, lease, revision, position, confirmed);
-                if released {
-                    self.released = position.filter(|_| confirmed).map(|position| (self.now, position.0));
+            Call::Release { name, lease, revision, word } => {
+                let released = store.release(&name, lease, revision, word);
+                match word.filter(|_| released) {
+                    Some(Word::HandedOver(position)) => self.released = Some((self.now, position.0)),
+                    Some(Word::Unconfirmed(_) | Word::GaveWay | Word::Nothing) => self.released = None,
+                    None => {}
                 }
                 released
             }
@@ -199,8 +201,8 @@ impl World {
                 store.switchover = store.switchover.take().filter(|request| request.revision != seen);
                 true
             }
-            Call::SetHistory { entries, seen } => {
-                if store.history_written_at == seen {
+            Call::SetHistory { lease, entries, seen } => {
+                if store.history_written_at == seen && store.holds(lease) {
                     store.set_history(entries, self.now);
                 }
                 true

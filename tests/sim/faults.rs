@@ -257,8 +257,10 @@ impl World {
         self.wake_all();
     }
 
-    /// The store loses all but what the backup holds.
+    /// The store loses all but what the backup holds. It is another process then, at which no call arrives that was sent to
+    /// the one before.
     fn lose(&mut self, backup: Store) {
+        self.late.clear();
         self.store.forget(backup, self.now);
         self.forgot_at = self.now;
         self.released = None;

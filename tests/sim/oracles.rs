@@ -155,9 +155,12 @@ impl World {
         if !is_known {
             return false;
         }
-        // One that knows that its own timeline was abandoned, and is right, goes last.
+        // One that knows that its own timeline was abandoned, and is right, goes last; that a person has brought it back it
+        // knows only once it has seen the leader of since as a primary.
         let knows_so = other.memory.abandoned.is_some_and(|known| known.timeline == Timeline(other.wal.timeline));
-        if knows_so && self.acknowledged.agrees_until(&other.wal) < other.wal.end {
+        let is_last = |node: &Node| node.raced.by_hand && node.wal.branch() == self.acknowledged.branch();
+        let is_brought_back = self.nodes.iter().any(is_last);
+        if knows_so && (is_brought_back || self.acknowledged.agrees_until(&other.wal) < other.wal.end) {
             return false;
         }
         let is_steady = other.steady_since.max(node.alone_at) + STEADY <= node.raced.at;

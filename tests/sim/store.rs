@@ -9,6 +9,15 @@ use tamada::core::view::{
     ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
 };
 
+/// What a release says of the leader: as the agent's has it.
+#[derive(Clone, Copy, Debug)]
+pub enum Word {
+    HandedOver(Lsn),
+    Unconfirmed(Lsn),
+    GaveWay,
+    Nothing,
+}
+
 #[derive(Clone, Default)]
 pub struct Store {
     /// Lease number to the instant (ms) at which it ends, and its ttl.
@@ -117,23 +126,21 @@ impl Store {
         true
     }
 
-    pub fn release(
-        &mut self,
-        name: &MemberName,
-        lease: u64,
-        revision: u64,
-        position: Option<Lsn>,
-        confirmed: bool,
-    ) -> bool {
+    pub fn release(&mut self, name: &MemberName, lease: u64, revision: u64, word: Option<Word>) -> bool {
         if !self.holds(lease) || self.leader_revision != revision {
             return false;
         }
         self.leader = None;
+        let Some(word) = word else { return true };
         self.status_revision = Some(Revision(self.next_revision()));
-        self.status.released_by = position.filter(|_| confirmed).map(|_| name.clone());
-        self.status.gave_way = position.is_none().then(|| name.clone());
-        if position.is_some() {
-            self.status.optime = position;
+        (self.status.released_by, self.status.gave_way) = (None, None);
+        match word {
+            Word::HandedOver(position) => {
+                (self.status.released_by, self.status.optime) = (Some(name.clone()), Some(position));
+            }
+            Word::Unconfirmed(position) => self.status.optime = Some(position),
+            Word::GaveWay => self.status.gave_way = Some(name.clone()),
+            Word::Nothing => {}
         }
         true
     }

@@ -121,10 +121,7 @@ impl Session {
         let on_lease = || Some(PutOptions::new().with_lease(lease));
         let put_status = status.map(|status| TxnOp::put(self.key(codec::STATUS), status, None));
         let put_record = record.map(|record| TxnOp::put(self.key(&member), record, on_lease()));
-        let mut conditions = vec![
-            Compare::lease(leader.as_str(), CompareOp::Equal, lease),
-            Compare::value(leader.as_str(), CompareOp::Equal, name),
-        ];
+        let mut conditions = self.leads(lease);
         let lock = match keep {
             Keep::Lock => get_leader.clone(),
             Keep::Rewritten => TxnOp::put(leader.as_str(), name, on_lease()),
@@ -169,6 +166,15 @@ impl Session {
             Keep::Nothing => self.wrote(origin, codec::LEADER, None, 0),
         }
         Ok(self.held(lease))
+    }
+
+    /// That the leader key is ours and hangs on this lease.
+    fn leads(&self, lease: i64) -> Vec<Compare> {
+        let leader = self.leader_key();
+        vec![
+            Compare::lease(leader.as_str(), CompareOp::Equal, lease),
+            Compare::value(leader.as_str(), CompareOp::Equal, self.name.as_str()),
+        ]
     }
 
     pub(super) async fn publish(&self, record: &Value, deadline: Duration) -> Result<(), DcsError> {
@@ -295,18 +301,19 @@ impl Session {
     ) -> Result<Written, Failure> {
         let path = codec::key_path(key);
         let full = self.key(path);
-        let condition = match expect {
-            Expect::AsSeen(seen) => Some(as_seen(&full, seen.revision)),
-            Expect::Anything => None,
+        let conditions = match expect {
+            Expect::AsSeen(seen) => vec![as_seen(&full, seen.revision)],
+            Expect::Leading(seen) => {
+                let Some(own) = self.leases().id() else { return Ok(Written::Refused(None)) };
+                [vec![as_seen(&full, seen.revision)], self.leads(own)].concat()
+            }
+            Expect::Anything => Vec::new(),
         };
         let write = match value {
             Some(value) => TxnOp::put(full.as_str(), value, Some(PutOptions::new().with_lease(lease))),
             None => TxnOp::delete(full.as_str(), None),
         };
-        let txn = Txn::new()
-            .when(condition.into_iter().collect::<Vec<_>>())
-            .and_then([write])
-            .or_else([TxnOp::get(full.as_str(), None)]);
+        let txn = Txn::new().when(conditions).and_then([write]).or_else([TxnOp::get(full.as_str(), None)]);
         self.remembers(expect)?;
         let _writing = self.writing(path, value);
         let mark = self.cache().mark();

@@ -270,10 +270,17 @@ impl Dcs for MemoryDcs {
                 return Err(DcsError::Forgot { store: STORE });
             }
             let lease = if content == Content::Claim { self.ensure_lease(store, state) } else { 0 };
-            let condition = match expect {
-                Expect::AsSeen(Seen { revision: None, .. }) => Condition::Absent,
-                Expect::AsSeen(Seen { revision: Some(revision), .. }) => Condition::Revision(revision.0),
-                Expect::Anything => Condition::None,
+            let seen = match expect {
+                Expect::Leading(_) if !state.lease.is_some_and(|lease| self.holds(store, lease)) => {
+                    return Err(DcsError::Conflict { key });
+                }
+                Expect::AsSeen(seen) | Expect::Leading(seen) => Some(seen),
+                Expect::Anything => None,
+            };
+            let condition = match seen {
+                Some(Seen { revision: None, .. }) => Condition::Absent,
+                Some(Seen { revision: Some(revision), .. }) => Condition::Revision(revision.0),
+                None => Condition::None,
             };
             match store.put_if(self.handle, codec::key_path(key), codec::content_bytes(&content), lease, condition) {
                 Written::Done => Ok(()),
