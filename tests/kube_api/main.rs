@@ -4,4 +4,5 @@ mod basics;
 mod client;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
+mod patches;
 mod serve;

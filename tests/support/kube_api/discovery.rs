@@ -11,7 +11,7 @@ use super::server::State;
 
 const JSON: &str = "application/json";
 const TEXT: &str = "text/plain; charset=utf-8";
-const OPENAPI: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+const OPENAPI: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
 
 /// The release that this server stands in for.
 pub const RELEASE: (&str, &str) = ("1", "36");
@@ -115,6 +115,9 @@ fn entry(resource: &Resource, suffix: &str, verbs: &[&str]) -> Value {
         "kind": resource.kind,
         "verbs": verbs,
     });
+    if suffix.is_empty() && ["pods", "services", "statefulsets"].contains(&resource.plural) {
+        entry["categories"] = json!(["all"]);
+    }
     if suffix.is_empty() && !resource.short.is_empty() {
         entry["shortNames"] = json!(resource.short);
     }

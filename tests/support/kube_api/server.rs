@@ -198,6 +198,7 @@ impl Server {
             };
         }
         if asked.group == "authorization.k8s.io" {
+            check_media(header(CONTENT_TYPE))?;
             let state = self.state();
             return discovery::review(&state, user, asked, &body).map(|review| Answer::Object(201, review));
         }
