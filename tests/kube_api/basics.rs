@@ -98,7 +98,7 @@ async fn put_replaces_and_makes_only_some_kinds() {
     let message = client.update(&leases("/a"), &object).await.refusal(422, "Invalid");
     assert_eq!(
         message,
-        "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0: must be specified \
+        "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified \
          for an update"
     );
     let labelled = json!({"metadata": {"name": "a", "labels": {"x": "y"}}});

@@ -186,7 +186,7 @@ impl Client {
         let response = tokio::time::timeout(LIMIT, self.send(Method::GET, path, &[], None)).await;
         let response = response.expect("an answer in time").expect("an answer");
         assert_eq!(response.status().as_u16(), 200);
-        Watch { body: response.into_body(), text: String::new() }
+        Watch::of(response.into_body())
     }
 }
 
@@ -196,6 +196,10 @@ pub struct Watch {
 }
 
 impl Watch {
+    pub fn of(body: Incoming) -> Self {
+        Watch { body, text: String::new() }
+    }
+
     /// The next event; `None` at the end of the answer, `Err` where it breaks off.
     pub async fn next(&mut self) -> Result<Option<Value>, hyper::Error> {
         let read = async {

@@ -1,8 +1,13 @@
 //! The API server of the tests, tested: over HTTP as any client would ask it, with kubectl, and with Patroni.
 
+mod access;
 mod basics;
 mod client;
+mod handle;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
+mod lists;
 mod patches;
 mod serve;
+mod validation;
+mod watches;

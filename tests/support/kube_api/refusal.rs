@@ -32,6 +32,12 @@ impl Cause {
         Cause { field: field.into(), reason: "FieldValueInvalid", message }
     }
 
+    /// A resourceVersion that is left out where there has to be one; Go shows the unsigned number that it has read.
+    pub fn no_version(field: &str) -> Self {
+        let message = "Invalid value: 0x0: must be specified for an update".to_owned();
+        Cause { field: field.to_owned(), reason: "FieldValueInvalid", message }
+    }
+
     pub fn unsupported(field: impl Into<String>, value: &str, supported: &[&str]) -> Self {
         let supported: Vec<String> = supported.iter().map(|value| format!("{value:?}")).collect();
         let message = format!("Unsupported value: {value:?}: supported values: {}", supported.join(", "));

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::defaults;
 use super::patch;
-use super::refusal::Refusal;
+use super::refusal::{Cause, Refusal};
 use super::resources::{Resource, Trait, named};
 use super::selector::Selector;
 use super::shape::typed;
@@ -204,12 +204,7 @@ fn replace(store: &mut Store, target: &Target, old: &Value, mut object: Value) -
     let (resource, name) = (target.resource, &target.name);
     let version = text(&object["metadata"]["resourceVersion"]);
     if version.is_empty() && !resource.is(Trait::Unconditional) {
-        let cause = super::refusal::Cause::invalid(
-            "metadata.resourceVersion",
-            // The server prints the number that it has read.
-            &Value::from(0),
-            "must be specified for an update",
-        );
+        let cause = Cause::no_version("metadata.resourceVersion");
         return Err(Refusal::invalid(resource, name, &[cause]));
     }
     if !version.is_empty() && version != text(&old["metadata"]["resourceVersion"]) {
