@@ -3,9 +3,11 @@
 mod access;
 mod basics;
 mod client;
+mod faulty;
 mod handle;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
+mod kubectl;
 mod lists;
 mod patches;
 mod serve;

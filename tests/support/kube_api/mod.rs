@@ -16,9 +16,11 @@ pub mod authority;
 mod controller;
 mod defaults;
 mod discovery;
+mod faults;
 mod files;
 mod gate;
 mod patch;
+mod proxy;
 mod read;
 mod refusal;
 mod resources;
@@ -32,7 +34,6 @@ mod validation;
 mod watch;
 mod write;
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -43,6 +44,8 @@ use serde_json::{Value, json};
 pub use access::{Rule, User};
 pub use authority::Authority;
 pub use controller::Switch;
+pub use faults::{Fault, Loss, RuleId, When};
+pub use proxy::Proxy;
 pub use server::Record;
 pub use store::Snapshot;
 pub use watch::Ending;
@@ -82,33 +85,29 @@ impl Options {
 
 pub struct KubeApi {
     server: Arc<Server>,
-    address: SocketAddr,
+    place: transport::Place,
     authority: Authority,
     namespaces: Vec<String>,
     gate: gate::Gate,
     leaf: authority::Leaf,
     running: Option<transport::Background>,
-    /// The network namespace in which it listens.
-    home: std::fs::File,
     admin: String,
 }
 
 impl KubeApi {
     /// Listens in the network namespace of the calling thread.
     pub fn start(options: Options) -> Self {
-        let listener = transport::bind(options.address).expect("the address can be listened on");
-        let address = listener.local_addr().expect("a bound socket has an address");
+        let (place, listener) = transport::Place::bind(options.address).expect("the address can be listened on");
         let server = Arc::new(Server::new(Store::new(), options.bookmark_every));
-        let leaf = options.authority.issue_server(&[address.ip()]);
+        let leaf = options.authority.issue_server(&[place.address.ip()]);
         let mut api = KubeApi {
             server,
-            address,
+            place,
             authority: options.authority,
             namespaces: options.namespaces,
             gate: gate::Gate::default(),
             leaf,
             running: None,
-            home: std::fs::File::open("/proc/thread-self/ns/net").expect("a thread has a network namespace"),
             admin: String::new(),
         };
         api.furnish();
@@ -130,17 +129,17 @@ impl KubeApi {
         for name in own.iter().chain(&self.namespaces) {
             self.put("namespaces", "", json!({"metadata": {"name": name}}));
         }
-        let ports = json!([{"name": "https", "port": self.address.port(), "protocol": "TCP"}]);
-        let subsets = json!([{"addresses": [{"ip": self.address.ip().to_string()}], "ports": ports}]);
+        let ports = json!([{"name": "https", "port": self.address().port(), "protocol": "TCP"}]);
+        let subsets = json!([{"addresses": [{"ip": self.address().ip().to_string()}], "ports": ports}]);
         self.put("endpoints", "default", json!({"metadata": {"name": "kubernetes"}, "subsets": subsets}));
     }
 
     pub fn url(&self) -> String {
-        format!("https://{}", self.address)
+        format!("https://{}", self.place.address)
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.address
+        self.place.address
     }
 
     pub fn authority(&self) -> &Authority {
@@ -161,18 +160,7 @@ impl KubeApi {
     /// On the same address, in the same network namespace.
     pub fn restart(&mut self) {
         self.stop();
-        let address = self.address;
-        let bound = std::thread::scope(|scope| {
-            let bind = || -> io::Result<_> {
-                let here = std::fs::File::open("/proc/thread-self/ns/net")?;
-                if !is_same_file(&here, &self.home)? {
-                    nix::sched::setns(&self.home, nix::sched::CloneFlags::CLONE_NEWNET)?;
-                }
-                transport::bind(address)
-            };
-            scope.spawn(bind).join().expect("it does not panic")
-        });
-        self.serve(bound.expect("the address can be listened on again"));
+        self.serve(self.place.bind_again().expect("the address can be listened on again"));
     }
 
     /// From now on nothing is read and nothing is answered, while connections are accepted.
@@ -352,12 +340,6 @@ fn target(resource: &str, namespace: &str, name: &str) -> Target {
         part: Part::Whole,
         effect: Effect::Commit,
     }
-}
-
-fn is_same_file(one: &std::fs::File, other: &std::fs::File) -> io::Result<bool> {
-    use std::os::unix::fs::MetadataExt;
-    let (one, other) = (one.metadata()?, other.metadata()?);
-    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
 
 fn new_uid() -> String {

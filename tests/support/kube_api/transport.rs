@@ -1,10 +1,12 @@
 //! TCP, TLS and HTTP of the server and of the proxy: a thread with a runtime of its own, so that a test whose runtime
 //! stalls does not stall them.
 
+use std::fs::File;
 use std::future::Future;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsFd;
+use std::os::unix::fs::MetadataExt;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -197,7 +199,36 @@ fn certificate(ssl: &SslRef) -> Option<Result<User, ()>> {
     Some(Ok(User { name: user, groups: texts(Nid::ORGANIZATIONNAME) }))
 }
 
-/// Binds in the network namespace of the calling thread.
-pub fn bind(address: SocketAddr) -> io::Result<TcpListener> {
-    TcpListener::bind(address)
+/// Where a server listens: an address in a network namespace.
+pub struct Place {
+    pub address: SocketAddr,
+    namespace: File,
+}
+
+const NAMESPACE: &str = "/proc/thread-self/ns/net";
+
+impl Place {
+    /// In the network namespace of the calling thread. Port 0 is a free one, which then stays.
+    pub fn bind(address: SocketAddr) -> io::Result<(Self, TcpListener)> {
+        let listener = TcpListener::bind(address)?;
+        let place = Place { address: listener.local_addr()?, namespace: File::open(NAMESPACE)? };
+        Ok((place, listener))
+    }
+
+    /// Once more, from whatever namespace.
+    pub fn bind_again(&self) -> io::Result<TcpListener> {
+        let bind = || {
+            if !is_same_file(&File::open(NAMESPACE)?, &self.namespace)? {
+                nix::sched::setns(&self.namespace, nix::sched::CloneFlags::CLONE_NEWNET)?;
+            }
+            TcpListener::bind(self.address)
+        };
+        // A thread of its own, since it may not come back from the namespace.
+        std::thread::scope(|scope| scope.spawn(bind).join().expect("binding does not panic"))
+    }
+}
+
+fn is_same_file(one: &File, other: &File) -> io::Result<bool> {
+    let (one, other) = (one.metadata()?, other.metadata()?);
+    Ok((one.dev(), one.ino()) == (other.dev(), other.ino()))
 }
