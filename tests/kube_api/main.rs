@@ -10,6 +10,7 @@ mod kube_api;
 mod kubectl;
 mod lists;
 mod patches;
+mod patroni;
 mod serve;
 mod validation;
 mod watches;

@@ -297,9 +297,9 @@ impl KubeApi {
         self.server.change(|state| state.store.remove(&key(named(resource), namespace, name))).is_some()
     }
 
-    /// A running and ready pod with one container.
+    /// A running and ready pod with one container, and a hostname as a StatefulSet's pods have it.
     pub fn put_pod(&self, namespace: &str, name: &str, ip: &str, labels: &Value) -> Arc<Value> {
-        let spec = json!({"containers": [{"name": "postgres", "image": "postgres"}]});
+        let spec = json!({"hostname": name, "containers": [{"name": "postgres", "image": "postgres"}]});
         let conditions = json!([{"type": "Ready", "status": "True"}]);
         let status = json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions});
         let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status});

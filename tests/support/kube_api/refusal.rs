@@ -147,12 +147,10 @@ impl Refusal {
         Refusal::new(422, "Invalid", format!("{qualified} {name:?} is invalid: {errors}"), Some(details))
     }
 
-    /// A JSON patch that cannot be carried out.
-    pub fn unprocessable(why: &str) -> Self {
+    /// A JSON patch that cannot be carried out; the server does not say why.
+    pub fn unprocessable() -> Self {
         let message = "the server rejected our request due to an error in our request".to_owned();
-        let mut refusal = Refusal::new(422, "Invalid", message, Some(Map::new()));
-        refusal.status["details"]["causes"] = json!([{"reason": "UnexpectedServerResponse", "message": why}]);
-        refusal
+        Refusal::new(422, "Invalid", message, Some(Map::new()))
     }
 
     pub fn bad_request(message: impl Into<String>) -> Self {
