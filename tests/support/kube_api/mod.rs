@@ -8,7 +8,7 @@
 //! members write, and controllers but for one (`controller`). Nothing collects garbage and nothing runs pods.
 
 // Each test crate uses its own part of this.
-#![allow(dead_code)]
+#![allow(dead_code, unused_imports)]
 
 pub mod access;
 pub mod asked;
