@@ -151,7 +151,7 @@ impl Link {
             })
         };
         // Where the server is away, there is no proxy either.
-        let Ok(response) = forward.await.map_err(io::Error::other).flatten() else {
+        let Ok(response) = forward.await.map_err(io::Error::other).and_then(|done| done) else {
             return lost(Loss::Reset, &peer).await;
         };
         let end = match fault {
