@@ -8,7 +8,7 @@ use serde_json::Value;
 
 use super::error::Reported;
 use super::reader::{Reader, parse_port};
-use super::{EndpointPort, KubernetesConfig, StateObjects};
+use super::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
 use crate::core::policy::Switch;
 
 const PORTS: &str = "a list of maps with port, name and protocol: [{name: postgresql, port: 5432}]";
@@ -40,9 +40,9 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<KubernetesConfig, Reported
         pod_ip: pod_ip(reader),
         ports: ports(reader),
         cacert: reader.file("kubernetes.cacert"),
+        credentials: credentials(reader),
         bypass_api_service: reader.switch_or("kubernetes.bypass_api_service", Switch::Off),
         retriable_codes: retriable_codes(reader),
-        context: reader.text("kubernetes.context"),
     };
     Ok(config)
 }
@@ -98,6 +98,21 @@ pub(super) fn is_label_value(value: &str) -> bool {
     let is_inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
     let ends = [value.bytes().next(), value.bytes().last()].into_iter().flatten();
     value.len() <= LABEL_MAX && value.bytes().all(is_inner) && ends.into_iter().all(|byte| byte.is_ascii_alphanumeric())
+}
+
+/// What any pod has in its environment, whichever store is used.
+pub(super) fn surroundings(reader: &mut Reader<'_>) {
+    for path in ["environment.kubeconfig", "environment.kubernetes_service_host"] {
+        let _asked = reader.value(path);
+    }
+}
+
+fn credentials(reader: &mut Reader<'_>) -> KubernetesCredentials {
+    let (path, context) = (reader.path("environment.kubeconfig"), reader.text("kubernetes.context"));
+    match reader.text("environment.kubernetes_service_host") {
+        Some(_) => KubernetesCredentials::Pod,
+        None => KubernetesCredentials::Kubeconfig { path, context },
+    }
 }
 
 /// Of the leader's own variable, else of POD_IP, whose value may be a host name.

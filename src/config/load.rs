@@ -93,6 +93,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
             let _asked = reader.value(store.section());
         }
     }
+    kubernetes::surroundings(reader);
     let rest = node::rest(reader, host, mode);
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());

@@ -149,10 +149,23 @@ pub struct KubernetesConfig {
     pub ports: Vec<EndpointPort>,
     /// `None`: the service account's, or what the kubeconfig says.
     pub cacert: Option<PathBuf>,
+    pub credentials: KubernetesCredentials,
     pub bypass_api_service: Switch,
     /// Besides 500, 503 and 504.
     pub retriable_codes: Vec<u16>,
-    pub context: Option<String>,
+}
+
+/// Where the API server is, and as whom it is asked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum KubernetesCredentials {
+    /// The service account of the pod that we are in.
+    Pod,
+    Kubeconfig {
+        /// `None`: `~/.kube/config`.
+        path: Option<PathBuf>,
+        /// `None`: the current one.
+        context: Option<String>,
+    },
 }
 
 /// The kind of objects whose annotations hold the cluster's state.

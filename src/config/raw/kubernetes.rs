@@ -38,6 +38,11 @@ variables! {
         patroni_kubernetes_bypass_api_service: Switch, "kubernetes.bypass_api_service", "off", Restart;
         /// HTTP codes that are retried, besides 500, 503 and 504.
         patroni_kubernetes_retriable_http_codes: List, "kubernetes.retriable_http_codes", "", Restart;
+        /// The file that says where the API server is and who asks, outside of a pod.
+        kubeconfig: Text, "environment.kubeconfig", "~/.kube/config", Restart;
+        /// Set by Kubernetes in each pod: the API server is asked with the pod's service account then, whatever kubeconfig
+        /// there is.
+        kubernetes_service_host: Text, "environment.kubernetes_service_host", "", Restart;
         /// The kubeconfig's context. Without effect inside of a pod.
         patroni_kubernetes_context: Text, "kubernetes.context", "the current one", Restart;
     }

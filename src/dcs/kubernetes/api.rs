@@ -24,7 +24,7 @@ use tracing::debug;
 
 use super::failure::{Failure, refused};
 use super::objects::Object;
-use crate::config::KubernetesConfig;
+use crate::config::{KubernetesConfig, KubernetesCredentials};
 use crate::core::policy::Timing;
 use crate::core::units::Seconds;
 
@@ -32,7 +32,6 @@ use crate::core::units::Seconds;
 const ANSWER_MAX: usize = 64 << 20;
 /// Of a list that is read page by page.
 pub(super) const PAGE: u32 = 500;
-const SERVICE_HOST: &str = "KUBERNETES_SERVICE_HOST";
 
 /// Access to one namespace.
 pub(super) struct Api {
@@ -84,19 +83,18 @@ impl Api {
         Ok(reached.insert(Arc::new(Reached { client, namespace })).clone())
     }
 
-    /// Inside of a pod its service account counts, whatever kubeconfig there is.
     async fn client_config(&self) -> Result<Config, Failure> {
-        let is_in_pod = std::env::var_os(SERVICE_HOST).is_some_and(|host| !host.is_empty());
-        let mut config = if is_in_pod {
-            Config::incluster_env().map_err(|error| Failure::Answer(with_causes(&error)))?
-        } else {
-            let options = KubeConfigOptions { context: self.config.context.clone(), ..KubeConfigOptions::default() };
-            let read = Kubeconfig::from_env().and_then(|found| found.map_or_else(Kubeconfig::read, Ok));
-            let read = read.map_err(|error| {
-                Failure::Answer(format!("{SERVICE_HOST} is not set, and no kubeconfig: {}", with_causes(&error)))
-            })?;
-            let loaded = Config::from_custom_kubeconfig(read, &options).await;
-            loaded.map_err(|error| Failure::Answer(format!("kubeconfig: {}", with_causes(&error))))?
+        let mut config = match &self.config.credentials {
+            KubernetesCredentials::Pod => {
+                Config::incluster_env().map_err(|error| Failure::Answer(with_causes(&error)))?
+            }
+            KubernetesCredentials::Kubeconfig { path, context } => {
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                let read = path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+                let no = |error: &dyn std::error::Error| Failure::Answer(format!("kubeconfig: {}", with_causes(error)));
+                let loaded = Config::from_custom_kubeconfig(read.map_err(|error| no(&error))?, &options).await;
+                loaded.map_err(|error| no(&error))?
+            }
         };
         if let Some(path) = &self.config.cacert {
             let read = tokio::fs::read(path).await.map_err(|error| format!("{}: {error}", path.display()));

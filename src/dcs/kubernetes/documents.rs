@@ -10,7 +10,7 @@ use super::failure::Failure;
 use super::objects::{Changes, Object, Write};
 use super::session::{Session, Tries};
 use super::state::CLAIM;
-use crate::dcs::{Content, DcsError, Expect, Key, codec};
+use crate::dcs::{Content, DcsError, Expect, Key, Seen, codec};
 
 /// Of a request; each is an annotation of its own.
 const REQUEST: [&str; 3] = ["leader", "member", "scheduled_at"];
@@ -71,7 +71,7 @@ impl Session {
             (None, _) if *content == Content::Delete => return Ok(Written::Done),
             (None, _) => self.create(&write, limit).await,
             (Some(_), Expect::Anything) => self.patch(&write, None, limit).await,
-            (Some(version), Expect::AsSeen(_)) => self.patch(&write, Some(version), limit).await,
+            (Some(version), Expect::AsSeen(_) | Expect::Leading(_)) => self.patch(&write, Some(version), limit).await,
         };
         match answer {
             Ok(_) => {
@@ -99,10 +99,14 @@ impl Session {
     fn is_as_seen(&self, key: Key, expect: Expect) -> bool {
         match expect {
             Expect::Anything => true,
-            Expect::AsSeen(seen) => {
-                self.cache().revision_of(key, Instant::now()) == seen.revision.map(|revision| revision.0)
-            }
+            Expect::AsSeen(seen) => self.is_at(key, seen),
+            // The lock is another object: a write that is late is told by the version of its own alone.
+            Expect::Leading(seen) => self.is_at(key, seen) && self.is_held(),
         }
+    }
+
+    fn is_at(&self, key: Key, seen: Seen) -> bool {
+        self.cache().revision_of(key, Instant::now()) == seen.revision.map(|revision| revision.0)
     }
 
     /// Nothing is written that was decided before a loss of the store's data.

@@ -44,7 +44,11 @@ impl Session {
             None => self.make_leader(limit).await,
             Some(leader) if self.is_ours(&leader) => self.renew_over(&leader, None, limit).await,
             Some(leader) if self.may_take(&leader, seen) => self.take(&leader, limit).await,
-            Some(_) => return Ok(Hold::NotOurs),
+            // What stands there now is what the next decision goes by.
+            Some(_) => {
+                self.get(self.names.kind(), &self.names.leader, limit).await?;
+                return Ok(Hold::NotOurs);
+            }
         };
         match written {
             Ok(()) => return Ok(Hold::Ours),
@@ -100,26 +104,28 @@ impl Session {
         }
     }
 
-    pub(super) async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<(), DcsError> {
+    /// Whether it was ours.
+    pub(super) async fn release(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<bool, DcsError> {
         let _turn = self.lock_turn.lock().await;
         *locked(&self.held) = None;
         let mut tries = Tries::new(deadline);
         loop {
             match self.release_once(status, tries.share()).await {
-                Ok(()) => return Ok(()),
+                Ok(was_ours) => return Ok(was_ours),
                 Err(failure) => tries.again(failure).await?,
             }
         }
     }
 
-    async fn release_once(&self, status: Option<&ClusterStatus>, limit: Duration) -> Result<(), Failure> {
-        let Some(leader) = self.known_leader(limit).await?.filter(|leader| self.is_ours(leader)) else { return Ok(()) };
+    async fn release_once(&self, status: Option<&ClusterStatus>, limit: Duration) -> Result<bool, Failure> {
+        let known = self.known_leader(limit).await?;
+        let Some(leader) = known.filter(|leader| self.is_ours(leader)) else { return Ok(false) };
         let mut annotations = Changes::from([(LEADER, None), (HOLDER, None)]);
         annotations.extend(status.into_iter().flat_map(status_changes));
         let subsets = (self.names.state == StateObjects::Endpoints).then(|| json!([]));
         let write = Write { subsets, annotations, ..self.leader_write() };
         match self.patch(&write, Some(&leader.metadata.resource_version), limit).await {
-            Ok(_) | Err(Failure::Absent(_)) => Ok(()),
+            Ok(_) | Err(Failure::Absent(_)) => Ok(true),
             Err(Failure::Conflict(detail)) => {
                 self.get(self.names.kind(), &self.names.leader, limit).await?;
                 Err(Failure::Busy { detail, after: None })
@@ -161,7 +167,7 @@ impl Session {
         leader.annotation(LEADER).is_none_or(str::is_empty) || (is_known && ends.is_some_and(|end| end <= Instant::now()))
     }
 
-    fn is_held(&self) -> bool {
+    pub(super) fn is_held(&self) -> bool {
         locked(&self.held).is_some_and(|until| until > Instant::now())
     }
 

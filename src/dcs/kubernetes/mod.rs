@@ -121,8 +121,8 @@ impl Dcs for KubernetesDcs {
         record: Option<&Value>,
         deadline: Duration,
     ) -> Result<(), DcsError> {
-        self.session.release(status, deadline).await?;
-        match record {
+        let was_ours = self.session.release(status, deadline).await?;
+        match record.filter(|_| was_ours) {
             Some(record) => self.session.publish(record, deadline).await,
             None => Ok(()),
         }

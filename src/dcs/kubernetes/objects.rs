@@ -83,7 +83,6 @@ pub(super) enum Kind {
     /// Those whose annotations hold the cluster's state.
     State(StateObjects),
     Pods,
-    Services,
 }
 
 impl Kind {
@@ -93,7 +92,6 @@ impl Kind {
             Kind::State(StateObjects::Endpoints) => "endpoints",
             Kind::State(StateObjects::ConfigMaps) => "configmaps",
             Kind::Pods => "pods",
-            Kind::Services => "services",
         }
     }
 
@@ -102,7 +100,6 @@ impl Kind {
             Kind::State(StateObjects::Endpoints) => "Endpoints",
             Kind::State(StateObjects::ConfigMaps) => "ConfigMap",
             Kind::Pods => "Pod",
-            Kind::Services => "Service",
         }
     }
 

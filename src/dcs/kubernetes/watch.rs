@@ -71,7 +71,7 @@ impl Session {
     fn silence_max(&self, kind: Kind) -> Duration {
         let timing = self.timing();
         match kind {
-            Kind::Pods | Kind::Services => BOOKMARKS,
+            Kind::Pods => BOOKMARKS,
             Kind::State(_) => timing.loop_wait + (timing.loop_wait / 2).max(Duration::from_secs(1)),
         }
     }
