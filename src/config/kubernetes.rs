@@ -133,7 +133,8 @@ fn ports(reader: &mut Reader<'_>) -> Vec<EndpointPort> {
         reader.note(path, "[{port: 5432}]", super::Origin::Default);
         return vec![EndpointPort { name: None, port: 5432, protocol: "TCP".to_owned() }];
     };
-    let ports: Option<Vec<EndpointPort>> = value.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(port).collect();
+    let ports: Option<Vec<EndpointPort>> =
+        value.as_array().map(Vec::as_slice).unwrap_or_default().iter().map(port).collect();
     let Some(ports) = ports.filter(|ports| !ports.is_empty()) else {
         reader.wrong(path, PORTS);
         return Vec::new();

@@ -11,7 +11,9 @@ use super::machine::{check_files, check_tls, warn_of_old_version};
 use super::mode::{Store, Wanted};
 use super::raw::RawEnv;
 use super::reader::Reader;
-use super::{Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, kubernetes, node, server, unsupported};
+use super::{
+    Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, kubernetes, node, server, unsupported,
+};
 
 impl Config {
     /// The configuration of a node that runs. `file`: the path argument, a YAML file or a folder of them.

@@ -173,9 +173,9 @@ fn signs(
         let paths = leaves("", &Value::Object(base.clone())).into_iter().filter(|(_, value)| !value.is_null());
         let of_cluster = paths.filter(|(path, _)| unknown::is_cluster_path(path));
         signs.extend(of_cluster.map(|(path, _)| format!("{path} is set in {}", reader.document.origin(&path))));
-        let near_misses = base.keys().filter(|key| {
-            unknown::is_near_store(key) && Store::ALL.iter().all(|store| *key != store.section())
-        });
+        let near_misses = base
+            .keys()
+            .filter(|key| unknown::is_near_store(key) && Store::ALL.iter().all(|store| *key != store.section()));
         signs.extend(near_misses.map(|key| format!("{key} is set in {}", reader.document.origin(key))));
     }
     match data_dir.map(|path| (path, (host.inspect)(path))) {

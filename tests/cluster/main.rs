@@ -20,6 +20,9 @@ mod fingerprint;
 mod hooks;
 mod http;
 mod idle;
+#[path = "../support/kube_api/mod.rs"]
+mod kube_api;
+mod kubernetes;
 mod load;
 mod logs;
 mod member;

@@ -25,9 +25,16 @@ pub(super) struct Kubernetes {
 /// Where a key is kept.
 enum Place {
     /// One annotation.
-    Text { resource: &'static str, object: String, annotation: String },
+    Text {
+        resource: &'static str,
+        object: String,
+        annotation: String,
+    },
     /// An object's annotations, a field each.
-    Fields { object: String, annotations: &'static [&'static str] },
+    Fields {
+        object: String,
+        annotations: &'static [&'static str],
+    },
     Nowhere,
 }
 

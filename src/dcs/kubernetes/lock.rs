@@ -164,7 +164,8 @@ impl Session {
         let cache = self.cache();
         let ends = cache.state().lock_ends(self.timing().ttl);
         let is_known = cache.state().leader().is_some_and(|known| known.revision() == leader.revision());
-        leader.annotation(LEADER).is_none_or(str::is_empty) || (is_known && ends.is_some_and(|end| end <= Instant::now()))
+        leader.annotation(LEADER).is_none_or(str::is_empty)
+            || (is_known && ends.is_some_and(|end| end <= Instant::now()))
     }
 
     pub(super) fn is_held(&self) -> bool {
@@ -193,7 +194,12 @@ impl Session {
         self.patch(&write, Some(&leader.metadata.resource_version), limit).await.map(drop)
     }
 
-    async fn renew_over(&self, leader: &Object, status: Option<&ClusterStatus>, limit: Duration) -> Result<(), Failure> {
+    async fn renew_over(
+        &self,
+        leader: &Object,
+        status: Option<&ClusterStatus>,
+        limit: Duration,
+    ) -> Result<(), Failure> {
         let mut write = self.with_term(self.leader_write(), leader).await;
         write.annotations.extend(status.into_iter().flat_map(status_changes));
         self.patch(&write, Some(&leader.metadata.resource_version), limit).await.map(drop)

@@ -175,7 +175,8 @@ impl Write<'_> {
     }
 
     pub(super) fn create(&self) -> Value {
-        let set = self.annotations.iter().filter_map(|(name, value)| Some(((*name).to_owned(), json!(value.as_ref()?))));
+        let set =
+            self.annotations.iter().filter_map(|(name, value)| Some(((*name).to_owned(), json!(value.as_ref()?))));
         let metadata = json!({
             "name": self.name,
             "labels": self.labels,
@@ -193,8 +194,7 @@ impl Write<'_> {
 
     /// Whether the object has all of it.
     pub(super) fn stands_in(&self, object: &Object) -> bool {
-        let annotations =
-            self.annotations.iter().all(|(name, value)| object.annotation(name) == value.as_deref());
+        let annotations = self.annotations.iter().all(|(name, value)| object.annotation(name) == value.as_deref());
         let labels = self.labels.iter().all(|(name, value)| object.label(name) == value.as_str());
         annotations && labels && self.subsets.as_ref().is_none_or(|subsets| *subsets == object.subsets)
     }

@@ -103,7 +103,8 @@ impl Session {
             let is_other = |pod: &&Object| pod.metadata.name != self.name.as_str();
             let leads = |pod: &&Object| {
                 let role = pod.label(&self.config.role_label);
-                role == Some(self.config.leader_value.as_str()) || role == Some(self.config.standby_leader_value.as_str())
+                role == Some(self.config.leader_value.as_str())
+                    || role == Some(self.config.standby_leader_value.as_str())
             };
             cache.state().objects(Kind::Pods).filter(is_other).filter(leads).cloned().collect()
         };
@@ -113,7 +114,9 @@ impl Session {
             let name = pod.metadata.name.as_str();
             let write = Write { kind: Kind::Pods, name, labels, annotations: Changes::new(), subsets: None };
             match self.patch(&write, None, limit).await {
-                Ok(_) => info!("the pod {name} does not lead any more: its label {} is removed", self.config.role_label),
+                Ok(_) => {
+                    info!("the pod {name} does not lead any more: its label {} is removed", self.config.role_label)
+                }
                 Err(failure) => warn!("the label {} of pod {name} stays: {}", self.config.role_label, failure.detail()),
             }
         }

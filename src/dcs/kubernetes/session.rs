@@ -138,7 +138,12 @@ impl Session {
     }
 
     /// Writes over an object of this version; `None`: whatever it is.
-    pub(super) async fn patch(&self, write: &Write<'_>, version: Option<&str>, limit: Duration) -> Result<Object, Failure> {
+    pub(super) async fn patch(
+        &self,
+        write: &Write<'_>,
+        version: Option<&str>,
+        limit: Duration,
+    ) -> Result<Object, Failure> {
         let path = self.path_of(write.kind, write.name).await?;
         let ask = Ask { method: Method::PATCH, path, query: &[], body: Some((MERGE_PATCH, write.patch(version))) };
         self.send(write, &ask, limit).await
@@ -147,7 +152,8 @@ impl Session {
     /// Makes the object; it must not be there.
     pub(super) async fn create(&self, write: &Write<'_>, limit: Duration) -> Result<Object, Failure> {
         let path = write.kind.path(&self.api.namespace().await?);
-        self.send(write, &Ask { method: Method::POST, path, query: &[], body: Some((JSON, write.create())) }, limit).await
+        self.send(write, &Ask { method: Method::POST, path, query: &[], body: Some((JSON, write.create())) }, limit)
+            .await
     }
 
     async fn send(&self, write: &Write<'_>, ask: &Ask<'_>, limit: Duration) -> Result<Object, Failure> {
