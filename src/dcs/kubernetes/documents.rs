@@ -69,7 +69,10 @@ impl Session {
         *sent = Sent::Unanswered;
         let answer = match (version, expect) {
             (None, _) if *content == Content::Delete => return Ok(Written::Done),
-            (None, _) => self.create(&write, limit).await,
+            (None, _) => {
+                self.ensure_config_service(limit).await?;
+                self.create(&write, limit).await
+            }
             (Some(_), Expect::Anything) => self.patch(&write, None, limit).await,
             (Some(version), Expect::AsSeen(_) | Expect::Leading(_)) => self.patch(&write, Some(version), limit).await,
         };

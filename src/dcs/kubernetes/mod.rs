@@ -7,7 +7,7 @@
 //!
 //! - `api`: requests · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
-//! - `lock`, `documents`, `pod`: the calls · `kept`: what the next process is told
+//! - `lock`, `documents`, `pod`: the calls · `service`: what leads clients to the leader · `kept`: what the next process is told
 
 mod api;
 mod cache;
@@ -17,6 +17,7 @@ mod kept;
 mod lock;
 mod objects;
 mod pod;
+mod service;
 mod session;
 mod state;
 mod watch;
@@ -95,7 +96,10 @@ impl Dcs for KubernetesDcs {
         let lock = self.session.acquire(seen, deadline).await?;
         if lock.is_held() {
             let (session, limit) = (self.session.clone(), self.session.timing().retry_timeout);
-            tokio::spawn(async move { session.unlabel_others(limit).await });
+            tokio::spawn(async move {
+                session.unlabel_others(limit).await;
+                session.check_service(limit).await;
+            });
         }
         Ok(lock)
     }

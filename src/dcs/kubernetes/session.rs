@@ -19,7 +19,7 @@ use crate::core::units::MemberName;
 use crate::dcs::{DcsError, Snapshot};
 
 const MERGE_PATCH: &str = "application/strategic-merge-patch+json";
-const JSON: &str = "application/json";
+pub(super) const JSON: &str = "application/json";
 /// How long a request may take before another connection is tried, at least.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MIN: Duration = Duration::from_millis(50);
