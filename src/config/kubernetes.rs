@@ -21,9 +21,12 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<KubernetesConfig, Reported
     if reader.document.get("kubernetes").filter(is_other).is_some() {
         return Err(reader.wrong("kubernetes", "a map"));
     }
-    let state = match reader.switch_or("kubernetes.use_endpoints", Switch::Off) {
-        Switch::On => StateObjects::Endpoints,
-        Switch::Off => StateObjects::ConfigMaps,
+    let uses = ["kubernetes.use_endpoints", "kubernetes.use_leases"].map(|path| reader.switch_or(path, Switch::Off));
+    let state = match uses {
+        [Switch::On, Switch::On] => return Err(reader.wrong("kubernetes.use_leases", "off where endpoints are used")),
+        [Switch::On, Switch::Off] => StateObjects::Endpoints,
+        [Switch::Off, Switch::On] => StateObjects::Leases,
+        [Switch::Off, Switch::Off] => StateObjects::ConfigMaps,
     };
     let labels = labels(reader, "kubernetes.labels");
     let config = KubernetesConfig {

@@ -173,6 +173,8 @@ pub enum KubernetesCredentials {
 pub enum StateObjects {
     Endpoints,
     ConfigMaps,
+    /// The lock and the status are a Lease's, all else ConfigMaps'.
+    Leases,
 }
 
 /// A port of the leader's Endpoints.

@@ -15,19 +15,20 @@ const NAMESPACE: &str = "demo";
 
 /// The objects that hold the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Objects {
+pub enum Objects {
     Endpoints,
     ConfigMaps,
+    Leases,
 }
 
-struct Kubernetes {
+pub struct Kubernetes {
     api: KubeApi,
     objects: Objects,
     folder: tempfile::TempDir,
 }
 
 impl Kubernetes {
-    fn start(objects: Objects) -> Self {
+    pub fn start(objects: Objects) -> Self {
         let folder = crate::world::folder();
         let api = KubeApi::start(Options::loopback());
         let file = api.kubeconfig(folder.path(), api.admin(), NAMESPACE);
@@ -39,29 +40,47 @@ impl Kubernetes {
         match self.objects {
             Objects::Endpoints => ("endpoints", "demo"),
             Objects::ConfigMaps => ("configmaps", "demo-leader"),
+            Objects::Leases => ("leases", "demo"),
         }
     }
 
-    fn annotation(&self, resource: &str, name: &str, annotation: &str) -> Option<String> {
-        let object = self.api.get(resource, NAMESPACE, name)?;
-        object["metadata"]["annotations"][annotation].as_str().map(str::to_owned)
+    pub fn holder(&self) -> Option<String> {
+        let (resource, object) = self.leader();
+        let object = self.api.get(resource, NAMESPACE, object)?;
+        let name = match self.objects {
+            Objects::Endpoints | Objects::ConfigMaps => &object["metadata"]["annotations"]["leader"],
+            Objects::Leases => &object["spec"]["holderIdentity"],
+        };
+        name.as_str().map(str::to_owned)
     }
 
     fn label(&self, pod: &str, label: &str) -> Option<String> {
         self.api.get("pods", NAMESPACE, pod)?["metadata"]["labels"][label].as_str().map(str::to_owned)
     }
 
-    fn address_of(name: &str) -> String {
+    pub fn address_of(name: &str) -> String {
         format!("10.244.0.{}", name.trim_start_matches('m'))
     }
 
     /// Where the Service leads.
     fn addresses(&self) -> Vec<String> {
-        let endpoints = self.api.get("endpoints", NAMESPACE, "demo");
-        let subsets = endpoints.as_ref().and_then(|endpoints| endpoints["subsets"].as_array().cloned());
-        let of = |subset: Value| subset["addresses"].as_array().cloned().unwrap_or_default();
-        let addresses = subsets.into_iter().flatten().flat_map(of);
-        addresses.filter_map(|address| address["ip"].as_str().map(str::to_owned)).collect()
+        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+        let text = |value: &Value| value.as_str().map(str::to_owned);
+        match self.objects {
+            Objects::ConfigMaps => Vec::new(),
+            Objects::Endpoints => {
+                let endpoints = self.api.get("endpoints", NAMESPACE, "demo");
+                let subsets = endpoints.map(|endpoints| list(&endpoints["subsets"])).unwrap_or_default();
+                let addresses = subsets.iter().flat_map(|subset| list(&subset["addresses"]));
+                addresses.filter_map(|address| text(&address["ip"])).collect()
+            }
+            Objects::Leases => {
+                let slice = self.api.get("endpointslices", NAMESPACE, "demo-primary");
+                let endpoints = slice.map(|slice| list(&slice["endpoints"])).unwrap_or_default();
+                let addresses = endpoints.iter().flat_map(|endpoint| list(&endpoint["addresses"]));
+                addresses.filter_map(|address| text(&address)).collect()
+            }
+        }
     }
 }
 
@@ -72,8 +91,9 @@ impl Store for Kubernetes {
         self.api.put_pod(NAMESPACE, &member.name, &Self::address_of(&member.name), &labels);
         let file = self.folder.path().join("kubeconfig").display().to_string();
         member.set("KUBECONFIG", &file).set("PATRONI_KUBERNETES_LABELS", "application: patroni");
-        let uses_endpoints = (self.objects == Objects::Endpoints).to_string();
-        member.set("PATRONI_KUBERNETES_USE_ENDPOINTS", &uses_endpoints);
+        for (name, objects) in [("ENDPOINTS", Objects::Endpoints), ("LEASES", Objects::Leases)] {
+            member.set(&format!("PATRONI_KUBERNETES_USE_{name}"), &(self.objects == objects).to_string());
+        }
     }
 }
 
@@ -81,17 +101,17 @@ fn a_cluster_begins_changes_and_loses_its_leader(objects: Objects) {
     let mut cluster = Cluster::start_on(Kubernetes::start(objects), 3);
     let (first, _) = cluster.whole(SOON);
     let name = cluster.members[first].name.clone();
-    let (resource, object) = cluster.store.leader();
-    assert_eq!(cluster.store.annotation(resource, object, "leader"), Some(name.clone()));
+    assert_eq!(cluster.store.holder(), Some(name.clone()));
     until(SOON, "labels", || cluster.store.label(&name, "role").as_deref() == Some("primary"));
     let replicas = |cluster: &Cluster<Kubernetes>| {
         let names = cluster.members.iter().map(|member| cluster.store.label(&member.name, "role"));
         names.filter(|role| role.as_deref() == Some("replica")).count()
     };
     until(SOON, "labels of replicas", || replicas(&cluster) == 2);
-    if objects == Objects::Endpoints {
-        assert_eq!(cluster.store.addresses(), [Kubernetes::address_of(&name)]);
-    }
+    let leads_to = |cluster: &Cluster<Kubernetes>, name: &str| {
+        objects == Objects::ConfigMaps || cluster.store.addresses() == [Kubernetes::address_of(name)]
+    };
+    until(SOON, "the Service leads to the leader", || leads_to(&cluster, &name));
     cluster.members[first].must(TABLE);
     let order: Vec<&Member> = (0..3).map(|at| &cluster.members[(first + at) % 3]).collect();
     let writer = Writer::start(&order, Habit::Roams, 1);
@@ -108,6 +128,8 @@ fn a_cluster_begins_changes_and_loses_its_leader(objects: Objects) {
     let (third, took) = cluster.primary(seconds(20));
     println!("a new primary {took:?} after the loss of the old one");
     assert_ne!(third, second);
+    let new = cluster.members[third].name.clone();
+    until(SOON, "the Service leads to the new leader", || leads_to(&cluster, &new));
     until(SOON, "the dead leader's label goes", || cluster.store.label(&to, "role").is_none());
     cluster.members[second].start();
     assert_eq!(cluster.whole(SOON).0, third);
@@ -121,4 +143,9 @@ fn on_endpoints() {
 #[test]
 fn on_config_maps() {
     a_cluster_begins_changes_and_loses_its_leader(Objects::ConfigMaps);
+}
+
+#[test]
+fn on_leases() {
+    a_cluster_begins_changes_and_loses_its_leader(Objects::Leases);
 }

@@ -8,6 +8,7 @@ mod adoption;
 mod agent;
 mod amnesia;
 mod bad_input;
+mod beside_patroni;
 mod bootstrap;
 #[path = "../support/certs.rs"]
 mod certs;

@@ -32,9 +32,12 @@ enum Place {
     },
     /// An object's annotations, a field each.
     Fields {
+        resource: &'static str,
         object: String,
         annotations: &'static [&'static str],
     },
+    /// The Lease's `holderIdentity`.
+    Holder,
     Nowhere,
 }
 
@@ -57,13 +60,13 @@ impl Kubernetes {
     fn resource(&self) -> &'static str {
         match self.state {
             StateObjects::Endpoints => "endpoints",
-            StateObjects::ConfigMaps => "configmaps",
+            StateObjects::ConfigMaps | StateObjects::Leases => "configmaps",
         }
     }
 
     fn leader(&self) -> String {
         match self.state {
-            StateObjects::Endpoints => "demo".to_owned(),
+            StateObjects::Endpoints | StateObjects::Leases => "demo".to_owned(),
             StateObjects::ConfigMaps => "demo-leader".to_owned(),
         }
     }
@@ -74,12 +77,19 @@ impl Kubernetes {
             object: object.to_owned(),
             annotation: annotation.to_owned(),
         };
+        let fields = |object: &str, annotations| Place::Fields {
+            resource: self.resource(),
+            object: object.to_owned(),
+            annotations,
+        };
+        let lock = if self.state == StateObjects::Leases { "leases" } else { self.resource() };
         match path {
-            "leader" | "failsafe" => text(&self.leader(), path),
+            "leader" if self.state == StateObjects::Leases => Place::Holder,
+            "leader" | "failsafe" => Place::Text { resource: lock, object: self.leader(), annotation: path.to_owned() },
             "initialize" | "config" | "history" => text("demo-config", path),
-            "status" => Place::Fields { object: self.leader(), annotations: &STATUS },
-            "failover" => Place::Fields { object: "demo-failover".to_owned(), annotations: &REQUEST },
-            "sync" => Place::Fields { object: "demo-sync".to_owned(), annotations: &SYNC },
+            "status" => Place::Fields { resource: lock, object: self.leader(), annotations: &STATUS },
+            "failover" => fields("demo-failover", &REQUEST),
+            "sync" => fields("demo-sync", &SYNC),
             _ => match path.strip_prefix("members/") {
                 Some(name) => {
                     Place::Text { resource: "pods", object: name.to_owned(), annotation: "status".to_owned() }
@@ -109,14 +119,25 @@ impl Kubernetes {
             Place::Text { resource, object, annotation } => {
                 self.annotate(resource, &object, Map::from_iter([(annotation, json!(value))]));
             }
-            Place::Fields { object, annotations } => {
+            Place::Holder => {
+                let spec = json!({"holderIdentity": value, "leaseDurationSeconds": 30});
+                match self.api.get("leases", NAMESPACE, "demo") {
+                    Some(_) => drop(self.api.patch("leases", NAMESPACE, "demo", &json!({ "spec": spec }))),
+                    None => {
+                        let labels = json!({"application": "patroni", "cluster-name": "demo"});
+                        let metadata = json!({"name": "demo", "labels": labels});
+                        self.api.put("leases", NAMESPACE, json!({"metadata": metadata, "spec": spec}));
+                    }
+                }
+            }
+            Place::Fields { resource, object, annotations } => {
                 let fields: Value = serde_json::from_str(value.unwrap_or("{}")).expect("it is JSON");
                 let of = |name: &&str| match &fields[*name] {
                     Value::Null => ((*name).to_owned(), Value::Null),
                     Value::String(text) => ((*name).to_owned(), text.as_str().into()),
                     other => ((*name).to_owned(), other.to_string().into()),
                 };
-                self.annotate(self.resource(), &object, annotations.iter().map(of).collect());
+                self.annotate(resource, &object, annotations.iter().map(of).collect());
             }
             Place::Nowhere => {}
         }
@@ -125,9 +146,13 @@ impl Kubernetes {
     fn read(&self, path: &str) -> Option<String> {
         match self.place(path) {
             Place::Text { resource, object, annotation } => self.annotations(resource, &object).remove(&annotation),
-            Place::Fields { object, annotations } => {
-                self.api.get(self.resource(), NAMESPACE, &object)?;
-                let found = self.annotations(self.resource(), &object);
+            Place::Holder => {
+                let lease = self.api.get("leases", NAMESPACE, "demo")?;
+                lease["spec"]["holderIdentity"].as_str().map(str::to_owned)
+            }
+            Place::Fields { resource, object, annotations } => {
+                self.api.get(resource, NAMESPACE, &object)?;
+                let found = self.annotations(resource, &object);
                 let json = |text: &String| serde_json::from_str(text).unwrap_or_else(|_| Value::from(text.as_str()));
                 let fields = annotations.iter().filter_map(|name| Some(((*name).to_owned(), json(found.get(*name)?))));
                 let fields: Map<String, Value> = fields.collect();
@@ -202,4 +227,5 @@ macro_rules! worlds {
 worlds! {
     OnEndpoints: Endpoints;
     OnConfigMaps: ConfigMaps;
+    OnLeases: Leases;
 }

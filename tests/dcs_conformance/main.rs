@@ -150,6 +150,12 @@ macro_rules! in_every_world {
                 super::$module::$case::<super::kubernetes::OnEndpoints>().await;
             })*
         }
+        mod leases {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$module::$case::<super::kubernetes::OnLeases>().await;
+            })*
+        }
         mod config_maps {
             $(#[tokio::test]
             async fn $case() {

@@ -245,7 +245,7 @@ impl World {
         }
         let ttl = self.timing.ttl.as_millis() as u64;
         (self.key_removed_at, self.calm_until) = (now, now + 2 * ttl);
-        self.store.leader.take().is_some()
+        self.store.remove_leader()
     }
 
     fn change_ttl(&mut self) {

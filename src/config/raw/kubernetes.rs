@@ -28,9 +28,12 @@ variables! {
         /// Whether the state is kept in Endpoints, which lead the Service of the scope's name to the primary. Otherwise in
         /// ConfigMaps.
         patroni_kubernetes_use_endpoints: Switch, "kubernetes.use_endpoints", "off", Restart;
-        /// The address that the leader writes into the Endpoints.
+        /// Whether a Lease is the lock, and an EndpointSlice leads the Service of the scope's name to the primary. No member or
+        /// command of Patroni can take part then.
+        patroni_kubernetes_use_leases: Switch, "kubernetes.use_leases", "off", Restart;
+        /// The address that the leader writes into the Endpoints or the EndpointSlice.
         patroni_kubernetes_pod_ip: Text, "kubernetes.pod_ip", "POD_IP, else the pod's address", Restart;
-        /// Ports of the Endpoints: a list of maps with `port`, `name` and `protocol`. Names are those of the Service's ports.
+        /// Ports of the Endpoints or the EndpointSlice: a list of maps with `port`, `name` and `protocol`. Names are those of the Service's ports.
         patroni_kubernetes_ports: List, "kubernetes.ports", "[{port: 5432}]", Restart;
         /// Authorities that the API server's certificate is verified against.
         patroni_kubernetes_cacert: Text, "kubernetes.cacert", "the service account's", Restart;

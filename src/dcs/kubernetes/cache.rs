@@ -3,6 +3,7 @@
 //! Pure but for the channel that it signals on. Lists, the watches' events and the answers to our own writes feed it; the
 //! newer version of an object always wins, whatever the order in which they arrive.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -59,8 +60,8 @@ pub(super) struct Cache {
     state: State,
     name: MemberName,
     ttl: Duration,
-    /// Which watches are alive: of the objects, of the pods.
-    alive: [bool; 2],
+    /// The watches that are alive.
+    alive: BTreeSet<Kind>,
     /// What a former process has seen, until the first list of the objects.
     past: Option<Past>,
     losses: u64,
@@ -87,7 +88,7 @@ impl Cache {
             state: State::new(names, name.clone(), kept.holder),
             name,
             ttl,
-            alive: [false; 2],
+            alive: BTreeSet::new(),
             past: kept.past,
             losses: 0,
             losses_shown: 0,
@@ -116,13 +117,17 @@ impl Cache {
         self.state.entries(now, self.ttl).get(codec::key_path(key)).map(|entry| entry.revision)
     }
 
-    /// What the watches show, if both are alive.
+    /// What the watches show, if all are alive.
     pub(super) fn fresh(&mut self, now: Instant) -> Option<Arc<Snapshot>> {
-        if self.alive != [true; 2] {
+        if !self.is_alive() {
             return None;
         }
         self.tick(now);
         Some(self.snapshot.clone())
+    }
+
+    fn is_alive(&self) -> bool {
+        self.state.names.watched().iter().all(|kind| self.alive.contains(kind))
     }
 
     /// Whether there was a loss of which the loop does not know: then no answer about the lock means to it what it says.
@@ -163,14 +168,14 @@ impl Cache {
 
     /// All objects of a kind, as a list of this version has them.
     pub(super) fn install(&mut self, kind: Kind, revision: u64, objects: Vec<Object>, mark: Mark, now: Instant) {
-        let is_state = kind != Kind::Pods;
-        let is_other = is_state && self.is_another_store(&objects);
+        let is_config = kind == self.state.names.kind();
+        let is_other = is_config && self.is_another_store(&objects);
         if self.went_back(revision, mark) || is_other {
             self.losses += 1;
             self.highest = 0;
             self.state.forget();
         }
-        if is_state {
+        if is_config {
             self.past = None;
         }
         self.highest = self.highest.max(revision);
@@ -244,14 +249,14 @@ impl Cache {
     }
 
     pub(super) fn watching(&mut self, kind: Kind) {
-        self.alive[index(kind)] = true;
-        if self.alive == [true; 2] {
+        self.alive.insert(kind);
+        if self.is_alive() {
             self.signal.send_modify(|signal| signal.watch = WatchState::Alive);
         }
     }
 
     pub(super) fn lost(&mut self, kind: Kind) {
-        self.alive[index(kind)] = false;
+        self.alive.remove(&kind);
         self.signal.send_if_modified(|signal| {
             let was_alive = signal.watch == WatchState::Alive;
             if was_alive {
@@ -301,10 +306,6 @@ impl Cache {
             }
         });
     }
-}
-
-fn index(kind: Kind) -> usize {
-    usize::from(kind == Kind::Pods)
 }
 
 /// The beginning of an object's unique name, as a number.

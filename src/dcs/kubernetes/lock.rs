@@ -8,8 +8,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::failure::Failure;
-use super::objects::{Changes, Kind, Object, Write};
+use super::objects::{Changes, Object, Write};
 use super::session::{Session, Tries, locked};
+use super::slice::pod_reference;
 use super::state::{
     ACQUIRE_TIME, HOLDER, LEADER, OPTIME, RENEW_TIME, RETAIN_SLOTS, SLOTS, TRANSITIONS, TTL, holder_text,
 };
@@ -46,7 +47,7 @@ impl Session {
             Some(leader) if self.may_take(&leader, seen) => self.take(&leader, limit).await,
             // What stands there now is what the next decision goes by.
             Some(_) => {
-                self.get(self.names.kind(), &self.names.leader, limit).await?;
+                self.get(self.names.lock_kind(), &self.names.leader, limit).await?;
                 return Ok(Hold::NotOurs);
             }
         };
@@ -56,7 +57,7 @@ impl Session {
             Err(Failure::Conflict(_) | Failure::Exists(_) | Failure::Absent(_)) => {}
             Err(failure) => return Err(failure),
         }
-        match self.get(self.names.kind(), &self.names.leader, limit).await? {
+        match self.get(self.names.lock_kind(), &self.names.leader, limit).await? {
             Some(leader) if self.is_ours(&leader) => Ok(Hold::Ours),
             Some(leader) if seen.status == StatusSeen::Any && self.is_free(&leader) => {
                 self.take(&leader, limit).await.map(|()| Hold::Ours)
@@ -86,7 +87,7 @@ impl Session {
         let known = self.known_leader(limit).await?.filter(|leader| self.is_ours(leader));
         let leader = match known {
             Some(leader) => leader,
-            None => match self.get(self.names.kind(), &self.names.leader, limit).await? {
+            None => match self.get(self.names.lock_kind(), &self.names.leader, limit).await? {
                 Some(leader) if self.is_ours(&leader) => leader,
                 Some(_) => return Ok(Hold::NotOurs),
                 // Somebody has deleted it under us.
@@ -97,7 +98,7 @@ impl Session {
         match self.renew_over(&leader, status, limit).await {
             Ok(()) => Ok(Hold::Ours),
             Err(Failure::Conflict(detail) | Failure::Absent(detail)) => {
-                self.get(self.names.kind(), &self.names.leader, limit).await?;
+                self.get(self.names.lock_kind(), &self.names.leader, limit).await?;
                 Err(Failure::Busy { detail, after: None })
             }
             Err(failure) => Err(failure),
@@ -127,11 +128,17 @@ impl Session {
         match self.patch(&write, Some(&leader.metadata.resource_version), limit).await {
             Ok(_) | Err(Failure::Absent(_)) => Ok(true),
             Err(Failure::Conflict(detail)) => {
-                self.get(self.names.kind(), &self.names.leader, limit).await?;
+                self.get(self.names.lock_kind(), &self.names.leader, limit).await?;
                 Err(Failure::Busy { detail, after: None })
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Whether the lock is ours by what is known of its object.
+    pub(super) fn holds(&self) -> bool {
+        let cache = self.cache();
+        cache.state().leader().is_some_and(|leader| cache.state().is_ours(leader))
     }
 
     fn is_ours(&self, leader: &Object) -> bool {
@@ -143,7 +150,7 @@ impl Session {
         let known = self.cache().state().leader().cloned();
         match known {
             Some(leader) => Ok(Some(leader)),
-            None => self.get(self.names.kind(), &self.names.leader, limit).await,
+            None => self.get(self.names.lock_kind(), &self.names.leader, limit).await,
         }
     }
 
@@ -207,7 +214,7 @@ impl Session {
 
     fn leader_write(&self) -> Write<'_> {
         Write {
-            kind: self.names.kind(),
+            kind: self.names.lock_kind(),
             name: &self.names.leader,
             labels: serde_json::Map::new(),
             annotations: Changes::new(),
@@ -217,7 +224,7 @@ impl Session {
 
     /// The annotations that make the lock ours, and in Endpoints the address that leads clients to us.
     async fn with_term<'a>(&self, mut write: Write<'a>, leader: &Object) -> Write<'a> {
-        let now = time_text(Timestamp::now());
+        let now = time_text(Timestamp::now(), self.names.state);
         let last = leader.annotation(ACQUIRE_TIME).map(str::to_owned);
         let was_us = leader.annotation(LEADER) == Some(self.name.as_str());
         let count = leader.annotation(TRANSITIONS).and_then(|count| count.parse::<u64>().ok());
@@ -239,15 +246,18 @@ impl Session {
         write
     }
 
+    /// Where clients reach this pod; `None`: nobody has said so yet.
+    pub(super) fn pod_ip(&self) -> Option<String> {
+        let configured = self.config.pod_ip.map(|ip| ip.to_string());
+        configured.or_else(|| self.cache().state().own_pod()?.pod_ip.clone())
+    }
+
     /// The one address behind the Service; `None`: it stands there already, or is none of ours to write.
     fn subsets_due(&self, leader: &Object) -> Option<Value> {
         if self.names.state != StateObjects::Endpoints {
             return None;
         }
-        let cache = self.cache();
-        let pod = cache.state().own_pod();
-        let configured = self.config.pod_ip.map(|ip| ip.to_string());
-        let ip = configured.or_else(|| pod.and_then(|pod| pod.status.pod_ip.clone()))?;
+        let ip = self.pod_ip()?;
         let ports = self.config.ports.iter().map(|port| {
             let mut map = serde_json::Map::new();
             map.extend(port.name.as_ref().map(|name| ("name".to_owned(), name.as_str().into())));
@@ -260,11 +270,10 @@ impl Session {
             return None;
         }
         let mut address = json!({ "ip": ip, "hostname": self.name.as_str() });
-        if let (Some(pod), Some(address)) = (pod, address.as_object_mut()) {
-            address.extend(pod.spec.node_name.as_ref().map(|node| ("nodeName".to_owned(), node.as_str().into())));
-            let target = json!({ "kind": Kind::Pods.singular(), "name": pod.metadata.name, "uid": pod.metadata.uid,
-                "resourceVersion": pod.metadata.resource_version });
-            address.insert("targetRef".to_owned(), target);
+        let cache = self.cache();
+        if let (Some(pod), Some(address)) = (cache.state().own_pod(), address.as_object_mut()) {
+            address.extend(pod.node_name.as_ref().map(|node| ("nodeName".to_owned(), node.as_str().into())));
+            address.insert("targetRef".to_owned(), pod_reference(pod));
         }
         Some(json!([{ "addresses": [address], "ports": ports }]))
     }
@@ -290,7 +299,8 @@ fn status_changes(status: &ClusterStatus) -> Changes {
     changes
 }
 
-/// As Patroni writes it: UTC with microseconds.
-fn time_text(time: Timestamp) -> String {
-    time.strftime("%Y-%m-%dT%H:%M:%S.%6f+00:00").to_string()
+/// UTC with microseconds: as Patroni writes it, or as the API server has it in a Lease.
+fn time_text(time: Timestamp, state: StateObjects) -> String {
+    let zone = if state == StateObjects::Leases { "Z" } else { "+00:00" };
+    format!("{}{zone}", time.strftime("%Y-%m-%dT%H:%M:%S.%6f"))
 }

@@ -7,7 +7,7 @@
 //!
 //! - `api`: requests · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
-//! - `lock`, `documents`, `pod`: the calls · `service`: what leads clients to the leader · `kept`: what the next process is told
+//! - `lock`, `documents`, `pod`: the calls · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
 
 mod api;
 mod cache;
@@ -19,6 +19,7 @@ mod objects;
 mod pod;
 mod service;
 mod session;
+mod slice;
 mod state;
 mod watch;
 
@@ -32,7 +33,6 @@ use tracing::debug;
 
 use self::cache::WatchState;
 use self::kept::{Kept, Past};
-use self::objects::Kind;
 use self::session::Session;
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use crate::config::{DcsConfig, KubernetesConfig};
@@ -44,7 +44,7 @@ use crate::core::view::ClusterStatus;
 /// A member's, or an observer's, access to its cluster's objects.
 pub struct KubernetesDcs {
     session: Arc<Session>,
-    /// Only members watch: the objects, and the pods.
+    /// Only members watch.
     watches: Vec<JoinHandle<()>>,
 }
 
@@ -59,9 +59,9 @@ impl KubernetesDcs {
         lease: Option<&LeaseToken>,
     ) -> Self {
         let session = Arc::new(Session::new(config, scope, name, timing, Kept::read(lease)));
-        let kinds = [session.names.kind(), Kind::Pods];
-        let watches = kinds.map(|kind| tokio::spawn(watch::keep_watch(session.clone(), kind)));
-        KubernetesDcs { session, watches: watches.into() }
+        let kinds = session.names.watched().into_iter();
+        let watches = kinds.map(|kind| tokio::spawn(watch::keep_watch(session.clone(), kind))).collect();
+        KubernetesDcs { session, watches }
     }
 
     /// For the command line: reads and writes documents, has no name and no watch.
@@ -97,6 +97,7 @@ impl Dcs for KubernetesDcs {
         if lock.is_held() {
             let (session, limit) = (self.session.clone(), self.session.timing().retry_timeout);
             tokio::spawn(async move {
+                session.lead_here(limit).await;
                 session.unlabel_others(limit).await;
                 session.check_service(limit).await;
             });
@@ -125,6 +126,9 @@ impl Dcs for KubernetesDcs {
         record: Option<&Value>,
         deadline: Duration,
     ) -> Result<(), DcsError> {
+        if self.session.holds() {
+            self.session.lead_nowhere(deadline / 4).await;
+        }
         let was_ours = self.session.release(status, deadline).await?;
         match record.filter(|_| was_ours) {
             Some(record) => self.session.publish(record, deadline).await,

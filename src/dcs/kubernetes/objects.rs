@@ -2,46 +2,82 @@
 
 use std::collections::BTreeMap;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
+use super::state::{ACQUIRE_TIME, LEADER, RENEW_TIME, TRANSITIONS, TTL};
 use crate::config::{KubernetesConfig, StateObjects};
 
-/// What is read of an object; `subsets` of Endpoints, `status` of pods.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+/// What is read of an object; `subsets` of Endpoints, `status` and `spec` of pods. What a Lease has for the holder of a lock
+/// reads as the annotations that other objects have for it.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[serde(from = "Received")]
 pub(super) struct Object {
     pub(super) metadata: Metadata,
-    #[serde(default, skip_serializing_if = "Value::is_null")]
     pub(super) subsets: Value,
-    #[serde(default, skip_serializing)]
-    pub(super) status: PodStatus,
-    #[serde(default, skip_serializing)]
-    pub(super) spec: PodSpec,
+    pub(super) pod_ip: Option<String>,
+    pub(super) node_name: Option<String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
 pub(super) struct Metadata {
     pub(super) name: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) uid: String,
-    #[serde(skip_serializing_if = "String::is_empty")]
     pub(super) resource_version: String,
     pub(super) labels: BTreeMap<String, String>,
     pub(super) annotations: BTreeMap<String, String>,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Default, Deserialize)]
 #[serde(default)]
-pub(super) struct PodStatus {
-    #[serde(rename = "podIP")]
-    pub(super) pod_ip: Option<String>,
+struct Received {
+    metadata: Metadata,
+    subsets: Value,
+    status: Status,
+    spec: Spec,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Deserialize)]
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct Status {
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+}
+
+#[derive(Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
-pub(super) struct PodSpec {
-    pub(super) node_name: Option<String>,
+struct Spec {
+    node_name: Option<String>,
+    #[serde(flatten)]
+    lease: LeaseSpec,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LeaseSpec {
+    holder_identity: Option<String>,
+    lease_duration_seconds: Option<u64>,
+    acquire_time: Option<String>,
+    renew_time: Option<String>,
+    lease_transitions: Option<u64>,
+}
+
+impl From<Received> for Object {
+    fn from(received: Received) -> Object {
+        let Received { mut metadata, subsets, status, spec } = received;
+        let LeaseSpec { holder_identity, lease_duration_seconds, acquire_time, renew_time, lease_transitions } = spec.lease;
+        let fields = [
+            (LEADER, holder_identity),
+            (TTL, lease_duration_seconds.map(|ttl| ttl.to_string())),
+            (ACQUIRE_TIME, acquire_time),
+            (RENEW_TIME, renew_time),
+            (TRANSITIONS, lease_transitions.map(|count| count.to_string())),
+        ];
+        let set = fields.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?)));
+        metadata.annotations.extend(set);
+        Object { metadata, subsets, pod_ip: status.pod_ip, node_name: spec.node_name }
+    }
 }
 
 impl Object {
@@ -80,32 +116,42 @@ pub(super) struct ListMetadata {
 /// Kinds of objects that are asked for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Kind {
-    /// Those whose annotations hold the cluster's state.
-    State(StateObjects),
+    Endpoints,
+    ConfigMaps,
+    Leases,
+    EndpointSlices,
     Pods,
 }
 
 impl Kind {
-    /// As RBAC and the path name it.
-    pub(super) fn plural(self) -> &'static str {
+    /// Group and version, the name in the path and in RBAC, and that of one object.
+    fn names(self) -> (&'static str, &'static str, &'static str) {
         match self {
-            Kind::State(StateObjects::Endpoints) => "endpoints",
-            Kind::State(StateObjects::ConfigMaps) => "configmaps",
-            Kind::Pods => "pods",
+            Kind::Endpoints => ("v1", "endpoints", "Endpoints"),
+            Kind::ConfigMaps => ("v1", "configmaps", "ConfigMap"),
+            Kind::Leases => ("coordination.k8s.io/v1", "leases", "Lease"),
+            Kind::EndpointSlices => ("discovery.k8s.io/v1", "endpointslices", "EndpointSlice"),
+            Kind::Pods => ("v1", "pods", "Pod"),
         }
     }
 
+    pub(super) fn version(self) -> &'static str {
+        self.names().0
+    }
+
+    pub(super) fn plural(self) -> &'static str {
+        self.names().1
+    }
+
     pub(super) fn singular(self) -> &'static str {
-        match self {
-            Kind::State(StateObjects::Endpoints) => "Endpoints",
-            Kind::State(StateObjects::ConfigMaps) => "ConfigMap",
-            Kind::Pods => "Pod",
-        }
+        self.names().2
     }
 
     /// Of all of a namespace.
     pub(super) fn path(self, namespace: &str) -> String {
-        format!("/api/v1/namespaces/{namespace}/{}", self.plural())
+        let (version, plural, _) = self.names();
+        let root = if version == "v1" { "api" } else { "apis" };
+        format!("/{root}/{version}/namespaces/{namespace}/{plural}")
     }
 }
 
@@ -124,7 +170,7 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn of(config: &KubernetesConfig, scope: &str) -> Names {
         let leader = match config.state {
-            StateObjects::Endpoints => scope.to_owned(),
+            StateObjects::Endpoints | StateObjects::Leases => scope.to_owned(),
             StateObjects::ConfigMaps => format!("{scope}-leader"),
         };
         let mut labels = config.labels.clone();
@@ -139,8 +185,27 @@ impl Names {
         labels.collect::<Vec<_>>().join(",")
     }
 
+    /// Of the objects that hold the configuration and requests.
     pub(super) fn kind(&self) -> Kind {
-        Kind::State(self.state)
+        match self.state {
+            StateObjects::Endpoints => Kind::Endpoints,
+            StateObjects::ConfigMaps | StateObjects::Leases => Kind::ConfigMaps,
+        }
+    }
+
+    /// Of the object that is the lock.
+    pub(super) fn lock_kind(&self) -> Kind {
+        match self.state {
+            StateObjects::Endpoints | StateObjects::ConfigMaps => self.kind(),
+            StateObjects::Leases => Kind::Leases,
+        }
+    }
+
+    /// What is listed and watched.
+    pub(super) fn watched(&self) -> Vec<Kind> {
+        let mut kinds = vec![self.lock_kind(), self.kind(), Kind::Pods];
+        kinds.dedup();
+        kinds
     }
 }
 
@@ -160,29 +225,50 @@ pub(super) struct Write<'a> {
 impl Write<'_> {
     /// `version`: the one that the object must have.
     pub(super) fn patch(&self, version: Option<&str>) -> Value {
-        let annotations: Map<String, Value> =
-            self.annotations.iter().map(|(name, value)| ((*name).to_owned(), json!(value))).collect();
         let mut metadata = Map::new();
         metadata.insert("name".to_owned(), self.name.into());
-        metadata.insert("annotations".to_owned(), annotations.into());
         if !self.labels.is_empty() {
             metadata.insert("labels".to_owned(), self.labels.clone().into());
         }
         if let Some(version) = version {
             metadata.insert("resourceVersion".to_owned(), version.into());
         }
-        self.with_subsets(json!({ "metadata": metadata }))
+        self.body(metadata, |_| true)
     }
 
     pub(super) fn create(&self) -> Value {
-        let set =
-            self.annotations.iter().filter_map(|(name, value)| Some(((*name).to_owned(), json!(value.as_ref()?))));
-        let metadata = json!({
-            "name": self.name,
-            "labels": self.labels,
-            "annotations": set.collect::<Map<String, Value>>(),
-        });
-        self.with_subsets(json!({ "apiVersion": "v1", "kind": self.kind.singular(), "metadata": metadata }))
+        let mut metadata = Map::new();
+        metadata.insert("name".to_owned(), self.name.into());
+        metadata.insert("labels".to_owned(), self.labels.clone().into());
+        let mut body = self.body(metadata, |value| !value.is_null());
+        if let Some(body) = body.as_object_mut() {
+            body.insert("apiVersion".to_owned(), self.kind.version().into());
+            body.insert("kind".to_owned(), self.kind.singular().into());
+        }
+        body
+    }
+
+    /// With those annotations that are wanted.
+    fn body(&self, mut metadata: Map<String, Value>, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        let (mut annotations, mut spec) = (Map::new(), Map::new());
+        for (name, value) in &self.annotations {
+            let (place, name, value) = match lease_field(name).filter(|_| self.kind == Kind::Leases) {
+                Some((field, Form::Text)) => (&mut spec, field, json!(value)),
+                Some((field, Form::Number)) => {
+                    (&mut spec, field, json!(value.as_ref().and_then(|value| value.parse::<u64>().ok())))
+                }
+                None => (&mut annotations, *name, json!(value)),
+            };
+            if is_wanted(&value) {
+                place.insert(name.to_owned(), value);
+            }
+        }
+        metadata.insert("annotations".to_owned(), annotations.into());
+        let mut body = json!({ "metadata": metadata });
+        if let Some(body) = body.as_object_mut().filter(|_| !spec.is_empty()) {
+            body.insert("spec".to_owned(), spec.into());
+        }
+        self.with_subsets(body)
     }
 
     fn with_subsets(&self, mut body: Value) -> Value {
@@ -197,5 +283,22 @@ impl Write<'_> {
         let annotations = self.annotations.iter().all(|(name, value)| object.annotation(name) == value.as_deref());
         let labels = self.labels.iter().all(|(name, value)| object.label(name) == value.as_str());
         annotations && labels && self.subsets.as_ref().is_none_or(|subsets| *subsets == object.subsets)
+    }
+}
+
+enum Form {
+    Text,
+    Number,
+}
+
+/// Where a Lease has what other objects have in this annotation.
+fn lease_field(annotation: &str) -> Option<(&'static str, Form)> {
+    match annotation {
+        LEADER => Some(("holderIdentity", Form::Text)),
+        TTL => Some(("leaseDurationSeconds", Form::Number)),
+        ACQUIRE_TIME => Some(("acquireTime", Form::Text)),
+        RENEW_TIME => Some(("renewTime", Form::Text)),
+        TRANSITIONS => Some(("leaseTransitions", Form::Number)),
+        _ => None,
     }
 }

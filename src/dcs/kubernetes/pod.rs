@@ -66,10 +66,7 @@ impl Session {
         let text = |field: &str| record.get(field).and_then(Value::as_str).unwrap_or_default();
         let (role, state) = (text("role"), MemberState::from_word(text("state")));
         let config = &self.config;
-        let leads = {
-            let cache = self.cache();
-            cache.state().leader().is_some_and(|leader| cache.state().is_ours(leader))
-        };
+        let leads = self.holds();
         let (value, plain) = match (leads, state, role) {
             (true, _, "standby_leader") => (Some(config.standby_leader_value.as_str()), Some("primary")),
             (true, ..) => (Some(config.leader_value.as_str()), Some("primary")),

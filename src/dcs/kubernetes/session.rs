@@ -86,8 +86,9 @@ impl Session {
     }
 
     async fn read_once(&self, limit: Duration) -> Result<Arc<Snapshot>, Failure> {
-        self.list(self.names.kind(), limit).await?;
-        self.list(Kind::Pods, limit).await?;
+        for kind in self.names.watched() {
+            self.list(kind, limit).await?;
+        }
         Ok(self.cache().snapshot(Instant::now()))
     }
 

@@ -75,8 +75,7 @@ pub(super) struct State {
     name: MemberName,
     /// Names this member's process, and those before it whose word it goes on with.
     holder: String,
-    objects: BTreeMap<String, Known>,
-    pods: BTreeMap<String, Known>,
+    objects: BTreeMap<Kind, BTreeMap<String, Known>>,
     lock: Observed,
     claim: Observed,
 }
@@ -88,7 +87,6 @@ impl State {
             name,
             holder,
             objects: BTreeMap::new(),
-            pods: BTreeMap::new(),
             lock: Observed::default(),
             claim: Observed::default(),
         }
@@ -98,24 +96,16 @@ impl State {
         &self.holder
     }
 
-    fn of(&self, kind: Kind) -> &BTreeMap<String, Known> {
-        if kind == Kind::Pods { &self.pods } else { &self.objects }
-    }
-
-    fn of_mut(&mut self, kind: Kind) -> &mut BTreeMap<String, Known> {
-        if kind == Kind::Pods { &mut self.pods } else { &mut self.objects }
-    }
-
     pub(super) fn object(&self, kind: Kind, name: &str) -> Option<&Object> {
-        self.of(kind).get(name).map(|known| &known.object)
+        self.objects.get(&kind)?.get(name).map(|known| &known.object)
     }
 
     pub(super) fn objects(&self, kind: Kind) -> impl Iterator<Item = &Object> {
-        self.of(kind).values().map(|known| &known.object)
+        self.objects.get(&kind).into_iter().flatten().map(|(_, known)| &known.object)
     }
 
     pub(super) fn leader(&self) -> Option<&Object> {
-        self.object(self.names.kind(), &self.names.leader)
+        self.object(self.names.lock_kind(), &self.names.leader)
     }
 
     pub(super) fn own_pod(&self) -> Option<&Object> {
@@ -124,7 +114,8 @@ impl State {
 
     /// A new version of an object, unless it is an old one.
     pub(super) fn put(&mut self, kind: Kind, object: Object, now: Instant) {
-        let known = self.of_mut(kind).entry(object.metadata.name.clone()).or_default();
+        let objects = self.objects.entry(kind).or_default();
+        let known = objects.entry(object.metadata.name.clone()).or_default();
         let is_other = known.object.metadata.uid != object.metadata.uid;
         if !is_other && known.object.revision() >= object.revision() {
             return;
@@ -135,14 +126,14 @@ impl State {
 
     /// An object is gone.
     pub(super) fn remove(&mut self, kind: Kind, name: &str, now: Instant) {
-        self.of_mut(kind).remove(name);
+        self.objects.entry(kind).or_default().remove(name);
         self.observe(now);
     }
 
     /// Everything of a kind that there is; what was known and is not in it is gone.
     pub(super) fn replace(&mut self, kind: Kind, objects: Vec<Object>, now: Instant) {
         let names: Vec<&str> = objects.iter().map(|object| object.metadata.name.as_str()).collect();
-        self.of_mut(kind).retain(|name, _| names.contains(&name.as_str()));
+        self.objects.entry(kind).or_default().retain(|name, _| names.contains(&name.as_str()));
         for object in objects {
             self.put(kind, object, now);
         }
@@ -152,7 +143,6 @@ impl State {
     /// The store has begun anew, and counts its versions anew.
     pub(super) fn forget(&mut self) {
         self.objects.clear();
-        self.pods.clear();
     }
 
     fn observe(&mut self, now: Instant) {
@@ -226,7 +216,7 @@ impl State {
         };
         add_fields(&self.names.failover, codec::key_path(Key::Failover), &FAILOVER);
         add_fields(&self.names.sync, "sync", &SYNC);
-        for (name, known) in &self.pods {
+        for (name, known) in self.objects.get(&Kind::Pods).into_iter().flatten() {
             let Some(record) =
                 known.object.annotation(STATUS).filter(|_| !self.has_vanished(name, known, now, own_ttl))
             else {
@@ -274,7 +264,8 @@ impl State {
     }
 
     fn add_config(&self, entries: &mut Entries, now: Instant, own_ttl: Duration) {
-        let Some(known) = self.objects.get(&self.names.config) else { return };
+        let configs = self.objects.get(&self.names.kind());
+        let Some(known) = configs.and_then(|configs| configs.get(&self.names.config)) else { return };
         let has_lapsed = self.claim_ends(own_ttl).is_some_and(|end| end <= now);
         for key in [Key::Initialize, Key::Config, Key::History] {
             let path = codec::key_path(key);

@@ -67,12 +67,13 @@ impl Session {
         }
     }
 
-    /// How long a watch may be silent. That of the objects tells of each renewal of the lock.
+    /// How long a watch may be silent. That of the lock tells of each renewal.
     fn silence_max(&self, kind: Kind) -> Duration {
         let timing = self.timing();
-        match kind {
-            Kind::Pods => BOOKMARKS,
-            Kind::State(_) => timing.loop_wait + (timing.loop_wait / 2).max(Duration::from_secs(1)),
+        if kind == self.names.lock_kind() {
+            timing.loop_wait + (timing.loop_wait / 2).max(Duration::from_secs(1))
+        } else {
+            BOOKMARKS
         }
     }
 
