@@ -41,6 +41,7 @@ impl Session {
 
     async fn acquire_once(&self, seen: LockSeen, limit: Duration) -> Result<Hold, Failure> {
         self.recall()?;
+        self.refuse_other_modes(limit).await?;
         let written = match self.known_leader(limit).await? {
             None => self.make_leader(limit).await,
             Some(leader) if self.is_ours(&leader) => self.renew_over(&leader, None, limit).await,

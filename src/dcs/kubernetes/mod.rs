@@ -7,7 +7,7 @@
 //!
 //! - `api`: requests · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
-//! - `lock`, `documents`, `pod`: the calls · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
+//! - `lock`, `documents`, `pod`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
 
 mod api;
 mod cache;
@@ -15,6 +15,7 @@ mod documents;
 mod failure;
 mod kept;
 mod lock;
+mod modes;
 mod objects;
 mod pod;
 mod service;

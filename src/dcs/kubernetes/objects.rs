@@ -159,6 +159,7 @@ impl Kind {
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     pub(super) state: StateObjects,
+    pub(super) scope: String,
     pub(super) leader: String,
     pub(super) config: String,
     pub(super) failover: String,
@@ -176,7 +177,7 @@ impl Names {
         let mut labels = config.labels.clone();
         labels.insert(config.scope_label.clone(), scope.to_owned());
         let [config_name, failover, sync] = ["config", "failover", "sync"].map(|what| format!("{scope}-{what}"));
-        Names { state: config.state, leader, config: config_name, failover, sync, labels }
+        Names { state: config.state, scope: scope.to_owned(), leader, config: config_name, failover, sync, labels }
     }
 
     /// What selects the cluster's objects.

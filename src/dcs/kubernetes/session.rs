@@ -12,6 +12,7 @@ use super::api::{Api, Ask, PAGE};
 use super::cache::{Cache, Mark};
 use super::failure::Failure;
 use super::kept::Kept;
+use super::modes::OtherModes;
 use super::objects::{Kind, List, Names, Object, Write};
 use crate::config::KubernetesConfig;
 use crate::core::policy::Timing;
@@ -38,6 +39,7 @@ pub(super) struct Session {
     pub(super) pod_turn: tokio::sync::Mutex<()>,
     /// When the lock was proven to be ours last, and for how long: by then nobody else can have it.
     pub(super) held: Mutex<Option<Instant>>,
+    pub(super) other_modes: OtherModes,
 }
 
 impl Session {
@@ -53,6 +55,7 @@ impl Session {
             lock_turn: tokio::sync::Mutex::default(),
             pod_turn: tokio::sync::Mutex::default(),
             held: Mutex::default(),
+            other_modes: OtherModes::default(),
         }
     }
 
