@@ -20,7 +20,8 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 26] = [
+const WARNED: [&str; 27] = [
+    "kubernetes.bypass_api_service",
     "etcd3.srv_suffix",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",

@@ -60,6 +60,21 @@ async fn taking_the_lock_without_an_answer_ends_with_the_truth() {
     assert_eq!(world.leader().as_deref(), Some("n1"));
 }
 
+/// Others count ttl from the write that made the lock ours, so that of a call that nobody waited for must not count.
+#[tokio::test]
+async fn a_lock_that_a_late_call_has_taken_is_written_once_more_before_it_counts() {
+    let world = World::open();
+    let member = world.member("n1");
+    member.snapshot(SOON).await.expect("the server answers");
+    world.proxy.add(When::any().method(Method::POST).path("/configmaps").once(), Fault::Delay(Duration::from_secs(2)));
+    unreachable(member.acquire(LockSeen::default(), Duration::from_millis(900)).await);
+    eventually("the late call arrives", async || world.leader().is_some()).await;
+    let renewed = || world.annotation("configmaps", "demo-leader", "renewTime");
+    let first = renewed();
+    assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
+    assert_ne!(renewed(), first);
+}
+
 #[tokio::test]
 async fn a_frozen_server_holds_nobody_up() {
     let world = World::open();

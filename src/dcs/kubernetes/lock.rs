@@ -29,10 +29,10 @@ enum Hold {
 impl Session {
     pub(super) async fn acquire(&self, seen: LockSeen, deadline: Duration) -> Result<Lock, DcsError> {
         let _turn = self.lock_turn.lock().await;
-        let (began, mut tries) = (Instant::now(), Tries::new(deadline));
+        let (began, ttl, mut tries) = (Instant::now(), self.whole_ttl(), Tries::new(deadline));
         loop {
             match self.acquire_once(seen, tries.share()).await {
-                Ok(Hold::Ours) => return Ok(self.held(began)),
+                Ok(Hold::Ours) => return Ok(self.held(began, ttl)),
                 Ok(Hold::NotOurs) => return Ok(Lock::NotHeld),
                 Err(failure) => tries.again(failure).await?,
             }
@@ -59,7 +59,10 @@ impl Session {
             Err(failure) => return Err(failure),
         }
         match self.get(self.names.lock_kind(), &self.names.leader, limit).await? {
-            Some(leader) if self.is_ours(&leader) => Ok(Hold::Ours),
+            // Others count from the write that made it ours, which may be of an earlier call: only one of this call counts.
+            Some(leader) if self.is_ours(&leader) => {
+                self.renew_over(&leader, None, limit).await.map(|()| Hold::Ours)
+            }
             Some(leader) if seen.status == StatusSeen::Any && self.is_free(&leader) => {
                 self.take(&leader, limit).await.map(|()| Hold::Ours)
             }
@@ -69,10 +72,10 @@ impl Session {
 
     pub(super) async fn renew(&self, status: Option<&ClusterStatus>, deadline: Duration) -> Result<Lock, DcsError> {
         let _turn = self.lock_turn.lock().await;
-        let (began, mut tries) = (Instant::now(), Tries::new(deadline));
+        let (began, ttl, mut tries) = (Instant::now(), self.whole_ttl(), Tries::new(deadline));
         loop {
             match self.renew_once(status, tries.share()).await {
-                Ok(Hold::Ours) => return Ok(self.held(began)),
+                Ok(Hold::Ours) => return Ok(self.held(began, ttl)),
                 Ok(Hold::NotOurs) => {
                     *locked(&self.held) = None;
                     return Ok(Lock::NotHeld);
@@ -180,8 +183,9 @@ impl Session {
         locked(&self.held).is_some_and(|until| until > Instant::now())
     }
 
-    fn held(&self, began: Instant) -> Lock {
-        let ttl = self.whole_ttl();
+    /// `ttl`: as it was when the call began. Another one may have been written since.
+    fn held(&self, began: Instant, ttl: Duration) -> Lock {
+        let ttl = ttl.min(self.whole_ttl());
         *locked(&self.held) = Some(began + ttl);
         Lock::Held { valid_for: ttl }
     }
