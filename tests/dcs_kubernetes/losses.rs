@@ -31,12 +31,16 @@ async fn a_restored_server_is_noticed_and_says_nothing_about_the_lock_before() {
 #[tokio::test]
 async fn a_later_process_notices_what_was_lost_meanwhile() {
     let mut world = World::open();
-    let member = world.member("n1");
+    let (member, other) = (world.member("n1"), world.other("n2", 30));
     assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
     let backup = world.api.snapshot();
-    for optime in 1..=20 {
-        member.renew(Some(&status(optime)), None, SOON).await.expect("the server answers");
-    }
+    member.release(Some(&status(7)), None, SOON).await.expect("the server answers");
+    assert!(other.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
+    eventually("the new leader is seen", async || {
+        let seen = member.snapshot(SOON).await.expect("the server answers");
+        seen.view.leader.as_ref().is_some_and(|leader| leader.name.as_str() == "n2")
+    })
+    .await;
     let token = member.lease();
     drop(member);
     world.api.restore(&backup);

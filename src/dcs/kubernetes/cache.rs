@@ -147,12 +147,13 @@ impl Cache {
     /// What the next process of this member is to know.
     pub(super) fn kept(&self) -> Kept {
         let config = self.state.object(self.state.names.kind(), &self.state.names.config);
-        let seen = || Past::Seen { revision: self.highest, config: config.map(uid_of) };
+        // Kept on disk, so it is nothing that each renewal changes.
+        let revision = self.state.held_since();
         let past = match self.past {
             _ if self.hides_loss() => Some(Past::Lost),
             // Nothing was read yet.
             Some(past) => Some(past),
-            None => (self.highest > 0).then(seen),
+            None => (revision > 0).then(|| Past::Seen { revision, config: config.map(uid_of) }),
         };
         Kept { holder: self.state.holder().to_owned(), past }
     }

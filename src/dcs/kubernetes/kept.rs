@@ -11,7 +11,7 @@ pub(super) enum Past {
     /// A store that had lost its data, and nobody had taken the lock since.
     Lost,
     Seen {
-        /// The highest version.
+        /// In which the last leader's lock was seen first.
         revision: u64,
         /// Of the object that names the cluster, once there is one.
         config: Option<u64>,

@@ -187,6 +187,11 @@ impl State {
         Some(self.claim.at? + own_ttl)
     }
 
+    /// The version in which the holder of the lock, present or former, was seen first.
+    pub(super) fn held_since(&self) -> u64 {
+        self.lock.since
+    }
+
     fn claims(&self, config: &Object) -> bool {
         let by = config.annotation(CLAIM).and_then(|claim| claim.split(' ').next());
         by == Some(self.holder.as_str())
