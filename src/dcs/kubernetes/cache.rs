@@ -215,10 +215,11 @@ impl Cache {
         known.filter(is_same).is_some_and(|known| mark.losses == self.losses && object.revision() < known.revision())
     }
 
-    pub(super) fn gone(&mut self, kind: Kind, name: &str, revision: u64, now: Instant) {
+    /// `revision`: in which it went, where that is told.
+    pub(super) fn gone(&mut self, kind: Kind, name: &str, revision: Option<u64>, now: Instant) {
         let author = self.author(kind, name);
-        self.highest = self.highest.max(revision);
-        self.state.remove(kind, name, now);
+        self.highest = self.highest.max(revision.unwrap_or(0));
+        self.state.remove(kind, name, revision, now);
         self.rebuild(author, now);
     }
 

@@ -134,7 +134,7 @@ impl Session {
                 Ok(Some(object))
             }
             Err(Failure::Absent(_)) => {
-                self.cache().gone(kind, name, 0, Instant::now());
+                self.cache().gone(kind, name, None, Instant::now());
                 Ok(None)
             }
             Err(failure) => Err(failure),

@@ -116,17 +116,21 @@ impl State {
     pub(super) fn put(&mut self, kind: Kind, object: Object, now: Instant) {
         let objects = self.objects.entry(kind).or_default();
         let known = objects.entry(object.metadata.name.clone()).or_default();
-        let is_other = known.object.metadata.uid != object.metadata.uid;
-        if !is_other && known.object.revision() >= object.revision() {
+        if known.object.revision() >= object.revision() {
             return;
         }
         known.take(object, now);
         self.observe(now);
     }
 
-    /// An object is gone.
-    pub(super) fn remove(&mut self, kind: Kind, name: &str, now: Instant) {
-        self.objects.entry(kind).or_default().remove(name);
+    /// An object is gone: that of this version, or whichever there was.
+    pub(super) fn remove(&mut self, kind: Kind, name: &str, revision: Option<u64>, now: Instant) {
+        let objects = self.objects.entry(kind).or_default();
+        // Another one of its name may have been made since.
+        let is_newer = |known: &Known| revision.is_some_and(|revision| known.object.revision() > revision);
+        if !objects.get(name).is_some_and(is_newer) {
+            objects.remove(name);
+        }
         self.observe(now);
     }
 

@@ -112,8 +112,7 @@ impl Session {
                 Ok(Some(version))
             }
             WatchEvent::Deleted(object) => {
-                let revision = object.revision();
-                self.cache().gone(kind, &object.metadata.name, revision, now);
+                self.cache().gone(kind, &object.metadata.name, Some(object.revision()), now);
                 Ok(Some(object.metadata.resource_version))
             }
             WatchEvent::Bookmark(bookmark) => {
