@@ -7,6 +7,7 @@ mod faults;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
 mod losses;
+mod rights;
 mod traffic;
 #[path = "../support/wait.rs"]
 mod wait;
