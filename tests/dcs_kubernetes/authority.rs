@@ -142,7 +142,6 @@ async fn a_lock_is_free_a_ttl_after_its_last_renewal_was_seen() {
         other.snapshot(SOON).await.expect("the server answers").view.leader.is_some()
     })
     .await;
-    tokio::time::sleep(Duration::from_millis(500)).await;
     let began = Instant::now();
     assert!(leader.renew(None, None, SOON).await.expect("the server answers").is_held());
     drop(leader);
@@ -174,7 +173,10 @@ async fn a_late_renewal_of_a_former_leader_misses() {
     })
     .await;
     world.proxy.thaw();
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    eventually("the late call is refused", async || {
+        world.api.records().iter().any(|record| record.asked.verb == "patch" && record.code == 409)
+    })
+    .await;
     assert_eq!(world.leader().as_deref(), Some("n2"));
     assert_eq!(first.renew(None, None, SOON).await.expect("the server answers"), Lock::NotHeld);
     assert!(second.renew(None, None, SOON).await.expect("the server answers").is_held());

@@ -65,6 +65,7 @@ async fn live(world: &World, state: StateObjects, rights: &BTreeSet<Right>) -> R
     let first = member(world, state, "n1", rights);
     first.snapshot(limit).await?;
     first.replace(Key::Initialize, Content::Claim, Expect::Anything, limit).await?;
+    first.replace(Key::Config, Content::Json(json!({"ttl": 30})), Expect::Anything, limit).await?;
     first.publish(&record("running"), limit).await?;
     first.acquire(LockSeen::default(), limit).await?;
     first.renew(Some(&status(7)), Some(&record("stopping")), limit).await?;

@@ -1,12 +1,11 @@
 //! What is asked of the API server at rest.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::Dcs;
 
-use super::{SOON, World, record, status};
+use super::{SOON, World, eventually, record, status};
 
 /// One write of the lock a cycle, and nothing else.
 #[tokio::test]
@@ -19,7 +18,12 @@ async fn an_idle_cluster_sends_one_patch_a_cycle() {
         one.snapshot(SOON).await.expect("the server answers");
         one.publish(&record("running"), SOON).await.expect("the server answers");
     }
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    // What acquiring brings with it.
+    eventually("all is at rest", async || {
+        let leader = member.snapshot(SOON).await.expect("the server answers").view.leader.clone();
+        leader.is_some() && world.api.records().iter().any(|record| record.asked.resource == "leases")
+    })
+    .await;
     world.api.clear_records();
     for _ in 0..CYCLES {
         leader.renew(Some(&status(7)), Some(&record("running")), SOON).await.expect("the server answers");
@@ -27,7 +31,6 @@ async fn an_idle_cluster_sends_one_patch_a_cycle() {
             one.snapshot(SOON).await.expect("the server answers");
             one.publish(&record("running"), SOON).await.expect("the server answers");
         }
-        tokio::time::sleep(Duration::from_secs(1)).await;
     }
     let mut asked: BTreeMap<(String, String), usize> = BTreeMap::new();
     for record in world.api.records() {
