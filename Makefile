@@ -1,7 +1,7 @@
 # What a person does with this repository. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down logs psql image test verify fix bench soak sim mutants
+.PHONY: help up down logs psql image test verify fix bench soak e2e sim mutants
 
 COMPOSE := docker compose --project-directory compose --file compose/compose.yaml
 
@@ -37,7 +37,10 @@ verify: ## the checks that need no server; writes nothing
 fix: ## format, apply clippy's suggestions, write the generated documents anew
 	@tests/fix
 
-sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on
+e2e: ## what takes longer, or needs Patroni
+	@tests/e2e
+
+sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on; OBSERVED=1: in a store in which nothing expires
 	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --profile sim --test sim many_worlds -- --nocapture
 
 mutants: ## change the rules of src/core one by one, name each change that no test notices; IN="lease election": only there
