@@ -11,7 +11,7 @@ flag = $(if $(strip $($1)),$(if $(subst command line 1,,$(origin $1) $($1)),$(er
     ($(origin $1)): only $1=1, on the command line of make, is accepted),$2))
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: image ## start three members, etcd and HAProxy in Docker; builds what is missing
 	@docker/up
