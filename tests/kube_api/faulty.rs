@@ -169,7 +169,7 @@ async fn events_come_late_and_in_order() {
 
 #[tokio::test]
 async fn two_proxies_stand_before_one_server() {
-    let mut world = world();
+    let world = world();
     let other = proxy(&world.api);
     let mut second = Client::at(other.address(), world.api.authority());
     second.token = Some(world.api.admin().to_owned());

@@ -8,7 +8,7 @@ use crate::client::{Client, LIMIT, STRATEGIC, core, server, version};
 
 #[tokio::test]
 async fn it_stops_and_comes_back_on_its_address() {
-    let mut api = server();
+    let api = server();
     let client = Client::admin(&api);
     let made = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
     let mut watch = client.watch(&format!("{}?watch=1&resourceVersion=0", core("configmaps"))).await;
@@ -41,7 +41,7 @@ async fn frozen_it_accepts_and_answers_nothing() {
 
 #[tokio::test]
 async fn set_back_it_gives_versions_out_again() {
-    let mut api = server();
+    let api = server();
     let client = Client::admin(&api);
     let patch = |value: &str| json!({"metadata": {"annotations": {"k": value}}});
     let made = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
@@ -59,7 +59,7 @@ async fn set_back_it_gives_versions_out_again() {
 
 #[tokio::test]
 async fn emptied_it_is_another_cluster() {
-    let mut api = server();
+    let api = server();
     let client = Client::admin(&api);
     let fresh = api.revision();
     client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();

@@ -53,7 +53,8 @@ pub struct State {
 
 pub struct Server {
     state: Mutex<State>,
-    /// Wakes whoever waits for a change.
+    /// Counts changes and requests, and wakes whoever waits for one.
+    count: Mutex<u64>,
     wake: Condvar,
     changed: Sender<()>,
 }
@@ -75,7 +76,7 @@ impl Server {
             bookmark_every,
             controller: controller::Switch::Off,
         };
-        Server { state: Mutex::new(state), wake: Condvar::new(), changed: Sender::new(()) }
+        Server { state: Mutex::new(state), count: Mutex::new(0), wake: Condvar::new(), changed: Sender::new(()) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -96,21 +97,27 @@ impl Server {
             }
             done
         };
-        self.wake.notify_all();
+        self.wake();
         self.changed.send_replace(());
         done
     }
 
-    /// Looks at each change until there is a value or the time is over.
-    pub fn wait<T>(&self, limit: Duration, mut look: impl FnMut(&State) -> Option<T>) -> Option<T> {
+    fn wake(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.wake.notify_all();
+    }
+
+    /// Looks at each change until it is found or the time is over.
+    pub fn wait(&self, limit: Duration, look: &mut dyn FnMut() -> bool) -> bool {
         let began = Instant::now();
-        let mut state = self.state();
         loop {
-            if let Some(found) = look(&state) {
-                return Some(found);
+            let before = *self.count.lock().unwrap_or_else(PoisonError::into_inner);
+            if look() {
+                return true;
             }
-            let left = limit.checked_sub(began.elapsed())?;
-            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = limit.checked_sub(began.elapsed()) else { return false };
+            let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.wake.wait_timeout_while(count, left, |count| *count == before));
         }
     }
 
@@ -141,7 +148,7 @@ impl Server {
             code,
         };
         self.state().records.push(record);
-        self.wake.notify_all();
+        self.wake();
         self.respond(&asked, answer)
     }
 
