@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::json;
 
-use crate::client::{Client, LIMIT, STRATEGIC, core, server};
+use crate::client::{Client, LIMIT, STRATEGIC, core, stand_in};
 use crate::kube_api::{Fault, KubeApi, Loss, Proxy, When};
 
 /// So long nothing may come.
@@ -19,7 +19,7 @@ struct World {
 }
 
 fn world() -> World {
-    let api = server();
+    let api = stand_in();
     api.put("configmaps", "demo", json!({"metadata": {"name": "a"}}));
     let proxy = proxy(&api);
     let mut client = Client::at(proxy.address(), api.authority());

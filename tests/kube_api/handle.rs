@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, LIMIT, STRATEGIC, core, server, version};
+use crate::client::{Client, LIMIT, STRATEGIC, core, stand_in, version};
 
 #[tokio::test]
 async fn it_stops_and_comes_back_on_its_address() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let made = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
     let mut watch = client.watch(&format!("{}?watch=1&resourceVersion=0", core("configmaps"))).await;
@@ -22,7 +22,7 @@ async fn it_stops_and_comes_back_on_its_address() {
 
 #[tokio::test]
 async fn frozen_it_accepts_and_answers_nothing() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let mut watch = client.watch(&format!("{}?watch=1&resourceVersion=0", core("configmaps"))).await;
     api.freeze();
@@ -41,7 +41,7 @@ async fn frozen_it_accepts_and_answers_nothing() {
 
 #[tokio::test]
 async fn set_back_it_gives_versions_out_again() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let patch = |value: &str| json!({"metadata": {"annotations": {"k": value}}});
     let made = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
@@ -59,7 +59,7 @@ async fn set_back_it_gives_versions_out_again() {
 
 #[tokio::test]
 async fn emptied_it_is_another_cluster() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let fresh = api.revision();
     client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
@@ -71,7 +71,7 @@ async fn emptied_it_is_another_cluster() {
 
 #[tokio::test]
 async fn a_test_reaches_into_it_and_waits() {
-    let api = server();
+    let api = stand_in();
     api.put_pod("demo", "demo-0", "10.0.0.1", &json!({"application": "patroni"}));
     assert_eq!(api.get("pods", "demo", "demo-0").map(|pod| pod["status"]["podIP"].clone()), Some(json!("10.0.0.1")));
     let client = Client::admin(&api);
@@ -91,7 +91,7 @@ async fn a_test_reaches_into_it_and_waits() {
 
 #[tokio::test]
 async fn a_stalled_runtime_does_not_stall_it() {
-    let api = server();
+    let api = stand_in();
     // This thread is the test's whole runtime, and it does nothing but wait here.
     let client = Client::admin(&api);
     let there = std::thread::scope(|scope| {
@@ -107,7 +107,7 @@ async fn a_stalled_runtime_does_not_stall_it() {
 #[tokio::test]
 async fn http_2_is_spoken_to_whoever_wants_it() {
     use openssl::ssl::{SslConnector, SslMethod};
-    let api = server();
+    let api = stand_in();
     let mut builder = SslConnector::builder(SslMethod::tls()).expect("OpenSSL knows TLS");
     builder.cert_store_mut().add_cert(api.authority().cert.clone()).expect("a certificate");
     builder.set_alpn_protos(b"\x02h2\x08http/1.1").expect("two protocols");

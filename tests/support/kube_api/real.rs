@@ -79,6 +79,13 @@ impl Real {
         (real.site.address, real)
     }
 
+    /// Of a server that somebody else has started, without its processes.
+    pub fn beside(address: SocketAddr, authority: &Authority, token: &str) -> Self {
+        let site = Site::new(PathBuf::new(), SocketAddr::new(address.ip(), 0), authority, token);
+        let caller = Caller { server: address, connector: connector(&authority.cert), token: token.to_owned() };
+        Real { site, caller, processes: Mutex::default(), accounts: Mutex::default(), cleared: AtomicUsize::new(0) }
+    }
+
     fn processes(&self) -> MutexGuard<'_, (Option<Process>, Option<Process>)> {
         self.processes.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -19,7 +19,8 @@ use super::patch;
 use super::read;
 use super::refusal::Refusal;
 use super::resources::{self, Trait};
-use super::store::Store;
+use super::shape::{self, Shape};
+use super::store::{Store, key};
 use super::table::Form;
 use super::transport::{Body, Peer, whole};
 use super::watch::{self, Ending, Watch};
@@ -62,6 +63,8 @@ pub struct Server {
 /// An answer before it is a response.
 enum Answer {
     Object(u16, Value),
+    /// With warnings of fields that the kind has not.
+    Warned(u16, Value, Vec<String>),
     Watch(Watch),
     Raw(u16, &'static str, Bytes),
 }
@@ -134,7 +137,7 @@ impl Server {
             Err(refusal) => Err(refusal.clone()),
         };
         let code = match &answer {
-            Ok(Answer::Object(code, _) | Answer::Raw(code, ..)) => *code,
+            Ok(Answer::Object(code, _) | Answer::Warned(code, ..) | Answer::Raw(code, ..)) => *code,
             Ok(Answer::Watch(_)) => 200,
             Err(refusal) => refusal.code,
         };
@@ -155,8 +158,13 @@ impl Server {
     fn respond(self: Arc<Self>, asked: &Asked, answer: Result<Answer, Refusal>) -> Response<Body> {
         let mut media = "application/json";
         let mut retry_after = None;
+        let mut warnings = Vec::new();
         let (code, body) = match answer {
             Ok(Answer::Object(code, object)) => (code, whole(object.to_string())),
+            Ok(Answer::Warned(code, object, unknown)) => {
+                warnings = unknown;
+                (code, whole(object.to_string()))
+            }
             Ok(Answer::Raw(code, kind, bytes)) => {
                 media = kind;
                 (code, whole(bytes))
@@ -177,6 +185,12 @@ impl Server {
         }
         if asked.group.is_empty() && asked.resource == "endpoints" && ![401, 403].contains(&code) {
             headers.insert("warning", HeaderValue::from_static(ENDPOINTS_WARNING));
+        }
+        for field in warnings {
+            let text = format!("299 - \"unknown field \\\"{field}\\\"\"");
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.append("warning", value);
+            }
         }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -213,6 +227,9 @@ impl Server {
             return Ok(Answer::Raw(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n")));
         };
         let part = match asked.subresource.as_str() {
+            "token" if asked.resource == "serviceaccounts" && asked.verb == "create" => {
+                return self.new_token(asked, &body).map(|answer| Answer::Object(201, answer));
+            }
             "" => Part::Main,
             "status" if resource.is(Trait::Status) => Part::Status,
             _ => return Err(Refusal::unknown_resource()),
@@ -233,8 +250,33 @@ impl Server {
         let form = Form::accepted(header(ACCEPT), query)?;
         match asked.verb.as_str() {
             "get" | "list" | "watch" => self.read(asked, target, query, form),
-            _ => self.write(asked, &target, query, header(CONTENT_TYPE), &body, &form),
+            _ => {
+                let unknown = unknown_fields(asked, &target, query, &body)?;
+                match self.write(asked, &target, query, header(CONTENT_TYPE), &body, &form)? {
+                    Answer::Object(code, object) => Ok(Answer::Warned(code, object, unknown)),
+                    other => Ok(other),
+                }
+            }
         }
+    }
+
+    /// A TokenRequest: `kubectl create token`.
+    fn new_token(&self, asked: &Asked, body: &[u8]) -> Result<Value, Refusal> {
+        let mut request: Value =
+            serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("json parse error: {error}")))?;
+        let seconds = request["spec"]["expirationSeconds"].as_u64().unwrap_or(3600);
+        let resource = resources::named("serviceaccounts");
+        let mut state = self.state();
+        if state.store.get(&key(resource, &asked.namespace, &asked.name)).is_none() {
+            return Err(Refusal::not_found(resource, &asked.name));
+        }
+        let token = super::random_letters(40);
+        let user = User::service_account(&asked.namespace, &asked.name);
+        state.access.add_token(&token, user, Some(Instant::now() + Duration::from_secs(seconds)));
+        let expires = jiff::Timestamp::now() + Duration::from_secs(seconds);
+        let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        request["status"] = json!({"token": token, "expirationTimestamp": expires});
+        Ok(request)
     }
 
     fn read(&self, asked: &Asked, target: Target, query: &Query, form: Form) -> Result<Answer, Refusal> {
@@ -302,6 +344,29 @@ impl Server {
             Ok(Answer::Object(200, read::plain_list(target.resource, metadata, &deleted)))
         })
     }
+}
+
+/// What a client is warned of, unless it wants it refused or ignored.
+fn unknown_fields(asked: &Asked, target: &Target, query: &Query, body: &[u8]) -> Result<Vec<String>, Refusal> {
+    let mut found = Vec::new();
+    let validation = query.text("fieldValidation");
+    let has_object = ["create", "update", "patch"].contains(&asked.verb.as_str());
+    if validation == "Ignore" || !has_object {
+        return Ok(found);
+    }
+    if let Ok(document) = serde_json::from_slice(body) {
+        shape::unknown(&Shape::Object(target.resource.fields), &document, "", &mut found);
+    }
+    if validation != "Strict" || found.is_empty() {
+        return Ok(found);
+    }
+    let errors: Vec<String> = found.iter().map(|field| format!("unknown field {field:?}")).collect();
+    let why = format!("strict decoding error: {}", errors.join(", "));
+    if asked.verb == "patch" {
+        return Err(patch::misfit(body, &why));
+    }
+    let (kind, version) = (target.resource.kind, target.resource.version);
+    Err(Refusal::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")))
 }
 
 /// Objects come as JSON.
