@@ -64,7 +64,7 @@ fn serve() {
 
 /// What a line on standard input asks for; see the head of this file.
 fn command(api: &KubeApi, namespace: &str, line: &str, seen: &mut usize) -> Option<Value> {
-    let words: Vec<&str> = line.split_whitespace().collect();
+    let words: Vec<&str> = line.trim().splitn(4, ' ').collect();
     match words[..] {
         ["pod", name, ip, labels] => {
             let labels: Value = serde_json::from_str(labels).ok()?;
