@@ -253,3 +253,20 @@ async fn the_endpoints_controller_overwrites_what_a_service_selects() {
     client.patch(&core("endpoints/demo"), STRATEGIC, &mine).await.ok();
     api.wait_for(limit, at, |endpoints| ips(endpoints) == ["10.0.0.1", "10.0.0.2"]);
 }
+
+#[tokio::test]
+async fn the_garbage_collector_deletes_what_has_lost_its_owner() {
+    let api = stand_in();
+    let lease = api.put("leases", "demo", json!({"metadata": {"name": "demo"}}));
+    let owner =
+        |uid: &Value| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "demo", "uid": uid});
+    for (name, uid) in [("good", lease["metadata"]["uid"].clone()), ("bad", json!("another"))] {
+        let metadata = json!({"name": name, "ownerReferences": [owner(&uid)]});
+        api.put("endpointslices", "demo", json!({"metadata": metadata, "addressType": "IPv4"}));
+    }
+    api.garbage_collector(Switch::On);
+    assert!(api.get("endpointslices", "demo", "bad").is_none());
+    assert!(api.get("endpointslices", "demo", "good").is_some());
+    Client::admin(&api).delete(&leases("/demo"), &json!({})).await.ok();
+    assert!(api.get("endpointslices", "demo", "good").is_none());
+}

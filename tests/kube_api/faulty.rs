@@ -28,8 +28,7 @@ fn world() -> World {
 }
 
 fn proxy(api: &KubeApi) -> Proxy {
-    let address = SocketAddr::new(api.address().ip(), 0);
-    Proxy::start(address, api.authority(), api.address(), &api.authority().cert)
+    api.proxy(SocketAddr::new(api.address().ip(), 0))
 }
 
 impl World {

@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use crate::client::{Client, LIMIT, STRATEGIC, core, stand_in, version};
+use crate::kube_api::{KubeApi, Options};
 
 #[tokio::test]
 async fn it_stops_and_comes_back_on_its_address() {
@@ -125,4 +126,35 @@ async fn http_2_is_spoken_to_whoever_wants_it() {
     let request = hyper::Request::builder().uri(format!("{}/livez", api.url()));
     let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
     assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
+}
+
+/// Its network namespace is that of the thread that starts it, also when another one starts it again.
+#[test]
+fn it_lives_in_a_network_namespace() {
+    use nix::sched::{CloneFlags, unshare};
+    if !nix::unistd::Uid::effective().is_root() {
+        return println!("only root makes network namespaces");
+    }
+    let (sender, started) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root may");
+            for words in [&["link", "set", "lo", "up"][..], &["address", "add", "10.9.9.1/32", "dev", "lo"]] {
+                let status = std::process::Command::new("ip").args(words).status().expect("iproute2 is installed");
+                assert!(status.success(), "ip {words:?}");
+            }
+            let address = "10.9.9.1:0".parse().expect("an address");
+            let api = std::sync::Arc::new(KubeApi::stand_in(Options::at(address)));
+            let client = Client::admin(&api);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            assert_eq!(runtime.block_on(client.get("/livez")).code, 200);
+            sender.send(std::sync::Arc::clone(&api)).expect("the other thread waits");
+            wait.recv_timeout(LIMIT).expect("it was started again");
+            assert_eq!(runtime.block_on(client.get("/livez")).code, 200);
+        });
+        let api = started.recv_timeout(LIMIT).expect("it was started");
+        api.restart();
+        go_on.send(()).expect("the other thread waits");
+    });
 }

@@ -36,6 +36,7 @@ pub trait Backing: Send + Sync {
     /// Afterwards there is nothing, not even namespaces.
     fn wipe(&self);
     fn endpoints_controller(&self, switch: Switch);
+    fn garbage_collector(&self, switch: Switch);
     fn revision(&self) -> u64;
     fn token(&self, user: User) -> String;
     fn service_account(&self, namespace: &str, name: &str) -> String;

@@ -5,7 +5,7 @@
 //! Use: `#[path = "../support/kube_api/mod.rs"] mod kube_api;` in the test's root file.
 //!
 //! What it has not: server-side apply (415), protobuf and YAML, admission but for namespaces, schemas beyond the kinds that
-//! members write, and controllers but for one (`controller`). Nothing collects garbage and nothing runs pods.
+//! members write, and controllers but for two (`controller`), which are off at first. Nothing runs pods.
 
 // Each test crate uses its own part of this.
 #![allow(dead_code, unused_imports)]
@@ -20,6 +20,7 @@ mod defaults;
 mod discovery;
 mod faults;
 pub mod files;
+mod fresh;
 mod gate;
 mod patch;
 mod proxy;
@@ -45,7 +46,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use openssl::rand::rand_bytes;
 use serde_json::{Value, json};
 
 pub use access::{Rule, User};
@@ -58,6 +58,7 @@ pub use server::Record;
 pub use watch::Ending;
 
 use backing::Backing;
+use fresh::{new_uid, now_text, random_letters};
 
 /// What a test wants of its server.
 pub struct Options {
@@ -218,6 +219,16 @@ impl KubeApi {
         self.backing.endpoints_controller(switch);
     }
 
+    /// The controller that deletes what has owners of which none is there; off at first.
+    pub fn garbage_collector(&self, switch: Switch) {
+        self.backing.garbage_collector(switch);
+    }
+
+    /// A proxy before this server, on this address.
+    pub fn proxy(&self, address: SocketAddr) -> Proxy {
+        Proxy::start(address, &self.authority, self.address, &self.authority.cert)
+    }
+
     pub fn revision(&self) -> u64 {
         self.backing.revision()
     }
@@ -366,24 +377,4 @@ impl KubeApi {
         });
         found.unwrap_or_else(|| panic!("no such request within {limit:?}: {what}"))
     }
-}
-
-fn new_uid() -> String {
-    let mut bytes = [0; 16];
-    rand_bytes(&mut bytes).expect("OpenSSL has random bytes");
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-fn random_letters(count: usize) -> String {
-    let mut bytes = vec![0; count];
-    rand_bytes(&mut bytes).expect("OpenSSL has random bytes");
-    let letters = b"bcdfghjklmnpqrstvwxz2456789";
-    bytes.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect()
-}
-
-fn now_text() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -203,6 +203,10 @@ impl Backing for Real {
         assert_eq!(switch, Switch::Off, "there is no kube-controller-manager beside a real server here");
     }
 
+    fn garbage_collector(&self, switch: Switch) {
+        assert_eq!(switch, Switch::Off, "there is no kube-controller-manager beside a real server here");
+    }
+
     fn revision(&self) -> u64 {
         let (_, list) = self.must(Method::GET, "/api/v1/configmaps?limit=1", JSON, None, &[200]);
         let version = list["metadata"]["resourceVersion"].as_str().and_then(|text| text.parse().ok());

@@ -13,7 +13,7 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use super::access::{Access, User};
 use super::asked::{Asked, Query};
-use super::controller;
+use super::controller::{self, Switch};
 use super::discovery;
 use super::patch;
 use super::read;
@@ -49,7 +49,7 @@ pub struct State {
     /// How many times all watches were ended, and how the last time.
     pub endings: (u64, Ending),
     pub bookmark_every: Duration,
-    pub controller: controller::Switch,
+    pub controllers: controller::Switches,
 }
 
 pub struct Server {
@@ -77,7 +77,7 @@ impl Server {
             records: Vec::new(),
             endings: (0, Ending::Clean),
             bookmark_every,
-            controller: controller::Switch::Off,
+            controllers: controller::Switches { endpoints: Switch::Off, garbage: Switch::Off },
         };
         Server { state: Mutex::new(state), count: Mutex::new(0), wake: Condvar::new(), changed: Sender::new(()) }
     }
@@ -95,9 +95,8 @@ impl Server {
         let done = {
             let mut state = self.state();
             let done = work(&mut state);
-            if state.controller == controller::Switch::On {
-                controller::run(&mut state.store);
-            }
+            let switches = state.controllers;
+            controller::run(&mut state.store, switches);
             done
         };
         self.wake();

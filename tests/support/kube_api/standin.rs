@@ -106,7 +106,11 @@ impl Backing for Standin {
     }
 
     fn endpoints_controller(&self, switch: Switch) {
-        self.server.change(|state| state.controller = switch);
+        self.server.change(|state| state.controllers.endpoints = switch);
+    }
+
+    fn garbage_collector(&self, switch: Switch) {
+        self.server.change(|state| state.controllers.garbage = switch);
     }
 
     fn revision(&self) -> u64 {
