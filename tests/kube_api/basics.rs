@@ -5,7 +5,7 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client, STRATEGIC, core, leases, server, version};
+use crate::client::{Answer, Client, STRATEGIC, core, leases, server, stand_in, version};
 use crate::kube_api::{KubeApi, Switch};
 
 #[tokio::test]
@@ -33,7 +33,7 @@ async fn an_object_is_made_read_changed_and_deleted() {
 
 #[tokio::test]
 async fn one_counter_runs_over_all_objects() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let before = api.revision();
     let map = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.version();
@@ -47,7 +47,7 @@ async fn one_counter_runs_over_all_objects() {
 
 #[tokio::test]
 async fn what_changes_nothing_makes_no_version() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let object = json!({"metadata": {"name": "a", "annotations": {"leader": "x"}}});
     let made = client.create(&core("endpoints"), &object).await.ok();
@@ -204,7 +204,7 @@ async fn a_status_changes_only_through_its_own_path() {
 
 #[tokio::test]
 async fn a_trial_changes_nothing() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let before = api.revision();
     let object = json!({"metadata": {"name": "a"}});
@@ -228,7 +228,7 @@ async fn endpoints_are_deprecated() {
 
 #[tokio::test]
 async fn the_endpoints_controller_overwrites_what_a_service_selects() {
-    let api: KubeApi = server();
+    let api: KubeApi = stand_in();
     api.put(
         "services",
         "demo",
@@ -252,4 +252,21 @@ async fn the_endpoints_controller_overwrites_what_a_service_selects() {
     let client = Client::admin(&api);
     client.patch(&core("endpoints/demo"), STRATEGIC, &mine).await.ok();
     api.wait_for(limit, at, |endpoints| ips(endpoints) == ["10.0.0.1", "10.0.0.2"]);
+}
+
+#[tokio::test]
+async fn the_garbage_collector_deletes_what_has_lost_its_owner() {
+    let api = stand_in();
+    let lease = api.put("leases", "demo", json!({"metadata": {"name": "demo"}}));
+    let owner =
+        |uid: &Value| json!({"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "name": "demo", "uid": uid});
+    for (name, uid) in [("good", lease["metadata"]["uid"].clone()), ("bad", json!("another"))] {
+        let metadata = json!({"name": name, "ownerReferences": [owner(&uid)]});
+        api.put("endpointslices", "demo", json!({"metadata": metadata, "addressType": "IPv4"}));
+    }
+    api.garbage_collector(Switch::On);
+    assert!(api.get("endpointslices", "demo", "bad").is_none());
+    assert!(api.get("endpointslices", "demo", "good").is_some());
+    Client::admin(&api).delete(&leases("/demo"), &json!({})).await.ok();
+    assert!(api.get("endpointslices", "demo", "good").is_none());
 }

@@ -24,9 +24,14 @@ pub const STRATEGIC: &str = "application/strategic-merge-patch+json";
 pub const MERGE: &str = "application/merge-patch+json";
 pub const JSON_PATCH: &str = "application/json-patch+json";
 
-/// A server with the namespace `demo`.
+/// A server with the namespace `demo`: a real one where there is one, since it must pass these tests too.
 pub fn server() -> KubeApi {
     KubeApi::start(Options::loopback())
+}
+
+/// The server in this process, for what only that can.
+pub fn stand_in() -> KubeApi {
+    KubeApi::stand_in(Options::loopback())
 }
 
 /// `/api/v1/namespaces/demo/RESOURCE`

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::json;
 
-use crate::client::{Client, LIMIT, STRATEGIC, core, server};
+use crate::client::{Client, LIMIT, STRATEGIC, core, stand_in};
 use crate::kube_api::{Fault, KubeApi, Loss, Proxy, When};
 
 /// So long nothing may come.
@@ -19,7 +19,7 @@ struct World {
 }
 
 fn world() -> World {
-    let api = server();
+    let api = stand_in();
     api.put("configmaps", "demo", json!({"metadata": {"name": "a"}}));
     let proxy = proxy(&api);
     let mut client = Client::at(proxy.address(), api.authority());
@@ -28,8 +28,7 @@ fn world() -> World {
 }
 
 fn proxy(api: &KubeApi) -> Proxy {
-    let address = SocketAddr::new(api.address().ip(), 0);
-    Proxy::start(address, api.authority(), api.address(), &api.authority().cert)
+    api.proxy(SocketAddr::new(api.address().ip(), 0))
 }
 
 impl World {
@@ -169,7 +168,7 @@ async fn events_come_late_and_in_order() {
 
 #[tokio::test]
 async fn two_proxies_stand_before_one_server() {
-    let mut world = world();
+    let world = world();
     let other = proxy(&world.api);
     let mut second = Client::at(other.address(), world.api.authority());
     second.token = Some(world.api.admin().to_owned());

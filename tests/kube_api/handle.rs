@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, LIMIT, STRATEGIC, core, server, version};
+use crate::client::{Client, LIMIT, STRATEGIC, core, stand_in, version};
+use crate::kube_api::{KubeApi, Options};
 
 #[tokio::test]
 async fn it_stops_and_comes_back_on_its_address() {
-    let mut api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let made = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
     let mut watch = client.watch(&format!("{}?watch=1&resourceVersion=0", core("configmaps"))).await;
@@ -22,7 +23,7 @@ async fn it_stops_and_comes_back_on_its_address() {
 
 #[tokio::test]
 async fn frozen_it_accepts_and_answers_nothing() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let mut watch = client.watch(&format!("{}?watch=1&resourceVersion=0", core("configmaps"))).await;
     api.freeze();
@@ -41,7 +42,7 @@ async fn frozen_it_accepts_and_answers_nothing() {
 
 #[tokio::test]
 async fn set_back_it_gives_versions_out_again() {
-    let mut api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let patch = |value: &str| json!({"metadata": {"annotations": {"k": value}}});
     let made = client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
@@ -59,7 +60,7 @@ async fn set_back_it_gives_versions_out_again() {
 
 #[tokio::test]
 async fn emptied_it_is_another_cluster() {
-    let mut api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     let fresh = api.revision();
     client.create(&core("configmaps"), &json!({"metadata": {"name": "a"}})).await.ok();
@@ -71,7 +72,7 @@ async fn emptied_it_is_another_cluster() {
 
 #[tokio::test]
 async fn a_test_reaches_into_it_and_waits() {
-    let api = server();
+    let api = stand_in();
     api.put_pod("demo", "demo-0", "10.0.0.1", &json!({"application": "patroni"}));
     assert_eq!(api.get("pods", "demo", "demo-0").map(|pod| pod["status"]["podIP"].clone()), Some(json!("10.0.0.1")));
     let client = Client::admin(&api);
@@ -91,7 +92,7 @@ async fn a_test_reaches_into_it_and_waits() {
 
 #[tokio::test]
 async fn a_stalled_runtime_does_not_stall_it() {
-    let api = server();
+    let api = stand_in();
     // This thread is the test's whole runtime, and it does nothing but wait here.
     let client = Client::admin(&api);
     let there = std::thread::scope(|scope| {
@@ -107,7 +108,7 @@ async fn a_stalled_runtime_does_not_stall_it() {
 #[tokio::test]
 async fn http_2_is_spoken_to_whoever_wants_it() {
     use openssl::ssl::{SslConnector, SslMethod};
-    let api = server();
+    let api = stand_in();
     let mut builder = SslConnector::builder(SslMethod::tls()).expect("OpenSSL knows TLS");
     builder.cert_store_mut().add_cert(api.authority().cert.clone()).expect("a certificate");
     builder.set_alpn_protos(b"\x02h2\x08http/1.1").expect("two protocols");
@@ -125,4 +126,35 @@ async fn http_2_is_spoken_to_whoever_wants_it() {
     let request = hyper::Request::builder().uri(format!("{}/livez", api.url()));
     let request = request.body(http_body_util::Empty::<bytes::Bytes>::new()).expect("a request");
     assert_eq!(sender.send_request(request).await.expect("an answer").status(), 200);
+}
+
+/// Its network namespace is that of the thread that starts it, also when another one starts it again.
+#[test]
+fn it_lives_in_a_network_namespace() {
+    use nix::sched::{CloneFlags, unshare};
+    if !nix::unistd::Uid::effective().is_root() {
+        return println!("only root makes network namespaces");
+    }
+    let (sender, started) = std::sync::mpsc::channel();
+    let (go_on, wait) = std::sync::mpsc::channel::<()>();
+    std::thread::scope(|scope| {
+        scope.spawn(move || {
+            unshare(CloneFlags::CLONE_NEWNET).expect("root may");
+            for words in [&["link", "set", "lo", "up"][..], &["address", "add", "10.9.9.1/32", "dev", "lo"]] {
+                let status = std::process::Command::new("ip").args(words).status().expect("iproute2 is installed");
+                assert!(status.success(), "ip {words:?}");
+            }
+            let address = "10.9.9.1:0".parse().expect("an address");
+            let api = std::sync::Arc::new(KubeApi::stand_in(Options::at(address)));
+            let client = Client::admin(&api);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            assert_eq!(runtime.block_on(client.get("/livez")).code, 200);
+            sender.send(std::sync::Arc::clone(&api)).expect("the other thread waits");
+            wait.recv_timeout(LIMIT).expect("it was started again");
+            assert_eq!(runtime.block_on(client.get("/livez")).code, 200);
+        });
+        let api = started.recv_timeout(LIMIT).expect("it was started");
+        api.restart();
+        go_on.send(()).expect("the other thread waits");
+    });
 }

@@ -11,6 +11,7 @@ mod kubectl;
 mod lists;
 mod patches;
 mod patroni;
+mod real;
 mod serve;
 mod validation;
 mod watches;

@@ -132,3 +132,19 @@ async fn what_is_no_object_of_the_kind_is_refused() {
     let made = client.create(&core("configmaps"), &extra).await.ok();
     assert_eq!((made.get("spec"), made["metadata"].get("nonsense"), &made["data"]["k"]), (None, None, &json!("v")));
 }
+
+#[tokio::test]
+async fn unknown_fields_are_warned_of_or_refused() {
+    let api = with_map(&json!({}));
+    let client = Client::admin(&api);
+    let wrong = json!({"metadata": {"name": "b"}, "spec": {"a": 1}});
+    let answer = client.create(&core("configmaps"), &wrong).await;
+    assert_eq!(answer.headers["warning"], "299 - \"unknown field \\\"spec\\\"\"");
+    answer.ok();
+    let path = |name: &str, how: &str| core(&format!("configmaps{name}?fieldValidation={how}"));
+    let message = client.create(&path("", "Strict"), &wrong).await.refusal(400, "BadRequest");
+    assert!(message.ends_with("strict decoding error: unknown field \"spec\""), "{message}");
+    client.patch(&path("/a", "Strict"), STRATEGIC, &wrong).await.refusal(422, "Invalid");
+    let answer = client.patch(&path("/a", "Ignore"), MERGE, &json!({"spec": {}})).await;
+    assert_eq!((answer.code, answer.headers.get("warning")), (200, None));
+}

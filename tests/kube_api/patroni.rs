@@ -14,7 +14,7 @@ use nix::unistd::{Pid, Uid, User};
 use serde_json::{Value, json};
 
 use crate::client::server;
-use crate::kube_api::{KubeApi, Rule};
+use crate::kube_api::{Ending, KubeApi, Rule};
 
 const LIMIT: Duration = Duration::from_secs(120);
 
@@ -274,6 +274,9 @@ impl Cluster {
         self.check_config_object();
         let listed = self.patronictl(&["list"]);
         assert!((0..3).all(|at| listed.contains(&pod(at))) && listed.contains("Leader"), "{listed}");
+        // Every watch is told that its version is gone, and they list anew.
+        self.api.compact();
+        self.api.drop_watches(Ending::Expired);
         let second = others[0];
         self.patronictl(&["switchover", "demo", "--leader", &pod(first), "--candidate", &pod(second), "--force"]);
         let (leader, object) = self.wait_for_leader(Some(first));
@@ -292,7 +295,18 @@ impl Cluster {
         // The dead one's label stays, as on a real server.
         let dead = self.api.get("pods", "demo", &pod(second)).expect("it is there");
         assert_eq!(dead["metadata"]["labels"]["role"], "primary");
+        self.show();
         self.check_requests();
+    }
+
+    /// For whoever compares by eye.
+    fn show(&self) {
+        for name in [self.mode.leader(), "demo-config", "demo-failover"] {
+            println!("{}", self.object(name));
+        }
+        for pod in self.api.list("pods", "demo") {
+            println!("{} {} {}", pod["metadata"]["name"], pod["metadata"]["labels"], pod["metadata"]["annotations"]);
+        }
     }
 
     fn check_requests(&self) {

@@ -5,14 +5,19 @@
 //! prints one line of JSON and serves until its standard input is closed. In the folder (`KUBE_API_FOLDER`, else a temporary
 //! one) stand a kubeconfig and the folder of a service account with every right in the namespace
 //! (`KUBE_API_NAMESPACE`, else `demo`).
+//!
+//! Lines on standard input are commands, each answered by a line of JSON: `pod NAME IP {"label":"value"}`, `delete RESOURCE
+//! NAME`, `expire TOKEN`, `freeze`, `thaw`, `stop`, `restart`, `compact`, `drop` (all watches), `wipe`, `requests` (how many of
+//! each kind since the last time).
 
-use std::io::Read;
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
+use std::time::Instant;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
-use crate::kube_api::{KubeApi, Options, Rule};
+use crate::kube_api::{Ending, KubeApi, Options, Rule};
 
 #[test]
 #[ignore = "serves by hand"]
@@ -48,10 +53,44 @@ fn serve() {
         "account": account,
     });
     println!("{said}");
-    let mut rest = Vec::new();
-    std::io::stdin().read_to_end(&mut rest).expect("standard input can be read");
-    if let Some(file) = given("KUBE_API_RECORDS") {
-        let lines: Vec<String> = api.records().iter().map(|record| format!("{record:?}")).collect();
-        std::fs::write(file, lines.join("\n")).expect("it can be written");
+    let mut seen = 0;
+    for line in std::io::stdin().lines().map_while(Result::ok) {
+        match command(&api, &namespace, &line, &mut seen) {
+            Some(answer) => println!("{answer}"),
+            None => println!("{}", json!({"error": "no such command", "command": line})),
+        }
     }
+}
+
+/// What a line on standard input asks for; see the head of this file.
+fn command(api: &KubeApi, namespace: &str, line: &str, seen: &mut usize) -> Option<Value> {
+    let words: Vec<&str> = line.trim().splitn(4, ' ').collect();
+    match words[..] {
+        ["pod", name, ip, labels] => {
+            let labels: Value = serde_json::from_str(labels).ok()?;
+            return Some(Value::clone(&api.put_pod(namespace, name, ip, &labels)));
+        }
+        ["delete", resource, name] => return Some(json!(api.delete(resource, namespace, name))),
+        ["expire", token] => api.expire(token, Instant::now()),
+        ["freeze"] => api.freeze(),
+        ["thaw"] => api.thaw(),
+        ["stop"] => api.stop(),
+        ["restart"] => api.restart(),
+        ["compact"] => api.compact(),
+        ["drop"] => api.drop_watches(Ending::Clean),
+        ["wipe"] => api.wipe(),
+        ["requests"] => {
+            let records = api.records();
+            let mut counts: BTreeMap<String, u64> = BTreeMap::new();
+            for record in records.iter().skip(*seen) {
+                let (asked, code) = (&record.asked, record.code);
+                let key = format!("{} {} {} {code}", record.user, asked.verb, asked.full_resource());
+                *counts.entry(key).or_default() += 1;
+            }
+            *seen = records.len();
+            return Some(json!(counts));
+        }
+        _ => return None,
+    }
+    Some(json!({"done": line}))
 }

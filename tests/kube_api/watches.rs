@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::client::{Client, LIMIT, Watch, core, server, version};
+use crate::client::{Client, LIMIT, Watch, core, server, stand_in, version};
 use crate::kube_api::{Ending, KubeApi, Options};
 
 fn put(api: &KubeApi, name: &str, app: &str) -> u64 {
@@ -99,7 +99,7 @@ async fn a_watch_ends_when_its_time_is_over() {
 
 #[tokio::test]
 async fn bookmarks_come_only_if_asked() {
-    let api = KubeApi::start(Options { bookmark_every: Duration::from_millis(50), ..Options::loopback() });
+    let api = KubeApi::stand_in(Options { bookmark_every: Duration::from_millis(50), ..Options::loopback() });
     let client = Client::admin(&api);
     put(&api, "a", "x");
     let query = format!("resourceVersion={}&timeoutSeconds=1", api.revision());
@@ -133,7 +133,7 @@ async fn a_bookmark_can_end_what_is_there() {
 
 #[tokio::test]
 async fn all_watches_can_be_ended() {
-    let api = server();
+    let api = stand_in();
     let client = Client::admin(&api);
     for how in [Ending::Clean, Ending::Broken, Ending::Expired, Ending::Error] {
         let mut watch = watch(&client, &format!("resourceVersion={}", api.revision())).await;

@@ -77,6 +77,16 @@ impl Rule {
         self
     }
 
+    /// What is left of it without these verbs on resources.
+    pub fn without(&self, withheld: &[(String, String)]) -> Vec<Rule> {
+        let only = |resource: &String| {
+            let is_left = |verb: &&String| !withheld.iter().any(|(taken, of)| taken == *verb && of == resource);
+            let verbs = self.verbs.iter().filter(is_left).cloned().collect();
+            Rule { resources: vec![resource.clone()], verbs, ..self.clone() }
+        };
+        self.resources.iter().map(only).filter(|rule| !rule.verbs.is_empty()).collect()
+    }
+
     fn allows(&self, asked: &Asked) -> bool {
         let has = |list: &[String], wanted: &str| list.iter().any(|one| one == "*" || one == wanted);
         let any_of_sub = format!("*/{}", asked.subresource);
@@ -102,8 +112,6 @@ struct Token {
 pub struct Access {
     tokens: HashMap<String, Token>,
     rules: HashMap<String, Vec<Rule>>,
-    /// Verbs on resources that nobody but a superuser has, whatever the rules say.
-    withheld: Vec<(String, String)>,
 }
 
 impl Access {
@@ -117,21 +125,8 @@ impl Access {
         token.expires = Some(at);
     }
 
-    pub fn allow(&mut self, user: &str, rules: Vec<Rule>) {
-        self.rules.entry(user.to_owned()).or_default().extend(rules);
-    }
-
-    /// The user has these rules only.
-    pub fn replace(&mut self, user: &str, rules: Vec<Rule>) {
+    pub fn set_rules(&mut self, user: &str, rules: Vec<Rule>) {
         self.rules.insert(user.to_owned(), rules);
-    }
-
-    pub fn withhold(&mut self, verb: &str, resource: &str) {
-        self.withheld.push((verb.to_owned(), resource.to_owned()));
-    }
-
-    pub fn give_back(&mut self) {
-        self.withheld.clear();
     }
 
     /// `certificate`: what the client's certificate says of it, or that it is not to be trusted.
@@ -171,12 +166,8 @@ impl Access {
         if !asked.is_resource() {
             return asked.verb == "get" && is_open_path(user, &asked.path);
         }
-        if asked.group == "authorization.k8s.io" {
+        if asked.group == "authorization.k8s.io" && asked.resource == "selfsubjectaccessreviews" {
             return user.is_in(AUTHENTICATED);
-        }
-        let resource = asked.full_resource();
-        if self.withheld.iter().any(|(verb, of)| *verb == asked.verb && *of == resource) {
-            return false;
         }
         let given = self.rules.get(&user.name).is_some_and(|rules| rules.iter().any(|rule| rule.allows(asked)));
         given || bound(store, user, asked)

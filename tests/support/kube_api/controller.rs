@@ -1,11 +1,12 @@
-//! The one controller of Kubernetes that matters here: it writes the addresses of all ready pods that a Service selects
-//! into the Endpoints of the Service's name, over whatever stands there.
+//! The two controllers of Kubernetes that matter here. One writes the addresses of all ready pods that a Service selects
+//! into the Endpoints of the Service's name, over whatever stands there. The other one, the garbage collector, deletes what
+//! has owners of which none is there, or is there with another uid.
 
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-use super::resources::named;
+use super::resources::{Resource, Trait, all, named};
 use super::store::{Store, key};
 
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -14,8 +15,49 @@ pub enum Switch {
     Off,
 }
 
+#[derive(Clone, Copy)]
+pub struct Switches {
+    pub endpoints: Switch,
+    pub garbage: Switch,
+}
+
 /// Writes what has to be written; nothing where all is as it should be.
-pub fn run(store: &mut Store) {
+pub fn run(store: &mut Store, switches: Switches) {
+    if switches.endpoints == Switch::On {
+        fill_endpoints(store);
+    }
+    if switches.garbage == Switch::On {
+        // What is deleted may have been an owner itself.
+        while collect(store) > 0 {}
+    }
+}
+
+/// How many objects were deleted.
+fn collect(store: &mut Store) -> usize {
+    let mut orphans = Vec::new();
+    for resource in all() {
+        for (key, object) in store.list(resource, None) {
+            let owners = object["metadata"]["ownerReferences"].as_array().map_or(&[][..], Vec::as_slice);
+            if !owners.is_empty() && !owners.iter().any(|owner| is_there(store, owner, &key.1)) {
+                orphans.push(key);
+            }
+        }
+    }
+    orphans.iter().for_each(|key| drop(store.remove(key)));
+    orphans.len()
+}
+
+/// Whether the owner of an object in this namespace is there: in it, or in none.
+fn is_there(store: &Store, owner: &Value, namespace: &str) -> bool {
+    let of_kind =
+        |resource: &&Resource| owner["kind"] == resource.kind && owner["apiVersion"] == resource.api_version();
+    let Some(resource) = all().iter().find(of_kind) else { return false };
+    let namespace = if resource.is(Trait::Cluster) { "" } else { namespace };
+    let found = store.get(&key(resource, namespace, owner["name"].as_str().unwrap_or_default()));
+    found.is_some_and(|found| found["metadata"]["uid"] == owner["uid"])
+}
+
+fn fill_endpoints(store: &mut Store) {
     for ((_, namespace, name), service) in store.list(named("services"), None) {
         let Some(selector) = service["spec"]["selector"].as_object().filter(|selector| !selector.is_empty()) else {
             continue;

@@ -91,8 +91,12 @@ fn resources(group: &str, version: &str) -> Value {
     let api_version = if group.is_empty() { version.to_owned() } else { format!("{group}/{version}") };
     let mut listed = Vec::new();
     if group == "authorization.k8s.io" {
-        listed.push(json!({"name": "selfsubjectaccessreviews", "singularName": "", "namespaced": false,
-            "kind": "SelfSubjectAccessReview", "verbs": ["create"]}));
+        for kind in ["SelfSubjectAccessReview", "SubjectAccessReview"] {
+            let name = format!("{}s", kind.to_lowercase());
+            let entry =
+                json!({"name": name, "singularName": "", "namespaced": false, "kind": kind, "verbs": ["create"]});
+            listed.push(entry);
+        }
     }
     for resource in all().iter().filter(|resource| resource.group == group && resource.version == version) {
         listed.push(entry(
@@ -124,13 +128,18 @@ fn entry(resource: &Resource, suffix: &str, verbs: &[&str]) -> Value {
     entry
 }
 
-/// `kubectl auth can-i`: a SelfSubjectAccessReview.
+/// What one may oneself, or what somebody else may: SelfSubjectAccessReview (`kubectl auth can-i`), SubjectAccessReview.
 pub fn review(state: &State, user: &User, asked: &Asked, body: &[u8]) -> Result<Value, Refusal> {
-    if asked.resource != "selfsubjectaccessreviews" || asked.verb != "create" {
-        return Err(Refusal::unknown_resource());
-    }
     let mut review: Value =
         serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("json parse error: {error}")))?;
+    let subject = match (asked.verb.as_str(), asked.resource.as_str()) {
+        ("create", "selfsubjectaccessreviews") => user.clone(),
+        ("create", "subjectaccessreviews") => User {
+            name: review["spec"]["user"].as_str().unwrap_or_default().to_owned(),
+            groups: strings(&review["spec"]["groups"]),
+        },
+        _ => return Err(Refusal::unknown_resource()),
+    };
     let attributes = &review["spec"]["resourceAttributes"];
     let text = |field: &str| attributes[field].as_str().unwrap_or_default().to_owned();
     let question = Asked {
@@ -143,7 +152,12 @@ pub fn review(state: &State, user: &User, asked: &Asked, body: &[u8]) -> Result<
         name: text("name"),
         path: String::new(),
     };
-    let is_allowed = question.is_resource() && state.access.is_allowed(&state.store, user, &question);
+    let is_allowed = question.is_resource() && state.access.is_allowed(&state.store, &subject, &question);
     review["status"] = json!({"allowed": is_allowed});
     Ok(review)
+}
+
+fn strings(list: &Value) -> Vec<String> {
+    let values = list.as_array().map_or(&[][..], Vec::as_slice);
+    values.iter().filter_map(|value| value.as_str().map(str::to_owned)).collect()
 }

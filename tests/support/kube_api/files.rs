@@ -6,8 +6,8 @@ use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::json;
 
-use super::KubeApi;
 use super::authority::Leaf;
+use super::{KubeApi, Proxy};
 
 impl KubeApi {
     /// A kubeconfig with one context, `test`, for a token.
@@ -28,6 +28,13 @@ impl KubeApi {
     /// `token`, `ca.crt` and `namespace`, as below /var/run/secrets/kubernetes.io/serviceaccount.
     pub fn write_service_account(&self, folder: &Path, token: &str, namespace: &str) {
         write_service_account(folder, &self.authority.pem(), token, namespace);
+    }
+}
+
+impl Proxy {
+    /// As the server's, but by way of the proxy.
+    pub fn kubeconfig(&self, folder: &Path, token: &str, namespace: &str) -> PathBuf {
+        kubeconfig(folder, &self.url(), &self.authority().pem(), &json!({"token": token}), namespace)
     }
 }
 

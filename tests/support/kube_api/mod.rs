@@ -5,7 +5,7 @@
 //! Use: `#[path = "../support/kube_api/mod.rs"] mod kube_api;` in the test's root file.
 //!
 //! What it has not: server-side apply (415), protobuf and YAML, admission but for namespaces, schemas beyond the kinds that
-//! members write, and controllers but for one (`controller`). Nothing collects garbage and nothing runs pods.
+//! members write, and controllers but for two (`controller`), which are off at first. Nothing runs pods.
 
 // Each test crate uses its own part of this.
 #![allow(dead_code, unused_imports)]
@@ -13,20 +13,27 @@
 pub mod access;
 pub mod asked;
 pub mod authority;
+pub mod backing;
+mod client;
 mod controller;
 mod defaults;
 mod discovery;
 mod faults;
-mod files;
+pub mod files;
+mod fresh;
 mod gate;
 mod patch;
 mod proxy;
 mod read;
+pub mod real;
+pub mod real_audit;
+mod real_process;
 mod refusal;
 mod resources;
 mod selector;
 mod server;
 mod shape;
+mod standin;
 mod store;
 mod table;
 mod transport;
@@ -34,26 +41,24 @@ mod validation;
 mod watch;
 mod write;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use openssl::rand::rand_bytes;
 use serde_json::{Value, json};
 
 pub use access::{Rule, User};
 pub use authority::Authority;
+pub use backing::Snapshot;
 pub use controller::Switch;
 pub use faults::{Fault, Loss, RuleId, When};
 pub use proxy::Proxy;
 pub use server::Record;
-pub use store::Snapshot;
 pub use watch::Ending;
 
-use resources::named;
-use server::{Server, State};
-use store::{Store, key};
-use write::{Effect, Part, Target};
+use backing::Backing;
+use fresh::{new_uid, now_text, random_letters};
 
 /// What a test wants of its server.
 pub struct Options {
@@ -84,43 +89,58 @@ impl Options {
 }
 
 pub struct KubeApi {
-    server: Arc<Server>,
-    place: transport::Place,
+    backing: Box<dyn Backing>,
+    address: SocketAddr,
     authority: Authority,
     namespaces: Vec<String>,
-    gate: gate::Gate,
-    leaf: authority::Leaf,
-    running: Option<transport::Background>,
     admin: String,
+    rights: Mutex<Rights>,
+}
+
+/// Who may do what by the test's will.
+#[derive(Default)]
+struct Rights {
+    rules: BTreeMap<String, Vec<Rule>>,
+    /// Verbs on resources that are taken out of all rules.
+    withheld: Vec<(String, String)>,
 }
 
 impl KubeApi {
-    /// Listens in the network namespace of the calling thread.
+    /// A real server where `KUBEBUILDER_ASSETS` names a folder with `kube-apiserver` and `etcd`, else the one in this
+    /// process. Listens in the network namespace of the calling thread.
     pub fn start(options: Options) -> Self {
-        let (place, listener) = transport::Place::bind(options.address).expect("the address can be listened on");
-        let server = Arc::new(Server::new(Store::new(), options.bookmark_every));
-        let leaf = options.authority.issue_server(&[place.address.ip()]);
-        let mut api = KubeApi {
-            server,
-            place,
-            authority: options.authority,
-            namespaces: options.namespaces,
-            gate: gate::Gate::default(),
-            leaf,
-            running: None,
-            admin: String::new(),
-        };
-        api.furnish();
-        api.admin = api.token(User::new("admin", &[access::SUPERUSERS]));
-        api.serve(listener);
-        api
+        match real::assets() {
+            None => Self::stand_in(options),
+            Some(assets) => {
+                let admin = random_letters(40);
+                let (address, authority) = (options.address, options.authority.clone());
+                let (address, real) = real::Real::start(assets, address, &authority, &admin);
+                Self::new(Box::new(real), address, options, admin)
+            }
+        }
     }
 
-    fn serve(&mut self, listener: std::net::TcpListener) {
-        let acceptor = transport::acceptor(&self.authority, &self.leaf, transport::Protocols::Both);
-        let server = Arc::clone(&self.server);
-        let answer = move |request, peer| Arc::clone(&server).answer(request, peer);
-        self.running = Some(transport::Background::serve(listener, acceptor, self.gate.clone(), answer));
+    /// The one in this process, for tests of what only that can.
+    pub fn stand_in(options: Options) -> Self {
+        let (place, listener) = transport::Place::bind(options.address).expect("the address can be listened on");
+        let address = place.address;
+        let standin = standin::Standin::start(place, listener, &options.authority, options.bookmark_every);
+        let admin = random_letters(40);
+        Self::new(Box::new(standin), address, options, admin)
+    }
+
+    fn new(backing: Box<dyn Backing>, address: SocketAddr, options: Options, admin: String) -> Self {
+        backing.add_superuser(&admin, User::new("admin", &[access::SUPERUSERS]));
+        let api = KubeApi {
+            backing,
+            address,
+            authority: options.authority,
+            namespaces: options.namespaces,
+            admin,
+            rights: Mutex::default(),
+        };
+        api.furnish();
+        api
     }
 
     /// What a new cluster has.
@@ -129,17 +149,15 @@ impl KubeApi {
         for name in own.iter().chain(&self.namespaces) {
             self.put("namespaces", "", json!({"metadata": {"name": name}}));
         }
-        let ports = json!([{"name": "https", "port": self.address().port(), "protocol": "TCP"}]);
-        let subsets = json!([{"addresses": [{"ip": self.address().ip().to_string()}], "ports": ports}]);
-        self.put("endpoints", "default", json!({"metadata": {"name": "kubernetes"}, "subsets": subsets}));
+        self.backing.furnish(self.address);
     }
 
     pub fn url(&self) -> String {
-        format!("https://{}", self.place.address)
+        format!("https://{}", self.address)
     }
 
     pub fn address(&self) -> SocketAddr {
-        self.place.address
+        self.address
     }
 
     pub fn authority(&self) -> &Authority {
@@ -152,149 +170,159 @@ impl KubeApi {
     }
 
     /// Ends the server and its connections; the objects stay. Connections are refused until `restart`.
-    pub fn stop(&mut self) {
-        self.running = None;
-        self.gate.open();
+    pub fn stop(&self) {
+        self.backing.stop();
     }
 
     /// On the same address, in the same network namespace.
-    pub fn restart(&mut self) {
-        self.stop();
-        self.serve(self.place.bind_again().expect("the address can be listened on again"));
+    pub fn restart(&self) {
+        self.backing.restart();
     }
 
     /// From now on nothing is read and nothing is answered, while connections are accepted.
     pub fn freeze(&self) {
-        self.gate.shut();
+        self.backing.freeze();
     }
 
     pub fn thaw(&self) {
-        self.gate.open();
+        self.backing.thaw();
     }
 
-    /// Older versions are Expired from now on.
+    /// Older versions are Expired from now on. A real server starts anew for it.
     pub fn compact(&self) {
-        self.server.change(|state| state.store.compact());
+        self.backing.compact();
     }
 
-    /// Ends every watch.
+    /// Ends every watch. A real server starts anew for it, so that they break.
     pub fn drop_watches(&self, how: Ending) {
-        self.server.change(|state| state.endings = (state.endings.0 + 1, how));
+        self.backing.drop_watches(how);
     }
 
     pub fn snapshot(&self) -> Snapshot {
-        self.server.state().store.snapshot()
+        self.backing.snapshot()
     }
 
     /// Objects and versions as they were, as after a restore of etcd from an older backup: the server starts anew.
-    pub fn restore(&mut self, snapshot: &Snapshot) {
-        self.stop();
-        self.server.change(|state| state.store.restore(snapshot));
-        self.restart();
+    pub fn restore(&self, snapshot: &Snapshot) {
+        self.backing.restore(snapshot);
     }
 
-    /// Another, empty cluster behind the same address.
-    pub fn wipe(&mut self) {
-        self.stop();
-        self.server.change(|state| state.store = Store::new());
+    /// Another, empty cluster behind the same address, with the same users.
+    pub fn wipe(&self) {
+        self.backing.wipe();
         self.furnish();
-        self.restart();
+        self.write_rights();
     }
 
     /// The controller that fills the Endpoints of Services with a selector; off at first.
     pub fn endpoints_controller(&self, switch: Switch) {
-        self.server.change(|state| state.controller = switch);
+        self.backing.endpoints_controller(switch);
+    }
+
+    /// The controller that deletes what has owners of which none is there; off at first.
+    pub fn garbage_collector(&self, switch: Switch) {
+        self.backing.garbage_collector(switch);
+    }
+
+    /// A proxy before this server, on this address.
+    pub fn proxy(&self, address: SocketAddr) -> Proxy {
+        Proxy::start(address, &self.authority, self.address, &self.authority.cert)
     }
 
     pub fn revision(&self) -> u64 {
-        self.server.state().store.revision()
+        self.backing.revision()
     }
 
-    /// A new token of the user.
+    /// A new token of the user. A real server knows superusers' and service accounts' tokens only.
     pub fn token(&self, user: User) -> String {
-        let token = random_letters(40);
-        self.server.state().access.add_token(&token, user, None);
+        self.backing.token(user)
+    }
+
+    /// A new token of a service account, which has these rights too.
+    pub fn service_account(&self, namespace: &str, name: &str, rules: Vec<Rule>) -> String {
+        let token = self.backing.service_account(namespace, name);
+        self.allow(&User::service_account(namespace, name).name, rules);
         token
     }
 
-    /// A service account's token, with these rights.
-    pub fn service_account(&self, namespace: &str, name: &str, rules: Vec<Rule>) -> String {
-        let user = User::service_account(namespace, name);
-        self.allow(&user.name, rules);
-        self.token(user)
-    }
-
-    /// The token is refused with 401 from then on.
+    /// The token is refused with 401 from then on. A real server does so at once or, for a little while, not yet.
     pub fn expire(&self, token: &str, at: Instant) {
-        self.server.state().access.expire(token, at);
+        self.backing.expire(token, at);
     }
 
+    /// More rights.
     pub fn allow(&self, user: &str, rules: Vec<Rule>) {
-        self.server.state().access.allow(user, rules);
+        self.rights().rules.entry(user.to_owned()).or_default().extend(rules);
+        self.write_rights();
     }
 
     /// The user has these rights and no others.
     pub fn allow_only(&self, user: &str, rules: Vec<Rule>) {
-        self.server.state().access.replace(user, rules);
+        self.rights().rules.insert(user.to_owned(), rules);
+        self.write_rights();
     }
 
     /// Nobody but a superuser has the verb on the resource (`pods`, `pods/status`), until `give_back`.
     pub fn withhold(&self, verb: &str, resource: &str) {
-        self.server.state().access.withhold(verb, resource);
+        self.rights().withheld.push((verb.to_owned(), resource.to_owned()));
+        self.write_rights();
     }
 
     pub fn give_back(&self) {
-        self.server.state().access.give_back();
+        self.rights().withheld.clear();
+        self.write_rights();
+    }
+
+    fn rights(&self) -> std::sync::MutexGuard<'_, Rights> {
+        self.rights.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn write_rights(&self) {
+        let rights = self.rights();
+        for (user, rules) in &rights.rules {
+            let left = rules.iter().flat_map(|rule| rule.without(&rights.withheld)).collect();
+            self.backing.set_rules(user, left);
+        }
     }
 
     /// What was asked so far, in order.
     pub fn records(&self) -> Vec<Record> {
-        self.server.state().records.clone()
+        self.backing.records()
     }
 
     pub fn clear_records(&self) {
-        self.server.state().records.clear();
+        self.backing.clear_records();
+    }
+
+    /// Group, resource and verb of all that the user did and was allowed to: what its Role has to hold.
+    pub fn used(&self, user: &str) -> BTreeSet<(String, String, String)> {
+        let records = self.records().into_iter().filter(|record| record.user == user && record.code != 403);
+        let resources = records.filter(|record| record.asked.is_resource());
+        resources.map(|one| (one.asked.group.clone(), one.asked.full_resource(), one.asked.verb)).collect()
     }
 
     pub fn get(&self, resource: &str, namespace: &str, name: &str) -> Option<Arc<Value>> {
-        self.server.state().store.get(&key(named(resource), namespace, name))
+        self.backing.get(resource, namespace, name)
     }
 
     pub fn list(&self, resource: &str, namespace: &str) -> Vec<Arc<Value>> {
-        let listed = self.server.state().store.list(named(resource), Some(namespace));
-        listed.into_iter().map(|(_, object)| object).collect()
+        self.backing.list(resource, namespace)
     }
 
-    /// Makes the object or puts it in the place of the one that is there; nothing is refused, its status is taken too.
-    pub fn put(&self, resource: &str, namespace: &str, mut object: Value) -> Arc<Value> {
-        let name = object["metadata"]["name"].as_str().expect("a name").to_owned();
-        let target = target(resource, namespace, &name);
-        self.server.change(|state| {
-            if let Some(old) = state.store.get(&target.key()) {
-                object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
-                object["metadata"]["uid"] = old["metadata"]["uid"].clone();
-            }
-            let body = object.to_string();
-            let put = match state.store.get(&target.key()) {
-                Some(_) => write::update(&mut state.store, &target, body.as_bytes()).map(|(object, _)| object),
-                None => write::create(&mut state.store, &target, body.as_bytes()),
-            };
-            put.unwrap_or_else(|refusal| panic!("{}", refusal.status))
-        })
+    /// Makes the object or puts it in the place of the one that is there, with its status. Only a real server refuses
+    /// anything.
+    pub fn put(&self, resource: &str, namespace: &str, object: Value) -> Arc<Value> {
+        self.backing.put(resource, namespace, object)
     }
 
-    /// A JSON merge patch; nothing is refused.
+    /// A JSON merge patch, of the status too.
     pub fn patch(&self, resource: &str, namespace: &str, name: &str, patch: &Value) -> Arc<Value> {
-        let target = target(resource, namespace, name);
-        let body = patch.to_string();
-        let patched =
-            self.server.change(|state| write::patch(&mut state.store, &target, patch::Kind::Merge, body.as_bytes()));
-        patched.unwrap_or_else(|refusal| panic!("{}", refusal.status))
+        self.backing.patch(resource, namespace, name, patch)
     }
 
     /// At once, whatever finalizers it has; whether it was there.
     pub fn delete(&self, resource: &str, namespace: &str, name: &str) -> bool {
-        self.server.change(|state| state.store.remove(&key(named(resource), namespace, name))).is_some()
+        self.backing.delete(resource, namespace, name)
     }
 
     /// A running and ready pod with one container, and a hostname as a StatefulSet's pods have it.
@@ -310,54 +338,43 @@ impl KubeApi {
     pub fn wait_for(
         &self,
         limit: Duration,
-        (resource, namespace, name): (&str, &str, &str),
+        at: (&str, &str, &str),
         mut is_such: impl FnMut(Option<&Value>) -> bool,
     ) -> Option<Arc<Value>> {
-        let key = key(named(resource), namespace, name);
-        let look = |state: &State| {
-            let object = state.store.get(&key);
-            is_such(object.as_deref()).then_some(object)
-        };
-        let found = self.server.wait(limit, look);
-        found.unwrap_or_else(|| {
-            let object = self.get(resource, namespace, name);
-            panic!("{resource} {namespace}/{name} not as expected within {limit:?}: {object:?}")
-        })
+        let mut object = None;
+        let is_found = self.backing.wait(limit, &mut || {
+            object = self.get(at.0, at.1, at.2);
+            is_such(object.as_deref())
+        });
+        assert!(is_found, "{at:?} not as expected within {limit:?}: {object:?}");
+        object
+    }
+
+    /// The same without blocking the thread.
+    pub async fn wait_until(
+        &self,
+        limit: Duration,
+        at: (&str, &str, &str),
+        mut is_such: impl FnMut(Option<&Value>) -> bool,
+    ) -> Option<Arc<Value>> {
+        let began = Instant::now();
+        loop {
+            let object = self.get(at.0, at.1, at.2);
+            if is_such(object.as_deref()) {
+                return object;
+            }
+            assert!(began.elapsed() < limit, "{at:?} not as expected within {limit:?}: {object:?}");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 
     /// Blocks until a request was such.
     pub fn wait_for_request(&self, limit: Duration, what: &str, is_such: impl Fn(&Record) -> bool) -> Record {
-        let found = self.server.wait(limit, |state| state.records.iter().find(|record| is_such(record)).cloned());
+        let mut found = None;
+        self.backing.wait(limit, &mut || {
+            found = self.records().into_iter().find(|record| is_such(record));
+            found.is_some()
+        });
         found.unwrap_or_else(|| panic!("no such request within {limit:?}: {what}"))
     }
-}
-
-fn target(resource: &str, namespace: &str, name: &str) -> Target {
-    Target {
-        resource: named(resource),
-        namespace: namespace.to_owned(),
-        name: name.to_owned(),
-        part: Part::Whole,
-        effect: Effect::Commit,
-    }
-}
-
-fn new_uid() -> String {
-    let mut bytes = [0; 16];
-    rand_bytes(&mut bytes).expect("OpenSSL has random bytes");
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
-    let hex: String = bytes.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-fn random_letters(count: usize) -> String {
-    let mut bytes = vec![0; count];
-    rand_bytes(&mut bytes).expect("OpenSSL has random bytes");
-    let letters = b"bcdfghjklmnpqrstvwxz2456789";
-    bytes.iter().map(|byte| char::from(letters[usize::from(*byte) % letters.len()])).collect()
-}
-
-fn now_text() -> String {
-    jiff::Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string()
 }

@@ -3,26 +3,23 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Incoming;
-use hyper::client::conn::http1;
 use hyper::header::{CONNECTION, CONTENT_TYPE, HOST, HeaderValue, RETRY_AFTER, TRANSFER_ENCODING};
 use hyper::http::request::Parts as Head;
 use hyper::{Method, Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
-use openssl::ssl::{SslConnector, SslMethod};
+use openssl::ssl::SslConnector;
 use openssl::x509::X509;
 use serde_json::json;
-use tokio::net::TcpStream;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
-use tokio_openssl::SslStream;
 
 use super::authority::{Authority, Leaf};
+use super::client::{connect, connector};
 use super::faults::{Fault, Faults, Loss, RuleId, When};
 use super::gate::Gate;
 use super::transport::{Background, Body, Parts, Peer, Place, Protocols, acceptor, whole};
@@ -33,7 +30,7 @@ pub struct Proxy {
     leaf: Leaf,
     gate: Gate,
     link: Arc<Link>,
-    running: Option<Background>,
+    running: Mutex<Option<Background>>,
 }
 
 /// What each request needs.
@@ -48,26 +45,25 @@ impl Proxy {
     /// `root` is what the server's certificate is signed by; the proxy's own is the authority's.
     pub fn start(address: SocketAddr, authority: &Authority, server: SocketAddr, root: &X509) -> Self {
         let (place, listener) = Place::bind(address).expect("the address can be listened on");
-        let mut builder = SslConnector::builder(SslMethod::tls()).expect("OpenSSL knows TLS");
-        builder.cert_store_mut().add_cert(root.clone()).expect("a certificate");
-        let link = Link { server, connector: builder.build(), faults: Faults::default() };
-        let mut proxy = Proxy {
+        let link = Link { server, connector: connector(root), faults: Faults::default() };
+        let proxy = Proxy {
             leaf: authority.issue_server(&[place.address.ip()]),
             place,
             authority: authority.clone(),
             gate: Gate::default(),
             link: Arc::new(link),
-            running: None,
+            running: Mutex::default(),
         };
         proxy.serve(listener);
         proxy
     }
 
-    fn serve(&mut self, listener: std::net::TcpListener) {
+    fn serve(&self, listener: std::net::TcpListener) {
         let acceptor = acceptor(&self.authority, &self.leaf, Protocols::Http1);
         let link = Arc::clone(&self.link);
         let answer = move |request, peer| Arc::clone(&link).answer(request, peer);
-        self.running = Some(Background::serve(listener, acceptor, self.gate.clone(), answer));
+        let running = Background::serve(listener, acceptor, self.gate.clone(), answer);
+        *self.running.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
     }
 
     pub fn address(&self) -> SocketAddr {
@@ -115,12 +111,12 @@ impl Proxy {
     }
 
     /// Ends every connection and refuses new ones.
-    pub fn stop(&mut self) {
-        self.running = None;
+    pub fn stop(&self) {
+        drop(self.running.lock().unwrap_or_else(PoisonError::into_inner).take());
         self.gate.open();
     }
 
-    pub fn restart(&mut self) {
+    pub fn restart(&self) {
         self.stop();
         self.serve(self.place.bind_again().expect("the address can be listened on again"));
     }
@@ -167,14 +163,7 @@ impl Link {
     }
 
     async fn forward(&self, head: Head, path: &str, body: Bytes) -> io::Result<Response<Incoming>> {
-        let stream = TcpStream::connect(self.server).await?;
-        stream.set_nodelay(true)?;
-        let config = self.connector.configure().map_err(io::Error::other)?;
-        let ssl = config.into_ssl(&self.server.ip().to_string()).map_err(io::Error::other)?;
-        let mut stream = SslStream::new(ssl, stream).map_err(io::Error::other)?;
-        std::pin::Pin::new(&mut stream).connect().await.map_err(io::Error::other)?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
-        tokio::spawn(connection);
+        let mut sender = connect(self.server, &self.connector).await?;
         let mut request = Request::new(Full::new(body));
         *request.method_mut() = head.method;
         *request.uri_mut() = path.parse().map_err(io::Error::other)?;

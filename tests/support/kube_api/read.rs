@@ -98,6 +98,10 @@ fn wanted(store: &Store, query: &Query) -> Result<Wanted, Refusal> {
         wanted.version = version;
         return Ok(wanted);
     }
+    if asked == "0" {
+        // Whatever is at hand, which is all of it.
+        wanted.limit = usize::MAX;
+    }
     let Some(version) = version(asked)? else { return Ok(wanted) };
     if version > store.revision() {
         return Err(Refusal::too_large_version(version, store.revision()));

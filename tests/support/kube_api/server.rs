@@ -13,13 +13,14 @@ use tokio::sync::watch::{Receiver, Sender};
 
 use super::access::{Access, User};
 use super::asked::{Asked, Query};
-use super::controller;
+use super::controller::{self, Switch};
 use super::discovery;
 use super::patch;
 use super::read;
 use super::refusal::Refusal;
 use super::resources::{self, Trait};
-use super::store::Store;
+use super::shape::{self, Shape};
+use super::store::{Store, key};
 use super::table::Form;
 use super::transport::{Body, Peer, whole};
 use super::watch::{self, Ending, Watch};
@@ -48,12 +49,13 @@ pub struct State {
     /// How many times all watches were ended, and how the last time.
     pub endings: (u64, Ending),
     pub bookmark_every: Duration,
-    pub controller: controller::Switch,
+    pub controllers: controller::Switches,
 }
 
 pub struct Server {
     state: Mutex<State>,
-    /// Wakes whoever waits for a change.
+    /// Counts changes and requests, and wakes whoever waits for one.
+    count: Mutex<u64>,
     wake: Condvar,
     changed: Sender<()>,
 }
@@ -61,6 +63,8 @@ pub struct Server {
 /// An answer before it is a response.
 enum Answer {
     Object(u16, Value),
+    /// With warnings of fields that the kind has not.
+    Warned(u16, Value, Vec<String>),
     Watch(Watch),
     Raw(u16, &'static str, Bytes),
 }
@@ -73,9 +77,9 @@ impl Server {
             records: Vec::new(),
             endings: (0, Ending::Clean),
             bookmark_every,
-            controller: controller::Switch::Off,
+            controllers: controller::Switches { endpoints: Switch::Off, garbage: Switch::Off },
         };
-        Server { state: Mutex::new(state), wake: Condvar::new(), changed: Sender::new(()) }
+        Server { state: Mutex::new(state), count: Mutex::new(0), wake: Condvar::new(), changed: Sender::new(()) }
     }
 
     pub fn state(&self) -> MutexGuard<'_, State> {
@@ -91,26 +95,31 @@ impl Server {
         let done = {
             let mut state = self.state();
             let done = work(&mut state);
-            if state.controller == controller::Switch::On {
-                controller::run(&mut state.store);
-            }
+            let switches = state.controllers;
+            controller::run(&mut state.store, switches);
             done
         };
-        self.wake.notify_all();
+        self.wake();
         self.changed.send_replace(());
         done
     }
 
-    /// Looks at each change until there is a value or the time is over.
-    pub fn wait<T>(&self, limit: Duration, mut look: impl FnMut(&State) -> Option<T>) -> Option<T> {
+    fn wake(&self) {
+        *self.count.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.wake.notify_all();
+    }
+
+    /// Looks at each change until it is found or the time is over.
+    pub fn wait(&self, limit: Duration, look: &mut dyn FnMut() -> bool) -> bool {
         let began = Instant::now();
-        let mut state = self.state();
         loop {
-            if let Some(found) = look(&state) {
-                return Some(found);
+            let before = *self.count.lock().unwrap_or_else(PoisonError::into_inner);
+            if look() {
+                return true;
             }
-            let left = limit.checked_sub(began.elapsed())?;
-            state = self.wake.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
+            let Some(left) = limit.checked_sub(began.elapsed()) else { return false };
+            let count = self.count.lock().unwrap_or_else(PoisonError::into_inner);
+            drop(self.wake.wait_timeout_while(count, left, |count| *count == before));
         }
     }
 
@@ -127,7 +136,7 @@ impl Server {
             Err(refusal) => Err(refusal.clone()),
         };
         let code = match &answer {
-            Ok(Answer::Object(code, _) | Answer::Raw(code, ..)) => *code,
+            Ok(Answer::Object(code, _) | Answer::Warned(code, ..) | Answer::Raw(code, ..)) => *code,
             Ok(Answer::Watch(_)) => 200,
             Err(refusal) => refusal.code,
         };
@@ -141,15 +150,20 @@ impl Server {
             code,
         };
         self.state().records.push(record);
-        self.wake.notify_all();
+        self.wake();
         self.respond(&asked, answer)
     }
 
     fn respond(self: Arc<Self>, asked: &Asked, answer: Result<Answer, Refusal>) -> Response<Body> {
         let mut media = "application/json";
         let mut retry_after = None;
+        let mut warnings = Vec::new();
         let (code, body) = match answer {
             Ok(Answer::Object(code, object)) => (code, whole(object.to_string())),
+            Ok(Answer::Warned(code, object, unknown)) => {
+                warnings = unknown;
+                (code, whole(object.to_string()))
+            }
             Ok(Answer::Raw(code, kind, bytes)) => {
                 media = kind;
                 (code, whole(bytes))
@@ -170,6 +184,12 @@ impl Server {
         }
         if asked.group.is_empty() && asked.resource == "endpoints" && ![401, 403].contains(&code) {
             headers.insert("warning", HeaderValue::from_static(ENDPOINTS_WARNING));
+        }
+        for field in warnings {
+            let text = format!("299 - \"unknown field \\\"{field}\\\"\"");
+            if let Ok(value) = HeaderValue::from_str(&text) {
+                headers.append("warning", value);
+            }
         }
         if let Some(seconds) = retry_after {
             headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
@@ -206,6 +226,9 @@ impl Server {
             return Ok(Answer::Raw(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n")));
         };
         let part = match asked.subresource.as_str() {
+            "token" if asked.resource == "serviceaccounts" && asked.verb == "create" => {
+                return self.new_token(asked, &body).map(|answer| Answer::Object(201, answer));
+            }
             "" => Part::Main,
             "status" if resource.is(Trait::Status) => Part::Status,
             _ => return Err(Refusal::unknown_resource()),
@@ -226,8 +249,33 @@ impl Server {
         let form = Form::accepted(header(ACCEPT), query)?;
         match asked.verb.as_str() {
             "get" | "list" | "watch" => self.read(asked, target, query, form),
-            _ => self.write(asked, &target, query, header(CONTENT_TYPE), &body, &form),
+            _ => {
+                let unknown = unknown_fields(asked, &target, query, &body)?;
+                match self.write(asked, &target, query, header(CONTENT_TYPE), &body, &form)? {
+                    Answer::Object(code, object) => Ok(Answer::Warned(code, object, unknown)),
+                    other => Ok(other),
+                }
+            }
         }
+    }
+
+    /// A TokenRequest: `kubectl create token`.
+    fn new_token(&self, asked: &Asked, body: &[u8]) -> Result<Value, Refusal> {
+        let mut request: Value =
+            serde_json::from_slice(body).map_err(|error| Refusal::bad_request(format!("json parse error: {error}")))?;
+        let seconds = request["spec"]["expirationSeconds"].as_u64().unwrap_or(3600);
+        let resource = resources::named("serviceaccounts");
+        let mut state = self.state();
+        if state.store.get(&key(resource, &asked.namespace, &asked.name)).is_none() {
+            return Err(Refusal::not_found(resource, &asked.name));
+        }
+        let token = super::random_letters(40);
+        let user = User::service_account(&asked.namespace, &asked.name);
+        state.access.add_token(&token, user, Some(Instant::now() + Duration::from_secs(seconds)));
+        let expires = jiff::Timestamp::now() + Duration::from_secs(seconds);
+        let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        request["status"] = json!({"token": token, "expirationTimestamp": expires});
+        Ok(request)
     }
 
     fn read(&self, asked: &Asked, target: Target, query: &Query, form: Form) -> Result<Answer, Refusal> {
@@ -295,6 +343,29 @@ impl Server {
             Ok(Answer::Object(200, read::plain_list(target.resource, metadata, &deleted)))
         })
     }
+}
+
+/// What a client is warned of, unless it wants it refused or ignored.
+fn unknown_fields(asked: &Asked, target: &Target, query: &Query, body: &[u8]) -> Result<Vec<String>, Refusal> {
+    let mut found = Vec::new();
+    let validation = query.text("fieldValidation");
+    let has_object = ["create", "update", "patch"].contains(&asked.verb.as_str());
+    if validation == "Ignore" || !has_object {
+        return Ok(found);
+    }
+    if let Ok(document) = serde_json::from_slice(body) {
+        shape::unknown(&Shape::Object(target.resource.fields), &document, "", &mut found);
+    }
+    if validation != "Strict" || found.is_empty() {
+        return Ok(found);
+    }
+    let errors: Vec<String> = found.iter().map(|field| format!("unknown field {field:?}")).collect();
+    let why = format!("strict decoding error: {}", errors.join(", "));
+    if asked.verb == "patch" {
+        return Err(patch::misfit(body, &why));
+    }
+    let (kind, version) = (target.resource.kind, target.resource.version);
+    Err(Refusal::bad_request(format!("{kind} in version {version:?} cannot be handled as a {kind}: {why}")))
 }
 
 /// Objects come as JSON.

@@ -141,6 +141,30 @@ pub fn typed(kind: &str, fields: &'static [Field], object: &Value) -> Result<Val
     Ok(value)
 }
 
+/// The fields of a document that objects of this shape have not, with their paths. Directives of strategic merge patches
+/// are none.
+pub fn unknown(shape: &Shape, document: &Value, path: &str, found: &mut Vec<String>) {
+    match (shape, document) {
+        (Shape::Object(fields), Value::Object(map)) => {
+            for (name, value) in map.iter().filter(|(name, _)| !name.starts_with('$')) {
+                let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
+                match fields.iter().find(|field| field.name == name) {
+                    Some(field) => unknown(&field.shape, value, &path, found),
+                    // It is a field of every object, which this server does not keep.
+                    None if path == "metadata.managedFields" => {}
+                    None => found.push(path),
+                }
+            }
+        }
+        (Shape::List(element, _), Value::Array(values)) => {
+            for (at, value) in values.iter().enumerate() {
+                unknown(element, value, &format!("{path}[{at}]"), found);
+            }
+        }
+        _ => {}
+    }
+}
+
 /// `None` where there is nothing to keep.
 fn read(kind: &str, path: &str, shape: &Shape, value: &Value) -> Result<Option<Value>, String> {
     let wrong = || {
