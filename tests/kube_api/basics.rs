@@ -5,8 +5,9 @@ use std::time::Duration;
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Answer, Client, STRATEGIC, core, leases, server, stand_in, version};
+use crate::client::{Answer, Client, LIMIT, STRATEGIC, core, leases, server, stand_in, version};
 use crate::kube_api::{KubeApi, Switch};
+use crate::wait;
 
 #[tokio::test]
 async fn an_object_is_made_read_changed_and_deleted() {
@@ -98,7 +99,7 @@ async fn put_replaces_and_makes_only_some_kinds() {
     let message = client.update(&leases("/a"), &object).await.refusal(422, "Invalid");
     assert_eq!(
         message,
-        "Lease.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified \
+        "leases.coordination.k8s.io \"a\" is invalid: metadata.resourceVersion: Invalid value: 0x0: must be specified \
          for an update"
     );
     let labelled = json!({"metadata": {"name": "a", "labels": {"x": "y"}}});
@@ -130,6 +131,13 @@ async fn a_namespace_that_is_not_there_takes_nothing() {
     let made = client.create("/api/v1/namespaces/nowhere/configmaps", &json!({"metadata": {"name": "a"}})).await;
     assert_eq!(made.refusal(404, "NotFound"), "namespaces \"nowhere\" not found");
     assert_eq!(client.get("/api/v1/namespaces/nowhere/configmaps").await.ok()["items"], json!([]));
+    let object = json!({"metadata": {"name": "gone"}});
+    client.create("/api/v1/namespaces", &object).await.ok();
+    client.create("/api/v1/namespaces/gone/configmaps", &object).await.ok();
+    client.delete("/api/v1/namespaces/gone", &json!({})).await.ok();
+    let gone = || client.create("/api/v1/namespaces/gone/configmaps", &object);
+    wait::within(LIMIT, "the namespace is gone", async || gone().await.code == 404).await;
+    client.get("/api/v1/namespaces/gone/configmaps/gone").await.refusal(404, "NotFound");
     let answer = client.get("/api/v1/namespaces/nowhere/nothings").await;
     assert_eq!((answer.code, answer.text.as_str()), (404, "404 page not found\n"));
 }

@@ -14,4 +14,6 @@ mod patroni;
 mod real;
 mod serve;
 mod validation;
+#[path = "../support/wait.rs"]
+mod wait;
 mod watches;

@@ -45,6 +45,17 @@ async fn subsets_are_replaced_whole() {
 }
 
 #[tokio::test]
+async fn subsets_have_an_order_of_the_servers_own() {
+    let api = server();
+    let client = Client::admin(&api);
+    let subset = |ip: &str| json!({"addresses": [{"ip": ip}], "ports": [{"port": 5432}]});
+    let subsets = json!([subset("10.0.0.9"), subset("10.0.0.10"), subset("10.0.0.9")]);
+    let made = client.create(&core("endpoints"), &json!({"metadata": {"name": "demo"}, "subsets": subsets})).await.ok();
+    assert_eq!(made["subsets"].as_array().map(Vec::len), Some(1));
+    assert_eq!(made["subsets"][0]["addresses"], json!([{"ip": "10.0.0.10"}, {"ip": "10.0.0.9"}]));
+}
+
+#[tokio::test]
 async fn owners_are_merged_by_uid_and_finalizers_as_a_set() {
     let api = with_map(&json!({}));
     let client = Client::admin(&api);
@@ -131,6 +142,15 @@ async fn what_is_no_object_of_the_kind_is_refused() {
     let extra = json!({"metadata": {"name": "b", "nonsense": 1}, "spec": {"a": 1}, "data": {"k": "v"}});
     let made = client.create(&core("configmaps"), &extra).await.ok();
     assert_eq!((made.get("spec"), made["metadata"].get("nonsense"), &made["data"]["k"]), (None, None, &json!("v")));
+}
+
+#[tokio::test]
+async fn a_patch_renames_nothing() {
+    let api = with_map(&json!({}));
+    let client = Client::admin(&api);
+    let patch = json!({"metadata": {"name": "b"}});
+    let message = client.patch(&core("configmaps/a"), STRATEGIC, &patch).await.refusal(400, "BadRequest");
+    assert_eq!(message, "the name of the object (b) does not match the name on the URL (a)");
 }
 
 #[tokio::test]

@@ -1,7 +1,5 @@
 //! What a server fills in by itself, and the order in which it keeps the parts of Endpoints.
 
-use std::net::IpAddr;
-
 use openssl::sha::sha256;
 use serde_json::{Map, Value, json};
 
@@ -64,7 +62,7 @@ fn elements(list: &mut Value) -> &mut [Value] {
     list.as_array_mut().map_or(&mut [], Vec::as_mut_slice)
 }
 
-/// Addresses in the order of their numbers, ports in an order of the server's own, subsets with equal ports as one.
+/// Addresses in the order of their texts, ports in an order of the server's own, subsets with equal ports as one.
 fn endpoints(object: &mut Value) {
     let mut packed: Vec<Value> = Vec::new();
     for subset in elements(&mut object["subsets"]) {
@@ -89,12 +87,14 @@ fn endpoints(object: &mut Value) {
             }
         }
     }
-    let address = |value: &Value| value["ip"].as_str().and_then(|ip| ip.parse::<IpAddr>().ok());
+    // The server compares addresses as texts.
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let place = |address: &Value| (text(&address["ip"]), text(&address["targetRef"]["uid"]));
     for subset in &mut packed {
         for kind in ["addresses", "notReadyAddresses"] {
             if let Some(addresses) = subset.get_mut(kind).and_then(Value::as_array_mut) {
-                addresses.sort_by_key(address);
-                addresses.dedup();
+                addresses.sort_by_key(place);
+                addresses.dedup_by_key(|address| place(address));
             }
         }
         // The indexing above leaves null where there is no such list.

@@ -17,6 +17,7 @@ pub mod backing;
 mod client;
 mod controller;
 mod defaults;
+mod delete;
 mod discovery;
 mod faults;
 pub mod files;
@@ -147,7 +148,9 @@ impl KubeApi {
     fn furnish(&self) {
         let own = ["default", "kube-system"].map(str::to_owned);
         for name in own.iter().chain(&self.namespaces) {
-            self.put("namespaces", "", json!({"metadata": {"name": name}}));
+            if self.get("namespaces", "", name).is_none() {
+                self.put("namespaces", "", json!({"metadata": {"name": name}}));
+            }
         }
         self.backing.furnish(self.address);
     }

@@ -121,7 +121,15 @@ impl Real {
         let (one, all) = (path(resource, namespace, &name), path(resource, namespace, ""));
         let (code, old) = self.must(Method::GET, &one, JSON, None, &[200, 404]);
         if code == 404 {
-            return self.must(Method::POST, &all, JSON, Some(object), &[201]).1;
+            let (code, made) = self.must(Method::POST, &all, JSON, Some(object), &[201, 409]);
+            // Some namespaces are made by the server itself, a moment after its start.
+            return if code == 201 { made } else { self.must(Method::GET, &one, JSON, None, &[200]).1 };
+        }
+        if resource.is(Trait::Graceful) {
+            // Of a pod little else may change, and the server has filled in more than the object says.
+            let patch = json!({"metadata": {"labels": object["metadata"]["labels"],
+                "annotations": object["metadata"]["annotations"]}});
+            return self.must(Method::PATCH, &one, MERGE, Some(&patch), &[200]).1;
         }
         object["metadata"]["resourceVersion"] = old["metadata"]["resourceVersion"].clone();
         self.must(Method::PUT, &one, JSON, Some(object), &[200]).1

@@ -91,12 +91,11 @@ const LEASE: [Field; 4] = [KIND, API_VERSION, META, always("spec", Shape::Object
 
 const CONDITIONS: [Field; 3] =
     [pointer("ready", Shape::Bool), pointer("serving", Shape::Bool), pointer("terminating", Shape::Bool)];
-const ENDPOINT: [Field; 8] = [
+const ENDPOINT: [Field; 7] = [
     always("addresses", Shape::List(&Shape::Text, Merge::Replace)),
     always("conditions", Shape::Object(&CONDITIONS)),
     pointer("hostname", Shape::Text),
     pointer("targetRef", Shape::Object(&TARGET)),
-    field("deprecatedTopology", Shape::TextMap),
     pointer("nodeName", Shape::Text),
     pointer("zone", Shape::Text),
     pointer("hints", Shape::Any),

@@ -14,6 +14,7 @@ use tokio::sync::watch::{Receiver, Sender};
 use super::access::{Access, User};
 use super::asked::{Asked, Query};
 use super::controller::{self, Switch};
+use super::delete::{self, DeleteOptions};
 use super::discovery;
 use super::patch;
 use super::read;
@@ -24,7 +25,7 @@ use super::store::{Store, key};
 use super::table::Form;
 use super::transport::{Body, Peer, whole};
 use super::watch::{self, Ending, Watch};
-use super::write::{self, DeleteOptions, Effect, Outcome, Part, Target};
+use super::write::{self, Effect, Outcome, Part, Target};
 
 const BODY_MAX: usize = 3 * 1024 * 1024;
 const ENDPOINTS_WARNING: &str = "299 - \"v1 Endpoints is deprecated in v1.33+; use discovery.k8s.io/v1 EndpointSlice\"";
@@ -333,12 +334,12 @@ impl Server {
             options.grace_seconds = i64::try_from(seconds).ok();
         }
         if asked.verb == "delete" {
-            let answer = self.change(|state| write::delete(&mut state.store, &target, &options))?;
+            let answer = self.change(|state| delete::delete(&mut state.store, &target, &options))?;
             return Ok(Answer::Object(200, answer));
         }
         let selector = query.selector().map_err(Refusal::bad_request)?;
         self.change(|state| {
-            let deleted = write::delete_collection(&mut state.store, &target, &selector, &options)?;
+            let deleted = delete::delete_collection(&mut state.store, &target, &selector, &options)?;
             let metadata = json!({"resourceVersion": state.store.revision().to_string()});
             Ok(Answer::Object(200, read::plain_list(target.resource, metadata, &deleted)))
         })

@@ -128,6 +128,12 @@ impl Store {
         Some(object)
     }
 
+    /// Removes all that is in a namespace.
+    pub fn empty(&mut self, namespace: &str) {
+        let keys: Vec<Key> = self.objects.keys().filter(|key| key.1 == namespace).cloned().collect();
+        keys.iter().for_each(|key| drop(self.remove(key)));
+    }
+
     fn remember(&mut self, change: Change) {
         self.log.push_back(change);
         if self.log.len() > CHANGES_MAX

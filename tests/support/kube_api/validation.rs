@@ -177,15 +177,16 @@ fn subsets(subsets: &Value, causes: &mut Vec<Cause>) {
                 name if !is_label(name) => causes.push(Cause::invalid(format!("{path}.name"), &port["name"], LABEL)),
                 _ => {}
             }
-            number_and_protocol(&path, port, causes);
+            if !(1..=65535).contains(&port["port"].as_i64().unwrap_or_default()) {
+                let detail = "must be between 1 and 65535, inclusive";
+                causes.push(Cause::invalid(format!("{path}.port"), &port["port"], detail));
+            }
+            protocol(&path, port, causes);
         }
     }
 }
 
-fn number_and_protocol(path: &str, port: &Value, causes: &mut Vec<Cause>) {
-    if !(1..=65535).contains(&port["port"].as_i64().unwrap_or_default()) {
-        causes.push(Cause::invalid(format!("{path}.port"), &port["port"], "must be between 1 and 65535, inclusive"));
-    }
+fn protocol(path: &str, port: &Value, causes: &mut Vec<Cause>) {
     let protocol = port["protocol"].as_str().unwrap_or_default();
     if !["TCP", "UDP", "SCTP"].contains(&protocol) {
         causes.push(Cause::unsupported(format!("{path}.protocol"), protocol, &["SCTP", "TCP", "UDP"]));
@@ -265,11 +266,8 @@ fn slice(slice: &Value, causes: &mut Vec<Cause>) {
             causes.push(Cause::duplicate(format!("{path}.name"), &json!(name)));
         }
         names.push(name);
-        // No number means all of them.
-        if port["port"].is_null() {
-            continue;
-        }
-        number_and_protocol(&path, port, causes);
+        // A number is not looked at.
+        protocol(&path, port, causes);
     }
 }
 

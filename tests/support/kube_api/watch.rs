@@ -37,7 +37,8 @@ pub struct Watch {
     target: Target,
     selector: Selector,
     form: Form,
-    /// The version up to which everything was sent.
+    /// The version behind which it began, and the one up to which everything was sent.
+    began: u64,
     sent: u64,
     /// What is sent first.
     first: Vec<Value>,
@@ -67,6 +68,7 @@ impl Watch {
             target,
             selector,
             form,
+            began: asked.unwrap_or(state.store.revision()),
             sent: asked.unwrap_or(state.store.revision()),
             first: Vec::new(),
             has_bookmarks,
@@ -76,6 +78,7 @@ impl Watch {
         let wants_all = query.is_set("sendInitialEvents");
         if wants_all || asked.is_none() && query.text("sendInitialEvents").is_empty() {
             watch.sent = state.store.revision();
+            watch.began = watch.sent;
             watch.add_all(state);
         }
         if wants_all && has_bookmarks {
@@ -190,7 +193,9 @@ async fn run(server: Arc<Server>, mut watch: Watch, sender: mpsc::Sender<io::Res
             () = sleep_until(watch.deadline) => return,
             () = sleep_until(bookmark_at) => {
                 bookmark_at = next_bookmark(&server, watch.deadline);
-                if watch.has_bookmarks && sender.send(Ok(line(&watch.bookmark(watch.sent)))).await.is_err() {
+                // A bookmark says something new, or is not sent.
+                let is_news = watch.has_bookmarks && watch.sent > watch.began;
+                if is_news && sender.send(Ok(line(&watch.bookmark(watch.sent)))).await.is_err() {
                     return;
                 }
             }

@@ -1,4 +1,4 @@
-//! The verbs that change something: create, update, patch, delete, deletecollection.
+//! The verbs that make and change objects: create, update, patch.
 
 use std::sync::Arc;
 
@@ -8,7 +8,6 @@ use super::defaults;
 use super::patch;
 use super::refusal::{Cause, Refusal};
 use super::resources::{Resource, Trait, named};
-use super::selector::Selector;
 use super::shape::typed;
 use super::store::{Key, Store, key};
 use super::validation;
@@ -52,7 +51,7 @@ impl Target {
         key(self.resource, &self.namespace, &self.name)
     }
 
-    fn named(&self, name: &str) -> Self {
+    pub fn named(&self, name: &str) -> Self {
         Target { name: name.to_owned(), ..self.clone() }
     }
 }
@@ -94,7 +93,7 @@ fn decode(target: &Target, body: &[u8]) -> Result<Value, Refusal> {
     Ok(object)
 }
 
-fn text(value: &Value) -> &str {
+pub fn text(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }
 
@@ -154,6 +153,15 @@ fn set_status(object: &mut Value, status: Option<Value>) {
     };
 }
 
+fn check_name(target: &Target, object: &Value) -> Result<(), Refusal> {
+    let name = text(&object["metadata"]["name"]);
+    if name.is_empty() || name == target.name {
+        return Ok(());
+    }
+    let message = format!("the name of the object ({name}) does not match the name on the URL ({})", target.name);
+    Err(Refusal::bad_request(message))
+}
+
 pub fn update(store: &mut Store, target: &Target, body: &[u8]) -> Result<(Arc<Value>, Outcome), Refusal> {
     let mut object = decode(target, body)?;
     let name = text(&object["metadata"]["name"]);
@@ -166,7 +174,12 @@ pub fn update(store: &mut Store, target: &Target, body: &[u8]) -> Result<(Arc<Va
     let old = store.get(&target.key());
     let current = old.as_ref().map_or("", |old| text(&old["metadata"]["uid"]));
     if !uid.is_empty() && uid != current {
-        let why = format!("Precondition failed: UID in precondition: {uid}, UID in object meta: {current}");
+        let version = old.as_ref().map_or("0", |old| text(&old["metadata"]["resourceVersion"]));
+        let key = format!("/registry/{}/{}/{}", target.resource.plural, target.namespace, target.name);
+        let why = format!(
+            "StorageError: invalid object, Code: 4, Key: {key}, ResourceVersion: {version}, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {uid}, UID in object meta: {current}"
+        );
         return Err(Refusal::conflict(target.resource, &target.name, &why));
     }
     match old {
@@ -183,6 +196,7 @@ pub fn patch(store: &mut Store, target: &Target, kind: patch::Kind, body: &[u8])
     let old = store.get(&target.key()).ok_or_else(|| Refusal::not_found(resource, &target.name))?;
     let patched = patch::apply(kind, resource, &old, body)?;
     let mut object = typed(resource.kind, resource.fields, &patched).map_err(|why| patch::misfit(body, &why))?;
+    check_name(target, &object)?;
     for field in ["kind", "apiVersion"] {
         if object[field] != old[field] {
             let why = format!("{field} does not match the object's: {}", object[field]);
@@ -205,7 +219,8 @@ fn replace(store: &mut Store, target: &Target, old: &Value, mut object: Value) -
     let version = text(&object["metadata"]["resourceVersion"]);
     if version.is_empty() && !resource.is(Trait::Unconditional) {
         let cause = Cause::no_version("metadata.resourceVersion");
-        return Err(Refusal::invalid(resource, name, &[cause]));
+        // This one names the resource where others name the kind.
+        return Err(Refusal::invalid_kind(resource.group, resource.plural, name, &[cause]));
     }
     if !version.is_empty() && version != text(&old["metadata"]["resourceVersion"]) {
         return Err(Refusal::modified(resource, name));
@@ -286,103 +301,4 @@ fn has_new_generation(resource: &Resource, old: &Value, new: &Value) -> bool {
     };
     let is_relabelled = old["metadata"]["labels"] != new["metadata"]["labels"];
     content(old) != content(new) || resource.plural == "endpointslices" && is_relabelled
-}
-
-/// What the body of a deletion asks for.
-#[derive(Default)]
-pub struct DeleteOptions {
-    pub uid: String,
-    pub version: String,
-    pub grace_seconds: Option<i64>,
-}
-
-impl DeleteOptions {
-    pub fn read(body: &[u8]) -> Result<(Self, Effect), Refusal> {
-        if body.is_empty() {
-            return Ok((DeleteOptions::default(), Effect::Commit));
-        }
-        let body: Value = serde_json::from_slice(body)
-            .map_err(|error| Refusal::bad_request(format!("couldn't get version/kind; json parse error: {error}")))?;
-        let conditions = &body["preconditions"];
-        let options = DeleteOptions {
-            uid: text(&conditions["uid"]).to_owned(),
-            version: text(&conditions["resourceVersion"]).to_owned(),
-            grace_seconds: body["gracePeriodSeconds"].as_i64(),
-        };
-        let is_dry = body["dryRun"].as_array().is_some_and(|runs| !runs.is_empty());
-        Ok((options, if is_dry { Effect::Try } else { Effect::Commit }))
-    }
-}
-
-/// The answer to a deletion: the object, or a Status.
-pub fn delete(store: &mut Store, target: &Target, options: &DeleteOptions) -> Result<Value, Refusal> {
-    let (resource, name) = (target.resource, &target.name);
-    let old = store.get(&target.key()).ok_or_else(|| Refusal::not_found(resource, name))?;
-    let (uid, version) = (text(&old["metadata"]["uid"]), text(&old["metadata"]["resourceVersion"]));
-    let differs = |what: &str, wanted: &str, is: &str, end: &str| {
-        let why = format!(
-            "the {what} in the precondition ({wanted}) does not match the {what} in record ({is}). \
-             The object might have been {end}"
-        );
-        Refusal::conflict(resource, name, &why)
-    };
-    if !options.uid.is_empty() && options.uid != uid {
-        return Err(differs("UID", &options.uid, uid, "deleted and then recreated"));
-    }
-    if !options.version.is_empty() && options.version != version {
-        return Err(differs("ResourceVersion", &options.version, version, "modified"));
-    }
-    let is_on_node = resource.is(Trait::Graceful) && old["spec"]["nodeName"].is_string();
-    let grace = match options.grace_seconds.or(old["spec"]["terminationGracePeriodSeconds"].as_i64()) {
-        Some(seconds) if is_on_node => seconds,
-        Some(_) | None => 0,
-    };
-    if grace > 0 || old["metadata"].get("finalizers").is_some() {
-        return Ok(Value::clone(&*mark(store, target, &old, grace)));
-    }
-    let last = match target.effect {
-        Effect::Commit => store.remove(&target.key()).unwrap_or(old),
-        Effect::Try => old,
-    };
-    if resource.is(Trait::ReturnsDeleted) {
-        return Ok(Value::clone(&last));
-    }
-    let mut status = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success"});
-    status["details"] = json!({"name": name, "kind": resource.plural, "uid": last["metadata"]["uid"]});
-    if !resource.group.is_empty() {
-        status["details"]["group"] = json!(resource.group);
-    }
-    Ok(status)
-}
-
-/// The first step of a deletion in two.
-fn mark(store: &mut Store, target: &Target, old: &Arc<Value>, grace: i64) -> Arc<Value> {
-    let mut marked = Value::clone(old);
-    if marked["metadata"].get("deletionTimestamp").is_none() {
-        marked["metadata"]["deletionTimestamp"] = json!(super::now_text());
-    }
-    marked["metadata"]["deletionGracePeriodSeconds"] = json!(grace);
-    if marked == **old || target.effect == Effect::Try {
-        return Arc::clone(old);
-    }
-    store.put(target.key(), marked)
-}
-
-/// Deletes what matches; answers with what there was.
-pub fn delete_collection(
-    store: &mut Store,
-    target: &Target,
-    selector: &Selector,
-    options: &DeleteOptions,
-) -> Result<Vec<Arc<Value>>, Refusal> {
-    let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());
-    let mut deleted = Vec::new();
-    for ((_, namespace, name), object) in store.list(target.resource, namespace) {
-        if selector.matches(&object) {
-            let one = Target { namespace, ..target.named(&name) };
-            delete(store, &one, options)?;
-            deleted.push(object);
-        }
-    }
-    Ok(deleted)
 }
