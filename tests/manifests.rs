@@ -8,9 +8,9 @@ use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
+use serde::Deserialize;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use serde::Deserialize;
 use serde_json::{Value, json};
 
 const OVERLAYS: [&str; 4] = ["configmaps", "endpoints", "leases", "example"];
@@ -75,7 +75,9 @@ fn find<'a>(documents: &'a [Value], kind: &str, name: &str) -> &'a Value {
 fn every_field_is_one_that_kubernetes_has() {
     for overlay in OVERLAYS {
         for document in render(overlay) {
-            check(&document).unwrap_or_else(|why| panic!("{overlay}: {} {}: {why}", document["kind"], document["metadata"]["name"]));
+            check(&document).unwrap_or_else(|why| {
+                panic!("{overlay}: {} {}: {why}", document["kind"], document["metadata"]["name"])
+            });
         }
     }
 }

@@ -43,6 +43,7 @@ pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use given::{Account, CheckTls, FoundData, HostFacts, Unusable, Weight, inspect_data_dir};
+pub use kubernetes::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use origin::Origin;
@@ -54,7 +55,6 @@ pub use server::default_pg_hba;
 pub use tls_not_required::clear_text_warning;
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -126,64 +126,6 @@ pub struct EtcdConfig {
     pub cert: Option<PathBuf>,
     /// `None` with a certificate: the key is in the same file.
     pub key: Option<PathBuf>,
-}
-
-/// Kubernetes' API as the DCS. Names and values of labels are checked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct KubernetesConfig {
-    pub state: StateObjects,
-    /// `None`: that of the service account, else of the kubeconfig's context, else `default`.
-    pub namespace: Option<String>,
-    /// At least one; without the scope's.
-    pub labels: BTreeMap<String, String>,
-    pub scope_label: String,
-    pub role_label: String,
-    pub leader_value: String,
-    pub follower_value: String,
-    pub standby_leader_value: String,
-    pub tmp_role_label: Option<String>,
-    pub bootstrap_labels: BTreeMap<String, String>,
-    /// `None`: the address in the pod's status.
-    pub pod_ip: Option<IpAddr>,
-    /// At least one.
-    pub ports: Vec<EndpointPort>,
-    /// `None`: the service account's, or what the kubeconfig says.
-    pub cacert: Option<PathBuf>,
-    pub credentials: KubernetesCredentials,
-    pub bypass_api_service: Switch,
-    /// Besides 500, 503 and 504.
-    pub retriable_codes: Vec<u16>,
-}
-
-/// Where the API server is, and as whom it is asked.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KubernetesCredentials {
-    /// The service account of the pod that we are in.
-    Pod,
-    Kubeconfig {
-        /// `None`: `~/.kube/config`.
-        path: Option<PathBuf>,
-        /// `None`: the current one.
-        context: Option<String>,
-    },
-}
-
-/// The kind of objects whose annotations hold the cluster's state.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum StateObjects {
-    Endpoints,
-    ConfigMaps,
-    /// The lock and the status are a Lease's, all else ConfigMaps'.
-    Leases,
-}
-
-/// A port of the leader's Endpoints.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct EndpointPort {
-    pub name: Option<String>,
-    pub port: u16,
-    /// `TCP`, `UDP` or `SCTP`.
-    pub protocol: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

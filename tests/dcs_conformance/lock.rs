@@ -135,7 +135,7 @@ pub(super) async fn a_new_ttl_keeps_lock_and_record<W: World>() {
     let old = member.lease();
     member.set_timing(timing(60));
     assert!(member.renew(None, None, SOON).await.expect("the store answers").is_held());
-    assert_ne!(member.lease(), old);
+    assert_eq!(member.lease() == old, W::ANNOTATIONS, "where keys hang on a lease it is another one");
     if W::ANNOTATIONS {
         return;
     }

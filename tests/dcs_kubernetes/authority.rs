@@ -185,7 +185,12 @@ async fn a_late_renewal_of_a_former_leader_misses() {
 #[tokio::test]
 async fn whoever_takes_over_takes_the_label_from_the_one_before() {
     let world = World::open();
-    let label = |name: &str| world.api.get("pods", NAMESPACE, name).and_then(|pod| pod["metadata"]["labels"]["role"].as_str().map(str::to_owned));
+    let label = |name: &str| {
+        world
+            .api
+            .get("pods", NAMESPACE, name)
+            .and_then(|pod| pod["metadata"]["labels"]["role"].as_str().map(str::to_owned))
+    };
     world.api.patch("pods", NAMESPACE, "n1", &json!({"metadata": {"labels": {"role": "primary"}}}));
     let member = world.member("n2");
     member.snapshot(SOON).await.expect("the server answers");

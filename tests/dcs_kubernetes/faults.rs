@@ -60,7 +60,10 @@ async fn a_document_whose_answer_is_lost_is_no_conflict() {
 async fn another_annotation_of_the_same_object_is_no_conflict() {
     let world = World::open();
     let (member, other) = (world.member("n1"), world.other("n2", 30));
-    member.replace(Key::Config, Content::Json(json!({"ttl": 30})), Expect::AsSeen(Seen::default()), SOON).await.expect("written");
+    member
+        .replace(Key::Config, Content::Json(json!({"ttl": 30})), Expect::AsSeen(Seen::default()), SOON)
+        .await
+        .expect("written");
     let seen = member.read(SOON).await.expect("the server answers");
     let id = Content::Text("7710921647475908793".to_owned());
     other.replace(Key::Initialize, id, Expect::AsSeen(Seen::default()), SOON).await.expect("written");

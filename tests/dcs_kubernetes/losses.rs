@@ -9,7 +9,7 @@ use super::{SOON, World, eventually, record, status};
 
 #[tokio::test]
 async fn a_restored_server_is_noticed_and_says_nothing_about_the_lock_before() {
-    let mut world = World::open();
+    let world = World::open();
     let member = world.member("n1");
     assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
     member.publish(&record("running"), SOON).await.expect("the server answers");
@@ -30,7 +30,7 @@ async fn a_restored_server_is_noticed_and_says_nothing_about_the_lock_before() {
 
 #[tokio::test]
 async fn a_later_process_notices_what_was_lost_meanwhile() {
-    let mut world = World::open();
+    let world = World::open();
     let (member, other) = (world.member("n1"), world.other("n2", 30));
     assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
     let backup = world.api.snapshot();
@@ -56,7 +56,7 @@ async fn a_later_process_notices_what_was_lost_meanwhile() {
 
 #[tokio::test]
 async fn another_server_behind_the_same_name_is_a_loss() {
-    let mut world = World::open();
+    let world = World::open();
     let member = world.member("n1");
     assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
     for optime in 1..=20 {

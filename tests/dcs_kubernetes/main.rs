@@ -71,7 +71,8 @@ struct World {
 impl World {
     fn open() -> Self {
         let api = KubeApi::start(Options::loopback());
-        let proxy = Proxy::start(SocketAddr::new(api.address().ip(), 0), api.authority(), api.address(), &api.authority().cert);
+        let proxy =
+            Proxy::start(SocketAddr::new(api.address().ip(), 0), api.authority(), api.address(), &api.authority().cert);
         let world = World { api, proxy, folder: tempfile::tempdir().expect("there is room") };
         world.put_pods();
         world
@@ -88,12 +89,10 @@ impl World {
     fn kubeconfig(&self, name: &str, token: &str, through: Through) -> PathBuf {
         let folder = self.folder.path().join(name);
         std::fs::create_dir_all(&folder).expect("there is room");
-        let url = match through {
-            Through::Proxy => self.proxy.url(),
-            Through::Nothing => self.api.url(),
-        };
-        let user = json!({ "token": token });
-        kube_api::kubeconfig(&folder, &url, &self.api.authority().pem(), &user, NAMESPACE)
+        match through {
+            Through::Proxy => self.proxy.kubeconfig(&folder, token, NAMESPACE),
+            Through::Nothing => self.api.kubeconfig(&folder, token, NAMESPACE),
+        }
     }
 
     fn config(&self, path: PathBuf) -> KubernetesConfig {

@@ -12,7 +12,7 @@ use tamada::dcs::kubernetes::KubernetesDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::kube_api::Rule;
-use super::{NAMESPACE, SOON, Through, World, eventually, record, status, timing};
+use super::{NAMESPACE, Through, World, eventually, record, status, timing};
 
 /// Verb, group, resource.
 type Right = (String, String, String);
@@ -47,7 +47,8 @@ fn role(overlay: &str) -> BTreeSet<Right> {
 }
 
 fn rules(rights: &BTreeSet<Right>) -> Vec<Rule> {
-    let rule = |(verb, group, resource): &Right| Rule::new(&[resource], &[verb]).of_group(group).in_namespace(NAMESPACE);
+    let rule =
+        |(verb, group, resource): &Right| Rule::new(&[resource], &[verb]).of_group(group).in_namespace(NAMESPACE);
     rights.iter().map(rule).collect()
 }
 
@@ -104,8 +105,13 @@ async fn a_role_has_what_members_use_and_no_more() {
         })
         .await;
         eventually("nothing is superfluous", async || rights.is_subset(&used(&world))).await;
-        let denied: BTreeSet<String> = world.api.records().iter().filter(|record| record.code == 403)
-            .map(|record| format!("{} {}", record.asked.verb, record.asked.resource)).collect();
+        let denied: BTreeSet<String> = world
+            .api
+            .records()
+            .iter()
+            .filter(|record| record.code == 403)
+            .map(|record| format!("{} {}", record.asked.verb, record.asked.resource))
+            .collect();
         // Locks of other modes are looked at where that is allowed.
         let others = ["get endpoints", "get configmaps", "get leases"].map(str::to_owned);
         assert!(denied.iter().all(|denied| others.contains(denied)), "{overlay}: {denied:?}");
@@ -125,7 +131,10 @@ async fn a_right_that_is_missing_is_told_by_verb_and_resource() {
             let rights = all.iter().filter(|right| *right != missing).cloned().collect();
             let error = live(&world, state, &rights).await.expect_err("a right is missing").to_string();
             let (verb, _, resource) = missing;
-            assert!(error.contains(&format!("cannot {verb} resource \"{resource}\"")), "{overlay} {missing:?}: {error}");
+            assert!(
+                error.contains(&format!("cannot {verb} resource \"{resource}\"")),
+                "{overlay} {missing:?}: {error}"
+            );
         }
     }
 }

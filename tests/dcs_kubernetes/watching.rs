@@ -54,7 +54,7 @@ async fn a_silent_watch_is_given_up() {
 
 #[tokio::test]
 async fn an_outage_and_its_end_wake() {
-    let mut world = World::open();
+    let world = World::open();
     let member = Arc::new(world.member("n1"));
     let version = member.snapshot(SOON).await.expect("the server answers").version;
     let sleeper = {

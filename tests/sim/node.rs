@@ -19,6 +19,7 @@ use tamada::core::view::{
 };
 
 use super::oracles::Raced;
+use super::reading::Eye;
 pub use super::wal::Wal;
 
 /// What a person or an orchestrator asked of this member, and until when (ms) it stands.

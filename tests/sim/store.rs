@@ -61,6 +61,10 @@ pub struct Store {
 }
 
 impl Store {
+    pub fn new(expiry: Expiry) -> Store {
+        Store { expiry, ..Store::default() }
+    }
+
     pub fn expire(&mut self, now: u64) {
         if self.expiry == Expiry::Observed {
             return;

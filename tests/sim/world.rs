@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tamada::core::decision::LeaseStep;
 use tamada::core::local::{Guard, Job, StopMode, Upstream};
-use tamada::core::observation::{DcsOutage, Event, Observation, ReinitRequest, Requests, RestartRequest};
+use tamada::core::observation::{Event, Observation, ReinitRequest, Requests, RestartRequest};
 use tamada::core::policy::{Pause, Policy, Timing};
 use tamada::core::reason::Reason;
 use tamada::core::units::{MemberName, SystemId, WallTime};
-use tamada::core::view::{ClusterView, Holder, Initialize};
+use tamada::core::view::Initialize;
 use tamada::core::{decide, note};
 
 use super::calls::Call;
@@ -94,7 +94,7 @@ impl World {
             calls_per_fault: [240, 80, 20][(seed % 3) as usize],
             layers,
             nodes: (1..=3).map(Node::new).collect(),
-            store: Store { expiry: layers.expiry, ..Store::default() },
+            store: Store::new(layers.expiry),
             store_down_until: 0,
             late: Vec::new(),
             cut_until: BTreeMap::new(),

@@ -8,6 +8,7 @@ use super::{cluster, error_lines};
 /// A member on Kubernetes with further variables.
 fn kubernetes(changes: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
     let mut vars = vec![("PATRONI_ETCD3_HOSTS", ""), ("PATRONI_KUBERNETES_LABELS", "application: spilo, team: a")];
+    vars.retain(|(name, _)| !changes.iter().any(|(changed, _)| changed == name));
     vars.extend(changes);
     cluster(&vars)
 }

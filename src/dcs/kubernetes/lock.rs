@@ -60,9 +60,7 @@ impl Session {
         }
         match self.get(self.names.lock_kind(), &self.names.leader, limit).await? {
             // Others count from the write that made it ours, which may be of an earlier call: only one of this call counts.
-            Some(leader) if self.is_ours(&leader) => {
-                self.renew_over(&leader, None, limit).await.map(|()| Hold::Ours)
-            }
+            Some(leader) if self.is_ours(&leader) => self.renew_over(&leader, None, limit).await.map(|()| Hold::Ours),
             Some(leader) if seen.status == StatusSeen::Any && self.is_free(&leader) => {
                 self.take(&leader, limit).await.map(|()| Hold::Ours)
             }

@@ -66,7 +66,8 @@ struct LeaseSpec {
 impl From<Received> for Object {
     fn from(received: Received) -> Object {
         let Received { mut metadata, subsets, status, spec } = received;
-        let LeaseSpec { holder_identity, lease_duration_seconds, acquire_time, renew_time, lease_transitions } = spec.lease;
+        let LeaseSpec { holder_identity, lease_duration_seconds, acquire_time, renew_time, lease_transitions } =
+            spec.lease;
         let fields = [
             (LEADER, holder_identity),
             (TTL, lease_duration_seconds.map(|ttl| ttl.to_string())),

@@ -21,7 +21,8 @@ impl Session {
         }
         let path = format!("/api/v1/namespaces/{}/services", self.api.namespace().await?);
         let metadata = json!({"name": self.names.config, "labels": self.labels()});
-        let service = json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"clusterIP": "None"}});
+        let service =
+            json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"clusterIP": "None"}});
         let ask = Ask { method: Method::POST, path, query: &[], body: Some((JSON, service)) };
         match self.api.ask::<Value>(&ask, limit).await {
             Ok(_) | Err(Failure::Exists(_)) => Ok(()),

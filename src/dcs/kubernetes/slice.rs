@@ -105,7 +105,8 @@ impl Session {
 
     fn endpoint(&self) -> Option<Value> {
         let ip = self.pod_ip()?;
-        let mut endpoint = json!({ "addresses": [ip], "conditions": { "ready": true }, "hostname": self.name.as_str() });
+        let mut endpoint =
+            json!({ "addresses": [ip], "conditions": { "ready": true }, "hostname": self.name.as_str() });
         let cache = self.cache();
         if let (Some(pod), Some(endpoint)) = (cache.state().own_pod(), endpoint.as_object_mut()) {
             endpoint.extend(pod.node_name.as_ref().map(|node| ("nodeName".to_owned(), node.as_str().into())));

@@ -82,14 +82,7 @@ pub(super) struct State {
 
 impl State {
     pub(super) fn new(names: Names, name: MemberName, holder: String) -> State {
-        State {
-            names,
-            name,
-            holder,
-            objects: BTreeMap::new(),
-            lock: Observed::default(),
-            claim: Observed::default(),
-        }
+        State { names, name, holder, objects: BTreeMap::new(), lock: Observed::default(), claim: Observed::default() }
     }
 
     pub(super) fn holder(&self) -> &str {
