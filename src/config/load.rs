@@ -87,7 +87,9 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
     let dcs = match wanted {
         Wanted::Single => Ok(DcsConfig::Single),
         Wanted::Cluster(Store::Etcd3) => etcd::read(reader).map(DcsConfig::Etcd3),
-        Wanted::Cluster(Store::Kubernetes) => kubernetes::read(reader).map(DcsConfig::Kubernetes),
+        Wanted::Cluster(Store::Kubernetes) => {
+            kubernetes::read(reader).map(|config| DcsConfig::Kubernetes(Box::new(config)))
+        }
         Wanted::WithoutDcs(reported) => Err(reported),
     };
     for store in Store::ALL {

@@ -100,7 +100,7 @@ pub enum DcsConfig {
     /// No DCS: a single, plain server.
     Single,
     Etcd3(EtcdConfig),
-    Kubernetes(KubernetesConfig),
+    Kubernetes(Box<KubernetesConfig>),
 }
 
 impl DcsConfig {

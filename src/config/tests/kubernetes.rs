@@ -16,7 +16,7 @@ fn kubernetes(changes: &[(&str, &str)]) -> Result<Config, ConfigErrors> {
 #[track_caller]
 fn read(changes: &[(&str, &str)]) -> KubernetesConfig {
     match kubernetes(changes).expect("it is right").dcs {
-        DcsConfig::Kubernetes(config) => config,
+        DcsConfig::Kubernetes(config) => *config,
         other => panic!("{other:?}"),
     }
 }
