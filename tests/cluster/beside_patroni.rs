@@ -1,7 +1,6 @@
 //! A stock Patroni member and ours in one cluster on Kubernetes, as during a migration. Needs Patroni: `LAB_PATRONI` or in the
 //! path.
 
-use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
@@ -12,7 +11,7 @@ use nix::unistd::{Pid, User};
 use serde_json::json;
 
 use crate::kubernetes::{Kubernetes, Objects};
-use crate::member::{Member, REPLICATOR, SUPERUSER, password};
+use crate::member::{Member, REPLICATOR, SUPERUSER, bin_dir, password};
 use crate::wait::{seconds, until};
 use crate::world::{Cluster, SOON, Store};
 
@@ -26,31 +25,38 @@ impl Patroni {
     fn start(mut like: Member, kubernetes: &Kubernetes) -> Patroni {
         kubernetes.join(&mut like);
         let user = User::from_name("postgres").expect("readable").expect("there is a user postgres");
-        let data = like.data().display().to_string();
-        let mut env: BTreeMap<String, String> = like.env.clone();
-        let pgpass = like.folder.join("pgpass").display().to_string();
-        let own = [
-            ("PATRONI_SCOPE", "demo"),
-            ("PATRONI_NAME", &like.name),
-            ("PATRONI_KUBERNETES_LABELS", "{application: patroni}"),
-            ("PATRONI_KUBERNETES_NAMESPACE", "demo"),
-            ("PATRONI_KUBERNETES_CONTEXT", "test"),
-            ("PATRONI_KUBERNETES_POD_IP", &Kubernetes::address_of(&like.name)),
-            ("PATRONI_POSTGRESQL_DATA_DIR", &data),
-            ("PATRONI_POSTGRESQL_PGPASS", &pgpass),
-            ("PATRONI_SUPERUSER_USERNAME", SUPERUSER),
-            ("PATRONI_SUPERUSER_PASSWORD", &password(SUPERUSER)),
-            ("PATRONI_REPLICATION_USERNAME", REPLICATOR),
-            ("PATRONI_REPLICATION_PASSWORD", &password(REPLICATOR)),
-            ("HOME", &like.folder.display().to_string()),
+        let role = |name: &str| json!({"username": name, "password": password(name)});
+        let config = json!({
+            "scope": "demo",
+            "name": like.name,
+            "kubernetes": {
+                "namespace": "demo",
+                "context": "test",
+                "labels": {"application": "patroni"},
+                "use_endpoints": kubernetes.objects == Objects::Endpoints,
+                "pod_ip": Kubernetes::address_of(&like.name),
+            },
+            "restapi": {"listen": like.rest, "connect_address": like.rest},
+            "postgresql": {
+                "listen": like.sql,
+                "connect_address": like.sql,
+                "data_dir": like.data(),
+                "bin_dir": bin_dir(),
+                "pgpass": like.folder.join("pgpass"),
+                "authentication": {"superuser": role(SUPERUSER), "replication": role(REPLICATOR)},
+                "parameters": {"unix_socket_directories": like.folder},
+            },
+        });
+        let env = [
+            ("PATH", like.env["PATH"].clone()),
+            ("HOME", like.folder.display().to_string()),
+            ("KUBECONFIG", like.env["KUBECONFIG"].clone()),
+            // Whatever else is set is not read then.
+            ("PATRONI_CONFIGURATION", config.to_string()),
         ];
-        env.extend(own.map(|(name, value)| (name.to_owned(), value.to_owned())));
-        let sockets = like.folder.display().to_string();
-        let local = json!({"postgresql": {"parameters": {"unix_socket_directories": sockets}}});
-        env.insert("PATRONI_CONFIGURATION".to_owned(), local.to_string());
         let log = File::create(like.folder.join("log")).expect("writable");
         let mut command = Command::new(program());
-        command.env_clear().envs(&env).current_dir(&like.folder).stdin(Stdio::null());
+        command.env_clear().envs(env).current_dir(&like.folder).stdin(Stdio::null());
         command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         let process = command.spawn().expect("Patroni is installed (LAB_PATRONI)");
@@ -101,7 +107,7 @@ fn ours_and_patronis_take_turns(objects: Objects) {
     let name = cluster.members[first].name.clone();
     let folder = cluster.folder.path().to_owned();
     let mut patroni = Patroni::start(Member::new(&folder, "m3"), &cluster.store);
-    until(seconds(60), "Patroni's member streams", || {
+    until(seconds(30), "Patroni's member streams", || {
         patroni.is_in_recovery() == Some(true)
             && cluster.members[first]
                 .value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")

@@ -23,7 +23,7 @@ pub enum Objects {
 
 pub struct Kubernetes {
     api: KubeApi,
-    objects: Objects,
+    pub objects: Objects,
     folder: tempfile::TempDir,
 }
 
