@@ -224,6 +224,8 @@ impl World {
         let now = self.now;
         let Ok(view) = self.read(index) else { return false };
         let knows = self.nodes[index].losses == self.store.losses;
+        // What it shows was seen then.
+        self.look(index);
         self.nodes[index].stale = Some((until, now, Box::new(view))).filter(|_| knows);
         knows
     }
