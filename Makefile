@@ -1,7 +1,7 @@
 # What a person does with this repository. `make` alone lists it.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help up down logs psql image test verify fix bench soak sim mutants
+.PHONY: help up down logs psql image test verify fix bench soak e2e sim mutants
 
 COMPOSE := docker compose --project-directory compose --file compose/compose.yaml
 
@@ -11,7 +11,7 @@ flag = $(if $(strip $($1)),$(if $(subst command line 1,,$(origin $1) $($1)),$(er
     ($(origin $1)): only $1=1, on the command line of make, is accepted),$2))
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 up: image ## start three members, etcd and HAProxy in Docker; builds what is missing
 	@docker/up
@@ -37,7 +37,10 @@ verify: ## the checks that need no server; writes nothing
 fix: ## format, apply clippy's suggestions, write the generated documents anew
 	@tests/fix
 
-sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on
+e2e: ## what takes longer, or needs Patroni
+	@tests/e2e
+
+sim: ## simulate RUNS worlds (2000) on all cores, from seed FROM (0) on; OBSERVED=1: in a store in which nothing expires
 	@RUNS=$(or $(RUNS),2000) FROM=$(or $(FROM),0) cargo test --quiet --profile sim --test sim many_worlds -- --nocapture
 
 mutants: ## change the rules of src/core one by one, name each change that no test notices; IN="lease election": only there

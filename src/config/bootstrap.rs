@@ -4,6 +4,7 @@ use serde_json::{Map, Value, json};
 
 use super::dynamic::{Problem, refused};
 use super::given::Account;
+use super::mode::Store;
 use super::origin::Origin;
 use super::policy::corrected_timers;
 use super::reader::{Reader, as_switch, remove_nulls};
@@ -75,7 +76,11 @@ fn single_server_line(reader: &mut Reader<'_>) -> String {
 /// A document that names the DCS and has no `bootstrap` section leaves the initialisation to other members, as in
 /// Patroni.
 fn may_initialise(reader: &mut Reader<'_>, mode: Mode) -> Switch {
-    let names_dcs = reader.document.base.as_ref().is_some_and(|base| base.contains_key("etcd3"));
+    let names_dcs = reader
+        .document
+        .base
+        .as_ref()
+        .is_some_and(|base| Store::ALL.iter().any(|store| base.contains_key(store.section())));
     if mode == Mode::Single || !names_dcs || reader.document.get("bootstrap").is_some() {
         return Switch::On;
     }

@@ -8,10 +8,12 @@ use super::effective::Effective;
 use super::error::{ConfigErrors, Report, Reported};
 use super::given::{HostFacts, Purpose};
 use super::machine::{check_files, check_tls, warn_of_old_version};
-use super::mode::Wanted;
+use super::mode::{Store, Wanted};
 use super::raw::RawEnv;
 use super::reader::Reader;
-use super::{Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, node, server, unsupported};
+use super::{
+    Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, kubernetes, node, server, unsupported,
+};
 
 impl Config {
     /// The configuration of a node that runs. `file`: the path argument, a YAML file or a folder of them.
@@ -84,12 +86,18 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
     let mode = wanted.mode();
     let dcs = match wanted {
         Wanted::Single => Ok(DcsConfig::Single),
-        Wanted::Cluster => etcd::read(reader).map(DcsConfig::Etcd3),
+        Wanted::Cluster(Store::Etcd3) => etcd::read(reader).map(DcsConfig::Etcd3),
+        Wanted::Cluster(Store::Kubernetes) => {
+            kubernetes::read(reader).map(|config| DcsConfig::Kubernetes(Box::new(config)))
+        }
         Wanted::WithoutDcs(reported) => Err(reported),
     };
-    if !matches!(wanted, Wanted::Cluster) {
-        let _asked = reader.value("etcd3");
+    for store in Store::ALL {
+        if !matches!(wanted, Wanted::Cluster(wanted) if wanted == store) {
+            let _asked = reader.value(store.section());
+        }
     }
+    kubernetes::surroundings(reader);
     let rest = node::rest(reader, host, mode);
     let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());

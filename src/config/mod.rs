@@ -14,6 +14,7 @@ mod error;
 mod etcd;
 mod given;
 mod initdb;
+mod kubernetes;
 mod load;
 mod machine;
 mod manual;
@@ -42,6 +43,7 @@ pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use given::{Account, CheckTls, FoundData, HostFacts, Unusable, Weight, inspect_data_dir};
+pub use kubernetes::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use origin::Origin;
@@ -98,13 +100,14 @@ pub enum DcsConfig {
     /// No DCS: a single, plain server.
     Single,
     Etcd3(EtcdConfig),
+    Kubernetes(Box<KubernetesConfig>),
 }
 
 impl DcsConfig {
     pub fn mode(&self) -> Mode {
         match self {
             DcsConfig::Single => Mode::Single,
-            DcsConfig::Etcd3(_) => Mode::Cluster,
+            DcsConfig::Etcd3(_) | DcsConfig::Kubernetes(_) => Mode::Cluster,
         }
     }
 }

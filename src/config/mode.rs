@@ -21,17 +21,39 @@ use crate::core::policy::{Mode, Switch};
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Wanted {
     Single,
-    /// Its DCS has a section `etcd3`.
-    Cluster,
+    Cluster(Store),
     /// A cluster without a DCS that could be used.
     WithoutDcs(Reported),
+}
+
+/// The DCS of a cluster, by the section that configures it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Store {
+    Etcd3,
+    Kubernetes,
+}
+
+impl Store {
+    pub const ALL: [Store; 2] = [Store::Etcd3, Store::Kubernetes];
+
+    pub fn section(self) -> &'static str {
+        match self {
+            Store::Etcd3 => "etcd3",
+            Store::Kubernetes => "kubernetes",
+        }
+    }
+
+    /// What its variables begin with.
+    fn prefix(self) -> String {
+        format!("PATRONI_{}_", self.section().to_ascii_uppercase())
+    }
 }
 
 impl Wanted {
     pub fn of(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts, data_dir: Option<&Path>) -> Wanted {
         let Unknown { near_misses, refused } = unknown_variables(reader, raw);
         let refused = unsupported::refuse_stores(reader).or(refused);
-        let has_dcs = reader.document.get("etcd3").is_some();
+        let store = store(reader);
         let signs = signs(reader, raw, host, &near_misses, data_dir);
         if reader.switch_or("environment.standalone", Switch::Off).is_on() {
             signs.iter().for_each(|sign| {
@@ -39,11 +61,14 @@ impl Wanted {
             });
             return Wanted::Single;
         }
-        if has_dcs {
-            return Wanted::Cluster;
+        match store {
+            Ok(Some(store)) => return Wanted::Cluster(store),
+            Ok(None) => {}
+            Err(reported) => return Wanted::WithoutDcs(reported),
         }
+        let broken = Store::ALL.iter().find_map(|store| reader.report.broken_section(&store.prefix()));
         let unread = reader.report.unread_document;
-        if let Some(reported) = unread.or(refused).or(reader.report.broken_section("PATRONI_ETCD3_")) {
+        if let Some(reported) = unread.or(refused).or(broken) {
             return Wanted::WithoutDcs(reported);
         }
         if signs.is_empty() && reader.purpose == Purpose::CommandLine && data_dir.is_none_or(|dir| dir == Path::new(""))
@@ -64,9 +89,39 @@ impl Wanted {
     pub fn mode(self) -> Mode {
         match self {
             Wanted::Single => Mode::Single,
-            Wanted::Cluster | Wanted::WithoutDcs(_) => Mode::Cluster,
+            Wanted::Cluster(_) | Wanted::WithoutDcs(_) => Mode::Cluster,
         }
     }
+}
+
+/// The store of which anything is configured, or that TAMADA_DCS names. `None`: there is none.
+fn store(reader: &mut Reader<'_>) -> Result<Option<Store>, Reported> {
+    const DCS: &str = "environment.dcs";
+    let configured: Vec<Store> =
+        Store::ALL.into_iter().filter(|store| reader.document.get(store.section()).is_some()).collect();
+    let named = match reader.text(DCS) {
+        None => None,
+        Some(name) => match Store::ALL.into_iter().find(|store| name.eq_ignore_ascii_case(store.section())) {
+            Some(store) => Some(store),
+            None => return Err(reader.wrong(DCS, "etcd3 or kubernetes")),
+        },
+    };
+    let mut places: Vec<String> = configured.iter().map(|store| first_place(reader, *store)).collect();
+    if let Some(named) = named.filter(|named| !configured.contains(named)) {
+        places.push(format!("TAMADA_DCS={}", named.section()));
+    }
+    if places.len() > 1 {
+        let error = ConfigError::new("the DCS", places.join(" and "), "settings of one DCS");
+        return Err(reader.report.error(error));
+    }
+    Ok(named.or(configured.first().copied()))
+}
+
+/// Where the first setting of a store is given.
+fn first_place(reader: &Reader<'_>, store: Store) -> String {
+    let section = reader.document.get(store.section()).unwrap_or(&Value::Null);
+    let path = leaves(store.section(), section).into_iter().map(|(path, _)| path).next();
+    reader.document.place(&path.unwrap_or_else(|| store.section().to_owned()))
 }
 
 /// Variables that nobody knows: each is warned about or refused.
@@ -118,7 +173,9 @@ fn signs(
         let paths = leaves("", &Value::Object(base.clone())).into_iter().filter(|(_, value)| !value.is_null());
         let of_cluster = paths.filter(|(path, _)| unknown::is_cluster_path(path));
         signs.extend(of_cluster.map(|(path, _)| format!("{path} is set in {}", reader.document.origin(&path))));
-        let near_misses = base.keys().filter(|key| unknown::is_near_store(key) && *key != "etcd3");
+        let near_misses = base
+            .keys()
+            .filter(|key| unknown::is_near_store(key) && Store::ALL.iter().all(|store| *key != store.section()));
         signs.extend(near_misses.map(|key| format!("{key} is set in {}", reader.document.origin(key))));
     }
     match data_dir.map(|path| (path, (host.inspect)(path))) {

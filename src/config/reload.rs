@@ -23,6 +23,7 @@ impl Config {
         match (&mut self.dcs, &in_force.dcs) {
             (DcsConfig::Single, DcsConfig::Single) => {}
             (DcsConfig::Etcd3(new), DcsConfig::Etcd3(old)) => kept.etcd(new, old),
+            (DcsConfig::Kubernetes(new), DcsConfig::Kubernetes(old)) => kept.value("kubernetes", new, old),
             (new, old) => {
                 kept.0.push("the DCS");
                 *new = old.clone();

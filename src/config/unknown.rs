@@ -144,8 +144,15 @@ pub(super) fn is_of_cluster(variable: &Variable) -> bool {
 
 /// The same for paths of a document.
 pub(super) fn is_cluster_path(path: &str) -> bool {
-    const PATHS: [&str; 5] =
-        ["scope", "namespace", "etcd3", "postgresql.authentication.replication", "postgresql.authentication.rewind"];
+    const PATHS: [&str; 7] = [
+        "scope",
+        "namespace",
+        "etcd3",
+        "kubernetes",
+        "environment.dcs",
+        "postgresql.authentication.replication",
+        "postgresql.authentication.rewind",
+    ];
     let is_at = |at: &str| path == at || path.strip_prefix(at).is_some_and(|rest| rest.starts_with('.'));
     let is_dcs = path.starts_with("bootstrap.dcs.") && !path.starts_with("bootstrap.dcs.postgresql");
     is_dcs || PATHS.iter().any(|at| is_at(at))

@@ -8,20 +8,20 @@ use super::reader::Reader;
 use crate::core::policy::Mode;
 
 /// Sections of DCSs that are not supported, with what to use instead.
-const STORES: [(&str, &str); 6] = [
+const STORES: [(&str, &str); 5] = [
     ("consul", "PATRONI_ETCD3_*: Consul is not supported yet"),
     (
         "etcd",
         "PATRONI_ETCD3_*: only etcd's v3 API is supported, and keys written through the v2 API are invisible to it",
     ),
     ("exhibitor", "PATRONI_ETCD3_*: Exhibitor is not supported yet"),
-    ("kubernetes", "PATRONI_ETCD3_*: the Kubernetes API is not supported as a DCS yet"),
     ("raft", "PATRONI_ETCD3_*: Raft is not supported yet"),
     ("zookeeper", "PATRONI_ETCD3_*: ZooKeeper is not supported yet"),
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 26] = [
+const WARNED: [&str; 27] = [
+    "kubernetes.bypass_api_service",
     "etcd3.srv_suffix",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",

@@ -90,7 +90,9 @@ pub fn when_ending(policy: &Policy, seen: &Observation, view: &ClusterView) -> C
 /// What of the view counts: nothing about who leads, led, or is to lead.
 fn believed(view: &ClusterView) -> ClusterView {
     let status = ClusterStatus { released_by: None, gave_way: None, ..view.status.clone() };
-    ClusterView { leader: None, lock_revision: None, switchover: None, status, ..view.clone() }
+    // One that nobody holds is taken over the version that it has.
+    let lock_revision = view.lock_revision.filter(|_| view.leader.is_none());
+    ClusterView { leader: None, lock_revision, switchover: None, status, ..view.clone() }
 }
 
 /// Whether the lock is ours by our own clock, with the time that a stop takes to spare, and our data are the cluster's.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::etcd::EtcdDcs;
+use super::kubernetes::KubernetesDcs;
 use super::memory::{MemoryDcs, MemoryStore};
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{Config, DcsConfig};
@@ -20,6 +21,7 @@ pub enum Store {
     /// A single server: the lock and the documents live in this process.
     InProcess(MemoryDcs),
     Etcd(Box<EtcdDcs>),
+    Kubernetes(Box<KubernetesDcs>),
 }
 
 /// A member's handle, going on with the lease of a former process if one is given and still lives. Nothing is sent from
@@ -31,6 +33,10 @@ pub fn connect(config: &Config, timing: Timing, lease: Option<&LeaseToken>) -> R
         DcsConfig::Etcd3(etcd) => {
             let base = codec::base_path(&config.namespace, &config.scope);
             Ok(Store::Etcd(Box::new(EtcdDcs::member(etcd, &base, name, timing, lease)?)))
+        }
+        DcsConfig::Kubernetes(kubernetes) => {
+            let dcs = KubernetesDcs::member(kubernetes, &config.scope, name, timing, lease);
+            Ok(Store::Kubernetes(Box::new(dcs)))
         }
     }
 }
@@ -44,6 +50,10 @@ pub fn observe(config: &Config) -> Result<Option<Store>, DcsError> {
             let base = codec::base_path(&config.namespace, &config.scope);
             Ok(Some(Store::Etcd(Box::new(EtcdDcs::observer(etcd, &base, Timing::default())?))))
         }
+        DcsConfig::Kubernetes(kubernetes) => {
+            let dcs = KubernetesDcs::observer(kubernetes, &config.scope, Timing::default());
+            Ok(Some(Store::Kubernetes(Box::new(dcs))))
+        }
     }
 }
 
@@ -53,6 +63,7 @@ macro_rules! on_each {
         match $self {
             Store::InProcess($store) => $call,
             Store::Etcd($store) => $call,
+            Store::Kubernetes($store) => $call,
         }
     };
 }

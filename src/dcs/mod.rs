@@ -5,6 +5,7 @@
 
 pub mod codec;
 pub mod etcd;
+pub mod kubernetes;
 pub mod memory;
 
 mod change;

@@ -99,11 +99,11 @@ fn kill_in_renewal(cluster: &mut Cluster, at: usize) {
     let renewals = |cluster: &Cluster| cluster.members[at].log().matches("lease: Renew").count();
     let before = renewals(cluster);
     until(SOON, "a renewal", || renewals(cluster) > before + 1);
-    cluster.etcd.freeze(0);
+    cluster.store.freeze(0);
     let before = renewals(cluster);
     until(SOON, "a renewal", || renewals(cluster) > before);
     kill_agent(cluster, at);
-    cluster.etcd.thaw(0);
+    cluster.store.thaw(0);
 }
 
 #[test]

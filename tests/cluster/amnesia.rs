@@ -25,7 +25,7 @@ struct Scene {
 impl Scene {
     fn start(members: usize) -> Self {
         let mut cluster = Cluster::prepare(members);
-        let etcd: SocketAddr = cluster.etcd.endpoints().remove(0).to_string().parse().expect("an address");
+        let etcd: SocketAddr = cluster.store.endpoints().remove(0).to_string().parse().expect("an address");
         let ways: Vec<Proxy> = (0..members).map(|_| Proxy::to(etcd)).collect();
         for (member, way) in cluster.members.iter_mut().zip(&ways) {
             member.set("PATRONI_ETCD3_HOSTS", &way.address.to_string()).set("PATRONI_ETCD3_USE_PROXIES", "on");
@@ -38,7 +38,7 @@ impl Scene {
 
     /// A snapshot of etcd, taken before another member became the leader.
     fn switch_over(&mut self) -> PathBuf {
-        let snapshot = self.cluster.etcd.save();
+        let snapshot = self.cluster.store.save();
         let old = &self.cluster.members[self.leader];
         let output = old.ctl(&["switchover", "--leader", &old.name, "--force"]);
         assert!(output.status.success(), "{output:?}");
@@ -62,15 +62,15 @@ impl Scene {
     }
 
     fn wipe(&mut self) {
-        self.cluster.etcd.kill(0);
-        self.cluster.etcd.lose_data(0);
-        self.cluster.etcd.restart(0);
+        self.cluster.store.kill(0);
+        self.cluster.store.lose_data(0);
+        self.cluster.store.restart(0);
     }
 
     fn restore(&mut self, snapshot: &std::path::Path) {
-        self.cluster.etcd.kill(0);
-        self.cluster.etcd.restore(snapshot);
-        self.cluster.etcd.restart(0);
+        self.cluster.store.kill(0);
+        self.cluster.store.restore(snapshot);
+        self.cluster.store.restart(0);
     }
 
     /// The leader took its lock again: no promotion, no acknowledged write is lost.
@@ -171,7 +171,7 @@ fn agents_that_are_started_anew_wait_on_for_a_leader_that_is_cut_off_from_a_wipe
 /// A member that has not been able to clone anything yet.
 fn with_an_empty_member(scene: &mut Scene) -> usize {
     let member = crate::member::Member::new(scene.cluster.folder.path(), "empty");
-    let mut member = crate::world::join(member, &scene.cluster.etcd);
+    let mut member = crate::world::join(member, &scene.cluster.store);
     member.set("PATRONI_REPLICATION_PASSWORD", "wrong").start();
     member.wait_log(SOON, "waiting");
     scene.cluster.members.push(member);

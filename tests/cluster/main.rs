@@ -8,6 +8,7 @@ mod adoption;
 mod agent;
 mod amnesia;
 mod bad_input;
+mod beside_patroni;
 mod bootstrap;
 #[path = "../support/certs.rs"]
 mod certs;
@@ -20,6 +21,9 @@ mod fingerprint;
 mod hooks;
 mod http;
 mod idle;
+#[path = "../support/kube_api/mod.rs"]
+mod kube_api;
+mod kubernetes;
 mod load;
 mod logs;
 mod member;

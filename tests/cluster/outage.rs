@@ -22,7 +22,7 @@ fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
     let writer = Writer::start(&targets, Habit::Roams, 1);
     until(SOON, "writes", || cluster.members[old].value("SELECT count(*) > 20 FROM writes").is_ok_and(|t| t == "t"));
 
-    cluster.etcd.freeze(0);
+    cluster.store.freeze(0);
     let frozen = Instant::now();
     let writable = |member: &Member| member.value("SELECT pg_is_in_recovery()").is_ok_and(|value| value == "f");
     until(seconds(TTL + 1), "the primary gives up", || !writable(&cluster.members[old]));
@@ -37,7 +37,7 @@ fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
         assert_ne!(member.get("/primary").expect("an answer").code, 200);
     }
 
-    cluster.etcd.thaw(0);
+    cluster.store.thaw(0);
     let thawed = Instant::now();
     let (_, took) = cluster.primary(seconds(2 * TTL));
     println!("writable {took:?} after etcd came back");
@@ -60,7 +60,7 @@ fn a_new_agent_serves_reads_without_etcd_and_with_the_clusters_settings() {
     let kept = || std::fs::read_to_string(data.join("patroni.dynamic.json")).unwrap_or_default().contains("47");
     until(SOON, "it is kept beside the data", kept);
     until(SOON, "so is the cluster's identifier", || data.join(".tamada.cluster").exists());
-    cluster.etcd.freeze(0);
+    cluster.store.freeze(0);
     let member = &mut cluster.members[0];
     let (agent, postmaster) = (member.agent().expect("it runs"), member.postmaster().expect("it runs"));
     processes::signal(agent, Signal::SIGKILL);
@@ -69,6 +69,6 @@ fn a_new_agent_serves_reads_without_etcd_and_with_the_clusters_settings() {
     let took = until(SOON, "it serves reads", reads);
     println!("reads after {took:?}");
     assert_eq!(member.must("SHOW max_connections"), "47");
-    cluster.etcd.thaw(0);
+    cluster.store.thaw(0);
     cluster.members[0].wait_writable(SOON);
 }

@@ -15,7 +15,7 @@ const DELAY_MAX: Duration = Duration::from_millis(100);
 #[test]
 fn a_flood_of_requests_delays_no_renewal() {
     let mut cluster = Cluster::prepare(1);
-    let etcd = cluster.etcd.endpoints().remove(0).to_string().parse().expect("an address");
+    let etcd = cluster.store.endpoints().remove(0).to_string().parse().expect("an address");
     let proxy = Proxy::to(etcd);
     cluster.set("PATRONI_ETCD3_HOSTS", &proxy.address.to_string());
     // Or else etcd would name its own address.

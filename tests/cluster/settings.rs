@@ -207,7 +207,7 @@ fn a_setting_that_is_not_built_keeps_whoever_finds_it_out_of_the_race() {
     let (leader, _) = cluster.whole(SOON);
     let standby = 1 - leader;
     // By somebody who asks no member, for example an operator's tool that writes to etcd.
-    let etcd = cluster.etcd.endpoints()[0].to_string();
+    let etcd = cluster.store.endpoints()[0].to_string();
     let put = |document: &str| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         runtime.block_on(async {

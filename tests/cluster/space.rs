@@ -15,10 +15,10 @@ const TTL: u64 = 5;
 fn a_full_etcd_costs_a_leader_nothing_and_is_not_flooded_by_those_who_would_become_one() {
     let (etcd, folder) = (Etcd::with_quota(QUOTA), folder());
     let members = (1..=3).map(|at| join(Member::new(folder.path(), &format!("m{at}")), &etcd)).collect();
-    let mut cluster = Cluster { members, etcd, folder };
+    let mut cluster = Cluster { members, store: etcd, folder };
     cluster.start_all();
     let (leader, _) = cluster.whole(seconds(40));
-    cluster.etcd.fill();
+    cluster.store.fill();
     // Its position moves far enough to be published.
     cluster.members[leader].must("CREATE TABLE much AS SELECT generate_series(1, 10000)");
     cluster.members[leader].wait_log(SOON, "NOSPACE");
@@ -33,10 +33,10 @@ fn a_full_etcd_costs_a_leader_nothing_and_is_not_flooded_by_those_who_would_beco
     until(seconds(4 * TTL), "nobody is writable", || !cluster.members.iter().any(writable));
     until(SOON, "everybody knows", || cluster.members.iter().all(|member| member.log().contains("NOSPACE")));
     let said: Vec<usize> = cluster.members.iter().map(|member| member.log().len()).collect();
-    let refused = cluster.etcd.refusals();
+    let refused = cluster.store.refusals();
     const DURING: u64 = 10;
     std::thread::sleep(seconds(DURING));
-    let refused = cluster.etcd.refusals() - refused;
+    let refused = cluster.store.refusals() - refused;
     println!("{refused} writes of three members were refused in {DURING} s");
     assert!(refused <= 3 * DURING, "{refused} writes were refused in {DURING} s");
     for (member, said) in cluster.members.iter().zip(said) {
@@ -47,6 +47,6 @@ fn a_full_etcd_costs_a_leader_nothing_and_is_not_flooded_by_those_who_would_beco
         assert!((1..=agents).contains(&alarms), "{} and its {agents} agents tell it {alarms} times", member.name);
     }
 
-    cluster.etcd.make_room();
+    cluster.store.make_room();
     cluster.whole(seconds(40));
 }

@@ -14,7 +14,7 @@ fn tags_decide_who_leads_and_who_is_copied() {
     assert_eq!(cluster.whole(seconds(40)).0, 0, "a member that may not lead does not initialise");
     assert_eq!(cluster.seen(0, "m2")["tags"]["rack"], 7);
 
-    let third = join(Member::new(cluster.folder.path(), "m3"), &cluster.etcd);
+    let third = join(Member::new(cluster.folder.path(), "m3"), &cluster.store);
     cluster.members.push(third);
     cluster.members[2].start();
     cluster.whole(seconds(40));

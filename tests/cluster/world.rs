@@ -1,4 +1,4 @@
-//! A cluster: an etcd and members on it, with the shortest timers that are allowed.
+//! A cluster: a store and members on it, with the shortest timers that are allowed.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -13,24 +13,45 @@ use crate::wait::{eventually, seconds};
 /// Of the tests, on a busy machine too, for what takes a second or two.
 pub const SOON: Duration = seconds(20);
 
-pub struct Cluster {
+pub struct Cluster<S = Etcd> {
     pub members: Vec<Member>,
-    pub etcd: Etcd,
+    pub store: S,
     pub folder: tempfile::TempDir,
+}
+
+/// Where a cluster's state is kept, as members are told.
+pub trait Store {
+    fn join(&self, member: &mut Member);
+}
+
+impl Store for Etcd {
+    fn join(&self, member: &mut Member) {
+        let hosts: Vec<String> = self.endpoints().iter().map(ToString::to_string).collect();
+        member.set("PATRONI_ETCD3_HOSTS", &hosts.join(","));
+    }
 }
 
 impl Cluster {
     /// Members that are not started yet.
     pub fn prepare(members: usize) -> Self {
-        let etcd = Etcd::start();
-        let folder = folder();
-        let members = (1..=members).map(|at| join(Member::new(folder.path(), &format!("m{at}")), &etcd)).collect();
-        Cluster { members, etcd, folder }
+        Cluster::prepare_on(Etcd::start(), members)
     }
 
     /// Members that run, one of them as the primary, the others streaming from it.
     pub fn start(members: usize) -> Self {
-        let mut cluster = Self::prepare(members);
+        Cluster::start_on(Etcd::start(), members)
+    }
+}
+
+impl<S: Store> Cluster<S> {
+    pub fn prepare_on(store: S, members: usize) -> Self {
+        let folder = folder();
+        let members = (1..=members).map(|at| join(Member::new(folder.path(), &format!("m{at}")), &store)).collect();
+        Cluster { members, store, folder }
+    }
+
+    pub fn start_on(store: S, members: usize) -> Self {
+        let mut cluster = Self::prepare_on(store, members);
         cluster.start_all();
         cluster.whole(seconds(40));
         cluster
@@ -127,14 +148,13 @@ impl Cluster {
     }
 }
 
-/// A member of the cluster on this etcd, with quick timers and a small server.
-pub fn join(mut member: Member, etcd: &Etcd) -> Member {
-    let hosts: Vec<String> = etcd.endpoints().iter().map(ToString::to_string).collect();
+/// A member of the cluster on this store, with quick timers and a small server.
+pub fn join(mut member: Member, store: &impl Store) -> Member {
     let name = member.name.clone();
+    store.join(&mut member);
     let vars = [
         ("PATRONI_SCOPE", "demo"),
         ("PATRONI_NAME", &name),
-        ("PATRONI_ETCD3_HOSTS", &hosts.join(",")),
         ("PATRONI_REPLICATION_USERNAME", REPLICATOR),
         ("PATRONI_REPLICATION_PASSWORD", &password(REPLICATOR)),
         ("PATRONI_REWIND_USERNAME", REWINDER),

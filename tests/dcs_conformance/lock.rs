@@ -39,7 +39,7 @@ pub(super) async fn a_lock_without_renewal_is_free_after_its_ttl_and_so_is_the_r
     })
     .await;
     let snapshot = second.read(SOON).await.expect("the store answers");
-    assert_eq!(snapshot.view.members.len(), 0);
+    assert_eq!(snapshot.view.members.len(), usize::from(W::ANNOTATIONS));
     assert_eq!(first.renew(None, None, SOON).await.expect("the store answers"), Lock::NotHeld);
 }
 
@@ -49,7 +49,8 @@ pub(super) async fn a_free_lock_is_not_taken_by_what_was_read_before_another_led
     let (first, second) = (world.member("n1"), world.member("n2"));
     for has_status in [false, true] {
         let seen = second.read(SOON).await.expect("the store answers").view.lock_and_status_seen();
-        assert_eq!((seen.lock, seen.status != StatusSeen::Absent), (None, has_status));
+        assert_eq!(seen.lock.is_some(), W::ANNOTATIONS && has_status);
+        assert_eq!(seen.status != StatusSeen::Absent, has_status);
         assert!(first.acquire(seen, SOON).await.expect("the store answers").is_held());
         first.release(Some(&status(7 + u64::from(has_status))), None, SOON).await.expect("the store answers");
         assert_eq!(second.acquire(seen, SOON).await.expect("the store answers"), Lock::NotHeld);
@@ -134,7 +135,10 @@ pub(super) async fn a_new_ttl_keeps_lock_and_record<W: World>() {
     let old = member.lease();
     member.set_timing(timing(60));
     assert!(member.renew(None, None, SOON).await.expect("the store answers").is_held());
-    assert_ne!(member.lease(), old);
+    assert_eq!(member.lease() == old, W::ANNOTATIONS, "where keys hang on a lease it is another one");
+    if W::ANNOTATIONS {
+        return;
+    }
     // The witness's lease is younger than the old one: when it has run out, nothing hangs on the old one any more.
     witness.publish(&record("running"), SOON).await.expect("the store answers");
     eventually("the witness is gone and the record is not", || {

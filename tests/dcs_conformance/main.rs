@@ -1,11 +1,15 @@
-//! What every backend of the DCS must do, asked of the in-process store and of a real etcd alike.
+//! What every backend of the DCS must do, asked of the in-process store, of a real etcd and of an API server of Kubernetes
+//! alike.
 //!
-//! The cases are in `dcs_conformance/`; here stand the two worlds that they run in. The in-process store runs on
-//! tokio's paused clock, etcd on the real one.
+//! The cases are in `dcs_conformance/`; here stand the worlds that they run in. The in-process store runs on tokio's paused
+//! clock, the others on the real one.
 
 mod documents;
 #[path = "../support/etcd.rs"]
 mod etcd;
+#[path = "../support/kube_api/mod.rs"]
+mod kube_api;
+mod kubernetes;
 mod lock;
 #[path = "../support/wait.rs"]
 mod wait;
@@ -33,6 +37,9 @@ async fn eventually(what: &str, holds: impl AsyncFnMut() -> bool) {
 /// A store, members of it, and a back door.
 trait World {
     type Dcs: Dcs;
+    /// Whether keys are annotations of objects: no record expires, each renewal of the lock is a change that others see, a
+    /// lock that is free has a version, and a document without a field is like none.
+    const ANNOTATIONS: bool = false;
     async fn open() -> Self;
     /// A handle as a process of this name would have it, going on with `lease`.
     fn resume(&self, name: &str, timing: Timing, lease: Option<&LeaseToken>) -> Self::Dcs;
@@ -122,8 +129,8 @@ fn status(optime: u64) -> ClusterStatus {
     ClusterStatus { optime: Some(Lsn(optime)), ..ClusterStatus::default() }
 }
 
-/// The same case in both worlds.
-macro_rules! in_both_worlds {
+/// The same case in every world.
+macro_rules! in_every_world {
     ($($module:ident::$case:ident;)*) => {
         mod memory {
             $(#[tokio::test(start_paused = true)]
@@ -137,10 +144,28 @@ macro_rules! in_both_worlds {
                 super::$module::$case::<super::RealEtcd>().await;
             })*
         }
+        mod endpoints {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$module::$case::<super::kubernetes::OnEndpoints>().await;
+            })*
+        }
+        mod leases {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$module::$case::<super::kubernetes::OnLeases>().await;
+            })*
+        }
+        mod config_maps {
+            $(#[tokio::test]
+            async fn $case() {
+                super::$module::$case::<super::kubernetes::OnConfigMaps>().await;
+            })*
+        }
     };
 }
 
-in_both_worlds! {
+in_every_world! {
     lock::exactly_one_of_many_racers_gets_the_lock;
     lock::a_lock_without_renewal_is_free_after_its_ttl_and_so_is_the_record;
     lock::a_free_lock_is_not_taken_by_what_was_read_before_another_led;

@@ -123,6 +123,16 @@ fn a_standby_waits_a_ttl_before_it_races() {
     assert_eq!(race(30).lease, LeaseStep::Acquire { seen: FREE });
 }
 
+/// In Kubernetes a lock that nobody holds has a version too.
+#[test]
+fn a_lock_that_nobody_holds_is_taken_over_the_version_that_it_has() {
+    let mut cluster = view(None);
+    cluster.lock_revision = Some(Revision(50));
+    let free = answers(seen(cluster, standby_at(1_000, "b")), &[("b", 900), ("c", 900)]);
+    let taken = decided(&forgot(free, 30)).lease;
+    assert_eq!(taken, LeaseStep::Acquire { seen: LockSeen { lock: Some(Revision(50)), ..FREE } });
+}
+
 #[test]
 fn a_key_of_long_ago_is_nobodys_lock_until_it_has_outlived_a_ttl() {
     let follow = |ago| decided(&forgot(seen(restored("c", Holder::Other), standby_at(1_000, "b")), ago));

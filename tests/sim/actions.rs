@@ -99,7 +99,7 @@ impl World {
             LeaseStep::Renew => {
                 let node = &self.nodes[index];
                 let optime = (node.server == Server::Primary).then_some(Lsn(node.wal.end));
-                Call::Renew { lease: node.lease, rewrite, optime }
+                Call::Renew { lease: node.lease, revision: self.store.leader_revision, rewrite, optime }
             }
             LeaseStep::Release { last_position } => {
                 self.release(index, last_position.map_or(Some(Word::GaveWay), |at| Some(Word::HandedOver(at))))

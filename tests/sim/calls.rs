@@ -5,7 +5,7 @@ use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{HistoryEntry, Member};
 
-use super::store::{Store, Word};
+use super::store::{Expiry, Store, Word};
 use super::world::World;
 
 /// How late a call may arrive: more than a ttl.
@@ -24,6 +24,8 @@ pub enum Call {
     /// Renew the lease, prove that the leader key hangs on it, and write the status along.
     Renew {
         lease: u64,
+        /// The lock's, which a write of it must still find where that is its condition.
+        revision: u64,
         rewrite: bool,
         optime: Option<Lsn>,
     },
@@ -168,8 +170,9 @@ impl World {
                 store.renew(lease, at);
                 store.acquire(&name, lease, seen, rewrite)
             }
-            Call::Renew { lease, rewrite, optime } => {
-                let renewed = store.renew(lease, at) && store.confirm(lease, rewrite, optime);
+            Call::Renew { lease, revision, rewrite, optime } => {
+                let is_as_seen = store.expiry == Expiry::ByStore || store.leader_revision == revision;
+                let renewed = is_as_seen && store.renew(lease, at) && store.confirm(lease, rewrite, optime);
                 if renewed && optime.is_some() {
                     self.released = None;
                     self.publish_slots(lease);
@@ -202,7 +205,9 @@ impl World {
                 true
             }
             Call::SetHistory { lease, entries, seen } => {
-                if store.history_written_at == seen && store.holds(lease) {
+                // Where it is another object than the lock, its own version alone is a condition.
+                let may = store.expiry == Expiry::Observed || store.holds(lease);
+                if store.history_written_at == seen && may {
                     store.set_history(entries, self.now);
                 }
                 true

@@ -224,6 +224,8 @@ impl World {
         let now = self.now;
         let Ok(view) = self.read(index) else { return false };
         let knows = self.nodes[index].losses == self.store.losses;
+        // What it shows was seen then.
+        self.look(index);
         self.nodes[index].stale = Some((until, now, Box::new(view))).filter(|_| knows);
         knows
     }
@@ -245,7 +247,7 @@ impl World {
         }
         let ttl = self.timing.ttl.as_millis() as u64;
         (self.key_removed_at, self.calm_until) = (now, now + 2 * ttl);
-        self.store.leader.take().is_some()
+        self.store.remove_leader()
     }
 
     fn change_ttl(&mut self) {

@@ -15,6 +15,7 @@ mod node;
 mod oracles;
 #[path = "../support/policy.rs"]
 mod policy;
+mod reading;
 mod rng;
 mod slots;
 mod store;
@@ -24,6 +25,7 @@ mod world;
 use faults::Fault;
 use log::Told;
 use many::worlds;
+use store::Expiry;
 use world::{Layers, World};
 
 #[test]
@@ -34,6 +36,14 @@ fn the_guard_alone_keeps_one_writable_primary() {
 #[test]
 fn demotion_alone_keeps_one_writable_primary_while_agents_run() {
     worlds(Layers { guard: false, ..Layers::ALL }, 0..200).expect_none();
+}
+
+#[test]
+fn where_each_member_judges_expiry_itself_the_same_holds() {
+    let layers = Layers { expiry: Expiry::Observed, ..Layers::ALL };
+    worlds(layers, 0..200).expect_none();
+    worlds(Layers { demotion: false, ..layers }, 0..100).expect_none();
+    worlds(Layers { guard: false, ..layers }, 0..100).expect_none();
 }
 
 #[test]
@@ -90,10 +100,11 @@ fn many_worlds() {
     let from = number("FROM", 0);
     let seeds = from..from + number("RUNS", 20);
     let mut violations = 0;
+    let all = Layers { expiry: expiry(), ..Layers::ALL };
     let layers = [
-        ("all layers", Layers::ALL),
-        ("the guard alone (NO_DEMOTION=1)", Layers { demotion: false, ..Layers::ALL }),
-        ("demotion alone (NO_GUARD=1)", Layers { guard: false, ..Layers::ALL }),
+        ("all layers", all),
+        ("the guard alone (NO_DEMOTION=1)", Layers { demotion: false, ..all }),
+        ("demotion alone (NO_GUARD=1)", Layers { guard: false, ..all }),
     ];
     for (named, layers) in layers {
         let found = worlds(layers, seeds.clone());
@@ -101,6 +112,11 @@ fn many_worlds() {
         violations += found.violations.len();
     }
     assert_eq!(violations, 0, "see above");
+}
+
+/// `OBSERVED=1`: in a store in which nothing expires.
+fn expiry() -> Expiry {
+    std::env::var_os("OBSERVED").map_or(Expiry::ByStore, |_| Expiry::Observed)
 }
 
 /// `SEED=13 cargo test --test sim replay -- --nocapture` shows one world's story; with NO_GUARD=1, NO_DEMOTION=1 or
@@ -114,6 +130,7 @@ fn replay() {
             guard: std::env::var("NO_GUARD").is_err(),
             demotion: std::env::var("NO_DEMOTION").is_err(),
             lease: std::env::var("NO_LEASE").is_err(),
+            expiry: expiry(),
         },
         Told::Yes,
     );

@@ -19,6 +19,7 @@ use tamada::core::view::{
 };
 
 use super::oracles::Raced;
+use super::reading::Eye;
 pub use super::wal::Wal;
 
 /// What a person or an orchestrator asked of this member, and until when (ms) it stands.
@@ -92,6 +93,7 @@ pub struct Node {
     pub losses: u64,
     /// The reading that it has before its eyes until then (ms), however old.
     pub stale: Option<(u64, u64, Box<ClusterView>)>,
+    pub eye: Eye,
     pub asked: Asked,
     pub data_fault: Option<(DataFault, u64)>,
     /// The server does not answer: since, until (ms).
@@ -165,6 +167,7 @@ impl Node {
             initialize_seen: 0,
             losses: 0,
             stale: None,
+            eye: Eye::default(),
             asked: Asked::default(),
             data_fault: None,
             silent: None,
@@ -197,6 +200,7 @@ impl Node {
         self.memory = Memory { cluster, abandoned, outlived, ..Memory::default() };
         self.abandon_job();
         self.stale = None;
+        self.eye = Eye::default();
         self.never_probed = true;
         self.asking = None;
         self.exit_seen = false;

@@ -1,4 +1,5 @@
-//! A store with leases, as etcd is one: conditional writes, expiry by its own clock, no policy.
+//! A store with conditional writes and no policy: with leases that expire by its own clock, as etcd is one, or with objects
+//! that stay, as in Kubernetes.
 
 use std::collections::BTreeMap;
 
@@ -18,13 +19,28 @@ pub enum Word {
     Nothing,
 }
 
+/// Who judges whether a lock has run out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Expiry {
+    #[default]
+    ByStore,
+    /// Each member by its own clock, since it saw the lock renewed last. Each renewal is a write, and each write of the lock
+    /// misses if another one came before.
+    Observed,
+}
+
 #[derive(Clone, Default)]
 pub struct Store {
+    pub expiry: Expiry,
     /// Lease number to the instant (ms) at which it ends, and its ttl.
     pub leases: BTreeMap<u64, (u64, u64)>,
     pub leader: Option<(MemberName, u64)>,
     /// The leader key's; it changes with each write of the key.
     pub leader_revision: u64,
+    /// The version in which its holder took the lock.
+    acquired: u64,
+    /// What its holder wrote with the lock (ms).
+    pub lock_ttl: u64,
     pub members: BTreeMap<MemberName, (Member, u64)>,
     /// The version of each record; it changes with each write.
     versions: BTreeMap<MemberName, u64>,
@@ -45,7 +61,14 @@ pub struct Store {
 }
 
 impl Store {
+    pub fn new(expiry: Expiry) -> Store {
+        Store { expiry, ..Store::default() }
+    }
+
     pub fn expire(&mut self, now: u64) {
+        if self.expiry == Expiry::Observed {
+            return;
+        }
         self.leases.retain(|_, (end, _)| *end > now);
         self.claim = self.claim.filter(|claim| self.leases.contains_key(claim));
         let leases = &self.leases;
@@ -76,8 +99,8 @@ impl Store {
     pub fn forget(&mut self, backup: Store, now: u64) {
         let (revision, losses) = (self.revision, self.losses + 1);
         // The members write the cluster's settings back.
-        let (is_paused, timing) = (self.is_paused, self.timing);
-        *self = Store { revision, losses, is_paused, timing, ..backup };
+        let (is_paused, timing, expiry) = (self.is_paused, self.timing, self.expiry);
+        *self = Store { revision, losses, is_paused, timing, expiry, ..backup };
         let longest = timing.map_or(u64::MAX, |timing| timing.ttl.as_millis() as u64);
         for (end, ttl) in self.leases.values_mut() {
             *ttl = longest.min(*ttl);
@@ -92,16 +115,21 @@ impl Store {
     }
 
     pub fn acquire(&mut self, name: &MemberName, lease: u64, seen: LockSeen, rewrite: bool) -> bool {
-        let is_lock_as_seen = seen.lock == Some(Revision(self.leader_revision)) && !self.holds(lease);
+        let is_lock_as_seen = seen.lock == self.lock_revision() && !self.holds(lease);
         let is_status_as_seen = match seen.status {
             StatusSeen::Any => true,
             StatusSeen::Absent => self.status_revision.is_none(),
             StatusSeen::At(revision) => self.status_revision == Some(revision),
         };
-        let is_free = (self.leader.is_none() || is_lock_as_seen) && is_status_as_seen;
+        let is_free = match self.expiry {
+            Expiry::ByStore => (self.leader.is_none() || is_lock_as_seen) && is_status_as_seen,
+            // The status is a part of the lock's object.
+            Expiry::Observed => is_lock_as_seen,
+        };
         if is_free && self.leases.contains_key(&lease) {
             self.leader = Some((name.clone(), lease));
             self.leader_revision = self.next_revision();
+            self.acquired = self.leader_revision;
         }
         self.confirm(lease, rewrite, None)
     }
@@ -115,9 +143,10 @@ impl Store {
         if !self.holds(lease) {
             return false;
         }
-        if rewrite {
+        if rewrite || self.expiry == Expiry::Observed {
             self.leader_revision = self.next_revision();
         }
+        self.lock_ttl = self.leases.get(&lease).map_or(0, |(_, ttl)| *ttl);
         if optime.is_some() {
             self.status_revision = Some(Revision(self.next_revision()));
             self.status.optime = optime;
@@ -126,11 +155,22 @@ impl Store {
         true
     }
 
+    /// As a person does it.
+    pub fn remove_leader(&mut self) -> bool {
+        if self.expiry == Expiry::Observed {
+            self.leader_revision = self.next_revision();
+        }
+        self.leader.take().is_some()
+    }
+
     pub fn release(&mut self, name: &MemberName, lease: u64, revision: u64, word: Option<Word>) -> bool {
         if !self.holds(lease) || self.leader_revision != revision {
             return false;
         }
         self.leader = None;
+        if self.expiry == Expiry::Observed {
+            self.leader_revision = self.next_revision();
+        }
         let Some(word) = word else { return true };
         self.status_revision = Some(Revision(self.next_revision()));
         (self.status.released_by, self.status.gave_way) = (None, None);
@@ -143,6 +183,15 @@ impl Store {
             Word::Nothing => {}
         }
         true
+    }
+
+    /// As a conditional write compares it. An object that nobody holds has one too.
+    fn lock_revision(&self) -> Option<Revision> {
+        let is_there = match self.expiry {
+            Expiry::ByStore => self.leader.is_some(),
+            Expiry::Observed => self.leader_revision > 0,
+        };
+        is_there.then_some(Revision(self.leader_revision))
     }
 
     pub fn record_version(&self, name: &MemberName) -> Option<u64> {
@@ -204,12 +253,15 @@ impl Store {
             holder: if *holder == lease { Holder::Us } else { Holder::Other },
         });
         ClusterView {
-            lock_revision: leader.as_ref().map(|_| Revision(self.leader_revision)),
-            status_revision: self.status_revision,
+            lock_revision: self.lock_revision(),
+            status_revision: match self.expiry {
+                Expiry::ByStore => self.status_revision,
+                Expiry::Observed => self.lock_revision(),
+            },
             leader_has_spoken: self
                 .leader
                 .as_ref()
-                .is_some_and(|(name, _)| self.versions.get(name) >= Some(&self.leader_revision)),
+                .is_some_and(|(name, _)| self.versions.get(name) >= Some(&self.acquired)),
             leader,
             members: self.members.iter().map(|(name, (member, _))| (name.clone(), member.clone())).collect(),
             initialize: match self.claim {

@@ -4,11 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tamada::core::decision::LeaseStep;
 use tamada::core::local::{Guard, Job, StopMode, Upstream};
-use tamada::core::observation::{DcsOutage, Event, Observation, ReinitRequest, Requests, RestartRequest};
+use tamada::core::observation::{Event, Observation, ReinitRequest, Requests, RestartRequest};
 use tamada::core::policy::{Pause, Policy, Timing};
 use tamada::core::reason::Reason;
 use tamada::core::units::{MemberName, SystemId, WallTime};
-use tamada::core::view::{ClusterView, Holder, Initialize};
+use tamada::core::view::Initialize;
 use tamada::core::{decide, note};
 
 use super::calls::Call;
@@ -18,7 +18,7 @@ use super::oracles::Raced;
 use super::policy::policy_of;
 use super::rng::Rng;
 use super::slots::Scheduled;
-use super::store::Store;
+use super::store::{Expiry, Store};
 
 pub const TICK: u64 = 20;
 const BEGIN: u64 = 1_000_000;
@@ -34,10 +34,11 @@ pub struct Layers {
     /// The lock is ours only if the leader key hangs on our lease. Without it any leader key counts as a
     /// standby's own (one without data would never get any).
     pub lease: bool,
+    pub expiry: Expiry,
 }
 
 impl Layers {
-    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true };
+    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true, expiry: Expiry::ByStore };
 }
 
 pub struct World {
@@ -93,7 +94,7 @@ impl World {
             calls_per_fault: [240, 80, 20][(seed % 3) as usize],
             layers,
             nodes: (1..=3).map(Node::new).collect(),
-            store: Store::default(),
+            store: Store::new(layers.expiry),
             store_down_until: 0,
             late: Vec::new(),
             cut_until: BTreeMap::new(),
@@ -271,8 +272,12 @@ impl World {
         }
         let hears = self.connected(index) && self.nodes[index].stale.is_none();
         let knows_leader = self.nodes[index].memory.unlocked_since.is_none();
-        let leader_gone = hears && self.store.leader.is_none() && knows_leader;
-        let leader_new = hears && self.store.leader.is_some() && !knows_leader;
+        if hears {
+            self.look(index);
+        }
+        let is_led = self.is_led(index);
+        let leader_gone = hears && !is_led && knows_leader;
+        let leader_new = hears && is_led && !knows_leader;
         let down = matches!(self.nodes[index].server, Server::Down { .. }) && self.nodes[index].job.is_none();
         let down = down && !self.nodes[index].exit_seen;
         if self.nodes[index].wake <= self.now || leader_gone || leader_new || down {
@@ -296,46 +301,6 @@ impl World {
         let longest = if self.layers.guard { 3_000 } else { 300 };
         let stall = self.rng.below(longest);
         if self.now < self.calm_until { 0 } else { stall }
-    }
-
-    pub(super) fn read(&self, index: usize) -> Result<ClusterView, DcsOutage> {
-        if !self.connected(index) {
-            return Err(DcsOutage { error: "cut".to_owned() });
-        }
-        let mut view = self.store.view(self.nodes[index].lease);
-        let is_misread = !self.layers.lease && self.nodes[index].server == Server::Standby;
-        if let Some(leader) = view.leader.as_mut().filter(|_| is_misread) {
-            leader.holder = Holder::Us;
-        }
-        Ok(view)
-    }
-
-    /// What it reads, as old as its cache is, and when that was so; the cluster's settings and a loss of the store's data
-    /// are noticed with it.
-    fn observe_store(&mut self, index: usize) -> (Result<ClusterView, DcsOutage>, u64) {
-        let read = self.read(index);
-        let now = self.now;
-        let is_paused = self.store.is_paused;
-        let timing = self.store.timing.unwrap_or(self.nodes[index].timing);
-        let store = &self.store;
-        let node = &mut self.nodes[index];
-        let Ok(view) = &read else { return (read, now) };
-        if let Some((_, since, view)) = &node.stale {
-            return (Ok((**view).clone()), *since);
-        }
-        (node.history_seen, node.initialize_seen) = (store.history_written_at, store.initialize_version());
-        let former = node.timing.ttl;
-        if timing != node.timing {
-            node.timing = timing;
-            node.take_in_ttl(now);
-        }
-        node.pause = if is_paused { Pause::Paused } else { Pause::Running };
-        if node.losses != store.losses {
-            node.losses = store.losses;
-            let event = Event::StoreForgot { at: at(now), ttl: former.max(timing.ttl), lock: view.lock_revision };
-            node.memory = note(std::mem::take(&mut node.memory), &event);
-        }
-        (read, now)
     }
 
     fn cycle(&mut self, index: usize) {

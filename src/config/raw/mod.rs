@@ -4,6 +4,7 @@
 //! comment of a field is its entry in `docs/variables.md`.
 
 mod cluster;
+mod kubernetes;
 mod node;
 mod server;
 
@@ -137,6 +138,7 @@ struct Tables {
     rest: node::Rest,
     log: node::Log,
     etcd: server::Etcd,
+    kubernetes: kubernetes::Kubernetes,
     server: server::Server,
     roles: server::Roles,
     cluster: cluster::Cluster,
@@ -151,6 +153,7 @@ impl Tables {
             rest: table(pairs),
             log: table(pairs),
             etcd: table(pairs),
+            kubernetes: table(pairs),
             server: table(pairs),
             roles: table(pairs),
             cluster: table(pairs),
@@ -171,6 +174,7 @@ pub(super) const TABLES: &[(&str, &[Variable])] = &[
     ("The REST API and the command line", node::Rest::VARIABLES),
     ("Log", node::Log::VARIABLES),
     ("etcd", server::Etcd::VARIABLES),
+    ("Kubernetes", kubernetes::Kubernetes::VARIABLES),
     ("PostgreSQL on this node", server::Server::VARIABLES),
     ("Roles", server::Roles::VARIABLES),
     ("The cluster", cluster::Cluster::VARIABLES),

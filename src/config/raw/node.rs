@@ -14,6 +14,8 @@ variables! {
         patroni_scope: Text, "scope", "", Restart;
         /// The folder in the DCS below which clusters keep their keys.
         patroni_namespace: Text, "namespace", "service", Restart;
+        /// Where the cluster's state is kept: `etcd3` or `kubernetes`. Needed only where no setting of that store is given.
+        tamada_dcs: Text, "environment.dcs", "the store that is configured", Restart;
         /// Start a single server in any case, without a DCS, even where a cluster is configured or the data directory
         /// was a cluster's. Nothing then prevents a second writable server.
         tamada_standalone: Switch, "environment.standalone", "off", Restart;

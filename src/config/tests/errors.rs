@@ -96,7 +96,6 @@ fn stores_that_are_not_supported_are_refused_by_name() {
         ("PATRONI_ZOOKEEPER_HOSTS", "ZooKeeper"),
         ("PATRONI_EXHIBITOR_HOSTS", "Exhibitor"),
         ("PATRONI_RAFT_SELF_ADDR", "Raft"),
-        ("PATRONI_KUBERNETES_LABELS", "Kubernetes"),
         ("PATRONI_ETCD_HOSTS", "v2 API"),
         ("PATRONI_CITUS_GROUP", "Citus"),
     ] {
@@ -105,7 +104,7 @@ fn stores_that_are_not_supported_are_refused_by_name() {
         let lines = error_lines(load(&[("PGDATA", "/d"), ("POSTGRES_PASSWORD", "x"), (name, "x")]));
         assert!(lines.iter().any(|line| line.starts_with(name)), "{lines:?}");
     }
-    for section in ["consul", "etcd", "kubernetes", "raft", "zookeeper", "exhibitor", "citus"] {
+    for section in ["consul", "etcd", "raft", "zookeeper", "exhibitor", "citus"] {
         let document = format!("{{{section}: {{host: x}}}}");
         let lines = error_lines(cluster(&[("PATRONI_CONFIGURATION", &document)]));
         let place = format!("{section} in PATRONI_CONFIGURATION: a section {section}");

@@ -5,6 +5,7 @@ mod cluster;
 mod command_line;
 mod errors;
 mod etcd;
+mod kubernetes;
 mod mode;
 mod secrets;
 mod single;

@@ -13,7 +13,8 @@ use crate::core::view::{
 };
 use crate::dcs::Document;
 
-/// Our own fields of the status document; Patroni ignores them and drops them with its next write.
+/// Our own fields of the status document, which is JSON; Patroni ignores them and drops them with its next write.
+pub const OWN_STATUS: [&str; 2] = [RELEASED_BY, GAVE_WAY];
 const RELEASED_BY: &str = "tamada_released_by";
 const GAVE_WAY: &str = "tamada_gave_way";
 

@@ -174,7 +174,7 @@ impl Dcs for EtcdDcs {
 
     fn set_credentials(&self, config: &DcsConfig) {
         match config {
-            DcsConfig::Single => {}
+            DcsConfig::Single | DcsConfig::Kubernetes(_) => {}
             DcsConfig::Etcd3(config) => self.session.pool.login.set(Login::of(config)),
         }
     }

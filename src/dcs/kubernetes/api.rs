@@ -1,0 +1,241 @@
+//! Requests to the API server, each answered within its time or given up.
+//!
+//! `kube` knows how to reach it: credentials of the pod or of a kubeconfig, and their renewal. Its own repetitions are left
+//! out, since each request here has to be judged anew before it is sent again.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::BoxStream;
+use http_body_util::{BodyExt, Limited};
+use hyper::http::{Method, Request, StatusCode, header};
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::core::{Status, WatchEvent};
+use kube::{Client, Config};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+use tracing::debug;
+
+use super::failure::{Failure, refused};
+use super::objects::Object;
+use crate::config::{KubernetesConfig, KubernetesCredentials};
+use crate::core::policy::Timing;
+use crate::core::units::Seconds;
+
+/// The largest answer that is read: a page of pods.
+const ANSWER_MAX: usize = 64 << 20;
+/// Of a list that is read page by page.
+pub(super) const PAGE: u32 = 500;
+
+/// Access to one namespace.
+pub(super) struct Api {
+    config: KubernetesConfig,
+    /// For TCP: how long what was sent may stay without an acknowledgement.
+    patience: Duration,
+    reached: Mutex<Option<Arc<Reached>>>,
+}
+
+/// A client with the credentials of its time.
+struct Reached {
+    client: Client,
+    namespace: String,
+}
+
+/// A request before it has an address.
+pub(super) struct Ask<'a> {
+    pub(super) method: Method,
+    /// Below the server's address.
+    pub(super) path: String,
+    pub(super) query: &'a [(&'a str, String)],
+    /// With its content type.
+    pub(super) body: Option<(&'static str, Value)>,
+}
+
+impl Api {
+    pub(super) fn new(config: &KubernetesConfig, timing: Timing) -> Api {
+        Api { config: config.clone(), patience: timing.retry_timeout, reached: Mutex::default() }
+    }
+
+    /// The namespace of the cluster's objects.
+    pub(super) async fn namespace(&self) -> Result<String, Failure> {
+        Ok(self.reach().await?.namespace.clone())
+    }
+
+    /// The next request reads all credentials anew.
+    async fn forget_credentials(&self) {
+        *self.reached.lock().await = None;
+    }
+
+    async fn reach(&self) -> Result<Arc<Reached>, Failure> {
+        let mut reached = self.reached.lock().await;
+        if let Some(reached) = &*reached {
+            return Ok(reached.clone());
+        }
+        let config = self.client_config().await?;
+        let namespace = self.config.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let client = self.client(config).map_err(|error| Failure::Answer(format!("no client: {error}")))?;
+        Ok(reached.insert(Arc::new(Reached { client, namespace })).clone())
+    }
+
+    async fn client_config(&self) -> Result<Config, Failure> {
+        let mut config = match &self.config.credentials {
+            KubernetesCredentials::Pod => {
+                Config::incluster_env().map_err(|error| Failure::Answer(with_causes(&error)))?
+            }
+            KubernetesCredentials::Kubeconfig { path, context } => {
+                let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
+                let read = path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
+                let no = |error: &dyn std::error::Error| Failure::Answer(format!("kubeconfig: {}", with_causes(error)));
+                let loaded = Config::from_custom_kubeconfig(read.map_err(|error| no(&error))?, &options).await;
+                loaded.map_err(|error| no(&error))?
+            }
+        };
+        if let Some(path) = &self.config.cacert {
+            let read = tokio::fs::read(path).await.map_err(|error| format!("{}: {error}", path.display()));
+            let certificates = read.and_then(|pem| {
+                openssl::x509::X509::stack_from_pem(&pem)
+                    .and_then(|found| found.iter().map(|certificate| certificate.to_der()).collect())
+                    .map_err(|error| format!("{}: {error}", path.display()))
+            });
+            config.root_cert = Some(certificates.map_err(Failure::Answer)?);
+            config.root_cert_file = None;
+        }
+        Ok(config)
+    }
+
+    fn client(&self, config: Config) -> kube::Result<Client> {
+        let mut tcp = HttpConnector::new();
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        tcp.set_keepalive(Some(self.patience));
+        tcp.set_tcp_user_timeout(Some(self.patience));
+        tcp.set_connect_timeout(Some(self.patience));
+        // Without ALPN it is HTTP/1.1: a connection for each request at a time, so that a dead one holds up one alone.
+        let connector = config.openssl_https_connector_with_connector(tcp)?;
+        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
+        let client = tower::ServiceExt::<Request<Body>>::map_err(client, tower::BoxError::from);
+        let (headers, auth, base) = (config.extra_headers_layer()?, config.auth_layer()?, config.base_uri_layer());
+        let stack = ClientBuilder::new(client, config.default_namespace.clone())
+            .with_layer(&headers)
+            .with_layer(&tower::util::option_layer(auth))
+            .with_layer(&base);
+        Ok(stack.build())
+    }
+
+    /// The object of an answer.
+    pub(super) async fn ask<T: DeserializeOwned>(&self, ask: &Ask<'_>, limit: Duration) -> Result<T, Failure> {
+        let late = || Failure::Gone(format!("{} {}: no answer within {}", ask.method, ask.path, Seconds(limit)));
+        let answer = timeout(limit, self.ask_once(ask)).await.unwrap_or_else(|_| Err(late()))?;
+        serde_json::from_slice(&answer).map_err(|error| Failure::Gone(format!("{} {}: {error}", ask.method, ask.path)))
+    }
+
+    async fn ask_once(&self, ask: &Ask<'_>) -> Result<bytes::Bytes, Failure> {
+        let place = || format!("{} {}", ask.method, ask.path);
+        let reached = self.reach().await?;
+        let request = ask.request().map_err(|error| Failure::Answer(format!("{}: {error}", place())))?;
+        let gone = |error: kube::Error| Failure::Gone(format!("{}: {}", place(), with_causes(&error)));
+        let answer = reached.client.send(request).await.map_err(gone)?;
+        let (head, body) = answer.into_parts();
+        let whole = Limited::new(body, ANSWER_MAX).collect().await;
+        let bytes = whole.map_err(|error| Failure::Gone(format!("{}: {error}", place())))?.to_bytes();
+        if head.status.is_success() {
+            return Ok(bytes);
+        }
+        let failure = self.refusal(head.status, &head.headers, &bytes, &place());
+        if matches!(failure, Failure::Token(_)) {
+            self.forget_credentials().await;
+        }
+        Err(failure)
+    }
+
+    fn refusal(&self, code: StatusCode, headers: &header::HeaderMap, body: &[u8], place: &str) -> Failure {
+        let status = serde_json::from_slice::<Status>(body).ok();
+        let told = status.as_ref().map(|status| status.message.clone()).filter(|message| !message.is_empty());
+        let text = told.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned());
+        let reason = status.map(|status| status.reason).unwrap_or_default();
+        let after = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+        let text = format!("{place}: {code}: {text}");
+        debug!("{text}");
+        refused(code.as_u16(), &reason, &self.config.retriable_codes, after.map(Duration::from_secs), text)
+    }
+
+    /// The events of a watch; the request itself is answered within `limit`.
+    pub(super) async fn watch(
+        &self,
+        ask: &Ask<'_>,
+        limit: Duration,
+    ) -> Result<BoxStream<'static, Result<WatchEvent<Object>, Failure>>, Failure> {
+        let reached = self.reach().await?;
+        let request = ask.request().map_err(|error| Failure::Answer(error.to_string()))?.map(|_| Vec::new());
+        let opened = timeout(limit, reached.client.request_events::<Object>(request)).await;
+        let place = format!("watch of {}", ask.path);
+        let late = |_| Failure::Gone(format!("{place}: no answer within {}", Seconds(limit)));
+        match opened.map_err(late)? {
+            Ok(events) => {
+                let retriable = self.config.retriable_codes.clone();
+                Ok(Box::pin(events.map(move |event| event.map_err(|error| failure_of(error, &retriable, &place)))))
+            }
+            Err(error) => {
+                let failure = failure_of(error, &self.config.retriable_codes, &place);
+                if matches!(failure, Failure::Token(_)) {
+                    self.forget_credentials().await;
+                }
+                Err(failure)
+            }
+        }
+    }
+}
+
+fn failure_of(error: kube::Error, retriable: &[u16], place: &str) -> Failure {
+    match error {
+        kube::Error::Api(status) => {
+            let text = format!("{place}: {}: {}", status.code, status.message);
+            refused(status.code, &status.reason, retriable, None, text)
+        }
+        other => Failure::Gone(format!("{place}: {}", with_causes(&other))),
+    }
+}
+
+impl Ask<'_> {
+    pub(super) fn get(path: String) -> Ask<'static> {
+        Ask { method: Method::GET, path, query: &[], body: None }
+    }
+
+    fn request(&self) -> Result<Request<Body>, hyper::http::Error> {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        query.extend_pairs(self.query.iter().map(|(name, value)| (*name, value.as_str())));
+        let query = query.finish();
+        let separator = if query.is_empty() { "" } else { "?" };
+        let request = Request::builder()
+            .method(self.method.clone())
+            .uri(format!("{}{separator}{query}", self.path))
+            .header(header::ACCEPT, "application/json");
+        match &self.body {
+            Some((content_type, body)) => {
+                request.header(header::CONTENT_TYPE, *content_type).body(Body::from(body.to_string().into_bytes()))
+            }
+            None => request.body(Body::empty()),
+        }
+    }
+}
+
+/// An error and its causes in one line.
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let more = error.to_string();
+        if !text.contains(&more) {
+            text.push_str(": ");
+            text.push_str(&more);
+        }
+        cause = error.source();
+    }
+    text
+}

@@ -1,0 +1,140 @@
+//! The Roles of the manifests: each right in them is used, none is missing, and one that is taken away is told by name.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use tamada::config::StateObjects;
+use tamada::core::lock_seen::LockSeen;
+use tamada::dcs::kubernetes::KubernetesDcs;
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
+
+use super::kube_api::Rule;
+use super::{NAMESPACE, Through, World, eventually, record, status, timing};
+
+/// Verb, group, resource.
+type Right = (String, String, String);
+
+const MODES: [(&str, StateObjects); 3] = [
+    ("configmaps", StateObjects::ConfigMaps),
+    ("endpoints", StateObjects::Endpoints),
+    ("leases", StateObjects::Leases),
+];
+
+/// What the Role of an overlay gives.
+fn role(overlay: &str) -> BTreeSet<Right> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kubernetes/overlays").join(overlay).join("role.yaml");
+    let text = std::fs::read_to_string(path).expect("it is there");
+    let documents = serde_norway::Deserializer::from_str(&text);
+    let documents: Vec<Value> = documents.map(|document| Value::deserialize(document).expect("YAML")).collect();
+    let role = documents.iter().find(|document| document["kind"] == "Role").expect("there is a Role");
+    let texts = |value: &Value| -> Vec<String> {
+        value.as_array().into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
+    };
+    let mut rights = BTreeSet::new();
+    for rule in role["rules"].as_array().expect("it has rules") {
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]) {
+                for verb in texts(&rule["verbs"]) {
+                    rights.insert((verb, group.clone(), resource.clone()));
+                }
+            }
+        }
+    }
+    rights
+}
+
+fn rules(rights: &BTreeSet<Right>) -> Vec<Rule> {
+    let rule =
+        |(verb, group, resource): &Right| Rule::new(&[resource], &[verb]).of_group(group).in_namespace(NAMESPACE);
+    rights.iter().map(rule).collect()
+}
+
+fn member(world: &World, state: StateObjects, name: &str, rights: &BTreeSet<Right>) -> KubernetesDcs {
+    let token = world.api.service_account(NAMESPACE, name, rules(rights));
+    let path = world.kubeconfig(name, &token, Through::Nothing);
+    let config = tamada::config::KubernetesConfig { state, ..world.config(path) };
+    KubernetesDcs::member(&config, "demo", name.into(), timing(30), None)
+}
+
+/// Everything that members do.
+async fn live(world: &World, state: StateObjects, rights: &BTreeSet<Right>) -> Result<(), DcsError> {
+    let limit = Duration::from_secs(2);
+    world.api.patch("pods", NAMESPACE, "n3", &json!({"metadata": {"labels": {"role": "primary"}}}));
+    let first = member(world, state, "n1", rights);
+    first.snapshot(limit).await?;
+    first.replace(Key::Initialize, Content::Claim, Expect::Anything, limit).await?;
+    first.replace(Key::Config, Content::Json(json!({"ttl": 30})), Expect::Anything, limit).await?;
+    first.publish(&record("running"), limit).await?;
+    first.acquire(LockSeen::default(), limit).await?;
+    first.renew(Some(&status(7)), Some(&record("stopping")), limit).await?;
+    first.replace(Key::Failover, Content::Json(json!({"leader": "n1"})), Expect::Anything, limit).await?;
+    first.read(limit).await?;
+    eventually("the dead leader's label goes", async || {
+        let pod = world.api.get("pods", NAMESPACE, "n3").expect("it is there");
+        pod["metadata"]["labels"].get("role").is_none()
+    })
+    .await;
+    // The kubelet has written into it.
+    world.api.patch("pods", NAMESPACE, "n1", &json!({"metadata": {"annotations": {"kubelet": "1"}}}));
+    first.publish(&record("running"), limit).await?;
+    first.release(Some(&status(8)), None, limit).await?;
+    let second = member(world, state, "n2", rights);
+    let seen = second.snapshot(limit).await?;
+    second.acquire(seen.view.lock_and_status_seen(), limit).await?;
+    Ok(())
+}
+
+fn used(world: &World) -> BTreeSet<Right> {
+    let records = world.api.records();
+    let of_members = records.iter().filter(|record| record.user.contains("system:serviceaccount"));
+    of_members
+        .map(|record| (record.asked.verb.clone(), record.asked.group.clone(), record.asked.resource.clone()))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_role_has_what_members_use_and_no_more() {
+    for (overlay, state) in MODES {
+        let (world, rights) = (World::open(), role(overlay));
+        live(&world, state, &rights).await.unwrap_or_else(|error| panic!("{overlay}: {error}"));
+        eventually("the Service is looked at", async || {
+            state != StateObjects::Endpoints || used(&world).contains(&("get".into(), String::new(), "services".into()))
+        })
+        .await;
+        eventually("nothing is superfluous", async || rights.is_subset(&used(&world))).await;
+        let denied: BTreeSet<String> = world
+            .api
+            .records()
+            .iter()
+            .filter(|record| record.code == 403)
+            .map(|record| format!("{} {}", record.asked.verb, record.asked.resource))
+            .collect();
+        // Locks of other modes are looked at where that is allowed.
+        let others = ["get endpoints", "get configmaps", "get leases"].map(str::to_owned);
+        assert!(denied.iter().all(|denied| others.contains(denied)), "{overlay}: {denied:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_is_missing_is_told_by_verb_and_resource() {
+    for (overlay, state) in MODES {
+        let all = role(overlay);
+        // What only the log tells of: checks that are left out, a watch in whose place members read.
+        let essential = all.iter().filter(|(verb, _, resource)| {
+            verb != "watch" && verb != "get" && resource != "services" && resource != "endpointslices"
+        });
+        for missing in essential {
+            let world = World::open();
+            let rights = all.iter().filter(|right| *right != missing).cloned().collect();
+            let error = live(&world, state, &rights).await.expect_err("a right is missing").to_string();
+            let (verb, _, resource) = missing;
+            assert!(
+                error.contains(&format!("cannot {verb} resource \"{resource}\"")),
+                "{overlay} {missing:?}: {error}"
+            );
+        }
+    }
+}
