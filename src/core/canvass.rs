@@ -225,7 +225,9 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
         return Some(unseen.name.clone());
     }
     // Whoever held the lock last: a late call may have taken it for a member that gave it back.
-    let says_so = |member: &&Member| is_known_primary(member) && !ctx.view.status.gave_up(&member.name);
+    let ran_out = |member: &Member| ctx.view.lock_ran_out && memory.last_leader.as_ref() == Some(&member.name);
+    let says_so =
+        |member: &&Member| is_known_primary(member) && !ctx.view.status.gave_up(&member.name) && !ran_out(member);
     if !is_unlocked_for_ttl(ctx)
         && let Some(primary) = ctx.view.alive().filter(others).find(says_so)
     {

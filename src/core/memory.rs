@@ -87,7 +87,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
                 memory.outlived = view.status.given_up();
                 memory.last_members.clone_from(&view.members);
             }
-            if memory.last_leader.as_ref().is_none_or(|last| !view.is_alive(last)) {
+            if view.lock_ran_out || memory.last_leader.as_ref().is_none_or(|last| !view.is_alive(last)) {
                 memory.leader_record = LeaderRecord::Gone;
             }
         }

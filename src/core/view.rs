@@ -17,6 +17,8 @@ pub struct ClusterView {
     pub lock_revision: Option<Revision>,
     /// The same of the status.
     pub status_revision: Option<Revision>,
+    /// Whether its last holder let the lock run out, in a store where members' records stay when it does.
+    pub lock_ran_out: bool,
     /// Whether the leader has written its member record since it took the lock. Until then the record may be of an earlier
     /// time, as in a store that was restored from a backup.
     pub leader_has_spoken: bool,

@@ -1,8 +1,11 @@
 //! Who is asked before the lock is taken, whose answer counts, and who is waited for.
 
 use tamada::core::decision::{Decision, LeaseStep, Question, Wake};
+use tamada::core::learn;
 use tamada::core::lock_seen::{LockSeen, StatusSeen};
-use tamada::core::observation::{LeaderRecord, Observation, PeerAnswer, PeerStatus, PeerWatchdog};
+use tamada::core::observation::{
+    LeaderRecord, LeaseOutcome, Observation, Outcome, PeerAnswer, PeerStatus, PeerWatchdog,
+};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, Timeline, WallTime};
 use tamada::core::view::{ClusterView, Member, MemberKind, MemberRole, MemberState, Schedule};
@@ -86,6 +89,19 @@ fn only_a_last_leader_that_may_still_serve_is_waited_for() {
     let mut later = without_key("b", serving);
     later.memory.unlocked_since = Some(second(970));
     assert!(acquires(&decided(&later)), "every lease of then has ended");
+}
+
+/// In Kubernetes its record stays.
+#[test]
+fn a_last_leader_that_let_the_lock_run_out_is_not_waited_for_but_asked() {
+    let mut led = without_key("b", member("b", MemberRole::Primary));
+    view_of(&mut led).lock_ran_out = true;
+    let outcome =
+        Outcome { now: now(), lease: LeaseOutcome::None, started: None, asked: None, reason: Reason::NotStarted };
+    led.memory = learn(led.memory.clone(), &led, &outcome);
+    assert!(acquires(&decided(&led)));
+    answer_of(&mut led, "b").position = Lsn(600);
+    assert_eq!(decided(&led).reason, Reason::PeerAhead { peer: "b".into() });
 }
 
 #[test]

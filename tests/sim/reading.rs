@@ -1,11 +1,8 @@
 //! What members read of the store, and what they make of it where nothing expires by itself.
 
-use std::collections::BTreeMap;
-
 use tamada::core::note;
 use tamada::core::observation::{DcsOutage, Event};
 use tamada::core::policy::Pause;
-use tamada::core::units::MemberName;
 use tamada::core::view::{ClusterView, Holder};
 
 use super::node::{Server, at};
@@ -17,20 +14,12 @@ use super::world::World;
 pub struct Eye {
     /// The version of the lock, since when it is known, and the ttl that was written with it.
     lock: (u64, u64, u64),
-    /// The version of each record, and since when it is known.
-    records: BTreeMap<MemberName, (u64, u64)>,
 }
 
 impl Eye {
     fn look(&mut self, store: &Store, now: u64) {
         if self.lock.0 != store.leader_revision {
             self.lock = (store.leader_revision, now, store.lock_ttl);
-        }
-        for name in store.members.keys() {
-            let version = store.record_version(name).unwrap_or(0);
-            if self.records.get(name).is_none_or(|(known, _)| *known != version) {
-                self.records.insert(name.clone(), (version, now));
-            }
         }
     }
 
@@ -40,14 +29,10 @@ impl Eye {
         since + ttl
     }
 
-    /// A lock that has run out is nobody's, and the record of whoever held it counts as gone until it is written anew.
+    /// A lock that has run out is nobody's.
     fn judge(&self, view: &mut ClusterView, now: u64) {
-        if self.end() > now {
-            return;
-        }
-        let Some(leader) = view.leader.take() else { return };
-        if self.records.get(&leader.name).is_none_or(|(_, since)| *since <= self.end()) {
-            view.members.remove(&leader.name);
+        if self.end() <= now {
+            view.lock_ran_out = view.leader.take().is_some();
         }
     }
 }

@@ -293,7 +293,8 @@ impl Cache {
         self.entries = entries;
         let mut matters = false;
         if is_news {
-            let (view, documents) = codec::assemble(&self.entries, &self.state.own());
+            let (mut view, documents) = codec::assemble(&self.entries, &self.state.own());
+            view.lock_ran_out = self.state.lock_ran_out(now, self.ttl);
             let version = self.snapshot.version + 1;
             let new = Arc::new(Snapshot { view, documents, version, losses: self.losses });
             let old = std::mem::replace(&mut self.snapshot, new);

@@ -39,16 +39,11 @@ const OURS: i64 = 1;
 struct Known {
     object: Object,
     since: BTreeMap<String, u64>,
-    /// When its record was seen to change last.
-    spoke: Option<Instant>,
 }
 
 impl Known {
-    fn take(&mut self, object: Object, now: Instant) {
+    fn take(&mut self, object: Object) {
         let revision = object.revision();
-        if self.object.annotation(STATUS) != object.annotation(STATUS) {
-            self.spoke = Some(now);
-        }
         let old = &self.object.metadata.annotations;
         self.since.retain(|name, _| object.metadata.annotations.contains_key(name));
         for (name, value) in &object.metadata.annotations {
@@ -112,7 +107,7 @@ impl State {
         if known.object.revision() >= object.revision() {
             return;
         }
-        known.take(object, now);
+        known.take(object);
         self.observe(now);
     }
 
@@ -219,11 +214,7 @@ impl State {
         add_fields(&self.names.failover, codec::key_path(Key::Failover), &FAILOVER);
         add_fields(&self.names.sync, "sync", &SYNC);
         for (name, known) in self.objects.get(&Kind::Pods).into_iter().flatten() {
-            let Some(record) =
-                known.object.annotation(STATUS).filter(|_| !self.has_vanished(name, known, now, own_ttl))
-            else {
-                continue;
-            };
+            let Some(record) = known.object.annotation(STATUS) else { continue };
             // Only whether it was written since the lock was taken counts.
             let has_spoken = known.since.get(STATUS).is_some_and(|since| *since > self.lock.since);
             let revision = if has_spoken { u64::MAX } else { 0 };
@@ -233,12 +224,9 @@ impl State {
         entries
     }
 
-    /// A leader that has let its lock run out has not been heard of for a ttl, unless it has written its record since then. Its
-    /// record counts as gone with the lock, as in a store where both hang on one lease.
-    fn has_vanished(&self, name: &str, known: &Known, now: Instant, own_ttl: Duration) -> bool {
-        let is_leader = self.leader().is_some_and(|leader| leader.annotation(LEADER) == Some(name));
-        let end = self.lock_ends(own_ttl).filter(|end| is_leader && *end <= now);
-        end.is_some_and(|end| known.spoke.is_none_or(|spoke| spoke <= end))
+    /// Whether somebody holds the lock by its object, and has not been seen to renew it for its ttl.
+    pub(super) fn lock_ran_out(&self, now: Instant, own_ttl: Duration) -> bool {
+        self.lock_ends(own_ttl).is_some_and(|end| end <= now)
     }
 
     /// A lock that nobody holds has a version too, by which it is taken.
