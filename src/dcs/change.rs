@@ -4,6 +4,23 @@ use super::Snapshot;
 use crate::core::units::{MemberName, Revision};
 use crate::core::view::{AfterPromote, Member, MemberKind, MemberRole, MemberState};
 
+/// Whether changes are heard of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum WatchState {
+    /// Not alive yet, for the first time.
+    #[default]
+    Starting,
+    Alive,
+    Lost,
+}
+
+impl WatchState {
+    /// Whether going from one state to the other is a change of its own. The first beginning is none.
+    pub(super) fn has_turned(self, now: WatchState) -> bool {
+        self != now && self != WatchState::Starting
+    }
+}
+
 /// Whether somebody else's change from `old` to `new` is one to wake up for. A change of `status` is, while a Patroni
 /// member is present that follows it.
 pub(super) fn matters(old: &Snapshot, new: &Snapshot, own: &MemberName) -> bool {

@@ -8,6 +8,7 @@ pub mod etcd;
 pub mod kubernetes;
 pub mod memory;
 
+mod causes;
 mod change;
 mod connect;
 mod token;

@@ -84,7 +84,7 @@ fn a_name_that_is_gone_delays_no_promotion() {
 fn a_leader_that_comes_back_with_another_address_is_followed() {
     // Nobody listens there.
     let mut cluster = named("nameserver 127.0.0.1");
-    cluster.members[1].set("PATRONI_TAGS_NOFAILOVER", "true");
+    cluster.members[1].set("PATRONI_TAGS", "{nofailover: true}");
     cluster.start_all();
     assert_eq!(cluster.whole(seconds(40)).0, 0);
     assert!(has_address(&cluster, 1, own_host()), "{}", cluster.members[1].must(CONNINFO));

@@ -14,8 +14,9 @@ use super::lease::renewal_due_after;
 use super::link::Link;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
+use crate::dcs::change::{self, WatchState};
 use crate::dcs::codec::{self, Entries, Entry, Own};
-use crate::dcs::{Key, Snapshot, change};
+use crate::dcs::{Key, Snapshot};
 
 /// What waiters wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -23,22 +24,6 @@ pub(super) struct Signal {
     pub(super) watch: WatchState,
     /// The version of the last change that this member should act on.
     pub(super) relevant: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum WatchState {
-    /// Not alive yet, for the first time.
-    #[default]
-    Starting,
-    Alive,
-    Lost,
-}
-
-impl WatchState {
-    /// Whether going from one state to the other is a change of its own. The first beginning is none.
-    pub(super) fn has_turned(self, now: WatchState) -> bool {
-        self != now && self != WatchState::Starting
-    }
 }
 
 /// A key's new state; `None`: deleted.

@@ -17,12 +17,12 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
 
-use super::failure::with_causes;
 use super::patience::Patience;
 use super::tls::Tls;
 use crate::config::HostPort;
 use crate::core::policy::Timing;
 use crate::core::units::Seconds;
+use crate::dcs::causes::with_causes;
 
 pub(super) trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}

@@ -7,6 +7,7 @@ use etcd_client::Error;
 use tonic::Code;
 
 use crate::dcs::DcsError;
+use crate::dcs::causes::with_causes;
 
 pub(super) const STORE: &str = "etcd";
 
@@ -72,21 +73,6 @@ impl From<Error> for Failure {
             other => Failure::Answer(other.to_string()),
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }
 
 /// Only what etcd itself says begins with its name; everything else came from the transport or from something that is

@@ -13,10 +13,11 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use super::dial::{Dialer, Endpoint, Stream};
-use super::failure::{Failure, with_causes};
+use super::failure::Failure;
 use super::patience::Patience;
 use crate::config::{EtcdConfig, Secret};
 use crate::core::policy::Timing;
+use crate::dcs::causes::with_causes;
 
 #[derive(Clone, Debug)]
 pub(super) struct Login {

@@ -32,7 +32,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::task::JoinHandle;
 
-use self::cache::{Past, WatchState};
+use self::cache::Past;
 use self::dial::{Dialer, Endpoint};
 use self::failure::STORE;
 use self::kept::Kept;
@@ -41,6 +41,7 @@ use self::pool::Pool;
 use self::session::Session;
 use self::tls::Tls;
 use self::watch::Discovery;
+use super::change::WatchState;
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
 use crate::config::{DcsConfig, EtcdConfig, Scheme};
 use crate::core::lock_seen::LockSeen;

@@ -8,8 +8,8 @@ use openssl::ssl::{SslConnector, SslMethod, SslVerifyMode};
 use tokio::net::TcpStream;
 use tokio_openssl::SslStream;
 
-use super::failure::with_causes;
 use crate::config::EtcdConfig;
+use crate::dcs::causes::with_causes;
 
 /// gRPC needs HTTP/2, by its name in ALPN.
 const ALPN_HTTP2: &[u8] = b"\x02h2";

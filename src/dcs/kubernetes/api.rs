@@ -27,6 +27,7 @@ use super::objects::Object;
 use crate::config::{KubernetesConfig, KubernetesCredentials};
 use crate::core::policy::Timing;
 use crate::core::units::Seconds;
+use crate::dcs::causes::with_causes;
 
 /// The largest answer that is read: a page of pods.
 const ANSWER_MAX: usize = 64 << 20;
@@ -223,19 +224,4 @@ impl Ask<'_> {
             None => request.body(Body::empty()),
         }
     }
-}
-
-/// An error and its causes in one line.
-fn with_causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text.push_str(": ");
-            text.push_str(&more);
-        }
-        cause = error.source();
-    }
-    text
 }

@@ -14,8 +14,9 @@ use super::kept::{Kept, Past};
 use super::objects::{Kind, Names, Object};
 use super::state::State;
 use crate::core::units::MemberName;
+use crate::dcs::change::{self, WatchState};
 use crate::dcs::codec::{self, Entries};
-use crate::dcs::{Key, Snapshot, change};
+use crate::dcs::{Key, Snapshot};
 
 /// What waiters wait for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -25,22 +26,6 @@ pub(super) struct Signal {
     pub(super) relevant: u64,
     /// Counts the moments at which the end of a lock or a claim was set anew.
     ends: u64,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum WatchState {
-    /// Not alive yet, for the first time.
-    #[default]
-    Starting,
-    Alive,
-    Lost,
-}
-
-impl WatchState {
-    /// Whether going from one state to the other is a change of its own. The first beginning is none.
-    pub(super) fn has_turned(self, now: WatchState) -> bool {
-        self != now && self != WatchState::Starting
-    }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

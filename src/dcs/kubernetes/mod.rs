@@ -32,9 +32,9 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tracing::debug;
 
-use self::cache::WatchState;
 use self::kept::{Kept, Past};
 use self::session::Session;
+use super::change::WatchState;
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use crate::config::{DcsConfig, KubernetesConfig};
 use crate::core::lock_seen::LockSeen;
