@@ -3,13 +3,14 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
-use tamada::config::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
-use tamada::core::policy::{Switch, Timing};
+use tamada::config::StateObjects;
+use tamada::core::policy::Timing;
 use tamada::dcs::LeaseToken;
 use tamada::dcs::kubernetes::KubernetesDcs;
 
 use super::World;
 use super::kube_api::{KubeApi, Options};
+use super::kubernetes_config;
 
 const NAMESPACE: &str = "demo";
 const STATUS: [&str; 5] = ["optime", "slots", "retain_slots", "tamada_released_by", "tamada_gave_way"];
@@ -163,37 +164,13 @@ impl Kubernetes {
         }
     }
 
-    fn config(&self) -> KubernetesConfig {
-        let labels = BTreeMap::from([("application".to_owned(), "patroni".to_owned())]);
-        KubernetesConfig {
-            state: self.state,
-            namespace: None,
-            labels,
-            scope_label: "cluster-name".to_owned(),
-            role_label: "role".to_owned(),
-            leader_value: "primary".to_owned(),
-            follower_value: "replica".to_owned(),
-            standby_leader_value: "primary".to_owned(),
-            tmp_role_label: None,
-            bootstrap_labels: BTreeMap::new(),
-            pod_ip: None,
-            ports: vec![EndpointPort { name: None, port: 5432, protocol: "TCP".to_owned() }],
-            cacert: None,
-            credentials: KubernetesCredentials::Kubeconfig {
-                path: Some(self.folder.path().join("kubeconfig")),
-                context: None,
-            },
-            bypass_api_service: Switch::Off,
-            retriable_codes: Vec::new(),
-        }
-    }
-
     fn resume(&self, name: &str, timing: Timing, lease: Option<&LeaseToken>) -> KubernetesDcs {
-        KubernetesDcs::member(&self.config(), "demo", name.into(), timing, lease)
+        let config = kubernetes_config::by_default(self.state, self.folder.path().join("kubeconfig"));
+        KubernetesDcs::member(&config, "demo", name.into(), timing, lease)
     }
 }
 
-/// The two kinds of objects as worlds.
+/// Each kind of state objects as a world.
 macro_rules! worlds {
     ($($world:ident: $state:ident;)*) => {
         $(pub(super) struct $world(Kubernetes);

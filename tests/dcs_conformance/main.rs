@@ -10,6 +10,8 @@ mod etcd;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
 mod kubernetes;
+#[path = "../support/kubernetes_config.rs"]
+mod kubernetes_config;
 mod lock;
 #[path = "../support/wait.rs"]
 mod wait;

@@ -208,14 +208,7 @@ async fn whoever_takes_over_takes_the_label_from_the_one_before() {
 async fn a_renewal_that_is_refused_for_good_is_an_error_with_the_servers_words() {
     let world = World::open();
     let (token, user) = super::service_account(&world);
-    let path = world.kubeconfig("limited", &token, super::Through::Nothing);
-    let member = tamada::dcs::kubernetes::KubernetesDcs::member(
-        &world.config(path),
-        "demo",
-        "n1".into(),
-        super::timing(30),
-        None,
-    );
+    let member = world.limited("limited", &token, "n1");
     assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
     world.api.withhold("patch", "configmaps");
     let answer = member.renew(None, None, Duration::from_secs(2)).await;

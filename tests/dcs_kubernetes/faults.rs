@@ -105,14 +105,7 @@ async fn a_claim_ends_with_its_claimer_and_not_before() {
 async fn a_token_that_was_replaced_is_read_at_once() {
     let world = World::open();
     let (token, _) = super::service_account(&world);
-    let path = world.kubeconfig("renewed", &token, Through::Nothing);
-    let member = tamada::dcs::kubernetes::KubernetesDcs::member(
-        &world.config(path),
-        "demo",
-        "n1".into(),
-        super::timing(30),
-        None,
-    );
+    let member = world.limited("renewed", &token, "n1");
     member.publish(&record("running"), SOON).await.expect("the server answers");
     let (new, _) = super::service_account(&world);
     world.kubeconfig("renewed", &new, Through::Nothing);

@@ -6,6 +6,8 @@ mod authority;
 mod faults;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
+#[path = "../support/kubernetes_config.rs"]
+mod kubernetes_config;
 mod losses;
 mod rights;
 mod traffic;
@@ -13,15 +15,14 @@ mod traffic;
 mod wait;
 mod watching;
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tamada::config::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
-use tamada::core::policy::{Switch, Timing};
+use tamada::config::StateObjects;
+use tamada::core::policy::Timing;
 use tamada::core::units::Lsn;
 use tamada::core::view::ClusterStatus;
 use tamada::dcs::kubernetes::KubernetesDcs;
@@ -95,27 +96,6 @@ impl World {
         }
     }
 
-    fn config(&self, path: PathBuf) -> KubernetesConfig {
-        KubernetesConfig {
-            state: StateObjects::ConfigMaps,
-            namespace: None,
-            labels: BTreeMap::from([("application".to_owned(), "patroni".to_owned())]),
-            scope_label: "cluster-name".to_owned(),
-            role_label: "role".to_owned(),
-            leader_value: "primary".to_owned(),
-            follower_value: "replica".to_owned(),
-            standby_leader_value: "primary".to_owned(),
-            tmp_role_label: None,
-            bootstrap_labels: BTreeMap::new(),
-            pod_ip: None,
-            ports: vec![EndpointPort { name: None, port: 5432, protocol: "TCP".to_owned() }],
-            cacert: None,
-            credentials: KubernetesCredentials::Kubeconfig { path: Some(path), context: None },
-            bypass_api_service: Switch::Off,
-            retriable_codes: Vec::new(),
-        }
-    }
-
     /// A member that reaches the server through the proxy.
     fn member(&self, name: &str) -> KubernetesDcs {
         self.resume(name, 30, None)
@@ -123,13 +103,18 @@ impl World {
 
     fn resume(&self, name: &str, ttl: u64, token: Option<&LeaseToken>) -> KubernetesDcs {
         let path = self.kubeconfig(name, self.api.admin(), Through::Proxy);
-        KubernetesDcs::member(&self.config(path), "demo", name.into(), timing(ttl), token)
+        at(path, name, ttl, token)
     }
 
     /// One that nothing disturbs.
     fn other(&self, name: &str, ttl: u64) -> KubernetesDcs {
         let path = self.kubeconfig(&format!("{name}-direct"), self.api.admin(), Through::Nothing);
-        KubernetesDcs::member(&self.config(path), "demo", name.into(), timing(ttl), None)
+        at(path, name, ttl, None)
+    }
+
+    /// One that has the rights of this token alone, and reaches the server directly.
+    fn limited(&self, folder: &str, token: &str, name: &str) -> KubernetesDcs {
+        at(self.kubeconfig(folder, token, Through::Nothing), name, 30, None)
     }
 
     fn annotation(&self, resource: &str, name: &str, annotation: &str) -> Option<String> {
@@ -140,6 +125,11 @@ impl World {
     fn leader(&self) -> Option<String> {
         self.annotation("configmaps", "demo-leader", "leader")
     }
+}
+
+fn at(kubeconfig: PathBuf, name: &str, ttl: u64, token: Option<&LeaseToken>) -> KubernetesDcs {
+    let config = kubernetes_config::by_default(StateObjects::ConfigMaps, kubeconfig);
+    KubernetesDcs::member(&config, "demo", name.into(), timing(ttl), token)
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]

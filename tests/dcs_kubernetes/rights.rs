@@ -12,7 +12,7 @@ use tamada::dcs::kubernetes::KubernetesDcs;
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::kube_api::Rule;
-use super::{NAMESPACE, Through, World, eventually, record, status, timing};
+use super::{NAMESPACE, Through, World, eventually, kubernetes_config, record, status, timing};
 
 /// Verb, group, resource.
 type Right = (String, String, String);
@@ -55,7 +55,7 @@ fn rules(rights: &BTreeSet<Right>) -> Vec<Rule> {
 fn member(world: &World, state: StateObjects, name: &str, rights: &BTreeSet<Right>) -> KubernetesDcs {
     let token = world.api.service_account(NAMESPACE, name, rules(rights));
     let path = world.kubeconfig(name, &token, Through::Nothing);
-    let config = tamada::config::KubernetesConfig { state, ..world.config(path) };
+    let config = kubernetes_config::by_default(state, path);
     KubernetesDcs::member(&config, "demo", name.into(), timing(30), None)
 }
 
