@@ -20,8 +20,7 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 27] = [
-    "kubernetes.bypass_api_service",
+const WARNED: [&str; 26] = [
     "etcd3.srv_suffix",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",

@@ -10,6 +10,7 @@ mod kube_api;
 mod kubernetes_config;
 mod losses;
 mod rights;
+mod servers;
 mod traffic;
 #[path = "../support/wait.rs"]
 mod wait;
@@ -71,7 +72,10 @@ struct World {
 
 impl World {
     fn open() -> Self {
-        let api = KubeApi::start(Options::loopback());
+        Self::around(KubeApi::start(Options::loopback()))
+    }
+
+    fn around(api: KubeApi) -> Self {
         let proxy =
             Proxy::start(SocketAddr::new(api.address().ip(), 0), api.authority(), api.address(), &api.authority().cert);
         let world = World { api, proxy, folder: tempfile::tempdir().expect("there is room") };

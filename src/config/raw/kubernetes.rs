@@ -37,8 +37,8 @@ variables! {
         patroni_kubernetes_ports: List, "kubernetes.ports", "[{port: 5432}]", Restart;
         /// Authorities that the API server's certificate is verified against.
         patroni_kubernetes_cacert: Text, "kubernetes.cacert", "the service account's", Restart;
-        /// Whether the API servers are asked at their own addresses instead of at that of the Service `kubernetes`.
-        /// Not implemented yet.
+        /// Whether the API servers are asked at their own addresses, one after the other, instead of at that of the Service
+        /// `kubernetes`. Needs the right to get the Endpoints `kubernetes` in the namespace `default`.
         patroni_kubernetes_bypass_api_service: Switch, "kubernetes.bypass_api_service", "off", Restart;
         /// HTTP codes that are retried, besides 500, 503 and 504.
         patroni_kubernetes_retriable_http_codes: List, "kubernetes.retriable_http_codes", "", Restart;

@@ -3,6 +3,7 @@
 //! `kube` knows how to reach it: credentials of the pod or of a kubeconfig, and their renewal. Its own repetitions are left
 //! out, since each request here has to be judged anew before it is sent again.
 
+use std::convert::identity;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,20 +11,19 @@ use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
 use http_body_util::{BodyExt, Limited};
 use hyper::http::{Method, Request, StatusCode, header};
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::client::Body;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::core::{Status, WatchEvent};
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use tokio::sync::Mutex;
-use tokio::time::timeout;
-use tracing::debug;
+use tokio::time::{Instant, timeout, timeout_at};
+use tracing::{debug, info, warn};
 
 use super::failure::{Failure, refused};
 use super::objects::Object;
+use super::servers::{ENDPOINTS, Endpoints, Servers, Turn};
 use crate::config::{KubernetesConfig, KubernetesCredentials};
 use crate::core::policy::Timing;
 use crate::core::units::Seconds;
@@ -39,13 +39,7 @@ pub(super) struct Api {
     config: KubernetesConfig,
     /// For TCP: how long what was sent may stay without an acknowledgement.
     patience: Duration,
-    reached: Mutex<Option<Arc<Reached>>>,
-}
-
-/// A client with the credentials of its time.
-struct Reached {
-    client: Client,
-    namespace: String,
+    reached: Mutex<Option<Arc<Servers>>>,
 }
 
 /// A request before it has an address.
@@ -73,15 +67,35 @@ impl Api {
         *self.reached.lock().await = None;
     }
 
-    async fn reach(&self) -> Result<Arc<Reached>, Failure> {
+    async fn reach(&self) -> Result<Arc<Servers>, Failure> {
         let mut reached = self.reached.lock().await;
         if let Some(reached) = &*reached {
             return Ok(reached.clone());
         }
         let config = self.client_config().await?;
         let namespace = self.config.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
-        let client = self.client(config).map_err(|error| Failure::Answer(format!("no client: {error}")))?;
-        Ok(reached.insert(Arc::new(Reached { client, namespace })).clone())
+        let servers = Servers::new(config, namespace, self.patience, self.config.bypass_api_service)
+            .map_err(|error| Failure::Answer(format!("no client: {error}")))?;
+        Ok(reached.insert(Arc::new(servers)).clone())
+    }
+
+    /// Learns where the API servers are, where that is wanted and may have changed. That it can't be learned is no failure:
+    /// whatever was known is used on.
+    pub(super) async fn look_for_servers(&self, limit: Duration) {
+        let Ok(servers) = self.reach().await else { return };
+        if !servers.take_due() {
+            return;
+        }
+        let found = match self.ask::<Endpoints>(&Ask::get(ENDPOINTS.to_owned()), limit).await {
+            Ok(endpoints) => servers.found(&endpoints),
+            Err(failure) => Err(failure),
+        };
+        match found {
+            Ok(0) => warn!("bypass_api_service: the Endpoints kubernetes names no server: its Service is used"),
+            Ok(count) => info!("bypass_api_service: {count} API servers are asked at their own addresses"),
+            Err(failure) if failure.is_passing() => servers.ask_again(),
+            Err(failure) => warn!("bypass_api_service has no effect: {}", failure.detail()),
+        }
     }
 
     async fn client_config(&self) -> Result<Config, Failure> {
@@ -110,49 +124,48 @@ impl Api {
         Ok(config)
     }
 
-    fn client(&self, config: Config) -> kube::Result<Client> {
-        let mut tcp = HttpConnector::new();
-        tcp.enforce_http(false);
-        tcp.set_nodelay(true);
-        tcp.set_keepalive(Some(self.patience));
-        tcp.set_tcp_user_timeout(Some(self.patience));
-        tcp.set_connect_timeout(Some(self.patience));
-        // Without ALPN it is HTTP/1.1: a connection for each request at a time, so that a dead one holds up one alone.
-        let connector = config.openssl_https_connector_with_connector(tcp)?;
-        let client = hyper_util::client::legacy::Client::builder(TokioExecutor::new()).build(connector);
-        let client = tower::ServiceExt::<Request<Body>>::map_err(client, tower::BoxError::from);
-        let (headers, auth, base) = (config.extra_headers_layer()?, config.auth_layer()?, config.base_uri_layer());
-        let stack = ClientBuilder::new(client, config.default_namespace.clone())
-            .with_layer(&headers)
-            .with_layer(&tower::util::option_layer(auth))
-            .with_layer(&base);
-        Ok(stack.build())
-    }
-
     /// The object of an answer.
     pub(super) async fn ask<T: DeserializeOwned>(&self, ask: &Ask<'_>, limit: Duration) -> Result<T, Failure> {
-        let late = || Failure::Gone(format!("{} {}: no answer within {}", ask.method, ask.path, Seconds(limit)));
-        let answer = timeout(limit, self.ask_once(ask)).await.unwrap_or_else(|_| Err(late()))?;
-        serde_json::from_slice(&answer).map_err(|error| Failure::Gone(format!("{} {}: {error}", ask.method, ask.path)))
+        let end = Instant::now() + limit;
+        let late = |_| Failure::Gone(format!("{} {}: no answer within {}", ask.method, ask.path, Seconds(limit)));
+        let servers = timeout_at(end, self.reach()).await.map_err(late)??;
+        let (client, turn) = servers.current();
+        let answer = timeout_at(end, self.ask_once(&client, ask)).await.map_err(late).and_then(identity);
+        let gone = |error| Failure::Gone(format!("{} {}: {error}", ask.method, ask.path));
+        match answer.and_then(|answer| serde_json::from_slice(&answer).map_err(gone)) {
+            Ok(object) => Ok(object),
+            Err(failure) => Err(self.noted(&servers, turn, failure).await),
+        }
     }
 
-    async fn ask_once(&self, ask: &Ask<'_>) -> Result<bytes::Bytes, Failure> {
+    async fn ask_once(&self, client: &Client, ask: &Ask<'_>) -> Result<bytes::Bytes, Failure> {
         let place = || format!("{} {}", ask.method, ask.path);
-        let reached = self.reach().await?;
         let request = ask.request().map_err(|error| Failure::Answer(format!("{}: {error}", place())))?;
         let gone = |error: kube::Error| Failure::Gone(format!("{}: {}", place(), with_causes(&error)));
-        let answer = reached.client.send(request).await.map_err(gone)?;
+        let answer = client.send(request).await.map_err(gone)?;
         let (head, body) = answer.into_parts();
         let whole = Limited::new(body, ANSWER_MAX).collect().await;
         let bytes = whole.map_err(|error| Failure::Gone(format!("{}: {error}", place())))?.to_bytes();
         if head.status.is_success() {
             return Ok(bytes);
         }
-        let failure = self.refusal(head.status, &head.headers, &bytes, &place());
-        if matches!(failure, Failure::Token(_)) {
-            self.forget_credentials().await;
+        Err(self.refusal(head.status, &head.headers, &bytes, &place()))
+    }
+
+    /// What follows from a failure for the requests to come.
+    async fn noted(&self, servers: &Servers, turn: Turn, failure: Failure) -> Failure {
+        match &failure {
+            Failure::Token(_) => self.forget_credentials().await,
+            Failure::Gone(_) | Failure::Busy { .. } => servers.failed(turn),
+            Failure::Denied(_)
+            | Failure::Absent(_)
+            | Failure::Exists(_)
+            | Failure::Conflict(_)
+            | Failure::Expired(_)
+            | Failure::Forgot
+            | Failure::Answer(_) => {}
         }
-        Err(failure)
+        failure
     }
 
     fn refusal(&self, code: StatusCode, headers: &header::HeaderMap, body: &[u8], place: &str) -> Failure {
@@ -167,39 +180,49 @@ impl Api {
     }
 
     /// The events of a watch; the request itself is answered within `limit`.
-    pub(super) async fn watch(
-        &self,
-        ask: &Ask<'_>,
-        limit: Duration,
-    ) -> Result<BoxStream<'static, Result<WatchEvent<Object>, Failure>>, Failure> {
-        let reached = self.reach().await?;
+    pub(super) async fn watch(&self, ask: &Ask<'_>, limit: Duration) -> Result<Events<'_>, Failure> {
+        let servers = self.reach().await?;
+        let (client, turn) = servers.current();
         let request = ask.request().map_err(|error| Failure::Answer(error.to_string()))?.map(|_| Vec::new());
-        let opened = timeout(limit, reached.client.request_events::<Object>(request)).await;
         let place = format!("watch of {}", ask.path);
         let late = |_| Failure::Gone(format!("{place}: no answer within {}", Seconds(limit)));
-        match opened.map_err(late)? {
-            Ok(events) => {
-                let retriable = self.config.retriable_codes.clone();
-                Ok(Box::pin(events.map(move |event| event.map_err(|error| failure_of(error, &retriable, &place)))))
+        let opened = timeout(limit, client.request_events::<Object>(request)).await.map_err(late);
+        match opened.and_then(|opened| opened.map_err(|error| self.failure_of(error, &place))) {
+            Ok(stream) => Ok(Events { api: self, servers, turn, place, stream: Box::pin(stream) }),
+            Err(failure) => Err(self.noted(&servers, turn, failure).await),
+        }
+    }
+
+    fn failure_of(&self, error: kube::Error, place: &str) -> Failure {
+        match error {
+            kube::Error::Api(status) => {
+                let text = format!("{place}: {}: {}", status.code, status.message);
+                refused(status.code, &status.reason, &self.config.retriable_codes, None, text)
             }
-            Err(error) => {
-                let failure = failure_of(error, &self.config.retriable_codes, &place);
-                if matches!(failure, Failure::Token(_)) {
-                    self.forget_credentials().await;
-                }
-                Err(failure)
-            }
+            other => Failure::Gone(format!("{place}: {}", with_causes(&other))),
         }
     }
 }
 
-fn failure_of(error: kube::Error, retriable: &[u16], place: &str) -> Failure {
-    match error {
-        kube::Error::Api(status) => {
-            let text = format!("{place}: {}: {}", status.code, status.message);
-            refused(status.code, &status.reason, retriable, None, text)
-        }
-        other => Failure::Gone(format!("{place}: {}", with_causes(&other))),
+/// A watch that runs.
+pub(super) struct Events<'a> {
+    api: &'a Api,
+    servers: Arc<Servers>,
+    turn: Turn,
+    place: String,
+    stream: BoxStream<'static, kube::Result<WatchEvent<Object>>>,
+}
+
+impl Events<'_> {
+    /// `None`: it has ended in good order. One that says nothing for `silence` is as good as dead.
+    pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<WatchEvent<Object>>, Failure> {
+        let failure = match timeout(silence, self.stream.next()).await {
+            Ok(None) => return Ok(None),
+            Ok(Some(Ok(event))) => return Ok(Some(event)),
+            Ok(Some(Err(error))) => self.api.failure_of(error, &self.place),
+            Err(_) => Failure::Gone(format!("nothing was heard for {}", Seconds(silence))),
+        };
+        Err(self.api.noted(&self.servers, self.turn, failure).await)
     }
 }
 

@@ -5,7 +5,7 @@
 //!
 //! Deliberately not here: what an outage means. Every call ends by its deadline with an answer or an error.
 //!
-//! - `api`: requests · `failure`: what an answer means · `objects`: names, what is read, what is written
+//! - `api`: requests · `servers`: to which API server · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
 //! - `lock`, `documents`, `pod`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
 
@@ -18,6 +18,7 @@ mod lock;
 mod modes;
 mod objects;
 mod pod;
+mod servers;
 mod service;
 mod session;
 mod slice;

@@ -5,17 +5,15 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::StreamExt;
 use hyper::http::Method;
 use kube::core::WatchEvent;
-use tokio::time::{Instant, timeout};
+use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::api::Ask;
 use super::failure::{Failure, refused};
 use super::objects::Kind;
 use super::session::Session;
-use crate::core::units::Seconds;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -55,6 +53,7 @@ pub(super) async fn keep_watch(session: Arc<Session>, kind: Kind) {
 impl Session {
     async fn watch_once(&self, kind: Kind, told: &mut Told) -> Result<Infallible, Failure> {
         let limit = self.timing().retry_timeout;
+        self.api.look_for_servers(limit).await;
         let mut version = self.list(kind, limit).await?;
         self.cache().watching(kind);
         if *told == Told::Outage {
@@ -89,15 +88,9 @@ impl Session {
         let ask = Ask { method: Method::GET, path, query: &query, body: None };
         let mut events = self.api.watch(&ask, limit).await?;
         loop {
-            let silence = self.silence_max(kind);
-            let silent = |_| Failure::Gone(format!("nothing was heard for {}", Seconds(silence)));
-            match timeout(silence, events.next()).await.map_err(silent)? {
-                None => return Ok(version),
-                Some(event) => {
-                    if let Some(newer) = self.take_event(kind, event?)? {
-                        version = newer;
-                    }
-                }
+            let Some(event) = events.next(self.silence_max(kind)).await? else { return Ok(version) };
+            if let Some(newer) = self.take_event(kind, event)? {
+                version = newer;
             }
         }
     }

@@ -3,6 +3,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -38,6 +39,7 @@ struct Link {
     server: SocketAddr,
     connector: SslConnector,
     faults: Faults,
+    requests: AtomicU32,
 }
 
 impl Proxy {
@@ -45,7 +47,7 @@ impl Proxy {
     /// `root` is what the server's certificate is signed by; the proxy's own is the authority's.
     pub fn start(address: SocketAddr, authority: &Authority, server: SocketAddr, root: &X509) -> Self {
         let (place, listener) = Place::bind(address).expect("the address can be listened on");
-        let link = Link { server, connector: connector(root), faults: Faults::default() };
+        let link = Link { server, connector: connector(root), faults: Faults::default(), requests: AtomicU32::new(0) };
         let proxy = Proxy {
             leaf: authority.issue_server(&[place.address.ip()]),
             place,
@@ -101,6 +103,11 @@ impl Proxy {
         self.link.faults.wait_for_hits(limit, rule, hits);
     }
 
+    /// How many requests came, watches among them.
+    pub fn requests(&self) -> u32 {
+        self.link.requests.load(Ordering::Relaxed)
+    }
+
     /// Nothing is read and nothing is answered, while connections are accepted.
     pub fn freeze(&self) {
         self.gate.shut();
@@ -124,6 +131,7 @@ impl Proxy {
 
 impl Link {
     async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Response<Body> {
+        self.requests.fetch_add(1, Ordering::Relaxed);
         let (head, body) = request.into_parts();
         let path = head.uri.path_and_query().map_or("/", |path| path.as_str()).to_owned();
         let method = head.method.clone();
