@@ -2,7 +2,6 @@
 //! path.
 
 use std::fs::{self, File};
-use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 
@@ -10,7 +9,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, User};
 use serde_json::json;
 
-use crate::kubernetes::{Kubernetes, Objects};
+use crate::kubernetes::{Kubernetes, Objects, address_of};
 use crate::member::{Member, REPLICATOR, SUPERUSER, bin_dir, password};
 use crate::wait::{seconds, until};
 use crate::world::{Cluster, SOON, Store};
@@ -34,7 +33,7 @@ impl Patroni {
                 "context": "test",
                 "labels": {"application": "patroni"},
                 "use_endpoints": kubernetes.objects == Objects::Endpoints,
-                "pod_ip": Kubernetes::address_of(&like.name),
+                "pod_ip": address_of(&like),
             },
             "restapi": {"listen": like.rest, "connect_address": like.rest},
             "postgresql": {
@@ -55,9 +54,11 @@ impl Patroni {
             ("PATRONI_CONFIGURATION", config.to_string()),
         ];
         let log = File::create(like.folder.join("log")).expect("writable");
-        let mut command = Command::new(program());
+        let place = like.place.expect("it has a pod");
+        let mut command = Command::new("nsenter");
+        command.args(["--net", "--target", &place.holder.to_string(), "setpriv", "--clear-groups"]);
+        command.args([format!("--reuid={}", user.uid), format!("--regid={}", user.gid)]).arg(program());
         command.env_clear().envs(env).current_dir(&like.folder).stdin(Stdio::null());
-        command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
         command.stdout(log.try_clone().expect("a file can be shared")).stderr(log);
         let process = command.spawn().expect("Patroni is installed (LAB_PATRONI)");
         Patroni { like, process }

@@ -1,17 +1,22 @@
-//! A cluster whose state is kept in Kubernetes.
+//! A cluster whose state is kept in Kubernetes: each member with its pod's address, clients that find the primary through
+//! the Service alone.
 
 use std::fs;
+use std::net::{IpAddr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
 use crate::kube_api::{KubeApi, Options};
-use crate::load::{Habit, TABLE, Writer, longest_gap, lost};
+use crate::load::{Service, TABLE, Writer, longest_gap, lost};
 use crate::member::Member;
+use crate::pods::Pods;
 use crate::wait::{seconds, until};
 use crate::world::{Cluster, SOON, Store};
 
-const NAMESPACE: &str = "demo";
+pub const NAMESPACE: &str = "demo";
 
 /// The objects that hold the state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -22,18 +27,34 @@ pub enum Objects {
 }
 
 pub struct Kubernetes {
-    api: KubeApi,
+    pub api: Arc<KubeApi>,
     pub objects: Objects,
     folder: tempfile::TempDir,
+    pub pods: Pods,
 }
 
 impl Kubernetes {
+    /// In a network that the calling thread is moved into.
     pub fn start(objects: Objects) -> Self {
         let folder = crate::world::folder();
-        let api = KubeApi::start(Options::loopback());
-        let file = api.kubeconfig(folder.path(), api.admin(), NAMESPACE);
-        fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("ours");
-        Kubernetes { api, objects, folder }
+        let pods = Pods::around_this_thread();
+        let api = Arc::new(KubeApi::start(Options::at(pods.hub())));
+        let kubernetes = Kubernetes { api, objects, folder, pods };
+        kubernetes.write_token(kubernetes.api.admin());
+        kubernetes
+    }
+
+    /// What members are let in with from now on.
+    pub fn write_token(&self, token: &str) -> PathBuf {
+        let file = self.api.kubeconfig(self.folder.path(), token, NAMESPACE);
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).expect("ours");
+        file
+    }
+
+    /// Puts the pod of a member there, as a StatefulSet makes it.
+    pub fn put_pod(&self, member: &Member) {
+        let labels = json!({"application": "patroni", "cluster-name": "demo"});
+        self.api.put_pod(NAMESPACE, &member.name, &address_of(member), &labels);
     }
 
     fn leader(&self) -> (&'static str, &'static str) {
@@ -54,46 +75,71 @@ impl Kubernetes {
         name.as_str().map(str::to_owned)
     }
 
-    fn label(&self, pod: &str, label: &str) -> Option<String> {
+    pub fn label(&self, pod: &str, label: &str) -> Option<String> {
         self.api.get("pods", NAMESPACE, pod)?["metadata"]["labels"][label].as_str().map(str::to_owned)
     }
 
-    pub fn address_of(name: &str) -> String {
-        format!("10.244.0.{}", name.trim_start_matches('m'))
+    /// As a node's proxy sees the Service of the scope's name.
+    pub fn service(&self) -> Service {
+        let (api, objects) = (self.api.clone(), self.objects);
+        Arc::new(move || {
+            let addresses = addresses(&api, objects);
+            let ip: IpAddr = addresses.first()?.parse().ok()?;
+            Some(SocketAddr::new(ip, 5432))
+        })
     }
+}
 
-    /// Where the Service leads.
-    fn addresses(&self) -> Vec<String> {
-        let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
-        let text = |value: &Value| value.as_str().map(str::to_owned);
-        match self.objects {
-            Objects::ConfigMaps => Vec::new(),
-            Objects::Endpoints => {
-                let endpoints = self.api.get("endpoints", NAMESPACE, "demo");
-                let subsets = endpoints.map(|endpoints| list(&endpoints["subsets"])).unwrap_or_default();
-                let addresses = subsets.iter().flat_map(|subset| list(&subset["addresses"]));
-                addresses.filter_map(|address| text(&address["ip"])).collect()
-            }
-            Objects::Leases => {
-                let slice = self.api.get("endpointslices", NAMESPACE, "demo-primary");
-                let endpoints = slice.map(|slice| list(&slice["endpoints"])).unwrap_or_default();
-                let addresses = endpoints.iter().flat_map(|endpoint| list(&endpoint["addresses"]));
-                addresses.filter_map(|address| text(&address)).collect()
-            }
+pub fn address_of(member: &Member) -> String {
+    member.sql.ip().to_string()
+}
+
+/// Where the Service leads.
+fn addresses(api: &KubeApi, objects: Objects) -> Vec<String> {
+    let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
+    let text = |value: &Value| value.as_str().map(str::to_owned);
+    match objects {
+        // Whoever its selector finds.
+        Objects::ConfigMaps => {
+            let pods = api.list("pods", NAMESPACE).into_iter();
+            let primaries = pods.filter(|pod| pod["metadata"]["labels"]["role"] == "primary");
+            primaries.filter_map(|pod| text(&pod["status"]["podIP"])).collect()
+        }
+        Objects::Endpoints => {
+            let endpoints = api.get("endpoints", NAMESPACE, "demo");
+            let subsets = endpoints.map(|endpoints| list(&endpoints["subsets"])).unwrap_or_default();
+            let addresses = subsets.iter().flat_map(|subset| list(&subset["addresses"]));
+            addresses.filter_map(|address| text(&address["ip"])).collect()
+        }
+        Objects::Leases => {
+            let slice = api.get("endpointslices", NAMESPACE, "demo-primary");
+            let endpoints = slice.map(|slice| list(&slice["endpoints"])).unwrap_or_default();
+            let addresses = endpoints.iter().flat_map(|endpoint| list(&endpoint["addresses"]));
+            addresses.filter_map(|address| text(&address)).collect()
         }
     }
 }
 
 impl Store for Kubernetes {
-    /// With its pod, as a StatefulSet makes it.
+    /// In a pod of its own.
     fn join(&self, member: &mut Member) {
-        let labels = json!({"application": "patroni", "cluster-name": "demo"});
-        self.api.put_pod(NAMESPACE, &member.name, &Self::address_of(&member.name), &labels);
+        member.move_to(self.pods.add());
+        self.put_pod(member);
         let file = self.folder.path().join("kubeconfig").display().to_string();
         member.set("KUBECONFIG", &file).set("PATRONI_KUBERNETES_LABELS", "application: patroni");
+        // The test's thread sends requests too.
+        member.set("PATRONI_RESTAPI_ALLOWLIST", "10.244.0.0/16");
         for (name, objects) in [("ENDPOINTS", Objects::Endpoints), ("LEASES", Objects::Leases)] {
             member.set(&format!("PATRONI_KUBERNETES_USE_{name}"), &(self.objects == objects).to_string());
         }
+    }
+
+    fn freeze(&self) {
+        self.api.freeze();
+    }
+
+    fn thaw(&self) {
+        self.api.thaw();
     }
 }
 
@@ -108,28 +154,26 @@ fn a_cluster_begins_changes_and_loses_its_leader(objects: Objects) {
         names.filter(|role| role.as_deref() == Some("replica")).count()
     };
     until(SOON, "labels of replicas", || replicas(&cluster) == 2);
-    let leads_to = |cluster: &Cluster<Kubernetes>, name: &str| {
-        objects == Objects::ConfigMaps || cluster.store.addresses() == [Kubernetes::address_of(name)]
+    let leads_to = |cluster: &Cluster<Kubernetes>, at: usize| {
+        addresses(&cluster.store.api, objects) == [address_of(&cluster.members[at])]
     };
-    until(SOON, "the Service leads to the leader", || leads_to(&cluster, &name));
+    until(SOON, "the Service leads to the leader", || leads_to(&cluster, first));
     cluster.members[first].must(TABLE);
-    let order: Vec<&Member> = (0..3).map(|at| &cluster.members[(first + at) % 3]).collect();
-    let writer = Writer::start(&order, Habit::Roams, 1);
+    let writer = Writer::through(cluster.store.service(), &cluster.members.iter().collect::<Vec<_>>(), 1);
     let second = (first + 1) % 3;
     let to = cluster.members[second].name.clone();
     let reply = cluster.members[first].send("POST", "/switchover", &json!({"leader": name, "candidate": to}));
     assert_eq!(reply.expect("an answer").code, 200);
     assert_eq!(cluster.whole(SOON).0, second);
     let acks = writer.stop();
-    println!("{} acknowledged writes, longest gap of the switchover {:?}", acks.len(), longest_gap(&acks));
+    println!("{} acknowledged writes, longest gap seen through the Service {:?}", acks.len(), longest_gap(&acks));
     assert_eq!(lost(&acks, &cluster.members[second]), [0; 0]);
 
     cluster.members[second].kill();
     let (third, took) = cluster.primary(seconds(20));
     println!("a new primary {took:?} after the loss of the old one");
     assert_ne!(third, second);
-    let new = cluster.members[third].name.clone();
-    until(SOON, "the Service leads to the new leader", || leads_to(&cluster, &new));
+    until(SOON, "the Service leads to the new leader", || leads_to(&cluster, third));
     until(SOON, "the dead leader's label goes", || cluster.store.label(&to, "role").is_none());
     cluster.members[second].start();
     assert_eq!(cluster.whole(SOON).0, third);

@@ -33,6 +33,16 @@ pub struct Ack {
     pub by: usize,
 }
 
+/// Where a Service leads at this moment.
+pub type Service = Arc<dyn Fn() -> Option<SocketAddr> + Send + Sync>;
+
+/// Whom a writer connects to.
+enum Targets {
+    Members(Vec<SocketAddr>, Habit),
+    /// Whoever the Service leads to, asked again for each connection.
+    Service(Service, Vec<SocketAddr>),
+}
+
 pub struct Writer {
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Ack>>,
@@ -43,9 +53,18 @@ pub const TABLE: &str = "CREATE TABLE IF NOT EXISTS writes (seq bigint PRIMARY K
 impl Writer {
     /// Writes one number after the other into the table `writes`, beginning with `first`; a number is never used twice.
     pub fn start(targets: &[&Member], habit: Habit, first: i64) -> Self {
+        Self::begin(Targets::Members(addresses(targets), habit), first)
+    }
+
+    /// The same as a client that knows the Service alone. `members` are those that it can lead to.
+    pub fn through(service: Service, members: &[&Member], first: i64) -> Self {
+        Self::begin(Targets::Service(service, addresses(members)), first)
+    }
+
+    fn begin(targets: Targets, first: i64) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
-        let (stopped, targets) = (stop.clone(), targets.iter().map(|member| member.sql).collect::<Vec<_>>());
-        Writer { stop, thread: spawn(move || write(&targets, habit, first, &stopped)) }
+        let stopped = stop.clone();
+        Writer { stop, thread: spawn(move || write(&targets, first, &stopped)) }
     }
 
     pub fn stop(self) -> Vec<Ack> {
@@ -54,25 +73,55 @@ impl Writer {
     }
 }
 
-fn write(targets: &[SocketAddr], habit: Habit, first: i64, stop: &AtomicBool) -> Vec<Ack> {
+fn addresses(members: &[&Member]) -> Vec<SocketAddr> {
+    members.iter().map(|member| member.sql).collect()
+}
+
+impl Targets {
+    /// The next to connect to, where the one before was lost.
+    fn next(&self, before: usize) -> Option<(usize, SocketAddr)> {
+        match self {
+            Targets::Members(all, habit) => {
+                let by = if *habit == Habit::Roams { (before + 1) % all.len() } else { before };
+                Some((by, all[by]))
+            }
+            Targets::Service(leads_to, all) => {
+                let address = leads_to()?;
+                all.iter().position(|known| *known == address).map(|by| (by, address))
+            }
+        }
+    }
+
+    fn first(&self) -> Option<(usize, SocketAddr)> {
+        match self {
+            Targets::Members(all, _) => all.first().map(|address| (0, *address)),
+            Targets::Service(..) => self.next(0),
+        }
+    }
+}
+
+fn write(targets: &Targets, first: i64, stop: &AtomicBool) -> Vec<Ack> {
     let mut acks = Vec::new();
-    let (mut seq, mut by) = (first, 0);
+    let mut seq = first;
+    let mut target = targets.first();
     let mut client = None;
     while !stop.load(Ordering::Relaxed) {
-        let open = match client.take() {
-            Some(open) => Ok(open),
-            None => Sql::connect_within(PATIENCE, targets[by], SUPERUSER, &password(SUPERUSER)),
-        };
-        let done = open.and_then(|open: Sql| open.rows(&format!("INSERT INTO writes VALUES ({seq})")).map(|_| open));
-        match done {
-            Ok(open) => {
-                acks.push(Ack { seq, at: Instant::now(), by });
-                client = Some(open);
+        if let Some((by, address)) = target {
+            let open = match client.take() {
+                Some(open) => Ok(open),
+                None => Sql::connect_within(PATIENCE, address, SUPERUSER, &password(SUPERUSER)),
+            };
+            match open.and_then(|open: Sql| open.rows(&format!("INSERT INTO writes VALUES ({seq})")).map(|_| open)) {
+                Ok(open) => {
+                    acks.push(Ack { seq, at: Instant::now(), by });
+                    client = Some(open);
+                }
+                Err(_) => target = targets.next(by),
             }
-            Err(_) if habit == Habit::Roams => by = (by + 1) % targets.len(),
-            Err(_) => {}
+            seq += 1;
+        } else {
+            target = targets.first();
         }
-        seq += 1;
         sleep(INTERVAL);
     }
     acks

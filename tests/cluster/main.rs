@@ -24,12 +24,14 @@ mod idle;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
 mod kubernetes;
+mod kubernetes_faults;
 mod load;
 mod logs;
 mod member;
 mod names;
 mod outage;
 mod passwords;
+mod pods;
 mod processes;
 mod proxy;
 mod rejoin;

@@ -16,6 +16,7 @@ use serde_json::Value;
 
 use crate::etcd::own_address;
 use crate::http::{self, Reply};
+use crate::pods::Place;
 use crate::processes::{self, Process};
 use crate::sql::Sql;
 use crate::wait::{eventually, seconds, until};
@@ -42,6 +43,8 @@ pub struct Member {
     pub arguments: Vec<String>,
     /// A command of the shell before the program begins, as root in the member's namespaces.
     pub before: String,
+    /// Where it has an address of its own; else that of the test's thread.
+    pub place: Option<Place>,
     process: Option<Child>,
     init: Option<i32>,
 }
@@ -62,6 +65,7 @@ impl Member {
             env: BTreeMap::new(),
             arguments: Vec::new(),
             before: "true".to_owned(),
+            place: None,
             process: None,
             init: None,
         };
@@ -70,17 +74,29 @@ impl Member {
             ("PATH", "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"),
             ("LANG", "C.UTF-8"),
             ("PATRONI_POSTGRESQL_BIN_DIR", &bin_dir().display().to_string()),
-            ("PATRONI_POSTGRESQL_LISTEN", &sql.to_string()),
-            ("PATRONI_POSTGRESQL_CONNECT_ADDRESS", &sql.to_string()),
-            ("PATRONI_RESTAPI_LISTEN", &rest.to_string()),
-            ("PATRONI_RESTAPI_CONNECT_ADDRESS", &rest.to_string()),
             ("PGDATA", &data),
             ("PATRONI_SUPERUSER_PASSWORD", &password(SUPERUSER)),
         ];
         for (name, value) in vars {
             member.set(name, value);
         }
+        member.listen(sql, rest);
         member
+    }
+
+    fn listen(&mut self, sql: SocketAddr, rest: SocketAddr) {
+        (self.sql, self.rest) = (sql, rest);
+        for (name, address) in [("POSTGRESQL", sql), ("RESTAPI", rest)] {
+            for what in ["LISTEN", "CONNECT_ADDRESS"] {
+                self.set(&format!("PATRONI_{name}_{what}"), &address.to_string());
+            }
+        }
+    }
+
+    /// Into a pod, before its start.
+    pub fn move_to(&mut self, place: Place) {
+        self.place = Some(place);
+        self.listen(place.at(5432), place.at(8008));
     }
 
     pub fn set(&mut self, name: &str, value: &str) -> &mut Self {
@@ -105,7 +121,14 @@ impl Member {
     pub fn start(&mut self) {
         assert!(self.process.is_none(), "{} runs already", self.name);
         let log = File::options().create(true).append(true).open(self.folder.join("log")).expect("writable");
-        let mut command = Command::new("unshare");
+        let mut command = match self.place {
+            None => Command::new("unshare"),
+            Some(place) => {
+                let mut command = Command::new("nsenter");
+                command.args(["--net", "--target", &place.holder.to_string(), "unshare"]);
+                command
+            }
+        };
         command.args(["--mount", "--pid", "--ipc", "--fork", "--kill-child", "--mount-proc"]);
         let script = format!("{CONTAINER} && {} && exec \"$@\"", self.before);
         command.args(["sh", "-c", &script, "sh"]).arg(program()).args(&self.arguments);

@@ -9,20 +9,23 @@ use crate::load::{Habit, TABLE, Writer, lost};
 use crate::member::Member;
 use crate::processes;
 use crate::wait::{always, eventually, seconds, until};
-use crate::world::{Cluster, SOON};
+use crate::world::{Cluster, SOON, Store};
 
 const TTL: u64 = 5;
 
 #[test]
 fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
-    let mut cluster = Cluster::start(3);
+    a_primary_without_its_store_stops_writing_in_time_and_goes_on_afterwards(Cluster::start(3));
+}
+
+pub fn a_primary_without_its_store_stops_writing_in_time_and_goes_on_afterwards<S: Store>(mut cluster: Cluster<S>) {
     let (old, _) = cluster.whole(SOON);
     cluster.members[old].must(TABLE);
     let targets: Vec<&Member> = cluster.members.iter().collect();
     let writer = Writer::start(&targets, Habit::Roams, 1);
     until(SOON, "writes", || cluster.members[old].value("SELECT count(*) > 20 FROM writes").is_ok_and(|t| t == "t"));
 
-    cluster.store.freeze(0);
+    cluster.store.freeze();
     let frozen = Instant::now();
     let writable = |member: &Member| member.value("SELECT pg_is_in_recovery()").is_ok_and(|value| value == "f");
     until(seconds(TTL + 1), "the primary gives up", || !writable(&cluster.members[old]));
@@ -31,16 +34,16 @@ fn a_primary_without_etcd_stops_writing_in_time_and_goes_on_afterwards() {
     let (answer, took) = eventually(SOON, "the old primary answers again", read_only);
     println!("it answers again {took:?} later");
     assert_eq!(answer, "t", "as a standby");
-    always(Duration::from_secs(2), "nobody is writable while etcd is frozen", || !cluster.members.iter().any(writable));
+    always(Duration::from_secs(2), "nobody is writable while it is frozen", || !cluster.members.iter().any(writable));
     for member in &cluster.members {
         assert_eq!(member.get("/liveness").expect("an answer").code, 200);
         assert_ne!(member.get("/primary").expect("an answer").code, 200);
     }
 
-    cluster.store.thaw(0);
+    cluster.store.thaw();
     let thawed = Instant::now();
     let (_, took) = cluster.primary(seconds(2 * TTL));
-    println!("writable {took:?} after etcd came back");
+    println!("writable {took:?} after it came back");
     let (new, _) = cluster.whole(SOON);
     std::thread::sleep(Duration::from_millis(200));
     let acks = writer.stop();

@@ -22,12 +22,23 @@ pub struct Cluster<S = Etcd> {
 /// Where a cluster's state is kept, as members are told.
 pub trait Store {
     fn join(&self, member: &mut Member);
+    /// From now on it answers nothing.
+    fn freeze(&self);
+    fn thaw(&self);
 }
 
 impl Store for Etcd {
     fn join(&self, member: &mut Member) {
         let hosts: Vec<String> = self.endpoints().iter().map(ToString::to_string).collect();
         member.set("PATRONI_ETCD3_HOSTS", &hosts.join(","));
+    }
+
+    fn freeze(&self) {
+        Etcd::freeze(self, 0);
+    }
+
+    fn thaw(&self) {
+        Etcd::thaw(self, 0);
     }
 }
 
