@@ -18,7 +18,7 @@ use super::view::{ClusterStatus, ClusterView, Member, MemberKind, MemberRole, Me
 
 /// How long a member that is alive by its lease may take to answer.
 pub const PEER_LIMIT: Duration = Duration::from_secs(2);
-/// The same for one whose record has expired: it is asked in case it lives, but not waited for long.
+/// The same for one whose record or whose lock has expired: it is asked in case it lives, but not waited for long.
 const EXPIRED_PEER_LIMIT: Duration = Duration::from_millis(300);
 /// For how long an answer counts. More than a question takes, so that a peer that does not answer at all is not asked for
 /// ever.
@@ -42,7 +42,9 @@ impl<'a> Canvass<'a> {
         };
         let expired = ctx.seen.memory.last_members.values().filter(|member| !ctx.view.is_alive(&member.name));
         let expired = expired.filter(may_answer).map(|member| (member.name.clone(), EXPIRED_PEER_LIMIT));
-        let alive = ctx.view.alive().filter(may_answer).map(|member| (member.name.clone(), PEER_LIMIT));
+        let limit = |name: &MemberName| if ran_out(ctx, name) { EXPIRED_PEER_LIMIT } else { PEER_LIMIT };
+        let alive = ctx.view.alive().filter(may_answer);
+        let alive = alive.map(|member| (member.name.clone(), limit(&member.name)));
         Canvass { ctx: *ctx, asked: expired.chain(alive).collect(), since: ctx.now() - ANSWER_AGE }
     }
 
@@ -215,6 +217,11 @@ fn is_up(member: &Member) -> bool {
     matches!(member.state, Running | Restarting | Starting | Stopping)
 }
 
+/// Whether it is known to be the one whose lock ran out, where its record does not go with it.
+fn ran_out(ctx: &Ctx, name: &MemberName) -> bool {
+    ctx.view.lock_ran_out && ctx.seen.memory.last_leader.as_ref() == Some(name)
+}
+
 /// The leader key went but the record on the same lease is still there: it was removed by hand, not given up and not
 /// expired. Its holder may still be writable and will take it again, whatever its record says: one that was about to be promoted
 /// has not said so yet, and what it wrote before it took the lock may arrive late.
@@ -225,9 +232,9 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
         return Some(unseen.name.clone());
     }
     // Whoever held the lock last: a late call may have taken it for a member that gave it back.
-    let ran_out = |member: &Member| ctx.view.lock_ran_out && memory.last_leader.as_ref() == Some(&member.name);
-    let says_so =
-        |member: &&Member| is_known_primary(member) && !ctx.view.status.gave_up(&member.name) && !ran_out(member);
+    let says_so = |member: &&Member| {
+        is_known_primary(member) && !ctx.view.status.gave_up(&member.name) && !ran_out(ctx, &member.name)
+    };
     if !is_unlocked_for_ttl(ctx)
         && let Some(primary) = ctx.view.alive().filter(others).find(says_so)
     {

@@ -81,12 +81,11 @@ async fn the_next_server_is_asked_in_place_of_a_dead_one() {
     first.freeze();
     in_time(DEADLINE, member.publish(&record("stopping"), DEADLINE)).await.expect("the next server answers");
     in_time(DEADLINE, member.acquire(LockSeen::default(), DEADLINE)).await.expect("the next server answers");
-    // One without a store behind it says so.
+    // One without a store behind it says so; those that have come are found by the watches afterwards.
+    let third = beside(&world);
+    put_servers(&world, &[first.address(), second.address(), third.address()]);
     second.add(When::any(), Fault::Answer(503, None));
     in_time(DEADLINE, member.renew(None, None, DEADLINE)).await.expect("the Service answers");
-    // Those that come are found by the watches.
-    let third = beside(&world);
-    put_servers(&world, &[third.address()]);
     eventually("the new server is asked", async || {
         member.publish(&record("running"), SOON).await.ok();
         third.requests() > 0

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tamada::core::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Question, Wake};
 use tamada::core::local::{LastRole, Postgres};
-use tamada::core::observation::{FirstCycle, LeaseOutcome, Memory, Observation, Outcome, RestartRequest};
+use tamada::core::observation::{FirstCycle, LeaderRecord, LeaseOutcome, Memory, Observation, Outcome, RestartRequest};
 use tamada::core::policy::{Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, SystemId};
@@ -31,6 +31,19 @@ fn members_whose_records_expired_with_the_leaders_are_asked_but_not_waited_for_l
     let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
     observation.memory.last_members.clone_from(&cluster.members);
     cluster.members.remove(&"b".into());
+    let Some(Question::Peers(asked)) = decided(&observation).ask else { panic!("nobody is asked") };
+    assert_eq!(asked[&"b".into()], Duration::from_millis(300));
+    assert_eq!(asked[&"c".into()], Duration::from_secs(2));
+}
+
+/// In Kubernetes the record of a lost node stays, and its address answers nothing.
+#[test]
+fn a_last_leader_that_let_the_lock_run_out_is_not_waited_for_long() {
+    let mut observation = answers(seen(view(None), standby_at(500, "b")), &[]);
+    observation.memory.last_leader = Some("b".into());
+    observation.memory.leader_record = LeaderRecord::Gone;
+    let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
+    cluster.lock_ran_out = true;
     let Some(Question::Peers(asked)) = decided(&observation).ask else { panic!("nobody is asked") };
     assert_eq!(asked[&"b".into()], Duration::from_millis(300));
     assert_eq!(asked[&"c".into()], Duration::from_secs(2));
@@ -112,6 +125,7 @@ fn after_a_clean_release_one_that_is_behind_waits_for_a_better_member() {
 fn a_leader_whose_key_was_removed_by_hand_is_not_raced() {
     let mut observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
     observation.memory.last_leader = Some("b".into());
+    observation.memory.leader_record = LeaderRecord::Gone;
     let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
     cluster.members.insert("b".into(), member("b", MemberRole::Primary));
     assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });

@@ -214,16 +214,29 @@ pub(super) struct Events<'a> {
 }
 
 impl Events<'_> {
-    /// `None`: it has ended in good order. One that says nothing for `silence` is as good as dead.
-    pub(super) async fn next(&mut self, silence: Duration) -> Result<Option<WatchEvent<Object>>, Failure> {
-        let failure = match timeout(silence, self.stream.next()).await {
-            Ok(None) => return Ok(None),
-            Ok(Some(Ok(event))) => return Ok(Some(event)),
+    /// What comes within this time.
+    pub(super) async fn next(&mut self, limit: Duration) -> Result<Heard, Failure> {
+        let failure = match timeout(limit, self.stream.next()).await {
+            Err(_) => return Ok(Heard::Nothing),
+            Ok(None) => return Ok(Heard::End),
+            Ok(Some(Ok(event))) => return Ok(Heard::Event(Box::new(event))),
             Ok(Some(Err(error))) => self.api.failure_of(error, &self.place),
-            Err(_) => Failure::Gone(format!("nothing was heard for {}", Seconds(silence))),
         };
         Err(self.api.noted(&self.servers, self.turn, failure).await)
     }
+
+    /// Nothing was heard for too long: the next request goes to another server, where there is one.
+    pub(super) fn give_up(self) {
+        self.servers.failed(self.turn);
+    }
+}
+
+pub(super) enum Heard {
+    Event(Box<WatchEvent<Object>>),
+    /// The watch has ended in good order.
+    End,
+    /// Nothing has changed, or the watch is dead.
+    Nothing,
 }
 
 impl Ask<'_> {

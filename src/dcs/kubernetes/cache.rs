@@ -253,6 +253,11 @@ impl Cache {
         });
     }
 
+    /// Whether somebody holds the lock who is seen to renew it.
+    pub(super) fn is_lock_held(&self, now: Instant) -> bool {
+        self.state.lock_ends(self.ttl).is_some_and(|end| end > now)
+    }
+
     /// When something ends that nobody will tell of: a lock, a claim.
     pub(super) fn next_end(&self, now: Instant) -> Option<Instant> {
         let ends = [self.state.lock_ends(self.ttl), self.state.claim_ends(self.ttl)];

@@ -77,10 +77,13 @@ impl Servers {
         self.is_due.store(true, Ordering::Relaxed);
     }
 
-    /// Takes over where they are. Connections to those that stay are kept.
+    /// Takes over where they are. Connections to those that stay are kept; where none of those that were known has served, one
+    /// that is new goes first, else the named address goes on.
     pub(super) fn found(&self, endpoints: &Endpoints) -> Result<usize, Failure> {
         let mut own = locked(&self.own);
         let asked = own.servers.get(own.turn).map(|(address, _)| *address);
+        let is_new = |address: &SocketAddr| !own.servers.iter().any(|(known, _)| known == address);
+        let new = endpoints.servers().iter().position(is_new);
         let mut servers = Vec::new();
         for address in endpoints.servers() {
             let known = own.servers.iter().find(|(known, _)| *known == address);
@@ -90,7 +93,8 @@ impl Servers {
             };
             servers.push((address, client));
         }
-        own.turn = asked.and_then(|asked| servers.iter().position(|(address, _)| *address == asked)).unwrap_or(0);
+        let same = asked.and_then(|asked| servers.iter().position(|(address, _)| *address == asked));
+        own.turn = same.or(new).unwrap_or(servers.len());
         own.servers = servers;
         Ok(own.servers.len())
     }

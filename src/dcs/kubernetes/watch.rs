@@ -10,10 +10,11 @@ use kube::core::WatchEvent;
 use tokio::time::Instant;
 use tracing::{debug, info, warn};
 
-use super::api::Ask;
+use super::api::{Ask, Heard};
 use super::failure::{Failure, refused};
 use super::objects::Kind;
 use super::session::Session;
+use crate::core::units::Seconds;
 
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(1);
@@ -50,6 +51,14 @@ pub(super) async fn keep_watch(session: Arc<Session>, kind: Kind) {
     }
 }
 
+/// How a watch came to its end.
+enum Followed {
+    /// The version up to which everything is known.
+    To(String),
+    /// For so long; what has changed meanwhile is not known.
+    Silence(Duration),
+}
+
 impl Session {
     async fn watch_once(&self, kind: Kind, told: &mut Told) -> Result<Infallible, Failure> {
         let limit = self.timing().retry_timeout;
@@ -61,23 +70,37 @@ impl Session {
         }
         *told = Told::Nothing;
         loop {
-            // An end in good order leaves no gap: the next watch goes on from there.
-            version = self.follow(kind, version, limit).await?;
+            version = match self.follow(kind, version, limit).await? {
+                // An end in good order leaves no gap: the next watch goes on from there.
+                Followed::To(version) => version,
+                Followed::Silence(silence) => {
+                    self.cache().lost(kind);
+                    debug!("no change of {} was seen for {}; reading them anew", kind.plural(), Seconds(silence));
+                    self.api.look_for_servers(limit).await;
+                    let version = self.list(kind, limit).await?;
+                    self.cache().watching(kind);
+                    version
+                }
+            };
         }
     }
 
-    /// How long a watch may be silent. That of the lock tells of each renewal.
-    fn silence_max(&self, kind: Kind) -> Duration {
+    /// How long the watch of the lock's object may be silent while somebody holds it: it tells of each renewal.
+    fn renewal_max(&self) -> Duration {
         let timing = self.timing();
-        if kind == self.names.lock_kind() {
-            timing.loop_wait + (timing.loop_wait / 2).max(Duration::from_secs(1))
-        } else {
-            BOOKMARKS
+        timing.loop_wait + (timing.loop_wait / 2).max(Duration::from_secs(1))
+    }
+
+    /// How long a watch may be silent as things are now.
+    fn silence_max(&self, kind: Kind) -> Duration {
+        match kind == self.names.lock_kind() {
+            true if self.cache().is_lock_held(Instant::now()) => self.renewal_max(),
+            true => self.renewal_max().max(self.timing().ttl),
+            false => BOOKMARKS,
         }
     }
 
-    /// The version up to which everything is known when the watch ends.
-    async fn follow(&self, kind: Kind, mut version: String, limit: Duration) -> Result<String, Failure> {
+    async fn follow(&self, kind: Kind, mut version: String, limit: Duration) -> Result<Followed, Failure> {
         let path = kind.path(&self.api.namespace().await?);
         let query = [
             ("watch", "true".to_owned()),
@@ -87,10 +110,25 @@ impl Session {
         ];
         let ask = Ask { method: Method::GET, path, query: &query, body: None };
         let mut events = self.api.watch(&ask, limit).await?;
+        let mut heard = Instant::now();
         loop {
-            let Some(event) = events.next(self.silence_max(kind)).await? else { return Ok(version) };
-            if let Some(newer) = self.take_event(kind, event)? {
-                version = newer;
+            // The lock may be taken while this watch is dead.
+            let wait = if kind == self.names.lock_kind() { self.renewal_max() } else { BOOKMARKS };
+            match events.next(wait).await? {
+                Heard::Event(event) => {
+                    heard = Instant::now();
+                    if let Some(newer) = self.take_event(kind, *event)? {
+                        version = newer;
+                    }
+                }
+                Heard::End => return Ok(Followed::To(version)),
+                Heard::Nothing => {
+                    let silence = heard.elapsed();
+                    if silence >= self.silence_max(kind) {
+                        events.give_up();
+                        return Ok(Followed::Silence(silence));
+                    }
+                }
             }
         }
     }
