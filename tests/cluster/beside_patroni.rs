@@ -14,14 +14,35 @@ use crate::member::{Member, REPLICATOR, SUPERUSER, bin_dir, password};
 use crate::wait::{seconds, until};
 use crate::world::{Cluster, SOON, Store};
 
+/// Patroni takes no shorter ones.
+const LEAST: Timers = Timers { ttl: 20, loop_wait: 1, retry_timeout: 3 };
+
 /// A member that Patroni runs, with the addresses and folders of one of ours that is never started.
-struct Patroni {
-    like: Member,
+pub struct Patroni {
+    pub like: Member,
     process: Child,
 }
 
+/// Seconds of a cluster's timers.
+#[derive(Clone, Copy)]
+pub struct Timers {
+    pub ttl: u32,
+    pub loop_wait: u32,
+    pub retry_timeout: u32,
+}
+
+impl Timers {
+    /// For the cluster that this member may begin.
+    pub fn tell(self, member: &mut Member) {
+        for (name, seconds) in [("TTL", self.ttl), ("LOOP_WAIT", self.loop_wait), ("RETRY_TIMEOUT", self.retry_timeout)]
+        {
+            member.set(&format!("PATRONI_{name}"), &seconds.to_string());
+        }
+    }
+}
+
 impl Patroni {
-    fn start(mut like: Member, kubernetes: &Kubernetes) -> Patroni {
+    pub fn start(mut like: Member, kubernetes: &Kubernetes, timers: Timers) -> Patroni {
         kubernetes.join(&mut like);
         let user = User::from_name("postgres").expect("readable").expect("there is a user postgres");
         let role = |name: &str| json!({"username": name, "password": password(name)});
@@ -35,6 +56,9 @@ impl Patroni {
                 "use_endpoints": kubernetes.objects == Objects::Endpoints,
                 "pod_ip": address_of(&like),
             },
+            "bootstrap": {"dcs": {
+                "ttl": timers.ttl, "loop_wait": timers.loop_wait, "retry_timeout": timers.retry_timeout,
+            }},
             "restapi": {"listen": like.rest, "connect_address": like.rest},
             "postgresql": {
                 "listen": like.sql,
@@ -101,13 +125,12 @@ fn switch(cluster: &Cluster<Kubernetes>, by: usize, from: &str, to: &str) {
 
 fn ours_and_patronis_take_turns(objects: Objects) {
     let mut cluster = Cluster::prepare_on(Kubernetes::start(objects), 2);
-    // Patroni's least.
-    cluster.set("PATRONI_TTL", "20").set("PATRONI_RETRY_TIMEOUT", "3");
+    cluster.members.iter_mut().for_each(|member| LEAST.tell(member));
     cluster.start_all();
     let (first, _) = cluster.whole(seconds(40));
     let name = cluster.members[first].name.clone();
     let folder = cluster.folder.path().to_owned();
-    let mut patroni = Patroni::start(Member::new(&folder, "m3"), &cluster.store);
+    let mut patroni = Patroni::start(Member::new(&folder, "m3"), &cluster.store, LEAST);
     until(seconds(30), "Patroni's member streams", || {
         patroni.is_in_recovery() == Some(true)
             && cluster.members[first]

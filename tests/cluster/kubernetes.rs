@@ -7,6 +7,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use crate::kube_api::{KubeApi, Options};
@@ -73,6 +74,14 @@ impl Kubernetes {
             Objects::Leases => &object["spec"]["holderIdentity"],
         };
         name.as_str().map(str::to_owned)
+    }
+
+    /// When the holder says that it renewed the lock last; of Endpoints and ConfigMaps.
+    pub fn renewed(&self) -> Timestamp {
+        let (resource, object) = self.leader();
+        let object = self.api.get(resource, NAMESPACE, object).expect("it is there");
+        let time = object["metadata"]["annotations"]["renewTime"].as_str().expect("it was renewed");
+        time.parse().expect("a time")
     }
 
     pub fn label(&self, pod: &str, label: &str) -> Option<String> {

@@ -24,6 +24,7 @@ mod idle;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
 mod kubernetes;
+mod kubernetes_bench;
 mod kubernetes_faults;
 mod load;
 mod logs;
