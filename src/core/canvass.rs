@@ -242,7 +242,7 @@ fn lease_alive(ctx: &Ctx) -> Option<MemberName> {
     }
     let last = memory.last_leader.as_ref()?;
     let gave_up = ctx.view.status.gave_up(last) && memory.is_last_word(&ctx.view.status);
-    if gave_up || *last == ctx.policy.name {
+    if gave_up || ran_out(ctx, last) || *last == ctx.policy.name {
         return None;
     }
     let record = ctx.view.alive().find(|member| member.name == *last)?;

@@ -67,6 +67,7 @@ impl Patroni {
                 "bin_dir": bin_dir(),
                 "pgpass": like.folder.join("pgpass"),
                 "authentication": {"superuser": role(SUPERUSER), "replication": role(REPLICATOR)},
+                "pg_hba": ["local all all trust", "host all all all scram-sha-256", "host replication all all scram-sha-256"],
                 "parameters": {"unix_socket_directories": like.folder},
             },
         });

@@ -41,7 +41,8 @@ fn members_whose_records_expired_with_the_leaders_are_asked_but_not_waited_for_l
 fn a_last_leader_that_let_the_lock_run_out_is_not_waited_for_long() {
     let mut observation = answers(seen(view(None), standby_at(500, "b")), &[]);
     observation.memory.last_leader = Some("b".into());
-    observation.memory.leader_record = LeaderRecord::Gone;
+    observation.memory.leader_record = LeaderRecord::There;
+    assert_eq!(decided(&observation).reason, Reason::LeaderLeaseAlive { leader: "b".into() });
     let Ok(cluster) = &mut observation.cluster else { unreachable!("there is a view") };
     cluster.lock_ran_out = true;
     let Some(Question::Peers(asked)) = decided(&observation).ask else { panic!("nobody is asked") };
