@@ -11,6 +11,7 @@ pub mod memory;
 mod causes;
 mod change;
 mod connect;
+mod losses;
 mod token;
 
 pub use connect::{Store, connect, observe};

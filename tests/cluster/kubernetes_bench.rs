@@ -81,6 +81,10 @@ impl Team {
             let of = |sql| self.members().iter().map(|member| member.value(sql)).collect::<Vec<_>>();
             let found = of("SELECT pg_is_in_recovery()");
             let leader = found.iter().position(|it| it.as_deref() == Ok("f")).ok_or(format!("{found:?}"))?;
+            // A copy that is being made streams too.
+            if found.iter().filter(|it| it.as_deref() == Ok("t")).count() < 2 {
+                return Err(format!("{found:?}"));
+            }
             match self.members()[leader].value(streams)?.as_str() {
                 "2" => Ok(leader),
                 other => Err(format!("{other} stream")),

@@ -16,6 +16,7 @@ use crate::core::policy::Timing;
 use crate::core::units::MemberName;
 use crate::dcs::change::{self, WatchState};
 use crate::dcs::codec::{self, Entries, Entry, Own};
+use crate::dcs::losses::Losses;
 use crate::dcs::{Key, Snapshot};
 
 /// What waiters wait for.
@@ -101,9 +102,7 @@ pub(super) struct Cache {
     leader: u64,
     /// The revision that `initialize` must have in the first whole reading.
     initialize: Option<u64>,
-    losses: u64,
-    /// Those that the loop has been shown.
-    losses_shown: u64,
+    losses: Losses,
     /// All changes up to this revision are in.
     complete: u64,
     /// The highest revision known; above `complete` only of our own doing.
@@ -133,8 +132,7 @@ impl Cache {
             filled: Filled::No,
             leader,
             initialize,
-            losses: 0,
-            losses_shown: 0,
+            losses: Losses::default(),
             complete: 0,
             highest,
             entries: Entries::new(),
@@ -160,23 +158,18 @@ impl Cache {
         self.filled == Filled::Yes
     }
 
-    /// Whether there was a loss of which the loop does not know: then no answer about the lock means to it what it says.
-    pub(super) fn hides_loss(&self) -> bool {
-        self.losses != self.losses_shown
-    }
-
     /// The loop gets this snapshot.
     pub(super) fn shown(&mut self, snapshot: &Snapshot) {
-        self.losses_shown = snapshot.losses;
+        self.losses.show(snapshot);
     }
 
-    pub(super) fn losses(&self) -> u64 {
+    pub(super) fn losses(&self) -> Losses {
         self.losses
     }
 
     /// What a later process must find again.
     pub(super) fn past(&self) -> Option<Past> {
-        if self.hides_loss() {
+        if self.losses.is_one_hidden() {
             return Some(Past::Lost);
         }
         let cluster = self.cluster.filter(|_| self.leader > 0)?;
@@ -191,7 +184,7 @@ impl Cache {
     /// Whether an answer to a linearizable request that was sent after `mark` comes from a store that has lost data.
     pub(super) fn is_lost(&self, cluster: u64, revision: u64, mark: Mark) -> bool {
         // What was seen before the last loss is gone.
-        let went_back = mark.losses == self.losses && revision < mark.revision;
+        let went_back = mark.losses == self.losses.count() && revision < mark.revision;
         self.cluster.is_some_and(|known| known != cluster || went_back)
     }
 
@@ -214,7 +207,7 @@ impl Cache {
 
     /// What every later reading must reach, since readings are linearizable.
     pub(super) fn mark(&self) -> Mark {
-        Mark { revision: self.highest, losses: self.losses }
+        Mark { revision: self.highest, losses: self.losses.count() }
     }
 
     /// Take in a whole reading that was asked for after `mark`, and show the newest state known.
@@ -237,7 +230,7 @@ impl Cache {
             self.highest = 0;
         }
         if is_lost {
-            self.losses += 1;
+            self.losses.notice();
             self.leader = 0;
         }
         self.filled = Filled::Yes;
@@ -256,7 +249,7 @@ impl Cache {
     fn went_back(&self, entries: &Entries, mark: Mark) -> bool {
         let known = self.entries.iter().map(|(path, entry)| (path.as_str(), entry.revision));
         let mut known = known.chain([(codec::LEADER, self.leader)]).filter(|(_, revision)| *revision <= mark.revision);
-        mark.losses == self.losses
+        mark.losses == self.losses.count()
             && known.any(|(path, revision)| entries.get(path).is_some_and(|entry| entry.revision < revision))
     }
 
@@ -354,7 +347,7 @@ impl Cache {
         let (view, documents) = codec::assemble(&self.entries, &self.own);
         let version = self.snapshot.version + 1;
         self.leader = self.leader.max(view.lock_revision.map_or(0, |revision| revision.0));
-        let new = Arc::new(Snapshot { view, documents, version, losses: self.losses });
+        let new = Arc::new(Snapshot { view, documents, version, losses: self.losses.count() });
         let old = std::mem::replace(&mut self.snapshot, new);
         let matters = match author {
             Author::Us => false,

@@ -42,13 +42,12 @@ impl Session {
 
     /// Nothing is asked or said of the lock for a caller who does not know yet that the store has lost its data.
     pub(super) fn recall(&self) -> Result<(), Failure> {
-        if self.cache().hides_loss() { Err(Failure::Forgot) } else { Ok(()) }
+        if self.cache().losses().is_one_hidden() { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     /// Nothing is written that was decided before a loss of the store's data.
     fn remembers(&self, expect: Expect) -> Result<(), Failure> {
-        let losses = self.cache().losses();
-        if expect.losses().is_some_and(|known| known != losses) { Err(Failure::Forgot) } else { Ok(()) }
+        if self.cache().losses().outdate(expect) { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     pub(super) fn is_lock(&self, entry: &Entry, lease: i64) -> bool {

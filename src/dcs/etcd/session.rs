@@ -87,7 +87,7 @@ impl Session {
         let Origin { cluster, revision } = self.origin(answer.header())?;
         let change = |kv| self.change_of(kv).and_then(|change| Some((change.path, change.entry?)));
         let reading = Reading { cluster, revision, entries: answer.kvs().iter().filter_map(change).collect() };
-        let losses = self.cache().losses();
+        let losses = self.cache().losses().count();
         let snapshot = self.cache().install(reading, mark);
         if snapshot.losses != losses {
             warn!("etcd has lost data that it had before: restored from a backup, or wiped");
@@ -123,7 +123,7 @@ impl Session {
 
     /// Whether this very moment's reading shows that the store has lost its data.
     pub(super) async fn has_forgotten(&self, link: &Link) -> Result<bool, Failure> {
-        let losses = self.cache().losses();
+        let losses = self.cache().losses().count();
         let (_, snapshot) = self.range(link).await?;
         Ok(snapshot.losses != losses)
     }

@@ -16,6 +16,7 @@ use super::state::State;
 use crate::core::units::MemberName;
 use crate::dcs::change::{self, WatchState};
 use crate::dcs::codec::{self, Entries};
+use crate::dcs::losses::Losses;
 use crate::dcs::{Key, Snapshot};
 
 /// What waiters wait for.
@@ -49,9 +50,7 @@ pub(super) struct Cache {
     alive: BTreeSet<Kind>,
     /// What a former process has seen, until the first list of the objects.
     past: Option<Past>,
-    losses: u64,
-    /// Those that the loop has been shown.
-    losses_shown: u64,
+    losses: Losses,
     /// The highest version known.
     highest: u64,
     /// Our own writes that are under way: the kind and name of the object.
@@ -75,8 +74,7 @@ impl Cache {
             ttl,
             alive: BTreeSet::new(),
             past: kept.past,
-            losses: 0,
-            losses_shown: 0,
+            losses: Losses::default(),
             highest,
             writing: Vec::new(),
             entries: Entries::new(),
@@ -115,17 +113,12 @@ impl Cache {
         self.state.names.watched().iter().all(|kind| self.alive.contains(kind))
     }
 
-    /// Whether there was a loss of which the loop does not know: then no answer about the lock means to it what it says.
-    pub(super) fn hides_loss(&self) -> bool {
-        self.losses != self.losses_shown
-    }
-
     /// The loop gets this snapshot.
     pub(super) fn shown(&mut self, snapshot: &Snapshot) {
-        self.losses_shown = snapshot.losses;
+        self.losses.show(snapshot);
     }
 
-    pub(super) fn losses(&self) -> u64 {
+    pub(super) fn losses(&self) -> Losses {
         self.losses
     }
 
@@ -135,7 +128,7 @@ impl Cache {
         // Kept on disk, so it is nothing that each renewal changes.
         let revision = self.state.held_since();
         let past = match self.past {
-            _ if self.hides_loss() => Some(Past::Lost),
+            _ if self.losses.is_one_hidden() => Some(Past::Lost),
             // Nothing was read yet.
             Some(past) => Some(past),
             None => (revision > 0).then(|| Past::Seen { revision, config: config.map(uid_of) }),
@@ -144,12 +137,12 @@ impl Cache {
     }
 
     pub(super) fn mark(&self) -> Mark {
-        Mark { revision: self.highest, losses: self.losses }
+        Mark { revision: self.highest, losses: self.losses.count() }
     }
 
     /// Whether an answer of this version, to a request that was sent after `mark`, comes from a store that has lost data.
     fn went_back(&self, revision: u64, mark: Mark) -> bool {
-        mark.losses == self.losses && revision < mark.revision
+        mark.losses == self.losses.count() && revision < mark.revision
     }
 
     /// All objects of a kind, as a list of this version has them.
@@ -157,7 +150,7 @@ impl Cache {
         let is_config = kind == self.state.names.kind();
         let is_other = is_config && self.is_another_store(&objects);
         if self.went_back(revision, mark) || is_other {
-            self.losses += 1;
+            self.losses.notice();
             self.highest = 0;
             self.state.forget();
         }
@@ -197,7 +190,9 @@ impl Cache {
     fn went_back_object(&self, kind: Kind, object: &Object, mark: Mark) -> bool {
         let known = self.state.object(kind, &object.metadata.name);
         let is_same = |known: &&Object| known.metadata.uid == object.metadata.uid;
-        known.filter(is_same).is_some_and(|known| mark.losses == self.losses && object.revision() < known.revision())
+        known
+            .filter(is_same)
+            .is_some_and(|known| mark.losses == self.losses.count() && object.revision() < known.revision())
     }
 
     /// `revision`: in which it went, where that is told.
@@ -279,14 +274,14 @@ impl Cache {
 
     fn rebuild(&mut self, author: Author, now: Instant) {
         let entries = self.state.entries(now, self.ttl);
-        let is_news = entries != self.entries || self.losses != self.snapshot.losses;
+        let is_news = entries != self.entries || self.losses.count() != self.snapshot.losses;
         self.entries = entries;
         let mut matters = false;
         if is_news {
             let (mut view, documents) = codec::assemble(&self.entries, &self.state.own());
             view.lock_ran_out = self.state.lock_ran_out(now, self.ttl);
             let version = self.snapshot.version + 1;
-            let new = Arc::new(Snapshot { view, documents, version, losses: self.losses });
+            let new = Arc::new(Snapshot { view, documents, version, losses: self.losses.count() });
             let old = std::mem::replace(&mut self.snapshot, new);
             matters = author == Author::Others && change::matters(&old, &self.snapshot, &self.name);
         }

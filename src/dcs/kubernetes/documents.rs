@@ -114,8 +114,7 @@ impl Session {
 
     /// Nothing is written that was decided before a loss of the store's data.
     fn remembers(&self, expect: Expect) -> Result<(), Failure> {
-        let losses = self.cache().losses();
-        if expect.losses().is_some_and(|known| known != losses) { Err(Failure::Forgot) } else { Ok(()) }
+        if self.cache().losses().outdate(expect) { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     fn document_write(&self, key: Key, content: &Content) -> Write<'_> {

@@ -74,7 +74,7 @@ impl Session {
 
     /// Nothing is asked or said of the lock for a caller who does not know yet that the store has lost its data.
     pub(super) fn recall(&self) -> Result<(), Failure> {
-        if self.cache().hides_loss() { Err(Failure::Forgot) } else { Ok(()) }
+        if self.cache().losses().is_one_hidden() { Err(Failure::Forgot) } else { Ok(()) }
     }
 
     /// A fresh reading of all objects, taken into the cache.
@@ -115,9 +115,9 @@ impl Session {
         };
         let revision = version.parse().unwrap_or(0);
         let mut cache = self.cache();
-        let losses = cache.losses();
+        let losses = cache.losses().count();
         cache.install(kind, revision, items, mark, Instant::now());
-        if cache.losses() != losses {
+        if cache.losses().count() != losses {
             *locked(&self.held) = None;
             warn!("the API server has lost data that it had before: restored from a backup, or another one");
         }
