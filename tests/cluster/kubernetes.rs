@@ -29,6 +29,8 @@ pub enum Objects {
 pub struct Kubernetes {
     pub api: Arc<KubeApi>,
     pub objects: Objects,
+    /// Whose Service leads to the leader: that of the mode, unless the server has not what it takes.
+    leads_by: Objects,
     folder: tempfile::TempDir,
     pub pods: Pods,
 }
@@ -39,7 +41,9 @@ impl Kubernetes {
         let folder = crate::world::folder();
         let pods = Pods::around_this_thread();
         let api = Arc::new(KubeApi::start(Options::at(pods.hub())));
-        let kubernetes = Kubernetes { api, objects, folder, pods };
+        let has_none = objects == Objects::Leases && api.lacks("endpointslices");
+        let leads_by = if has_none { Objects::ConfigMaps } else { objects };
+        let kubernetes = Kubernetes { api, objects, leads_by, folder, pods };
         kubernetes.write_token(kubernetes.api.admin());
         kubernetes
     }
@@ -81,9 +85,9 @@ impl Kubernetes {
 
     /// As a node's proxy sees the Service of the scope's name.
     pub fn service(&self) -> Service {
-        let (api, objects) = (self.api.clone(), self.objects);
+        let (api, leads_by) = (self.api.clone(), self.leads_by);
         Arc::new(move || {
-            let addresses = addresses(&api, objects);
+            let addresses = addresses(&api, leads_by);
             let ip: IpAddr = addresses.first()?.parse().ok()?;
             Some(SocketAddr::new(ip, 5432))
         })
@@ -95,10 +99,10 @@ pub fn address_of(member: &Member) -> String {
 }
 
 /// Where the Service leads.
-fn addresses(api: &KubeApi, objects: Objects) -> Vec<String> {
+fn addresses(api: &KubeApi, leads_by: Objects) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    match objects {
+    match leads_by {
         // Whoever its selector finds.
         Objects::ConfigMaps => {
             let pods = api.list("pods", NAMESPACE).into_iter();
@@ -155,7 +159,7 @@ fn a_cluster_begins_changes_and_loses_its_leader(objects: Objects) {
     };
     until(SOON, "labels of replicas", || replicas(&cluster) == 2);
     let leads_to = |cluster: &Cluster<Kubernetes>, at: usize| {
-        addresses(&cluster.store.api, objects) == [address_of(&cluster.members[at])]
+        addresses(&cluster.store.api, cluster.store.leads_by) == [address_of(&cluster.members[at])]
     };
     until(SOON, "the Service leads to the leader", || leads_to(&cluster, first));
     cluster.members[first].must(TABLE);

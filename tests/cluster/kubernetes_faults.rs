@@ -115,7 +115,9 @@ fn watches_that_have_expired_begin_anew() {
     for ending in [Ending::Clean, Ending::Expired, Ending::Broken] {
         cluster.store.api.compact();
         cluster.store.api.drop_watches(ending);
-        always(seconds(2), "the leader leads on", || cluster.members[leader].get("/primary").is_ok_and(|it| it.code == 200));
+        always(seconds(2), "the leader leads on", || {
+            cluster.members[leader].get("/primary").is_ok_and(|it| it.code == 200)
+        });
     }
     let acks = writer.stop();
     assert!(longest_gap(&acks) < seconds(1), "{:?}", longest_gap(&acks));
@@ -181,7 +183,8 @@ fn a_paused_cluster_is_left_alone() {
         cluster.members[leader].value("SELECT pg_is_in_recovery()").is_ok_and(|it| it == "f")
     });
     cluster.store.thaw();
-    let resumed = || cluster.members[leader].send("PATCH", "/config", &json!({"pause": null})).is_ok_and(|it| it.code == 200);
+    let resumed =
+        || cluster.members[leader].send("PATCH", "/config", &json!({"pause": null})).is_ok_and(|it| it.code == 200);
     until(SOON, "it is resumed", resumed);
     assert_eq!(cluster.whole(SOON).0, leader);
     assert_eq!(cluster.store.holder(), Some(name));

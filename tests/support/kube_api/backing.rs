@@ -38,6 +38,8 @@ pub trait Backing: Send + Sync {
     fn endpoints_controller(&self, switch: Switch);
     fn garbage_collector(&self, switch: Switch);
     fn revision(&self) -> u64;
+    /// What a superuser reads at a path; `None` where there is nothing.
+    fn document(&self, path: &str) -> Option<Value>;
     fn token(&self, user: User) -> String;
     fn service_account(&self, namespace: &str, name: &str) -> String;
     fn expire(&self, token: &str, at: Instant);

@@ -221,6 +221,11 @@ impl Backing for Real {
         version.expect("a list has a version")
     }
 
+    fn document(&self, path: &str) -> Option<Value> {
+        let (code, document) = self.must(Method::GET, path, JSON, None, &[200, 404]);
+        (code == 200).then_some(document)
+    }
+
     fn token(&self, user: User) -> String {
         panic!("a real server makes no tokens for {user:?}: use a service account or a client certificate")
     }
@@ -278,7 +283,7 @@ impl Backing for Real {
 
     fn records(&self) -> Vec<Record> {
         let log = std::fs::read_to_string(self.site.path("audit.log")).unwrap_or_default();
-        log.lines().filter_map(real_audit::record).skip(self.cleared.load(Ordering::Relaxed)).collect()
+        real_audit::records(&log).into_iter().skip(self.cleared.load(Ordering::Relaxed)).collect()
     }
 
     fn clear_records(&self) {
