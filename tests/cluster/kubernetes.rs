@@ -31,6 +31,8 @@ pub struct Kubernetes {
     pub objects: Objects,
     /// Whose Service leads to the leader: that of the mode, unless the server has not what it takes.
     leads_by: Objects,
+    /// Where it is not that of all clusters here.
+    pub ttl: Option<u32>,
     folder: tempfile::TempDir,
     pub pods: Pods,
 }
@@ -43,7 +45,7 @@ impl Kubernetes {
         let api = Arc::new(KubeApi::start(Options::at(pods.hub())));
         let has_none = objects == Objects::Leases && api.lacks("endpointslices");
         let leads_by = if has_none { Objects::ConfigMaps } else { objects };
-        let kubernetes = Kubernetes { api, objects, leads_by, folder, pods };
+        let kubernetes = Kubernetes { api, objects, leads_by, ttl: None, folder, pods };
         kubernetes.write_token(kubernetes.api.admin());
         kubernetes
     }
@@ -131,6 +133,9 @@ impl Store for Kubernetes {
         self.put_pod(member);
         let file = self.folder.path().join("kubeconfig").display().to_string();
         member.set("KUBECONFIG", &file).set("PATRONI_KUBERNETES_LABELS", "application: patroni");
+        if let Some(ttl) = self.ttl {
+            member.set("PATRONI_TTL", &ttl.to_string());
+        }
         // The test's thread sends requests too.
         member.set("PATRONI_RESTAPI_ALLOWLIST", "10.244.0.0/16");
         for (name, objects) in [("ENDPOINTS", Objects::Endpoints), ("LEASES", Objects::Leases)] {

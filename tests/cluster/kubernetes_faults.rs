@@ -108,7 +108,10 @@ fn a_leader_whose_pod_object_is_deleted_leads_on() {
 /// 410: the versions that watches go on from are no longer kept.
 #[test]
 fn watches_that_have_expired_begin_anew() {
-    let mut cluster = Cluster::start_on(Kubernetes::start(Objects::ConfigMaps), 2);
+    let mut store = Kubernetes::start(Objects::ConfigMaps);
+    // A real server starts anew for it, each time twice.
+    store.ttl = Some(30);
+    let mut cluster = Cluster::start_on(store, 2);
     let (leader, _) = cluster.whole(SOON);
     let before = timeline(&cluster.members[leader]);
     let writer = writer_through_the_service(&cluster, leader);

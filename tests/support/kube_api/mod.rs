@@ -252,7 +252,7 @@ impl KubeApi {
         token
     }
 
-    /// The token is refused with 401 from then on. A real server does so at once or, for a little while, not yet.
+    /// The token is refused with 401 from then on, others of its user not. A real server's refuses it when this returns.
     pub fn expire(&self, token: &str, at: Instant) {
         self.backing.expire(token, at);
     }
