@@ -31,6 +31,7 @@ pub trait Backing: Send + Sync {
     fn thaw(&self);
     fn compact(&self);
     fn drop_watches(&self, how: Ending);
+    fn expire_watches(&self);
     fn snapshot(&self) -> Snapshot;
     fn restore(&self, snapshot: &Snapshot);
     /// Afterwards there is nothing, not even namespaces.

@@ -205,6 +205,11 @@ impl KubeApi {
         self.backing.drop_watches(how);
     }
 
+    /// Ends every watch, whose version is Expired from then on.
+    pub fn expire_watches(&self) {
+        self.backing.expire_watches();
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         self.backing.snapshot()
     }

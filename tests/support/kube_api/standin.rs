@@ -93,6 +93,11 @@ impl Backing for Standin {
         self.server.change(|state| state.endings = (state.endings.0 + 1, how));
     }
 
+    fn expire_watches(&self) {
+        self.compact();
+        self.drop_watches(Ending::Expired);
+    }
+
     fn snapshot(&self) -> Snapshot {
         Snapshot::Standin(self.server.state().store.snapshot())
     }
