@@ -30,6 +30,10 @@ pub enum Objects {
 pub struct Kubernetes {
     pub api: Arc<KubeApi>,
     pub objects: Objects,
+    /// Whose Service leads to the leader: that of the mode, unless the server has not what it takes.
+    leads_by: Objects,
+    /// Where it is not that of all clusters here.
+    pub ttl: Option<u32>,
     folder: tempfile::TempDir,
     pub pods: Pods,
 }
@@ -40,7 +44,9 @@ impl Kubernetes {
         let folder = crate::world::folder();
         let pods = Pods::around_this_thread();
         let api = Arc::new(KubeApi::start(Options::at(pods.hub())));
-        let kubernetes = Kubernetes { api, objects, folder, pods };
+        let has_none = objects == Objects::Leases && api.lacks("endpointslices");
+        let leads_by = if has_none { Objects::ConfigMaps } else { objects };
+        let kubernetes = Kubernetes { api, objects, leads_by, ttl: None, folder, pods };
         kubernetes.write_token(kubernetes.api.admin());
         kubernetes
     }
@@ -90,9 +96,9 @@ impl Kubernetes {
 
     /// As a node's proxy sees the Service of the scope's name.
     pub fn service(&self) -> Service {
-        let (api, objects) = (self.api.clone(), self.objects);
+        let (api, leads_by) = (self.api.clone(), self.leads_by);
         Arc::new(move || {
-            let addresses = addresses(&api, objects);
+            let addresses = addresses(&api, leads_by);
             let ip: IpAddr = addresses.first()?.parse().ok()?;
             Some(SocketAddr::new(ip, 5432))
         })
@@ -104,10 +110,10 @@ pub fn address_of(member: &Member) -> String {
 }
 
 /// Where the Service leads.
-fn addresses(api: &KubeApi, objects: Objects) -> Vec<String> {
+fn addresses(api: &KubeApi, leads_by: Objects) -> Vec<String> {
     let list = |value: &Value| value.as_array().cloned().unwrap_or_default();
     let text = |value: &Value| value.as_str().map(str::to_owned);
-    match objects {
+    match leads_by {
         // Whoever its selector finds.
         Objects::ConfigMaps => {
             let pods = api.list("pods", NAMESPACE).into_iter();
@@ -136,6 +142,9 @@ impl Store for Kubernetes {
         self.put_pod(member);
         let file = self.folder.path().join("kubeconfig").display().to_string();
         member.set("KUBECONFIG", &file).set("PATRONI_KUBERNETES_LABELS", "application: patroni");
+        if let Some(ttl) = self.ttl {
+            member.set("PATRONI_TTL", &ttl.to_string());
+        }
         // The test's thread sends requests too.
         member.set("PATRONI_RESTAPI_ALLOWLIST", "10.244.0.0/16");
         for (name, objects) in [("ENDPOINTS", Objects::Endpoints), ("LEASES", Objects::Leases)] {
@@ -164,7 +173,7 @@ fn a_cluster_begins_changes_and_loses_its_leader(objects: Objects) {
     };
     until(SOON, "labels of replicas", || replicas(&cluster) == 2);
     let leads_to = |cluster: &Cluster<Kubernetes>, at: usize| {
-        addresses(&cluster.store.api, objects) == [address_of(&cluster.members[at])]
+        addresses(&cluster.store.api, cluster.store.leads_by) == [address_of(&cluster.members[at])]
     };
     until(SOON, "the Service leads to the leader", || leads_to(&cluster, first));
     cluster.members[first].must(TABLE);

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::kube_api::{Ending, Rule};
+use crate::kube_api::{Ending, KubeApi, Rule};
 use crate::kubernetes::{Kubernetes, NAMESPACE, Objects};
 use crate::load::{Ack, Habit, TABLE, Writer, longest_gap, lost};
 use crate::member::Member;
@@ -108,13 +108,18 @@ fn a_leader_whose_pod_object_is_deleted_leads_on() {
 /// 410: the versions that watches go on from are no longer kept.
 #[test]
 fn watches_that_have_expired_begin_anew() {
-    let mut cluster = Cluster::start_on(Kubernetes::start(Objects::ConfigMaps), 2);
+    let mut store = Kubernetes::start(Objects::ConfigMaps);
+    // A real server starts anew for it.
+    store.ttl = Some(30);
+    let mut cluster = Cluster::start_on(store, 2);
     let (leader, _) = cluster.whole(SOON);
     let before = timeline(&cluster.members[leader]);
     let writer = writer_through_the_service(&cluster, leader);
-    for ending in [Ending::Clean, Ending::Expired, Ending::Broken] {
-        cluster.store.api.compact();
-        cluster.store.api.drop_watches(ending);
+    type End = fn(&KubeApi);
+    let ends: [End; 3] =
+        [KubeApi::expire_watches, |api| api.drop_watches(Ending::Clean), |api| api.drop_watches(Ending::Broken)];
+    for end in ends {
+        end(&cluster.store.api);
         always(seconds(2), "the leader leads on", || {
             cluster.members[leader].get("/primary").is_ok_and(|it| it.code == 200)
         });

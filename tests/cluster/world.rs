@@ -162,7 +162,6 @@ impl<S: Store> Cluster<S> {
 /// A member of the cluster on this store, with quick timers and a small server.
 pub fn join(mut member: Member, store: &impl Store) -> Member {
     let name = member.name.clone();
-    store.join(&mut member);
     let vars = [
         ("PATRONI_SCOPE", "demo"),
         ("PATRONI_NAME", &name),
@@ -180,6 +179,7 @@ pub fn join(mut member: Member, store: &impl Store) -> Member {
     for (name, value) in vars {
         member.set(name, value);
     }
+    store.join(&mut member);
     member
 }
 

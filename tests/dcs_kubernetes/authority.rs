@@ -36,6 +36,28 @@ async fn no_error_says_that_the_lock_is_another_ones() {
     }
 }
 
+/// A 404 that names no object, of whatever stands before the server, does not say that the lock's object is gone.
+#[tokio::test]
+async fn a_404_about_no_object_says_nothing_about_the_lock() {
+    let world = World::open();
+    let ttl = Duration::from_secs(2);
+    let (member, other) = (world.resume("n1", ttl.as_secs(), None), world.member("n2"));
+    assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
+    eventually("the leader is seen", async || {
+        other.snapshot(SOON).await.expect("the server answers").view.leader.is_some()
+    })
+    .await;
+    let rule = world.proxy.add(When::any().path("/configmaps"), Fault::Answer(404, None));
+    let began = Instant::now();
+    let deadline = Duration::from_millis(300);
+    while began.elapsed() < ttl + deadline {
+        unreachable(in_time(deadline, member.renew(None, None, deadline)).await);
+        unreachable(in_time(deadline, other.acquire(LockSeen::default(), deadline)).await);
+    }
+    world.proxy.remove(rule);
+    assert!(member.renew(None, None, SOON).await.expect("the server answers").is_held());
+}
+
 #[tokio::test]
 async fn a_renewal_whose_answer_is_lost_is_made_again_over_what_it_wrote() {
     let world = World::open();

@@ -11,6 +11,7 @@ mod kubernetes_config;
 mod losses;
 mod rights;
 mod servers;
+mod slices;
 mod traffic;
 #[path = "../support/wait.rs"]
 mod wait;

@@ -1,11 +1,30 @@
-//! What is asked of the API server at rest.
+//! What is asked of the API server: in which form, and at rest.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tamada::core::lock_seen::LockSeen;
 use tamada::dcs::Dcs;
 
+use super::kube_api::{KubeApi, Options};
 use super::{SOON, World, eventually, record, status};
+
+/// A strategic merge patch leaves empty annotations where it should remove some and the object has none, on servers before
+/// <https://github.com/kubernetes/kubernetes/pull/107705>.
+#[tokio::test]
+async fn no_patch_is_a_strategic_one() {
+    let world = World::around(KubeApi::stand_in(Options::loopback()));
+    let member = world.member("n1");
+    assert!(member.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
+    member.publish(&record("running"), SOON).await.expect("the server answers");
+    member.release(Some(&status(7)), Some(&record("stopped")), SOON).await.expect("the server answers");
+    let records = world.api.records();
+    let forms: BTreeSet<&str> = records
+        .iter()
+        .filter(|record| record.asked.verb == "patch" && record.user_agent.is_empty())
+        .map(|record| record.content_type.as_str())
+        .collect();
+    assert_eq!(forms, BTreeSet::from(["application/merge-patch+json"]));
+}
 
 /// One write of the lock a cycle, and nothing else.
 #[tokio::test]

@@ -19,9 +19,11 @@ fn endpoints(ip: &str) -> Value {
 #[tokio::test]
 async fn addresses_that_are_local_are_refused() {
     let api = server();
-    let loopback = "may not be in the loopback range (127.0.0.0/8, ::1/128)";
-    let link_local = "may not be in the link-local range (169.254.0.0/16, fe80::/10)";
-    let multicast = "may not be in the link-local multicast range (224.0.0.0/24, ff02::/10)";
+    // Servers differ in what they name behind it.
+    let loopback = "may not be in the loopback range (127.0.0.0/8";
+    let link_local = "may not be in the link-local range (169.254.0.0/16";
+    let multicast = "may not be in the link-local multicast range (224.0.0.0/24";
+    let has_slices = !api.lacks("endpointslices");
     for (ip, expected) in [
         ("127.0.0.1", loopback),
         ("127.9.9.9", loopback),
@@ -29,20 +31,23 @@ async fn addresses_that_are_local_are_refused() {
         ("169.254.1.1", link_local),
         ("fe80::1", link_local),
         ("224.0.0.1", multicast),
-        ("0.0.0.0", "may not be unspecified (0.0.0.0)"),
+        ("0.0.0.0", "may not be unspecified (0.0.0.0"),
         ("demo-0", "must be a valid IP address, (e.g. 10.9.8.7 or 2001:db8::ffff)"),
     ] {
         refused(&api, &core("endpoints"), &endpoints(ip), &[expected]).await;
+        if !has_slices {
+            continue;
+        }
         let kind = if ip.contains(':') { "IPv6" } else { "IPv4" };
         let slice = json!({"metadata": {"name": "demo"}, "addressType": kind, "endpoints": [{"addresses": [ip]}]});
         refused(&api, &slices(""), &slice, &[expected]).await;
     }
     let answer = Client::admin(&api).create(&core("endpoints"), &endpoints("127.0.0.1")).await;
-    let message =
-        format!("Endpoints \"demo\" is invalid: subsets[0].addresses[0].ip: Invalid value: \"127.0.0.1\": {loopback}");
-    assert_eq!(answer.refusal(422, "Invalid"), message);
-    let cause = json!({"reason": "FieldValueInvalid", "field": "subsets[0].addresses[0].ip",
-        "message": format!("Invalid value: \"127.0.0.1\": {loopback}")});
+    let message = answer.refusal(422, "Invalid");
+    let complaint = message.strip_prefix("Endpoints \"demo\" is invalid: subsets[0].addresses[0].ip: ");
+    let complaint = complaint.unwrap_or_else(|| panic!("{message}"));
+    assert!(complaint.starts_with(&format!("Invalid value: \"127.0.0.1\": {loopback}")), "{message}");
+    let cause = json!({"reason": "FieldValueInvalid", "field": "subsets[0].addresses[0].ip", "message": complaint});
     assert_eq!(answer.json()["details"], json!({"name": "demo", "kind": "Endpoints", "causes": [cause]}));
 }
 
@@ -74,23 +79,17 @@ async fn names_labels_and_annotations_have_their_form() {
     let path = core("configmaps");
     let with = |field: &str, key: &str, value: &str| json!({"metadata": {"name": "a", field: {key: value}}});
     for (object, expected) in [
-        (
-            json!({"metadata": {"name": "Demo"}}),
-            "metadata.name: Invalid value: \"Demo\": a lowercase RFC 1123 subdomain",
-        ),
+        (json!({"metadata": {"name": "Demo"}}), "metadata.name: Invalid value: \"Demo\": a "),
         (json!({"metadata": {}}), "metadata.name: Required value: name or generateName is required"),
         (
             with("labels", "role", "a b"),
             "metadata.labels: Invalid value: \"a b\": a valid label must be an empty string",
         ),
-        (with("labels", "role", &"x".repeat(64)), "must be no more than 63 bytes"),
+        (with("labels", "role", &"x".repeat(64)), "must be no more than 63 "),
         (with("labels", "a b", "x"), "metadata.labels: Invalid value: \"a b\": name part must consist of"),
         (with("labels", "/x", "x"), "prefix part must be non-empty"),
         (with("annotations", "a b", "x"), "metadata.annotations: Invalid value: \"a b\": name part must consist of"),
-        (
-            with("annotations", "a", &"x".repeat(262_144)),
-            "metadata.annotations: Too long: may not be more than 262144 bytes",
-        ),
+        (with("annotations", "a", &"x".repeat(262_144)), "metadata.annotations: Too long: "),
     ] {
         refused(&api, &path, &object, &[expected]).await;
     }
@@ -106,6 +105,9 @@ async fn names_labels_and_annotations_have_their_form() {
 #[tokio::test]
 async fn slices_have_a_type_that_stays() {
     let api = server();
+    if api.lacks("endpointslices") {
+        return;
+    }
     let client = Client::admin(&api);
     let slice = |kind: Value| json!({"metadata": {"name": "a"}, "addressType": kind, "endpoints": [{"addresses": ["10.0.0.1"]}]});
     refused(&api, &slices(""), &slice(Value::Null), &["addressType: Required value"]).await;
@@ -136,7 +138,7 @@ async fn leases_have_a_duration_and_exact_times() {
         refused(&api, &leases(""), &object, &[&expected]).await;
     }
     let object = lease(json!({"leaseTransitions": -1}));
-    refused(&api, &leases(""), &object, &["must be greater than or equal to 0"]).await;
+    refused(&api, &leases(""), &object, &["spec.leaseTransitions: Invalid value: -1: must "]).await;
     let object = lease(json!({"renewTime": "2026-11-22T09:28:53Z"}));
     let message = client.create(&leases(""), &object).await.refusal(400, "BadRequest");
     assert!(message.contains("parsing time \"2026-11-22T09:28:53Z\""), "{message}");

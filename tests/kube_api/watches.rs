@@ -29,8 +29,9 @@ async fn a_watch_begins_with_what_is_there_or_behind_a_version() {
     let second = put(&api, "b", "x");
     for query in ["", "resourceVersion=0"] {
         let mut all = watch(&client, query).await;
-        assert_eq!(next(&mut all).await, ("ADDED a".to_owned(), first));
-        assert_eq!(next(&mut all).await, ("ADDED b".to_owned(), second));
+        let begin = [next(&mut all).await, next(&mut all).await];
+        // In whatever order.
+        assert!(begin.contains(&("ADDED a".to_owned(), first)) && begin.contains(&("ADDED b".to_owned(), second)));
     }
     let mut later = watch(&client, &format!("resourceVersion={first}")).await;
     assert_eq!(next(&mut later).await, ("ADDED b".to_owned(), second));
@@ -71,9 +72,7 @@ async fn a_compacted_version_is_said_in_the_stream() {
     let api = server();
     let client = Client::admin(&api);
     let first = put(&api, "a", "x");
-    let mut running = watch(&client, &format!("resourceVersion={first}")).await;
     put(&api, "b", "x");
-    assert_eq!(next(&mut running).await.0, "ADDED b");
     api.compact();
     let mut late = watch(&client, &format!("resourceVersion={first}")).await;
     let event = late.next().await.expect("unbroken").expect("not the end");
@@ -84,7 +83,18 @@ async fn a_compacted_version_is_said_in_the_stream() {
         (&json!(410), &json!("Expired"), &json!("Status"))
     );
     assert_eq!(late.next().await.expect("unbroken"), None);
-    // One that is up to date goes on.
+}
+
+/// A real server starts anew to compact, which ends it.
+#[tokio::test]
+async fn a_watch_that_is_up_to_date_goes_on_after_a_compaction() {
+    let api = stand_in();
+    let client = Client::admin(&api);
+    let first = put(&api, "a", "x");
+    let mut running = watch(&client, &format!("resourceVersion={first}")).await;
+    put(&api, "b", "x");
+    assert_eq!(next(&mut running).await.0, "ADDED b");
+    api.compact();
     put(&api, "c", "x");
     assert_eq!(next(&mut running).await.0, "ADDED c");
 }
@@ -121,6 +131,9 @@ async fn bookmarks_come_only_if_asked() {
 #[tokio::test]
 async fn a_bookmark_can_end_what_is_there() {
     let api = server();
+    if api.predates(32) {
+        return;
+    }
     let client = Client::admin(&api);
     put(&api, "a", "x");
     let query = "sendInitialEvents=true&resourceVersionMatch=NotOlderThan&allowWatchBookmarks=true";

@@ -159,6 +159,7 @@ impl Api {
             Failure::Gone(_) | Failure::Busy { .. } => servers.failed(turn),
             Failure::Denied(_)
             | Failure::Absent(_)
+            | Failure::Unserved(_)
             | Failure::Exists(_)
             | Failure::Conflict(_)
             | Failure::Expired(_)
@@ -169,14 +170,14 @@ impl Api {
     }
 
     fn refusal(&self, code: StatusCode, headers: &header::HeaderMap, body: &[u8], place: &str) -> Failure {
-        let status = serde_json::from_slice::<Status>(body).ok();
-        let told = status.as_ref().map(|status| status.message.clone()).filter(|message| !message.is_empty());
+        let mut status = serde_json::from_slice::<Status>(body).unwrap_or_default();
+        status.code = code.as_u16();
+        let told = Some(status.message.clone()).filter(|message| !message.is_empty());
         let text = told.unwrap_or_else(|| String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned());
-        let reason = status.map(|status| status.reason).unwrap_or_default();
         let after = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
         let text = format!("{place}: {code}: {text}");
         debug!("{text}");
-        refused(code.as_u16(), &reason, &self.config.retriable_codes, after.map(Duration::from_secs), text)
+        refused(&status, &self.config.retriable_codes, after.map(Duration::from_secs), text)
     }
 
     /// The events of a watch; the request itself is answered within `limit`.
@@ -197,7 +198,7 @@ impl Api {
         match error {
             kube::Error::Api(status) => {
                 let text = format!("{place}: {}: {}", status.code, status.message);
-                refused(status.code, &status.reason, &self.config.retriable_codes, None, text)
+                refused(&status, &self.config.retriable_codes, None, text)
             }
             other => Failure::Gone(format!("{place}: {}", with_causes(&other))),
         }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use kube::core::Status;
+
 use crate::dcs::DcsError;
 
 pub(super) const STORE: &str = "the Kubernetes API";
@@ -17,8 +19,10 @@ pub(super) enum Failure {
     Token(String),
     /// 403: a right is missing.
     Denied(String),
-    /// 404.
+    /// 404: there is no such object, or no such namespace.
     Absent(String),
+    /// 404 that is about no object: the server has no resource of this version, or something that stands before it answers.
+    Unserved(String),
     /// 409 to a create: there is one.
     Exists(String),
     /// 409: the object has another version.
@@ -35,7 +39,9 @@ impl Failure {
     pub(super) fn into_error(self, limit: Duration) -> DcsError {
         let store = STORE;
         match self {
-            Failure::Gone(detail) | Failure::Busy { detail, .. } => DcsError::Unreachable { store, limit, detail },
+            Failure::Gone(detail) | Failure::Busy { detail, .. } | Failure::Unserved(detail) => {
+                DcsError::Unreachable { store, limit, detail }
+            }
             Failure::Token(detail) | Failure::Denied(detail) => DcsError::Denied { store, detail },
             Failure::Forgot => DcsError::Forgot { store },
             Failure::Absent(detail)
@@ -53,6 +59,7 @@ impl Failure {
             | Failure::Token(detail)
             | Failure::Denied(detail)
             | Failure::Absent(detail)
+            | Failure::Unserved(detail)
             | Failure::Exists(detail)
             | Failure::Conflict(detail)
             | Failure::Expired(detail)
@@ -64,7 +71,7 @@ impl Failure {
     /// Whether the same request may be answered otherwise in a moment.
     pub(super) fn is_passing(&self) -> bool {
         match self {
-            Failure::Gone(_) | Failure::Busy { .. } | Failure::Token(_) => true,
+            Failure::Gone(_) | Failure::Busy { .. } | Failure::Token(_) | Failure::Unserved(_) => true,
             Failure::Denied(_)
             | Failure::Absent(_)
             | Failure::Exists(_)
@@ -77,11 +84,13 @@ impl Failure {
 }
 
 /// The answer to a request that was refused, in a class. `text`: what the server said.
-pub(super) fn refused(code: u16, reason: &str, retriable: &[u16], after: Option<Duration>, text: String) -> Failure {
-    match (code, reason) {
+pub(super) fn refused(status: &Status, retriable: &[u16], after: Option<Duration>, text: String) -> Failure {
+    let names_object = status.details.as_ref().is_some_and(|details| !details.name.is_empty());
+    match (status.code, status.reason.as_str()) {
         (401, _) => Failure::Token(text),
         (403, _) => Failure::Denied(text),
-        (404, _) => Failure::Absent(text),
+        (404, _) if names_object => Failure::Absent(text),
+        (404, _) => Failure::Unserved(text),
         (409, "AlreadyExists") => Failure::Exists(text),
         (409, _) => Failure::Conflict(text),
         (410, _) => Failure::Expired(text),

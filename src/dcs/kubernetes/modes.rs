@@ -42,7 +42,7 @@ impl Session {
             let path = format!("{}/{name}", kind.path(&self.api.namespace().await?));
             let object = match self.api.ask::<Object>(&super::api::Ask::get(path), limit).await {
                 Ok(object) => object,
-                Err(Failure::Absent(_) | Failure::Denied(_)) => continue,
+                Err(Failure::Absent(_) | Failure::Unserved(_) | Failure::Denied(_)) => continue,
                 Err(failure) => return Err(failure),
             };
             if let Some(leader) = object.annotation(LEADER).filter(|leader| !leader.is_empty()) {

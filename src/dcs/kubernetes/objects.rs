@@ -214,7 +214,7 @@ impl Names {
 /// Annotations to be set, and (`None`) to be removed.
 pub(super) type Changes = BTreeMap<&'static str, Option<String>>;
 
-/// The body of a strategic merge patch, and of a new object: nothing that is to be removed stands in that.
+/// The body of a JSON merge patch, and of a new object: nothing that is to be removed stands in that.
 pub(super) struct Write<'a> {
     pub(super) kind: Kind,
     pub(super) name: &'a str,

@@ -19,7 +19,9 @@ use crate::core::policy::Timing;
 use crate::core::units::MemberName;
 use crate::dcs::{DcsError, Snapshot};
 
-const MERGE_PATCH: &str = "application/strategic-merge-patch+json";
+/// Not a strategic one: in an object without annotations those leave empty ones where some are to be removed, on servers
+/// before <https://github.com/kubernetes/kubernetes/pull/107705>.
+pub(super) const MERGE_PATCH: &str = "application/merge-patch+json";
 pub(super) const JSON: &str = "application/json";
 /// How long a request may take before another connection is tried, at least.
 const ATTEMPT_MIN: Duration = Duration::from_secs(1);

@@ -10,10 +10,9 @@ use tracing::warn;
 use super::api::Ask;
 use super::failure::Failure;
 use super::objects::Kind;
-use super::session::{JSON, Session};
+use super::session::{JSON, MERGE_PATCH, Session};
 use crate::config::StateObjects;
 
-const MERGE: &str = "application/merge-patch+json";
 /// Another leader may have written it meanwhile, or a person.
 const TRIES: u32 = 5;
 
@@ -31,8 +30,15 @@ impl Session {
             warn!("no address of this pod is known: set PATRONI_KUBERNETES_POD_IP, or the Service leads nowhere");
             return;
         };
-        if let Err(failure) = self.write_slice(&[endpoint], limit).await {
-            warn!("the Service does not lead here: {}", failure.detail());
+        match self.write_slice(&[endpoint], limit).await {
+            Ok(()) => {}
+            Err(Failure::Unserved(detail)) => warn!(
+                "the Service does not lead here: the API server has no {} of {} ({detail}): Kubernetes 1.21 and newer have them, \
+                 and without PATRONI_KUBERNETES_USE_LEASES none are needed",
+                Kind::EndpointSlices.plural(),
+                Kind::EndpointSlices.version(),
+            ),
+            Err(failure) => warn!("the Service does not lead here: {}", failure.detail()),
         }
     }
 
@@ -41,8 +47,9 @@ impl Session {
         if self.names.state != StateObjects::Leases {
             return;
         }
-        if let Err(failure) = self.write_slice(&[], limit).await {
-            warn!("the Service still leads here: {}", failure.detail());
+        match self.write_slice(&[], limit).await {
+            Ok(()) | Err(Failure::Unserved(_)) => {}
+            Err(failure) => warn!("the Service still leads here: {}", failure.detail()),
         }
     }
 
@@ -66,7 +73,7 @@ impl Session {
                 }
                 Some(known) => {
                     slice["metadata"]["resourceVersion"] = known["metadata"]["resourceVersion"].clone();
-                    (Method::PATCH, format!("{folder}/{name}"), MERGE)
+                    (Method::PATCH, format!("{folder}/{name}"), MERGE_PATCH)
                 }
                 None => (Method::POST, folder.clone(), JSON),
             };

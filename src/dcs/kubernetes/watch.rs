@@ -152,7 +152,7 @@ impl Session {
             }
             WatchEvent::Error(status) => {
                 let text = format!("watch of {}: {}: {}", kind.plural(), status.code, status.message);
-                Err(refused(status.code, &status.reason, &[], None, text))
+                Err(refused(&status, &[], None, text))
             }
         }
     }

@@ -31,6 +31,7 @@ pub trait Backing: Send + Sync {
     fn thaw(&self);
     fn compact(&self);
     fn drop_watches(&self, how: Ending);
+    fn expire_watches(&self);
     fn snapshot(&self) -> Snapshot;
     fn restore(&self, snapshot: &Snapshot);
     /// Afterwards there is nothing, not even namespaces.
@@ -38,6 +39,8 @@ pub trait Backing: Send + Sync {
     fn endpoints_controller(&self, switch: Switch);
     fn garbage_collector(&self, switch: Switch);
     fn revision(&self) -> u64;
+    /// What a superuser reads at a path; `None` where there is nothing.
+    fn document(&self, path: &str) -> Option<Value>;
     fn token(&self, user: User) -> String;
     fn service_account(&self, namespace: &str, name: &str) -> String;
     fn expire(&self, token: &str, at: Instant);

@@ -1,4 +1,4 @@
-//! What a server fills in by itself, and the order in which it keeps the parts of Endpoints.
+//! What a server fills in by itself.
 
 use openssl::sha::sha256;
 use serde_json::{Map, Value, json};
@@ -62,54 +62,20 @@ fn elements(list: &mut Value) -> &mut [Value] {
     list.as_array_mut().map_or(&mut [], Vec::as_mut_slice)
 }
 
-/// Addresses in the order of their texts, ports in an order of the server's own, subsets with equal ports as one.
 fn endpoints(object: &mut Value) {
-    let mut packed: Vec<Value> = Vec::new();
     for subset in elements(&mut object["subsets"]) {
         for port in elements(&mut subset["ports"]) {
             if port["protocol"].as_str().is_none_or(str::is_empty) {
                 port["protocol"] = json!("TCP");
             }
         }
-        if let Some(ports) = subset["ports"].as_array_mut() {
-            ports.sort_by_key(|port| sha256(port.to_string().as_bytes()));
-        }
-        match packed.iter_mut().find(|other| other["ports"] == subset["ports"]) {
-            None => packed.push(subset.take()),
-            Some(same) => {
-                for kind in ["addresses", "notReadyAddresses"] {
-                    let more = elements(&mut subset[kind]).to_vec();
-                    if !more.is_empty() {
-                        default(same, kind, json!([]));
-                        same[kind].as_array_mut().expect("it was made a list").extend(more);
-                    }
-                }
-            }
-        }
-    }
-    // The server compares addresses as texts.
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let place = |address: &Value| (text(&address["ip"]), text(&address["targetRef"]["uid"]));
-    for subset in &mut packed {
-        for kind in ["addresses", "notReadyAddresses"] {
-            if let Some(addresses) = subset.get_mut(kind).and_then(Value::as_array_mut) {
-                addresses.sort_by_key(place);
-                addresses.dedup_by_key(|address| place(address));
-            }
-        }
-        // The indexing above leaves null where there is no such list.
+        // The indexing above leaves null where there are no ports.
         if let Some(map) = subset.as_object_mut() {
             map.retain(|_, value| !value.is_null());
         }
     }
-    match object.as_object_mut() {
-        Some(map) if packed.is_empty() => {
-            map.shift_remove("subsets");
-        }
-        Some(map) => {
-            map.insert("subsets".to_owned(), Value::Array(packed));
-        }
-        None => {}
+    if let Some(map) = object.as_object_mut().filter(|map| map["subsets"].as_array().is_none_or(Vec::is_empty)) {
+        map.shift_remove("subsets");
     }
 }
 

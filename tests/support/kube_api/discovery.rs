@@ -16,22 +16,23 @@ const OPENAPI: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobu
 /// The release that this server stands in for.
 pub const RELEASE: (&str, &str) = ("1", "36");
 
-/// Media type and body; `None` where there is nothing.
-pub fn answer(path: &str, accept: &str) -> Option<(&'static str, Bytes)> {
+/// Media type and body; `None` where there is nothing. `without`: a group that is there in other versions only.
+pub fn answer(path: &str, accept: &str, without: &str) -> Option<(&'static str, Bytes)> {
     let found = match path.trim_end_matches('/') {
         "/healthz" | "/livez" | "/readyz" => return Some((TEXT, Bytes::from_static(b"ok"))),
         "/openapi/v2" => return Some(openapi(accept)),
         "/version" => version(),
         "/api" => json!({"kind": "APIVersions", "versions": ["v1"], "serverAddressByClientCIDRs": []}),
         "/apis" => {
-            let groups: Vec<Value> = groups().into_iter().map(|(group, version)| one_group(group, version)).collect();
+            let there = groups().into_iter().filter(|(group, _)| *group != without);
+            let groups: Vec<Value> = there.map(|(group, version)| one_group(group, version)).collect();
             json!({"kind": "APIGroupList", "apiVersion": "v1", "groups": groups})
         }
         "/api/v1" => resources("", "v1"),
         path => {
             let mut parts = path.strip_prefix("/apis/")?.split('/');
             let (group, version) = (parts.next()?, parts.next());
-            let (group, first) = groups().into_iter().find(|(name, _)| *name == group)?;
+            let (group, first) = groups().into_iter().find(|(name, _)| *name == group && *name != without)?;
             match version {
                 None => one_group(group, first),
                 Some(version) if version == first => resources(group, version),
@@ -69,6 +70,12 @@ fn openapi(accept: &str) -> (&'static str, Bytes) {
     }
     let document = json!({"swagger": "2.0", "info": {"title": "api", "version": "1"}, "paths": {}, "definitions": {}});
     (JSON, Bytes::from(document.to_string()))
+}
+
+/// Whether a path lies in a group that is there, in whatever version.
+pub fn is_in_group(path: &str) -> bool {
+    let Some(rest) = path.strip_prefix("/apis/") else { return path.starts_with("/api/v1/") };
+    groups().iter().any(|(name, _)| rest.split('/').next() == Some(name))
 }
 
 /// The groups beside the core's, each with its one version.

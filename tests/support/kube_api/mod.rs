@@ -32,6 +32,7 @@ mod real_process;
 mod refusal;
 mod resources;
 mod selector;
+mod served;
 mod server;
 mod shape;
 mod standin;
@@ -70,6 +71,8 @@ pub struct Options {
     pub namespaces: Vec<String>,
     /// A minute, as a server has it.
     pub bookmark_every: Duration,
+    /// A group that the stand-in serves in another version only than the one that members use.
+    pub without: &'static str,
 }
 
 impl Options {
@@ -85,6 +88,7 @@ impl Options {
             authority: Authority::new(),
             namespaces: vec!["demo".to_owned()],
             bookmark_every: Duration::from_secs(60),
+            without: "",
         }
     }
 }
@@ -125,7 +129,7 @@ impl KubeApi {
     pub fn stand_in(options: Options) -> Self {
         let (place, listener) = transport::Place::bind(options.address).expect("the address can be listened on");
         let address = place.address;
-        let standin = standin::Standin::start(place, listener, &options.authority, options.bookmark_every);
+        let standin = standin::Standin::start(place, listener, &options);
         let admin = random_letters(40);
         Self::new(Box::new(standin), address, options, admin)
     }
@@ -201,6 +205,11 @@ impl KubeApi {
         self.backing.drop_watches(how);
     }
 
+    /// Ends every watch, whose version is Expired from then on.
+    pub fn expire_watches(&self) {
+        self.backing.expire_watches();
+    }
+
     pub fn snapshot(&self) -> Snapshot {
         self.backing.snapshot()
     }
@@ -248,7 +257,7 @@ impl KubeApi {
         token
     }
 
-    /// The token is refused with 401 from then on. A real server does so at once or, for a little while, not yet.
+    /// The token is refused with 401 from then on, others of its user not. A real server's refuses it when this returns.
     pub fn expire(&self, token: &str, at: Instant) {
         self.backing.expire(token, at);
     }
@@ -331,8 +340,10 @@ impl KubeApi {
     /// A running and ready pod with one container, and a hostname as a StatefulSet's pods have it.
     pub fn put_pod(&self, namespace: &str, name: &str, ip: &str, labels: &Value) -> Arc<Value> {
         let spec = json!({"hostname": name, "containers": [{"name": "postgres", "image": "postgres"}]});
-        let conditions = json!([{"type": "Ready", "status": "True"}]);
-        let status = json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}], "conditions": conditions});
+        let mut status = json!({"phase": "Running", "podIP": ip, "podIPs": [{"ip": ip}]});
+        status["conditions"] = json!([{"type": "Ready", "status": "True"}]);
+        status["containerStatuses"] = json!([{"name": "postgres", "image": "postgres", "imageID": "", "ready": true,
+            "restartCount": 0, "state": {"running": {"startedAt": now_text()}}}]);
         let pod = json!({"metadata": {"name": name, "labels": labels}, "spec": spec, "status": status});
         self.put("pods", namespace, pod)
     }

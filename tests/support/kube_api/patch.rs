@@ -20,10 +20,7 @@ pub fn kind(content_type: &str) -> Result<Kind, Refusal> {
         "application/merge-patch+json" => Ok(Kind::Merge),
         "application/json-patch+json" => Ok(Kind::Json),
         // Server-side apply is not there, which a client sees as of a server that is too old for it.
-        _ => Err(Refusal::unsupported_media_type(
-            "application/json-patch+json, application/merge-patch+json, application/strategic-merge-patch+json, \
-             application/apply-patch+yaml",
-        )),
+        _ => Err(Refusal::unknown_patch()),
     }
 }
 

@@ -46,8 +46,8 @@ pub fn version(text: &str) -> Result<Option<u64>, Refusal> {
 pub fn list(store: &Store, target: &Target, query: &Query, form: &Form) -> Result<Value, Refusal> {
     let resource = target.resource;
     let selector = query.selector().map_err(Refusal::bad_request)?;
-    if let Some(field) = selector.unknown_field(resource.kind) {
-        return Err(Refusal::bad_request(format!("field label not supported: {field}")));
+    if let Some(complaint) = selector.complaint(resource.kind) {
+        return Err(Refusal::bad_request(complaint));
     }
     let wanted = wanted(store, query)?;
     let namespace = (!target.namespace.is_empty()).then_some(target.namespace.as_str());

@@ -34,8 +34,8 @@ pub struct Real {
     caller: Caller,
     /// etcd and the API server.
     processes: Mutex<(Option<Process>, Option<Process>)>,
-    /// Namespace and name of the service account that has the token.
-    accounts: Mutex<HashMap<String, (String, String)>>,
+    /// Namespace and name of the secret that each token of a service account is bound to.
+    secrets: Mutex<HashMap<String, (String, String)>>,
     /// How many records a test does not want to see any more.
     cleared: AtomicUsize,
 }
@@ -68,13 +68,8 @@ impl Real {
     pub fn start(assets: PathBuf, address: SocketAddr, authority: &Authority, token: &str) -> (SocketAddr, Self) {
         let site = Site::new(assets, address, authority, token);
         let caller = Caller { server: site.address, connector: connector(&authority.cert), token: token.to_owned() };
-        let real = Real {
-            site,
-            caller,
-            processes: Mutex::default(),
-            accounts: Mutex::default(),
-            cleared: AtomicUsize::new(0),
-        };
+        let real =
+            Real { site, caller, processes: Mutex::default(), secrets: Mutex::default(), cleared: AtomicUsize::new(0) };
         real.start_both();
         (real.site.address, real)
     }
@@ -83,7 +78,7 @@ impl Real {
     pub fn beside(address: SocketAddr, authority: &Authority, token: &str) -> Self {
         let site = Site::new(PathBuf::new(), SocketAddr::new(address.ip(), 0), authority, token);
         let caller = Caller { server: address, connector: connector(&authority.cert), token: token.to_owned() };
-        Real { site, caller, processes: Mutex::default(), accounts: Mutex::default(), cleared: AtomicUsize::new(0) }
+        Real { site, caller, processes: Mutex::default(), secrets: Mutex::default(), cleared: AtomicUsize::new(0) }
     }
 
     fn processes(&self) -> MutexGuard<'_, (Option<Process>, Option<Process>)> {
@@ -188,6 +183,11 @@ impl Backing for Real {
         self.restart();
     }
 
+    /// They end with the start that compacting takes.
+    fn expire_watches(&self) {
+        self.compact();
+    }
+
     fn snapshot(&self) -> Snapshot {
         let file = self.site.path(&format!("snapshot-{}", super::random_letters(8)));
         self.site.etcdctl(&["snapshot", "save", &file.display().to_string()]);
@@ -221,6 +221,11 @@ impl Backing for Real {
         version.expect("a list has a version")
     }
 
+    fn document(&self, path: &str) -> Option<Value> {
+        let (code, document) = self.must(Method::GET, path, JSON, None, &[200, 404]);
+        (code == 200).then_some(document)
+    }
+
     fn token(&self, user: User) -> String {
         panic!("a real server makes no tokens for {user:?}: use a service account or a client certificate")
     }
@@ -228,24 +233,31 @@ impl Backing for Real {
     fn service_account(&self, namespace: &str, name: &str) -> String {
         self.write(named("serviceaccounts"), namespace, &mut json!({"metadata": {"name": name}}));
         let path = format!("{}/token", path(named("serviceaccounts"), namespace, name));
+        let secret = format!("token-{}", super::random_letters(10));
+        self.write(named("secrets"), namespace, &mut json!({"metadata": {"name": secret}}));
+        let bound = json!({"kind": "Secret", "apiVersion": "v1", "name": secret});
         let request = json!({"kind": "TokenRequest", "apiVersion": "authentication.k8s.io/v1",
-            "spec": {"expirationSeconds": 3600}});
+            "spec": {"expirationSeconds": 3600, "boundObjectRef": bound}});
         let (_, answer) = self.must(Method::POST, &path, JSON, Some(&request), &[201]);
         let token = answer["status"]["token"].as_str().expect("a token").to_owned();
-        let account = (namespace.to_owned(), name.to_owned());
-        self.accounts.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), account);
+        let secret = (namespace.to_owned(), secret);
+        self.secrets.lock().unwrap_or_else(PoisonError::into_inner).insert(token.clone(), secret);
         token
     }
 
-    /// By a new account of the same name: the tokens of the old one are no longer good.
+    /// With the secret that it is bound to; until the server has forgotten that it took it for good.
     fn expire(&self, token: &str, at: Instant) {
         if at > Instant::now() {
             return;
         }
-        let accounts = self.accounts.lock().unwrap_or_else(PoisonError::into_inner);
-        let (namespace, name) = accounts.get(token).expect("a service account's token that was made here").clone();
-        self.delete("serviceaccounts", &namespace, &name);
-        self.write(named("serviceaccounts"), &namespace, &mut json!({"metadata": {"name": name}}));
+        let secret = self.secrets.lock().unwrap_or_else(PoisonError::into_inner).get(token).cloned();
+        let (namespace, name) = secret.expect("a service account's token that was made here");
+        self.delete("secrets", &namespace, &name);
+        let (server, connector) = (self.caller.server, self.caller.connector.clone());
+        let its = Caller { server, connector, token: token.to_owned() };
+        let is_refused =
+            self.wait(READY_MAX, &mut || its.ask(Method::GET, "/api", JSON, None).is_ok_and(|(code, _)| code == 401));
+        assert!(is_refused, "the token stays good");
     }
 
     fn set_rules(&self, user: &str, rules: Vec<Rule>) {
@@ -278,7 +290,7 @@ impl Backing for Real {
 
     fn records(&self) -> Vec<Record> {
         let log = std::fs::read_to_string(self.site.path("audit.log")).unwrap_or_default();
-        log.lines().filter_map(real_audit::record).skip(self.cleared.load(Ordering::Relaxed)).collect()
+        real_audit::records(&log).into_iter().skip(self.cleared.load(Ordering::Relaxed)).collect()
     }
 
     fn clear_records(&self) {

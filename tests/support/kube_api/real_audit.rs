@@ -1,5 +1,6 @@
 //! The audit log of a real server as records.
 
+use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
@@ -7,21 +8,49 @@ use serde_json::Value;
 use super::asked::Asked;
 use super::server::Record;
 
-/// One line; `None` for what is no request's answer. Content types stand in no audit log.
-pub fn record(line: &str) -> Option<Record> {
-    let event: Value = serde_json::from_str(line).ok()?;
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let verb = text(&event["verb"]);
-    // A watch is answered when it begins; everything else when it is done.
-    let stage = if verb == "watch" { "ResponseStarted" } else { "ResponseComplete" };
-    if event["stage"] != stage {
-        return None;
+/// What a watch's code is until it has been answered, as far as the log tells.
+const UNANSWERED: u16 = 0;
+
+/// What was answered, in order. A watch has its place where it was received: some servers tell of its answer only when it ends.
+pub fn records(log: &str) -> Vec<Record> {
+    let mut records: Vec<Record> = Vec::new();
+    let mut watches: HashMap<String, usize> = HashMap::new();
+    for event in log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok()) {
+        let id = text(&event["auditID"]);
+        let is_watch = event["verb"] == "watch";
+        match (is_watch, text(&event["stage"]).as_str()) {
+            (true, "RequestReceived") => {
+                watches.insert(id, records.len());
+                records.extend(record(&event, UNANSWERED));
+            }
+            (true, "ResponseStarted") => {
+                let known = watches.get(&id).and_then(|at| records.get_mut(*at));
+                if let (Some(known), Some(code)) = (known, code(&event)) {
+                    known.code = code;
+                }
+            }
+            (false, "ResponseComplete") => records.extend(code(&event).and_then(|code| record(&event, code))),
+            _ => {}
+        }
     }
+    records
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+fn code(event: &Value) -> Option<u16> {
+    u16::try_from(event["responseStatus"]["code"].as_u64()?).ok()
+}
+
+/// Content types stand in no audit log.
+fn record(event: &Value, code: u16) -> Option<Record> {
     let object = &event["objectRef"];
     let uri = text(&event["requestURI"]);
     let (path, query) = uri.split_once('?').unwrap_or((&uri, ""));
     let asked = Asked {
-        verb,
+        verb: text(&event["verb"]),
         group: text(&object["apiGroup"]),
         version: text(&object["apiVersion"]),
         resource: text(&object["resource"]),
@@ -37,7 +66,7 @@ pub fn record(line: &str) -> Option<Record> {
         query: query.to_owned(),
         content_type: String::new(),
         user_agent: text(&event["userAgent"]),
-        code: u16::try_from(event["responseStatus"]["code"].as_u64()?).ok()?,
+        code,
     })
 }
 

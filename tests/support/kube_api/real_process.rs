@@ -73,8 +73,7 @@ impl Site {
         let policy = json!({
             "apiVersion": "audit.k8s.io/v1",
             "kind": "Policy",
-            "omitStages": ["RequestReceived"],
-            "rules": [{"level": "Metadata"}],
+            "rules": [{"level": "Metadata", "verbs": ["watch"]}, {"level": "Metadata", "omitStages": ["RequestReceived"]}],
         });
         fs::write(folder.join("audit.yaml"), policy.to_string())
     }

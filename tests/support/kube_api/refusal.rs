@@ -163,6 +163,10 @@ impl Refusal {
         Refusal::new(415, "UnsupportedMediaType", message, Some(Map::new()))
     }
 
+    pub fn unknown_patch() -> Self {
+        Refusal::new(415, "UnsupportedMediaType", "415: Unsupported Media Type".to_owned(), Some(Map::new()))
+    }
+
     pub fn not_acceptable() -> Self {
         let types = "application/json, application/yaml, application/vnd.kubernetes.protobuf";
         let message = format!("only the following media types are accepted: {types}");

@@ -49,6 +49,8 @@ const CONFIG_MAP: [Field; 6] = [
     pointer("immutable", Shape::Bool),
 ];
 
+const SECRET: [Field; 5] = [KIND, API_VERSION, META, field("data", Shape::TextMap), field("type", Shape::Text)];
+
 const TARGET: [Field; 7] = [
     field("kind", Shape::Text),
     field("namespace", Shape::Text),
@@ -127,7 +129,7 @@ const ACCOUNT: [Field; 6] = [
 ];
 
 /// The order of a store's keys, and of the groups in discovery.
-static RESOURCES: [Resource; 15] = [
+static RESOURCES: [Resource; 16] = [
     resource(
         "",
         "v1",
@@ -148,6 +150,7 @@ static RESOURCES: [Resource; 15] = [
         &GENERIC,
         &[Status, CreateOnUpdate, Unconditional, ReturnsDeleted],
     ),
+    resource("", "v1", "secrets", "Secret", &[], &SECRET, &[Unconditional]),
     resource("", "v1", "serviceaccounts", "ServiceAccount", &["sa"], &ACCOUNT, &[ReturnsDeleted]),
     resource("", "v1", "namespaces", "Namespace", &["ns"], &GENERIC, &[Cluster, Status, Unconditional]),
     resource("apps", "v1", "statefulsets", "StatefulSet", &["sts"], &GENERIC, &[Status, Generation, Unconditional]),

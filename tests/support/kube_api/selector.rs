@@ -45,13 +45,18 @@ impl Selector {
         self.labels.is_empty() && self.fields.is_empty()
     }
 
-    /// The first field that this server cannot select by.
-    pub fn unknown_field(&self, kind: &str) -> Option<&str> {
+    /// What the server says to a field that it cannot select by.
+    pub fn complaint(&self, kind: &str) -> Option<String> {
         let of_pods = ["spec.nodeName", "status.phase", "status.podIP", "spec.restartPolicy"];
         let is_known = |field: &str| {
             ["metadata.name", "metadata.namespace"].contains(&field) || kind == "Pod" && of_pods.contains(&field)
         };
-        self.fields.iter().map(|(field, _, _)| field.as_str()).find(|field| !is_known(field))
+        let field = self.fields.iter().map(|(field, _, _)| field.as_str()).find(|field| !is_known(field))?;
+        // Kinds with fields of their own have words of their own.
+        Some(match kind {
+            "Pod" | "Namespace" => format!("field label not supported: {field}"),
+            _ => format!("{field:?} is not a known field selector: only \"metadata.name\", \"metadata.namespace\""),
+        })
     }
 
     pub fn matches(&self, object: &Value) -> bool {

@@ -50,6 +50,8 @@ pub struct State {
     /// How many times all watches were ended, and how the last time.
     pub endings: (u64, Ending),
     pub bookmark_every: Duration,
+    /// A group that is not served in the version that members use.
+    pub without: &'static str,
     pub controllers: controller::Switches,
 }
 
@@ -71,13 +73,14 @@ enum Answer {
 }
 
 impl Server {
-    pub fn new(store: Store, bookmark_every: Duration) -> Self {
+    pub fn new(store: Store, bookmark_every: Duration, without: &'static str) -> Self {
         let state = State {
             store,
             access: Access::default(),
             records: Vec::new(),
             endings: (0, Ending::Clean),
             bookmark_every,
+            without,
             controllers: controller::Switches { endpoints: Switch::Off, garbage: Switch::Off },
         };
         Server { state: Mutex::new(state), count: Mutex::new(0), wake: Condvar::new(), changed: Sender::new(()) }
@@ -213,18 +216,18 @@ impl Server {
         let header = |name| headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
         let body = Limited::new(body, BODY_MAX).collect().await.map_err(|_| Refusal::too_large())?.to_bytes();
         if !asked.is_resource() {
-            return match discovery::answer(&asked.path, header(ACCEPT)) {
-                Some((media, bytes)) => Ok(Answer::Raw(200, media, bytes)),
-                None => Ok(Answer::Raw(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n"))),
-            };
+            let found = discovery::answer(&asked.path, header(ACCEPT), self.state().without);
+            return found.map_or_else(|| nothing_at(&asked.path), |(media, bytes)| Ok(Answer::Raw(200, media, bytes)));
         }
         if asked.group == "authorization.k8s.io" {
             check_media(header(CONTENT_TYPE))?;
             let state = self.state();
             return discovery::review(&state, user, asked, &body).map(|review| Answer::Object(201, review));
         }
-        let Some(resource) = resources::find(&asked.group, &asked.version, &asked.resource) else {
-            return Ok(Answer::Raw(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n")));
+        let resource = resources::find(&asked.group, &asked.version, &asked.resource);
+        let Some(resource) = resource.filter(|found| found.group.is_empty() || found.group != self.state().without)
+        else {
+            return nothing_at(&asked.path);
         };
         let part = match asked.subresource.as_str() {
             "token" if asked.resource == "serviceaccounts" && asked.verb == "create" => {
@@ -344,6 +347,14 @@ impl Server {
             Ok(Answer::Object(200, read::plain_list(target.resource, metadata, &deleted)))
         })
     }
+}
+
+/// The answer to a path that leads nowhere.
+fn nothing_at(path: &str) -> Result<Answer, Refusal> {
+    if discovery::is_in_group(path) {
+        return Err(Refusal::unknown_resource());
+    }
+    Ok(Answer::Raw(404, "text/plain; charset=utf-8", Bytes::from_static(b"404 page not found\n")))
 }
 
 /// What a client is warned of, unless it wants it refused or ignored.

@@ -6,10 +6,12 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::Options;
 use super::access::{Rule, User};
 use super::authority::{Authority, Leaf};
 use super::backing::{Backing, Snapshot};
 use super::controller::Switch;
+use super::discovery;
 use super::gate::Gate;
 use super::patch;
 use super::resources::named;
@@ -18,6 +20,8 @@ use super::store::{Store, key};
 use super::transport::{Background, Place, Protocols, acceptor};
 use super::watch::Ending;
 use super::write::{self, Effect, Part, Target};
+
+const JSON: &str = "application/json";
 
 pub struct Standin {
     server: Arc<Server>,
@@ -29,9 +33,10 @@ pub struct Standin {
 }
 
 impl Standin {
-    pub fn start(place: Place, listener: TcpListener, authority: &Authority, bookmark_every: Duration) -> Self {
+    pub fn start(place: Place, listener: TcpListener, options: &Options) -> Self {
+        let authority = &options.authority;
         let standin = Standin {
-            server: Arc::new(Server::new(Store::new(), bookmark_every)),
+            server: Arc::new(Server::new(Store::new(), options.bookmark_every, options.without)),
             leaf: authority.issue_server(&[place.address.ip()]),
             place,
             authority: authority.clone(),
@@ -88,6 +93,11 @@ impl Backing for Standin {
         self.server.change(|state| state.endings = (state.endings.0 + 1, how));
     }
 
+    fn expire_watches(&self) {
+        self.compact();
+        self.drop_watches(Ending::Expired);
+    }
+
     fn snapshot(&self) -> Snapshot {
         Snapshot::Standin(self.server.state().store.snapshot())
     }
@@ -115,6 +125,11 @@ impl Backing for Standin {
 
     fn revision(&self) -> u64 {
         self.server.state().store.revision()
+    }
+
+    fn document(&self, path: &str) -> Option<Value> {
+        let (_, body) = discovery::answer(path, JSON, self.server.state().without)?;
+        serde_json::from_slice(&body).ok()
     }
 
     fn token(&self, user: User) -> String {

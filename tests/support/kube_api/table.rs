@@ -157,9 +157,9 @@ fn age(object: &Value) -> Value {
 
 fn ready(pod: &Value) -> Value {
     let containers = pod["spec"]["containers"].as_array().map_or(0, Vec::len);
-    let conditions = pod["status"]["conditions"].as_array().map_or(&[][..], Vec::as_slice);
-    let is_ready = conditions.iter().any(|one| one["type"] == "Ready" && one["status"] == "True");
-    json!(format!("{}/{containers}", if is_ready { containers } else { 0 }))
+    let statuses = pod["status"]["containerStatuses"].as_array().map_or(&[][..], Vec::as_slice);
+    let is_ready = |one: &&Value| one["ready"] == true && one["state"]["running"].is_object();
+    json!(format!("{}/{containers}", statuses.iter().filter(is_ready).count()))
 }
 
 /// `10.0.0.1:5432,10.0.0.2:5432`.

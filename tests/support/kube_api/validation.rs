@@ -24,6 +24,9 @@ const KEY: &str = "name part must consist of alphanumeric characters, '-', '_' o
     an alphanumeric character (e.g. 'MyName',  or 'my.name',  or '123-abc', regex used for validation is \
     '([A-Za-z0-9][-A-Za-z0-9_.]*)?[A-Za-z0-9]')";
 
+const CONFIG_KEY: &str = "a valid config key must consist of alphanumeric characters, '-', '_' or '.' (e.g. 'key.name',  or \
+    'KEY_NAME',  or 'key-name', regex used for validation is '[-._a-zA-Z0-9]+')";
+
 /// All complaints about an object.
 pub fn object(resource: &Resource, object: &Value) -> Vec<Cause> {
     let mut causes = metadata(resource, &object["metadata"]);
@@ -31,6 +34,10 @@ pub fn object(resource: &Resource, object: &Value) -> Vec<Cause> {
         "endpoints" => subsets(&object["subsets"], &mut causes),
         "endpointslices" => slice(object, &mut causes),
         "leases" => lease(&object["spec"], &mut causes),
+        "configmaps" => {
+            keys("data", &object["data"], &mut causes);
+            keys("binaryData", &object["binaryData"], &mut causes);
+        }
         "pods" if object["spec"]["containers"].as_array().is_none_or(Vec::is_empty) => {
             causes.push(Cause::required("spec.containers", ""));
         }
@@ -54,6 +61,9 @@ pub fn update(resource: &Resource, old: &Value, new: &Value) -> Vec<Cause> {
         "endpointslices" => immutable("addressType", &old["addressType"], &new["addressType"]),
         "rolebindings" | "clusterrolebindings" if old["roleRef"] != new["roleRef"] => {
             causes.push(Cause::invalid("roleRef", &new["roleRef"], "cannot change roleRef"));
+        }
+        "pods" if list(&old["spec"]["containers"]).len() != list(&new["spec"]["containers"]).len() => {
+            causes.push(Cause::forbidden("spec.containers", "pod updates may not add or remove containers"));
         }
         "configmaps" if old["immutable"] == json!(true) => {
             for field in ["immutable", "data", "binaryData"] {
@@ -268,6 +278,16 @@ fn slice(slice: &Value, causes: &mut Vec<Cause>) {
         names.push(name);
         // A number is not looked at.
         protocol(&path, port, causes);
+    }
+}
+
+/// Of a ConfigMap's texts.
+fn keys(field: &str, texts: &Value, causes: &mut Vec<Cause>) {
+    let is_plain = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    for key in texts.as_object().into_iter().flatten().map(|(key, _)| key) {
+        if key.is_empty() || !key.chars().all(is_plain) {
+            causes.push(Cause::invalid(format!("{field}[{key}]"), &json!(key), CONFIG_KEY));
+        }
     }
 }
 

@@ -55,8 +55,8 @@ const BOOKMARK_BEFORE_END: Duration = Duration::from_secs(2);
 impl Watch {
     pub fn begin(state: &State, target: Target, query: &Query, form: Form) -> Result<Self, Refusal> {
         let mut selector = query.selector().map_err(Refusal::bad_request)?;
-        if let Some(field) = selector.unknown_field(target.resource.kind) {
-            return Err(Refusal::bad_request(format!("field label not supported: {field}")));
+        if let Some(complaint) = selector.complaint(target.resource.kind) {
+            return Err(Refusal::bad_request(complaint));
         }
         if !target.name.is_empty() {
             selector.limit_to(&target.name);
