@@ -107,6 +107,10 @@ impl Dcs for Store {
         on_each!(self, store => store.replace(key, content, expect, deadline).await)
     }
 
+    async fn remove_cluster(&self, deadline: Duration) -> Result<(), DcsError> {
+        on_each!(self, store => store.remove_cluster(deadline).await)
+    }
+
     async fn wait_for_change(&self, version: u64) {
         on_each!(self, store => store.wait_for_change(version).await)
     }

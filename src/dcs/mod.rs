@@ -208,6 +208,10 @@ pub trait Dcs: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<(), DcsError>> + Send;
 
+    /// Deletes everything that the store has of the cluster, whoever wrote it, and nothing else. Where members' records are
+    /// kept in objects of their own (pods), those stay. What is not there any more is no error.
+    fn remove_cluster(&self, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send;
+
     /// Returns when something has changed that a member should act on (leader, config, failover, initialize, a
     /// member's appearance, state or role; `status` only with a Patroni member about), other than by our own writes,
     /// since the snapshot with this version; at once if that has happened already. Never fails: an outage is a change.

@@ -7,7 +7,7 @@
 //!
 //! - `api`: requests · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
-//! - `lock`, `documents`, `pod`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
+//! - `lock`, `documents`, `pod`, `remove`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
 
 mod api;
 mod cache;
@@ -18,6 +18,7 @@ mod lock;
 mod modes;
 mod objects;
 mod pod;
+mod remove;
 mod service;
 mod session;
 mod slice;
@@ -143,6 +144,10 @@ impl Dcs for KubernetesDcs {
 
     async fn replace(&self, key: Key, content: Content, expect: Expect, deadline: Duration) -> Result<(), DcsError> {
         self.session.replace(key, &content, expect, deadline).await
+    }
+
+    async fn remove_cluster(&self, deadline: Duration) -> Result<(), DcsError> {
+        self.session.remove_cluster(deadline).await
     }
 
     async fn wait_for_change(&self, version: u64) {

@@ -178,7 +178,7 @@ impl Session {
         Err(Failure::Forgot)
     }
 
-    async fn path_of(&self, kind: Kind, name: &str) -> Result<String, Failure> {
+    pub(super) async fn path_of(&self, kind: Kind, name: &str) -> Result<String, Failure> {
         Ok(format!("{}/{name}", kind.path(&self.api.namespace().await?)))
     }
 

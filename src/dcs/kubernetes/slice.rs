@@ -18,10 +18,6 @@ const MERGE: &str = "application/merge-patch+json";
 const TRIES: u32 = 5;
 
 impl Session {
-    fn slice_name(&self) -> String {
-        format!("{}-primary", self.names.leader)
-    }
-
     /// Leads to us. Without it clients do not find the primary, which is told; the lock is ours all the same.
     pub(super) async fn lead_here(&self, limit: Duration) {
         if self.names.state != StateObjects::Leases {
@@ -47,7 +43,7 @@ impl Session {
     }
 
     async fn write_slice(&self, endpoints: &[Value], limit: Duration) -> Result<(), Failure> {
-        let name = self.slice_name();
+        let name = self.names.slice();
         let folder = Kind::EndpointSlices.path(&self.api.namespace().await?);
         for _ in 0..TRIES {
             let known = match self.api.ask::<Value>(&Ask::get(format!("{folder}/{name}")), limit).await {
@@ -96,7 +92,7 @@ impl Session {
         json!({
             "apiVersion": Kind::EndpointSlices.version(),
             "kind": Kind::EndpointSlices.singular(),
-            "metadata": { "name": self.slice_name(), "labels": labels, "ownerReferences": owner },
+            "metadata": { "name": self.names.slice(), "labels": labels, "ownerReferences": owner },
             "addressType": family,
             "endpoints": endpoints,
             "ports": ports,
