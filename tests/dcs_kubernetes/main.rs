@@ -10,6 +10,7 @@ mod kube_api;
 mod kubernetes_config;
 mod losses;
 mod rights;
+mod strangers;
 mod traffic;
 #[path = "../support/wait.rs"]
 mod wait;

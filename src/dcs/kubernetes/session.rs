@@ -130,6 +130,7 @@ impl Session {
         let path = self.path_of(kind, name).await?;
         match self.api.ask::<Object>(&Ask::get(path), limit).await {
             Ok(object) => {
+                self.expect_own(kind, &object)?;
                 self.learn(kind, object.clone(), mark, limit).await?;
                 Ok(Some(object))
             }
@@ -139,6 +140,22 @@ impl Session {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Of the name alone: the labels may be another cluster's, and a pod without them is found by no other member.
+    fn expect_own(&self, kind: Kind, object: &Object) -> Result<(), Failure> {
+        let is_other = |(name, value): &(&String, &String)| match object.label(name) {
+            Some(found) => found != value.as_str(),
+            None => kind == Kind::Pods,
+        };
+        let Some((name, value)) = self.names.labels.iter().find(is_other) else { return Ok(()) };
+        let found = object.label(name).map_or("no such label".to_owned(), |found| format!("{name}={found}"));
+        Err(Failure::Answer(format!(
+            "the {} {} is not of this cluster: the label {name}={value} is expected, and it has {found}; change its labels, or \
+             PATRONI_SCOPE, PATRONI_KUBERNETES_LABELS or PATRONI_NAME",
+            kind.singular(),
+            object.metadata.name,
+        )))
     }
 
     /// Writes over an object of this version; `None`: whatever it is.
@@ -153,11 +170,14 @@ impl Session {
         self.send(write, &ask, limit).await
     }
 
-    /// Makes the object; it must not be there.
+    /// Makes the object; it must not be there. The namespace is all that can be missing.
     pub(super) async fn create(&self, write: &Write<'_>, limit: Duration) -> Result<Object, Failure> {
         let path = write.kind.path(&self.api.namespace().await?);
-        self.send(write, &Ask { method: Method::POST, path, query: &[], body: Some((JSON, write.create())) }, limit)
-            .await
+        let ask = Ask { method: Method::POST, path, query: &[], body: Some((JSON, write.create())) };
+        self.send(write, &ask, limit).await.map_err(|failure| match failure {
+            Failure::Absent(detail) => Failure::Answer(format!("{detail}; set PATRONI_KUBERNETES_NAMESPACE")),
+            failure => failure,
+        })
     }
 
     async fn send(&self, write: &Write<'_>, ask: &Ask<'_>, limit: Duration) -> Result<Object, Failure> {
