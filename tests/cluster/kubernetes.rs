@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 
 use serde_json::{Value, json};
 
@@ -34,6 +35,21 @@ impl Kubernetes {
         let file = api.kubeconfig(folder.path(), api.admin(), NAMESPACE);
         fs::set_permissions(file, fs::Permissions::from_mode(0o644)).expect("ours");
         Kubernetes { api, objects, folder }
+    }
+
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    pub fn put_pod(&self, name: &str, ip: &str, labels: &Value) {
+        self.api.put_pod(NAMESPACE, name, ip, labels);
+    }
+
+    pub fn config_maps(&self) -> Vec<String> {
+        let all = self.api.list("configmaps", NAMESPACE);
+        let name = |object: &Value| object["metadata"]["name"].as_str().map(str::to_owned);
+        // The API server's own, in each namespace.
+        all.iter().filter_map(|object| name(object)).filter(|name| name != "kube-root-ca.crt").collect()
     }
 
     fn leader(&self) -> (&'static str, &'static str) {
@@ -88,8 +104,8 @@ impl Store for Kubernetes {
     /// With its pod, as a StatefulSet makes it.
     fn join(&self, member: &mut Member) {
         let labels = json!({"application": "patroni", "cluster-name": "demo"});
-        self.api.put_pod(NAMESPACE, &member.name, &Self::address_of(&member.name), &labels);
-        let file = self.folder.path().join("kubeconfig").display().to_string();
+        self.put_pod(&member.name, &Self::address_of(&member.name), &labels);
+        let file = self.kubeconfig().display().to_string();
         member.set("KUBECONFIG", &file).set("PATRONI_KUBERNETES_LABELS", "application: patroni");
         for (name, objects) in [("ENDPOINTS", Objects::Endpoints), ("LEASES", Objects::Leases)] {
             member.set(&format!("PATRONI_KUBERNETES_USE_{name}"), &(self.objects == objects).to_string());

@@ -8,11 +8,13 @@
 //! - `api`: requests · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
 //! - `lock`, `documents`, `pod`, `remove`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
+//! - `find`: which clusters there are
 
 mod api;
 mod cache;
 mod documents;
 mod failure;
+mod find;
 mod kept;
 mod lock;
 mod modes;
@@ -24,6 +26,8 @@ mod session;
 mod slice;
 mod state;
 mod watch;
+
+pub use find::find;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -173,6 +177,10 @@ impl Dcs for KubernetesDcs {
                 () = ended => self.session.cache().tick(Instant::now()),
             }
         }
+    }
+
+    fn own_address(&self) -> Option<String> {
+        self.session.cache().state().own_pod()?.pod_ip.clone()
     }
 
     fn ttl_min(&self) -> Duration {

@@ -183,8 +183,7 @@ impl Names {
 
     /// What selects the cluster's objects.
     pub(super) fn selector(&self) -> String {
-        let labels = self.labels.iter().map(|(name, value)| format!("{name}={value}"));
-        labels.collect::<Vec<_>>().join(",")
+        selector_of(&self.labels)
     }
 
     /// Of the objects that hold the configuration and requests.
@@ -227,6 +226,12 @@ impl Names {
         kinds.dedup();
         kinds
     }
+}
+
+/// What selects objects with these labels.
+pub(super) fn selector_of(labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    labels.collect::<Vec<_>>().join(",")
 }
 
 /// Annotations to be set, and (`None`) to be removed.

@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::api::{Api, Ask, PAGE};
+use super::api::{Api, Ask};
 use super::cache::{Cache, Mark};
 use super::failure::Failure;
 use super::kept::Kept;
 use super::modes::OtherModes;
-use super::objects::{Kind, List, Names, Object, Write};
+use super::objects::{Kind, Names, Object, Write};
 use crate::config::KubernetesConfig;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
@@ -98,21 +98,7 @@ impl Session {
     /// All objects of a kind that are the cluster's; the version of the list.
     pub(super) async fn list(&self, kind: Kind, limit: Duration) -> Result<String, Failure> {
         let mark = self.cache().mark();
-        let (mut items, mut rest) = (Vec::new(), String::new());
-        let path = kind.path(&self.api.namespace().await?);
-        let version = loop {
-            let mut query = vec![("labelSelector", self.names.selector()), ("limit", PAGE.to_string())];
-            if !rest.is_empty() {
-                query.push(("continue", rest));
-            }
-            let ask = Ask { method: Method::GET, path: path.clone(), query: &query, body: None };
-            let page: List = self.api.ask(&ask, limit).await?;
-            items.extend(page.items);
-            rest = page.metadata.rest;
-            if rest.is_empty() {
-                break page.metadata.resource_version;
-            }
-        };
+        let (items, version) = self.api.list(kind, &self.names.selector(), limit).await?;
         let revision = version.parse().unwrap_or(0);
         let mut cache = self.cache();
         let losses = cache.losses();
