@@ -42,8 +42,8 @@ const CTL_COMMANDS: [&str; 21] = [
 
 const USAGE: &str = "\
 Usage: tamada [run] [FILE.yml]   run a PostgreSQL member, configured by PATRONI_* and TAMADA_* variables
-       tamada [-c FILE] COMMAND  list, history, switchover, failover, restart, reload, reinit, pause, resume, flush,
-                                 config, health or version; tamada COMMAND --help tells more
+       tamada [OPTIONS] COMMAND  list, history, switchover, failover, restart, reload, reinit, pause, resume, flush,
+                                 remove, config, health or version; tamada COMMAND --help tells more
        tamada PROGRAM …          execute another program as it is
 ";
 
@@ -109,11 +109,29 @@ fn room(arguments: &[OsString]) -> Room {
         b"--version" | b"-V" => Room::Version,
         word if word == init::SECOND_STAGE.as_bytes() => Room::Supervise,
         word if word == init::AGENT.as_bytes() => Room::Agent,
-        b"-c" | b"--config-file" if arguments.get(3).is_some_and(is_command) => Room::Ctl,
-        word if word.starts_with(b"-") => Room::Refused,
+        word if word.starts_with(b"-") => match after_options(&arguments[1..]) {
+            Some(word) if is_command(word) => Room::Ctl,
+            Some(_) | None => Room::Refused,
+        },
         _ if is_command(first) => Room::Ctl,
         word if [&b".yml"[..], b".yaml", b".json"].iter().any(|end| word.ends_with(end)) => Room::Start,
         _ => Room::Other,
+    }
+}
+
+/// The first word after the options that may stand before a command.
+fn after_options(mut words: &[OsString]) -> Option<&OsString> {
+    const WITH_VALUE: [&str; 6] = ["-c", "--config-file", "-n", "--namespace", "--scope", "--context"];
+    loop {
+        let (word, rest) = words.split_first()?;
+        let text = word.to_str().unwrap_or_default();
+        let is_whole = |option: &&str| text.strip_prefix(*option).is_some_and(|rest| rest.starts_with('='));
+        words = match text {
+            "-k" | "--insecure" => rest,
+            option if WITH_VALUE.contains(&option) => rest.get(1..)?,
+            _ if WITH_VALUE.iter().any(is_whole) => rest,
+            _ => return Some(word),
+        };
     }
 }
 
@@ -175,7 +193,7 @@ mod tests {
 
     #[test]
     fn the_first_argument_chooses_the_room() {
-        let cases: [(&[&str], Room); 19] = [
+        let cases: [(&[&str], Room); 22] = [
             (&[], Room::Start),
             (&["run"], Room::Start),
             (&["run", "/etc/whatever"], Room::Start),
@@ -187,6 +205,9 @@ mod tests {
             (&["demote-cluster", "main"], Room::Ctl),
             (&["-c", "patronictl.yaml", "list"], Room::Ctl),
             (&["--config-file", "patronictl.yaml", "config", "show"], Room::Ctl),
+            (&["-n", "pg", "--scope=demo", "-k", "--context", "prod", "list"], Room::Ctl),
+            (&["remove", "demo"], Room::Ctl),
+            (&["--namespace", "list"], Room::Refused),
             (&["bash", "-c", "true"], Room::Other),
             (&["/usr/bin/psql"], Room::Other),
             (&["postgres", "--version"], Room::Other),

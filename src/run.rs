@@ -30,8 +30,8 @@ use crate::agent::peers::{PeerClient, PeerReply};
 use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use crate::api;
 use crate::config::{
-    Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, LogConfig, RestConfig, Unusable,
-    inspect_data_dir,
+    Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, KubernetesAccess, LogConfig, RestConfig,
+    Unusable, inspect_data_dir,
 };
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
@@ -150,6 +150,7 @@ impl Source {
     fn host(unusable: CheckTls) -> HostFacts {
         HostFacts {
             host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+            kubernetes: KubernetesAccess::look(),
             account: match User::from_uid(geteuid()) {
                 Ok(Some(user)) => Account::Named(user.name),
                 Ok(None) | Err(_) => Account::Unnamed,

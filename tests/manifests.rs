@@ -6,6 +6,7 @@ use std::process::Command;
 
 use k8s_openapi::api::apps::v1::StatefulSet;
 use k8s_openapi::api::core::v1::{Secret, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::api::rbac::v1::{Role, RoleBinding};
 use serde::Deserialize;
@@ -16,7 +17,12 @@ use serde_json::{Value, json};
 const OVERLAYS: [&str; 4] = ["configmaps", "endpoints", "leases", "example"];
 
 fn render(overlay: &str) -> Vec<Value> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kubernetes/overlays").join(overlay);
+    render_at(&Path::new(MANIFESTS).join("overlays").join(overlay))
+}
+
+const MANIFESTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docker/kubernetes");
+
+fn render_at(folder: &Path) -> Vec<Value> {
     let output = Command::new("kubectl").arg("kustomize").arg(folder).output().expect("kubectl is installed");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let text = String::from_utf8(output.stdout).expect("it is text");
@@ -32,6 +38,7 @@ fn check(document: &Value) -> Result<(), String> {
         "Secret" => check_as::<Secret>(document),
         "Role" => check_as::<Role>(document),
         "RoleBinding" => check_as::<RoleBinding>(document),
+        "NetworkPolicy" => check_as::<NetworkPolicy>(document),
         "PodDisruptionBudget" => check_as::<PodDisruptionBudget>(document),
         other => Err(format!("nobody checks a {other}")),
     }
@@ -122,4 +129,48 @@ fn the_primarys_service_has_a_selector_only_where_a_label_leads() {
         assert_eq!(service["spec"]["selector"]["role"] == "primary", selects, "{overlay}");
         assert_eq!(service["spec"].get("selector").is_some(), selects, "{overlay}");
     }
+}
+
+/// A right that nobody needs every day is nobody's at first.
+#[test]
+fn who_may_remove_a_cluster_is_not_said() {
+    for overlay in OVERLAYS {
+        let documents = render(overlay);
+        find(&documents, "Role", "demo-remove");
+        let bound = documents.iter().filter(|document| document["kind"] == "RoleBinding");
+        let roles: Vec<&Value> = bound.map(|binding| &binding["roleRef"]["name"]).collect();
+        assert_eq!(roles, [&json!("demo")], "{overlay}");
+    }
+}
+
+/// As an overlay of a user's: the example beside the policy.
+#[test]
+fn the_network_policy_lets_members_and_clients_in() {
+    let folder = tempfile::tempdir().expect("there is room");
+    // kustomize takes relative paths only.
+    let root = "../".repeat(folder.path().canonicalize().expect("it is there").components().count() - 1);
+    let manifests = format!("{root}{}", MANIFESTS.trim_start_matches('/'));
+    let bases = format!("{manifests}/overlays/example, {manifests}/network-policy");
+    let text = format!("kind: Kustomization\nbases: [{bases}]\n");
+    std::fs::write(folder.path().join("kustomization.yaml"), text).expect("writable");
+    let documents = render_at(folder.path());
+    let policy = find(&documents, "NetworkPolicy", "demo");
+    check(policy).expect("every field is one that Kubernetes has");
+    let pods = &find(&documents, "StatefulSet", "demo")["spec"]["template"];
+    let labels = &pods["metadata"]["labels"];
+    let member = json!({"podSelector": {"matchLabels": labels}});
+    assert_eq!(policy["spec"]["podSelector"]["matchLabels"], *labels);
+    assert_eq!(policy["spec"]["policyTypes"], json!(["Ingress", "Egress"]));
+    let ports = pods["spec"]["containers"][0]["ports"].as_array().expect("there are some").iter();
+    let ports: Vec<Value> = ports.map(|port| json!({"protocol": "TCP", "port": port["containerPort"]})).collect();
+    let [ingress] = &policy["spec"]["ingress"].as_array().expect("a list")[..] else { panic!("{policy}") };
+    assert_eq!(ingress["from"][0], member);
+    assert_eq!(ingress["from"][1], json!({"podSelector": {"matchLabels": {"postgresql-client": "demo"}}}));
+    assert_eq!(ingress["ports"], json!(ports));
+    let egress = policy["spec"]["egress"].as_array().expect("a list");
+    assert!(egress.contains(&json!({"to": [member], "ports": ports})), "{policy}");
+    let open: Vec<&Value> = egress.iter().filter(|rule| rule.get("to").is_none()).map(|rule| &rule["ports"]).collect();
+    let port = |protocol: &str, port: u16| json!({"protocol": protocol, "port": port});
+    let (dns, api) = (json!([port("UDP", 53), port("TCP", 53)]), json!([port("TCP", 443), port("TCP", 6443)]));
+    assert_eq!(open, [&dns, &api]);
 }

@@ -10,7 +10,7 @@ use super::pace;
 use super::publisher::Due;
 use super::reading::Outage;
 use super::status::{PostgresStatus, Status};
-use crate::config::{Config, HostPort};
+use crate::config::{Config, HostPort, PostgresConfig, RestConfig};
 use crate::core::decision::Wake;
 use crate::core::local::{Job, Postgres, Running};
 use crate::core::observation::{Handover, HandoverStage, LeaseOutcome, Observation};
@@ -60,7 +60,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn record(&self, lease: &LeaseOutcome, job: Option<&Job>) -> MemberRecord {
         let config = &self.settings.config;
         let (state, role) = (self.publisher.state(), self.publisher.role());
-        let mut record = MemberRecord::new(own_address(config), api_url(config), state, role);
+        let pod = self.shared.dcs.own_address();
+        let mut record =
+            MemberRecord::new(own_address(config, pod.as_deref()), api_url(config, pod.as_deref()), state, role);
         let leads = match lease {
             LeaseOutcome::Held { .. } => true,
             LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => false,
@@ -168,6 +170,7 @@ pub(super) fn tell(error: &DcsError, what: std::fmt::Arguments<'_>) {
         DcsError::Unreachable { .. }
         | DcsError::Conflict { .. }
         | DcsError::Forgot { .. }
+        | DcsError::Unasked { .. }
         | DcsError::Denied { .. }
         | DcsError::Failed { .. } => tracing::warn!("{what}: {error}"),
     }
@@ -177,8 +180,10 @@ pub(super) fn leader_of(seen: &Observation) -> Option<&MemberName> {
     seen.cluster.as_ref().ok()?.leader.as_ref().map(|leader| &leader.name)
 }
 
-fn own_address(config: &Config) -> Address {
-    address(&config.postgres.connect_address, &config.postgres.database)
+/// By the pod's address, where nobody has said another one: nobody else can look up a pod's host name.
+fn own_address(config: &Config, pod: Option<&str>) -> Address {
+    let PostgresConfig { connect_address, connect_by_host_name, database, .. } = &config.postgres;
+    address(&at_pod(connect_address, pod.filter(|_| *connect_by_host_name)), database)
 }
 
 fn address(place: &HostPort, database: &str) -> Address {
@@ -186,7 +191,12 @@ fn address(place: &HostPort, database: &str) -> Address {
 }
 
 /// Where our API answers, as other members and tools call it.
-fn api_url(config: &Config) -> String {
+fn api_url(config: &Config, pod: Option<&str>) -> String {
     let scheme = if config.rest.tls.is_some() { "https" } else { "http" };
-    format!("{scheme}://{}/patroni", config.rest.connect_address)
+    let RestConfig { connect_address, connect_by_host_name, .. } = &config.rest;
+    format!("{scheme}://{}/patroni", at_pod(connect_address, pod.filter(|_| *connect_by_host_name)))
+}
+
+fn at_pod(address: &HostPort, pod: Option<&str>) -> HostPort {
+    HostPort { host: pod.unwrap_or(&address.host).to_owned(), port: address.port }
 }

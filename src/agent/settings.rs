@@ -205,11 +205,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::config::{Account, FoundData, HostFacts};
+    use crate::config::{Account, FoundData, HostFacts, KubernetesAccess};
 
     fn settings(variables: &[(&str, &str)]) -> Settings {
         let host = HostFacts {
             host_name: "n1".to_owned(),
+            kubernetes: KubernetesAccess::default(),
             account: Account::Named("postgres".to_owned()),
             inspect: Box::new(|_| FoundData::None),
             unusable: |_, _| Vec::new(),

@@ -76,6 +76,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 _ if text == told => tracing::debug!("still no answer: {text}"),
                 DcsError::Unreachable { store, .. } => tracing::info!("waiting on {store}: {text}"),
                 DcsError::Denied { .. }
+                | DcsError::Unasked { .. }
                 | DcsError::Conflict { .. }
                 | DcsError::Forgot { .. }
                 | DcsError::Full { .. }

@@ -85,6 +85,7 @@ impl Document {
     pub fn place(&self, path: &str) -> String {
         match self.origin(path) {
             Origin::Variable(name) => name,
+            Origin::Option(name) => name.to_owned(),
             Origin::Default | Origin::Machine(_) => path.to_owned(),
             origin @ (Origin::Configuration | Origin::File(_)) => format!("{path} in {origin}"),
         }
@@ -116,6 +117,17 @@ impl Document {
             let path = path.strip_prefix("bootstrap.dcs").unwrap_or(path).trim_start_matches('.').to_owned();
             self.cluster_variables.push(ClusterVariable { name: name.to_owned(), path, value: value.clone() });
         }
+        self.put(path, value);
+    }
+
+    /// What a command is told by an option, whatever stood there.
+    pub fn set_option(&mut self, path: &str, option: &'static str, value: &str) {
+        self.forget(path);
+        self.origins.insert(path.to_owned(), Origin::Option(option));
+        self.put(path, value.into());
+    }
+
+    fn put(&mut self, path: &str, value: Value) {
         let nested =
             path.rsplit('.').fold(value, |value, key| Value::Object(Map::from_iter([(key.to_owned(), value)])));
         if let Value::Object(nested) = nested {

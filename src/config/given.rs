@@ -8,10 +8,54 @@ use super::{CtlConfig, RestConfig};
 pub struct HostFacts {
     pub host_name: String,
     pub account: Account,
+    pub kubernetes: KubernetesAccess,
     /// What is in a data directory; `inspect_data_dir`, or something else in a test.
     pub inspect: Box<dyn Fn(&Path) -> FoundData + Send + Sync>,
     /// Which settings of the REST API and of requests to members name what cannot be used, or does not do what it is for.
     pub unusable: CheckTls,
+}
+
+/// What there is on this machine to ask Kubernetes' API with, besides what variables say.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct KubernetesAccess {
+    /// The token of a pod's service account is mounted.
+    pub service_account: bool,
+    /// `~/.kube/config` is there.
+    pub kubeconfig: bool,
+}
+
+/// Where Kubernetes mounts the service account into each pod.
+pub(super) const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
+impl KubernetesAccess {
+    pub fn look() -> Self {
+        KubernetesAccess {
+            service_account: Path::new(SERVICE_ACCOUNT).join("token").exists(),
+            kubeconfig: std::env::home_dir().is_some_and(|home| home.join(".kube/config").exists()),
+        }
+    }
+}
+
+/// What a command is told by its options: it wins over variables and files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct CommandOptions {
+    pub scope: Option<String>,
+    /// Of Kubernetes.
+    pub namespace: Option<String>,
+    /// Of the kubeconfig.
+    pub context: Option<String>,
+}
+
+impl CommandOptions {
+    /// Each that is given: the path that it sets, its name, its value.
+    pub(super) fn given(&self) -> impl Iterator<Item = (&'static str, &'static str, &str)> {
+        let options = [
+            ("scope", "--scope", &self.scope),
+            ("kubernetes.namespace", "--namespace", &self.namespace),
+            ("kubernetes.context", "--context", &self.context),
+        ];
+        options.into_iter().filter_map(|(path, option, value)| Some((path, option, value.as_deref()?)))
+    }
 }
 
 /// Loads certificates, keys and authorities and throws them away: only those who use them know what is wrong with them.

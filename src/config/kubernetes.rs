@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 use super::error::Reported;
+use super::given::{HostFacts, SERVICE_ACCOUNT};
+use super::origin::Origin;
 use super::reader::{Reader, parse_port};
 use crate::core::policy::Switch;
 
@@ -15,6 +17,10 @@ use crate::core::policy::Switch;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct KubernetesConfig {
     pub state: StateObjects,
+    /// Whether a setting says which. A member without one uses ConfigMaps; commands look at what there is.
+    pub is_state_given: bool,
+    /// No setting names this store: a command uses it because it is within reach.
+    pub is_found: bool,
     /// `None`: that of the service account, else of the kubeconfig's context, else `default`.
     pub namespace: Option<String>,
     /// At least one; without the scope's.
@@ -74,12 +80,13 @@ const PORT_NAME: &str = "a name for each port where there are several: it is tha
 /// The longest value of a label, and the longest name in front of a slash.
 const LABEL_MAX: usize = 63;
 
-pub(super) fn read(reader: &mut Reader<'_>) -> Result<KubernetesConfig, Reported> {
+pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts) -> Result<KubernetesConfig, Reported> {
     let is_other = |value: &&Value| !value.is_object() && !value.is_null();
     if reader.document.get("kubernetes").filter(is_other).is_some() {
         return Err(reader.wrong("kubernetes", "a map"));
     }
-    let uses = ["kubernetes.use_endpoints", "kubernetes.use_leases"].map(|path| reader.switch_or(path, Switch::Off));
+    const USES: [&str; 2] = ["kubernetes.use_endpoints", "kubernetes.use_leases"];
+    let uses = USES.map(|path| reader.switch_or(path, Switch::Off));
     let state = match uses {
         [Switch::On, Switch::On] => return Err(reader.wrong("kubernetes.use_leases", "off where endpoints are used")),
         [Switch::On, Switch::Off] => StateObjects::Endpoints,
@@ -89,6 +96,8 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<KubernetesConfig, Reported
     let labels = labels(reader, "kubernetes.labels");
     let config = KubernetesConfig {
         state,
+        is_state_given: USES.iter().any(|path| reader.document.get(path).is_some()),
+        is_found: reader.document.get("kubernetes").is_none() && reader.document.get("environment.dcs").is_none(),
         namespace: reader.text("kubernetes.namespace"),
         labels: if labels.is_empty() { default_labels() } else { labels },
         scope_label: label_name(reader, "kubernetes.scope_label", "cluster-name"),
@@ -101,7 +110,7 @@ pub(super) fn read(reader: &mut Reader<'_>) -> Result<KubernetesConfig, Reported
         pod_ip: pod_ip(reader),
         ports: ports(reader),
         cacert: reader.file("kubernetes.cacert"),
-        credentials: credentials(reader),
+        credentials: credentials(reader, host),
         bypass_api_service: reader.switch_or("kubernetes.bypass_api_service", Switch::Off),
         retriable_codes: retriable_codes(reader),
     };
@@ -115,7 +124,7 @@ fn default_labels() -> BTreeMap<String, String> {
 fn labels(reader: &mut Reader<'_>, path: &str) -> BTreeMap<String, String> {
     let labels = labels_of(reader, path);
     if labels.is_empty() {
-        reader.note(path, "application: patroni", super::Origin::Default);
+        reader.note(path, "application: patroni", Origin::Default);
     }
     labels
 }
@@ -161,19 +170,45 @@ pub(super) fn is_label_value(value: &str) -> bool {
     value.len() <= LABEL_MAX && value.bytes().all(is_inner) && ends.into_iter().all(|byte| byte.is_ascii_alphanumeric())
 }
 
+const SERVICE_HOST: &str = "environment.kubernetes_service_host";
+const KUBECONFIG: &str = "environment.kubeconfig";
+
 /// What any pod has in its environment, whichever store is used.
 pub(super) fn surroundings(reader: &mut Reader<'_>) {
-    for path in ["environment.kubeconfig", "environment.kubernetes_service_host"] {
+    for path in [KUBECONFIG, SERVICE_HOST, "environment.hostname"] {
         let _asked = reader.value(path);
     }
 }
 
-fn credentials(reader: &mut Reader<'_>) -> KubernetesCredentials {
-    let (path, context) = (reader.path("environment.kubeconfig"), reader.text("kubernetes.context"));
-    match reader.text("environment.kubernetes_service_host") {
-        Some(_) => KubernetesCredentials::Pod,
-        None => KubernetesCredentials::Kubeconfig { path, context },
+/// Whether there is anything to ask the API server with, for a command that was told no store.
+pub(super) fn is_within_reach(reader: &mut Reader<'_>, host: &HostFacts) -> bool {
+    let in_pod = reader.value(SERVICE_HOST).is_some() && host.kubernetes.service_account;
+    in_pod || has_kubeconfig(reader, host)
+}
+
+/// What was looked for where nothing is within reach.
+pub(super) fn looked_for() -> String {
+    format!(
+        "nothing to reach Kubernetes with was found either: no service account in {SERVICE_ACCOUNT}, no KUBECONFIG, no \
+         ~/.kube/config"
+    )
+}
+
+fn has_kubeconfig(reader: &mut Reader<'_>, host: &HostFacts) -> bool {
+    reader.value(KUBECONFIG).is_some() || host.kubernetes.kubeconfig
+}
+
+/// The service account wins over a kubeconfig, unless a pod has none.
+fn credentials(reader: &mut Reader<'_>, host: &HostFacts) -> KubernetesCredentials {
+    let (path, context) = (reader.path(KUBECONFIG), reader.text("kubernetes.context"));
+    let is_pod = reader.value(SERVICE_HOST).is_some();
+    if !is_pod || (!host.kubernetes.service_account && has_kubeconfig(reader, host)) {
+        return KubernetesCredentials::Kubeconfig { path, context };
     }
+    if matches!(reader.document.origin("kubernetes.context"), Origin::Option(_)) {
+        reader.wrong("kubernetes.context", "no context inside of a pod, where its service account is used");
+    }
+    KubernetesCredentials::Pod
 }
 
 /// Of the leader's own variable, else of POD_IP, whose value may be a host name.
@@ -191,7 +226,7 @@ fn pod_ip(reader: &mut Reader<'_>) -> Option<IpAddr> {
 fn ports(reader: &mut Reader<'_>) -> Vec<EndpointPort> {
     let path = "kubernetes.ports";
     let Some(value) = reader.value(path) else {
-        reader.note(path, "[{port: 5432}]", super::Origin::Default);
+        reader.note(path, "[{port: 5432}]", Origin::Default);
         return vec![EndpointPort { name: None, port: 5432, protocol: "TCP".to_owned() }];
     };
     let ports: Option<Vec<EndpointPort>> =

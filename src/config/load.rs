@@ -6,7 +6,7 @@ use std::path::Path;
 use super::document::Document;
 use super::effective::Effective;
 use super::error::{ConfigErrors, Report, Reported};
-use super::given::{HostFacts, Purpose};
+use super::given::{CommandOptions, HostFacts, Purpose};
 use super::machine::{check_files, check_tls, warn_of_old_version};
 use super::mode::{Store, Wanted};
 use super::raw::RawEnv;
@@ -22,7 +22,7 @@ impl Config {
         file: Option<&Path>,
         host: &HostFacts,
     ) -> Result<Config, ConfigErrors> {
-        load(vars, file, host, Purpose::Reload)
+        load(vars, file, &CommandOptions::default(), host, Purpose::Reload)
     }
 
     /// The same for a node that is to start: files and programs that are not there are told with everything else.
@@ -31,16 +31,18 @@ impl Config {
         file: Option<&Path>,
         host: &HostFacts,
     ) -> Result<Config, ConfigErrors> {
-        load(vars, file, host, Purpose::Start)
+        load(vars, file, &CommandOptions::default(), host, Purpose::Start)
     }
 
-    /// For commands, which also run where no member is: the data directory is empty where none is given.
+    /// For commands, which also run where no member is: the data directory is empty where none is given, and so is the
+    /// scope where Kubernetes is to tell it.
     pub fn for_command_line(
         vars: impl Iterator<Item = (OsString, OsString)>,
         file: Option<&Path>,
+        options: &CommandOptions,
         host: &HostFacts,
     ) -> Result<Config, ConfigErrors> {
-        load(vars, file, host, Purpose::CommandLine)
+        load(vars, file, options, host, Purpose::CommandLine)
     }
 
     /// Each value in force with its origin, secrets redacted; what `tamada config check` prints.
@@ -52,12 +54,14 @@ impl Config {
 fn load(
     vars: impl Iterator<Item = (OsString, OsString)>,
     file: Option<&Path>,
+    options: &CommandOptions,
     host: &HostFacts,
     purpose: Purpose,
 ) -> Result<Config, ConfigErrors> {
     let mut report = Report::default();
     let raw = RawEnv::read(vars, &mut report);
-    let document = Document::gather(&raw, file, &mut report);
+    let mut document = Document::gather(&raw, file, &mut report);
+    options.given().for_each(|(path, option, value)| document.set_option(path, option, value));
     let mut reader = Reader::new(&document, &mut report, purpose);
     let (config, rest, ctl) = read(&mut reader, &raw, host);
     let files = std::mem::take(&mut reader.files);
@@ -88,7 +92,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
         Wanted::Single => Ok(DcsConfig::Single),
         Wanted::Cluster(Store::Etcd3) => etcd::read(reader).map(DcsConfig::Etcd3),
         Wanted::Cluster(Store::Kubernetes) => {
-            kubernetes::read(reader).map(|config| DcsConfig::Kubernetes(Box::new(config)))
+            kubernetes::read(reader, host).map(|config| DcsConfig::Kubernetes(Box::new(config)))
         }
         Wanted::WithoutDcs(reported) => Err(reported),
     };
@@ -105,10 +109,10 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
     // PID 1 obeys it; it is read here so that a value that is no switch is an error.
     reader.switch_or("environment.no_new_privs", crate::core::policy::Switch::On);
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
-    let name = node::name(reader, host, mode);
+    let name = node::name(reader, host, wanted);
     let stop_timeout = node::stop_timeout(reader);
     let keep_discarded = node::keep_discarded(reader);
-    let scope = node::scope(reader, mode);
+    let scope = node::scope(reader, wanted);
     let namespace = node::namespace(reader);
     let ctl = node::ctl(reader, rest.auth.clone());
     let log = node::log(reader);

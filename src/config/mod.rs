@@ -42,7 +42,9 @@ pub use document::ClusterVariable;
 pub use dynamic::is_standby_cluster;
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
-pub use given::{Account, CheckTls, FoundData, HostFacts, Unusable, Weight, inspect_data_dir};
+pub use given::{
+    Account, CheckTls, CommandOptions, FoundData, HostFacts, KubernetesAccess, Unusable, Weight, inspect_data_dir,
+};
 pub use kubernetes::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
@@ -72,6 +74,7 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// `TAMADA_KEEP_DISCARDED`: how long WAL that a clone has discarded stays beside the data.
     pub keep_discarded: Duration,
+    /// Empty on the command line alone, where Kubernetes is to tell which clusters there are.
     pub scope: String,
     /// Without slashes at its ends.
     pub namespace: String,
@@ -147,6 +150,8 @@ pub struct PostgresConfig {
     pub listen_addresses: String,
     pub port: u16,
     pub connect_address: HostPort,
+    /// Nobody has said how this node is reached, so that its host name stands there.
+    pub connect_by_host_name: bool,
     pub proxy_address: Option<HostPort>,
     pub data_dir: PathBuf,
     pub config_dir: Option<PathBuf>,
@@ -212,6 +217,8 @@ pub struct Callbacks {
 pub struct RestConfig {
     pub listen: HostPort,
     pub connect_address: HostPort,
+    /// As in `PostgresConfig`.
+    pub connect_by_host_name: bool,
     pub auth: Option<BasicAuth>,
     pub tls: Option<ServerTls>,
     pub allowlist: Vec<String>,

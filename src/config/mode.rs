@@ -14,7 +14,7 @@ use super::error::{ConfigError, Reported};
 use super::given::{FoundData, HostFacts, Purpose};
 use super::raw::{Kind, RawEnv};
 use super::reader::Reader;
-use super::{unknown, unsupported};
+use super::{kubernetes, unknown, unsupported};
 use crate::core::policy::{Mode, Switch};
 
 /// What the configuration asks for.
@@ -71,10 +71,21 @@ impl Wanted {
         if let Some(reported) = unread.or(refused).or(broken) {
             return Wanted::WithoutDcs(reported);
         }
-        if signs.is_empty() && reader.purpose == Purpose::CommandLine && data_dir.is_none_or(|dir| dir == Path::new(""))
-        {
-            let accepted = "the DCS of the cluster, for example PATRONI_ETCD3_HOSTS=etcd1:2379 with PATRONI_SCOPE, or a \
-                            file with them (-c FILE)";
+        let has_folder = data_dir.is_some_and(|dir| dir != Path::new(""));
+        if reader.purpose == Purpose::CommandLine {
+            let is_beside_server = has_folder && signs.is_empty() && holds_plain_data(host, data_dir);
+            let is_sought = reader.document.get("scope").is_some() || !is_beside_server;
+            let is_misspelt = !near_misses.is_empty() || !near_stores(reader).is_empty();
+            if is_sought && !is_misspelt && kubernetes::is_within_reach(reader, host) {
+                return Wanted::Cluster(Store::Kubernetes);
+            }
+        }
+        if signs.is_empty() && reader.purpose == Purpose::CommandLine && !has_folder {
+            let accepted = format!(
+                "the DCS of the cluster, for example PATRONI_ETCD3_HOSTS=etcd1:2379 with PATRONI_SCOPE, or a file with them \
+                 (-c FILE); {}",
+                kubernetes::looked_for()
+            );
             return Wanted::WithoutDcs(reader.report.error(ConfigError::missing("PATRONI_ETCD3_HOSTS", accepted)));
         }
         if signs.is_empty() {
@@ -86,12 +97,26 @@ impl Wanted {
         Wanted::WithoutDcs(reader.report.error(ConfigError::new("PATRONI_ETCD3_HOSTS", given, ADVICE)))
     }
 
+    pub fn is_kubernetes(self) -> bool {
+        matches!(self, Wanted::Cluster(Store::Kubernetes))
+    }
+
     pub fn mode(self) -> Mode {
         match self {
             Wanted::Single => Mode::Single,
             Wanted::Cluster(_) | Wanted::WithoutDcs(_) => Mode::Cluster,
         }
     }
+}
+
+/// Sections of a document that may have been meant for a store's.
+fn near_stores<'a>(reader: &Reader<'a>) -> Vec<&'a String> {
+    let is_near = |key: &&String| unknown::is_near_store(key) && Store::ALL.iter().all(|store| *key != store.section());
+    reader.document.base.iter().flat_map(|base| base.keys()).filter(is_near).collect()
+}
+
+fn holds_plain_data(host: &HostFacts, data_dir: Option<&Path>) -> bool {
+    data_dir.is_some_and(|dir| (host.inspect)(dir) == FoundData::Plain)
 }
 
 /// The store of which anything is configured, or that TAMADA_DCS names. `None`: there is none.
@@ -173,9 +198,7 @@ fn signs(
         let paths = leaves("", &Value::Object(base.clone())).into_iter().filter(|(_, value)| !value.is_null());
         let of_cluster = paths.filter(|(path, _)| unknown::is_cluster_path(path));
         signs.extend(of_cluster.map(|(path, _)| format!("{path} is set in {}", reader.document.origin(&path))));
-        let near_misses = base
-            .keys()
-            .filter(|key| unknown::is_near_store(key) && Store::ALL.iter().all(|store| *key != store.section()));
+        let near_misses = near_stores(reader).into_iter();
         signs.extend(near_misses.map(|key| format!("{key} is set in {}", reader.document.origin(key))));
     }
     match data_dir.map(|path| (path, (host.inspect)(path))) {

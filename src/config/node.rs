@@ -8,7 +8,8 @@ use std::ffi::OsString;
 use serde_json::{Map, Value};
 
 use super::addresses::is_loopback;
-use super::given::HostFacts;
+use super::given::{HostFacts, Purpose};
+use super::mode::Wanted;
 use super::origin::Origin;
 use super::reader::{Reader, as_switch, remove_nulls};
 use super::server::{is_wildcard, not_a_wildcard, own_address};
@@ -23,13 +24,15 @@ use crate::core::view::Tags;
 /// The name that Patroni keeps for itself.
 const RESERVED_NAME: &str = "__patroni_strict_sync_replica_placeholder__";
 
-pub(super) fn name(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> MemberName {
+pub(super) fn name(reader: &mut Reader<'_>, host: &HostFacts, wanted: Wanted) -> MemberName {
     let given = reader.text("name").or_else(|| reader.text("postgresql.name"));
-    let Some(name) = given else {
+    // The pod's name. Its host name is another one where the specification says so, or on its node's network.
+    let of_pod = || if wanted.is_kubernetes() { reader.text("environment.hostname") } else { None };
+    let Some(name) = given.or_else(of_pod) else {
         reader.note("name", &host.host_name, Origin::Machine("host name"));
         if host.host_name.is_empty() {
             reader.missing_of_member("PATRONI_NAME", "the member's name, since the host name is empty");
-        } else if mode == Mode::Cluster && is_container_id(&host.host_name) {
+        } else if wanted.mode() == Mode::Cluster && is_container_id(&host.host_name) {
             let advice = format!(
                 "a name that the member keeps, since the host name {} is a container's id, new with each container: \
                  set PATRONI_NAME or the container's host name",
@@ -66,7 +69,7 @@ fn is_key(text: &str) -> bool {
 }
 
 /// A single server without a scope has the one that Patroni's documentation uses for its key folder.
-pub(super) fn scope(reader: &mut Reader<'_>, mode: Mode) -> String {
+pub(super) fn scope(reader: &mut Reader<'_>, wanted: Wanted) -> String {
     match reader.text("scope") {
         Some(scope) => {
             if !is_key(&scope) {
@@ -74,8 +77,9 @@ pub(super) fn scope(reader: &mut Reader<'_>, mode: Mode) -> String {
             }
             scope
         }
+        None if wanted.is_kubernetes() && reader.purpose == Purpose::CommandLine => String::new(),
         None => {
-            if mode == Mode::Cluster {
+            if wanted.mode() == Mode::Cluster {
                 reader.missing("PATRONI_SCOPE", "the cluster's name");
             }
             reader.note("scope", "single", Origin::Default);
@@ -108,8 +112,8 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
     if listen.host == "*" {
         listen.host = "0.0.0.0".to_owned();
     }
-    let connect_address = match reader.host_port("restapi.connect_address", Some(listen.port)) {
-        Some(address) => not_a_wildcard(reader, "restapi.connect_address", address),
+    let (connect_address, connect_by_host_name) = match reader.host_port("restapi.connect_address", Some(listen.port)) {
+        Some(address) => (not_a_wildcard(reader, "restapi.connect_address", address), false),
         None => {
             let shown = if is_wildcard(&listen.host) { "*".to_owned() } else { listen.host.clone() };
             own_address(reader, "restapi.connect_address", host, &shown, listen.port)
@@ -117,6 +121,7 @@ pub(super) fn rest(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode) -> Res
     };
     RestConfig {
         connect_address,
+        connect_by_host_name,
         auth: auth(reader, "restapi", "PATRONI_RESTAPI"),
         tls: tls(reader),
         allowlist: reader.list("restapi.allowlist").unwrap_or_default(),

@@ -11,6 +11,8 @@ pub enum Origin {
     Machine(&'static str),
     /// The variable's name, `NAME_FILE` included.
     Variable(String),
+    /// A command's option, with its dashes.
+    Option(&'static str),
     Configuration,
     File(PathBuf),
 }
@@ -21,6 +23,7 @@ impl fmt::Display for Origin {
             Origin::Default => f.write_str("default"),
             Origin::Machine(what) => f.write_str(what),
             Origin::Variable(name) => write!(f, "variable {name}"),
+            Origin::Option(name) => write!(f, "option {name}"),
             Origin::Configuration => f.write_str("PATRONI_CONFIGURATION"),
             Origin::File(path) => write!(f, "file {}", path.display()),
         }

@@ -65,8 +65,8 @@ pub(super) fn data_dir(reader: &mut Reader<'_>) -> Result<PathBuf, Reported> {
 /// Everything else; what is wrong is reported and replaced by a default.
 pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_dir: PathBuf) -> PostgresConfig {
     let (listen_addresses, port) = listen(reader);
-    let connect_address = match reader.host_port("postgresql.connect_address", Some(port)) {
-        Some(address) => not_a_wildcard(reader, "postgresql.connect_address", address),
+    let (connect_address, connect_by_host_name) = match reader.host_port("postgresql.connect_address", Some(port)) {
+        Some(address) => (not_a_wildcard(reader, "postgresql.connect_address", address), false),
         None => own_address(reader, "postgresql.connect_address", host, &listen_addresses, port),
     };
     let found = (host.inspect)(&data_dir);
@@ -77,6 +77,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         listen_addresses,
         port,
         connect_address,
+        connect_by_host_name,
         proxy_address: reader.host_port("postgresql.proxy_address", Some(port)),
         config_dir: reader.path("postgresql.config_dir"),
         config_base_name: reader.text_or("postgresql.config_base_name", "postgresql"),
@@ -146,20 +147,28 @@ fn parse_listen(text: &str) -> Option<(String, u16)> {
 }
 
 /// The default of a connect address: what we listen on if that is one address, else POD_IP, else the host name.
-pub(super) fn own_address(reader: &mut Reader<'_>, path: &str, host: &HostFacts, listen: &str, port: u16) -> HostPort {
+pub(super) fn own_address(
+    reader: &mut Reader<'_>,
+    path: &str,
+    host: &HostFacts,
+    listen: &str,
+    port: u16,
+) -> (HostPort, bool) {
     let is_everything = listen.split(',').any(is_wildcard) || listen.contains(',');
-    let pod_ip = reader.text("environment.pod_ip").map(|address| address.trim_matches(['[', ']']).to_owned());
+    let given = ["environment.pod_ip", "kubernetes.pod_ip"].map(|path| (path, reader.text(path)));
+    let pod_ip = given.into_iter().find_map(|(path, address)| Some((path, address?)));
     let (address, origin) = match pod_ip {
         _ if !is_everything => (listen.to_owned(), Origin::Machine("the listen address")),
-        Some(address) => (address, reader.document.origin("environment.pod_ip")),
+        Some((path, address)) => (address.trim_matches(['[', ']']).to_owned(), reader.document.origin(path)),
         None => (host.host_name.clone(), Origin::Machine("host name")),
     };
     if address.is_empty() || address.contains(char::is_whitespace) {
         reader.missing_of_member(path, "an address that others reach this node at, since the host name is empty");
     }
+    let is_host_name = origin == Origin::Machine("host name");
     let address = HostPort { host: address, port };
     reader.note(path, &address.to_string(), origin);
-    address
+    (address, is_host_name)
 }
 
 pub(super) fn is_wildcard(address: &str) -> bool {

@@ -12,6 +12,15 @@ pub struct Arguments {
     /// PATRONICTL_CONFIG_FILE names.
     #[arg(short = 'c', long = "config-file", global = true, value_name = "FILE")]
     pub file: Option<PathBuf>,
+    /// The cluster's name, instead of PATRONI_SCOPE. On Kubernetes it is needed only where several are found.
+    #[arg(long, global = true, value_name = "NAME")]
+    pub scope: Option<String>,
+    /// The namespace in Kubernetes, instead of that of the service account or of the kubeconfig's context.
+    #[arg(short, long, global = true, value_name = "NAMESPACE")]
+    pub namespace: Option<String>,
+    /// The kubeconfig's context, instead of the current one.
+    #[arg(long, global = true, value_name = "CONTEXT")]
+    pub context: Option<String>,
     /// Do not verify the members' certificates.
     #[arg(short = 'k', long, global = true)]
     pub insecure: bool,
@@ -51,6 +60,8 @@ pub enum Command {
         #[arg(short, long, value_enum, default_value = "pretty")]
         format: Format,
     },
+    /// Remove everything that the DCS holds of a cluster. Asks before it does; the members must have been stopped.
+    Remove(Remove),
     /// Exit with 0 if this container's PostgreSQL runs, else with 1.
     Health,
     /// Show the version.
@@ -64,6 +75,16 @@ pub struct List {
     /// Show pending and scheduled restarts and tags even where no member has any.
     #[arg(short, long)]
     pub extended: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct Remove {
+    /// The cluster's name.
+    #[arg(value_name = "CLUSTER")]
+    pub cluster: String,
+    /// How its members are shown first.
+    #[arg(short, long, value_enum, default_value = "pretty")]
+    pub format: Format,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]

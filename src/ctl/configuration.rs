@@ -38,7 +38,7 @@ pub async fn run(settings: &Settings, command: ConfigCommand) -> Result<(), CtlE
             Ok(())
         }
         ConfigCommand::Show => {
-            let answer = Members::find(settings).await?.ask_own("/config").await?;
+            let answer = Members::find(settings).await?.ask_any("/config").await?;
             print(&yaml::block(&document(&answer)?));
             Ok(())
         }

@@ -20,7 +20,7 @@ const COLUMNS: [Column; 5] = [
 ];
 
 pub async fn run(settings: &Settings, format: Format) -> Result<(), CtlError> {
-    let answer = Members::find(settings).await?.ask_own("/history").await?;
+    let answer = Members::find(settings).await?.ask_any("/history").await?;
     let history = match (answer.code, answer.json()) {
         (200, Some(Value::Array(items))) => items,
         (code, _) => return Err(CtlError::Refused(format!("status code={code}, {}", answer.text()))),

@@ -1,4 +1,5 @@
-//! `list`: the members as patronictl shows them. One request to the local member.
+//! `list`: the members as patronictl shows them. One request to the local member; where none is, and no cluster is named, all
+//! clusters that are found.
 
 use std::collections::BTreeSet;
 
@@ -7,8 +8,9 @@ use serde_json::{Map, Value};
 use super::CtlError;
 use super::args::{Format, List};
 use super::members::Members;
-use super::prompt::print;
+use super::prompt::{complain, print};
 use super::settings::Settings;
+use super::store::Cluster;
 use super::table::{Align, Column, draw};
 use super::yaml;
 use crate::api::types::{ClusterDocument, MemberDocument};
@@ -22,19 +24,42 @@ pub enum Extended {
 }
 
 pub async fn run(settings: &Settings, options: &List) -> Result<(), CtlError> {
-    let members = Members::find(settings).await?;
     let extended = if options.extended { Extended::Always } else { Extended::IfUsed };
-    print(&match options.format {
-        Format::Pretty => pretty(&members, extended),
-        Format::Tsv => tsv(&members.cluster, extended),
-        Format::Json => json::text(&Value::from(objects(&members.cluster))),
-        Format::Yaml => yaml::block(&Value::from(objects(&members.cluster))),
-    });
-    Ok(())
+    let (mut clusters, mut failure) = (Vec::new(), None);
+    for cluster in settings.clusters().await? {
+        match Members::find(&cluster).await {
+            Ok(members) => clusters.push(Cluster { document: members.cluster, system_id: members.system_id }),
+            Err(error) => {
+                // Those that can be read are shown all the same; the last failure is the command's.
+                if let Some(earlier) = failure.replace(error) {
+                    complain(&earlier.to_string());
+                }
+            }
+        }
+    }
+    if !clusters.is_empty() {
+        print(&text(&clusters, options.format, extended));
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+pub fn text(clusters: &[Cluster], format: Format, extended: Extended) -> String {
+    let documents: Vec<&ClusterDocument> = clusters.iter().map(|cluster| &cluster.document).collect();
+    match format {
+        Format::Pretty => {
+            let tables =
+                clusters.iter().map(|cluster| table(&cluster.document, cluster.system_id.as_deref(), extended));
+            tables.collect::<Vec<_>>().join("\n")
+        }
+        Format::Tsv => tsv(&documents, extended),
+        Format::Json => json::text(&Value::from(objects(&documents))),
+        Format::Yaml => yaml::block(&Value::from(objects(&documents))),
+    }
 }
 
 /// One member's row. Empty texts are what nobody knows or has.
 struct Row {
+    cluster: String,
     member: String,
     host: String,
     role: String,
@@ -73,6 +98,7 @@ fn rows(cluster: &ClusterDocument) -> Vec<Row> {
     let other_port = cluster.members.iter().any(|member| member.port.is_some_and(|port| port != 5432));
     let shows_port = other_port || hosts.len() < with_host;
     let row = |member: &MemberDocument| Row {
+        cluster: cluster.scope.clone(),
         member: member.name.clone(),
         host: match (&member.host, member.port) {
             (Some(host), Some(port)) if shows_port => format!("{host}:{port}"),
@@ -126,7 +152,11 @@ fn plain(value: &Value) -> String {
 }
 
 pub fn pretty(members: &Members, extended: Extended) -> String {
-    let rows = rows(&members.cluster);
+    table(&members.cluster, members.system_id.as_deref(), extended)
+}
+
+fn table(cluster: &ClusterDocument, system_id: Option<&str>, extended: Extended) -> String {
+    let rows = rows(cluster);
     let left = |title| Column { title, align: Align::Left };
     let right = |title| Column { title, align: Align::Right };
     let mut columns = vec![left("Member"), left("Host"), left("Role"), left("State"), right("TL")];
@@ -151,10 +181,10 @@ pub fn pretty(members: &Members, extended: Extended) -> String {
     });
     add("Scheduled restart", &|row| row.scheduled.clone());
     add("Tags", &|row| row.tags.as_ref().map(|tags| yaml::block(tags).trim_end().to_owned()).unwrap_or_default());
-    let id = members.system_id.as_ref().map(|id| format!(" ({id})")).unwrap_or_default();
-    let title = format!("Cluster: {}{id}", members.cluster.scope);
+    let id = system_id.map(|id| format!(" ({id})")).unwrap_or_default();
+    let title = format!("Cluster: {}{id}", cluster.scope);
     let table = draw(&title, &columns, &cells);
-    [vec![table], footer(&members.cluster)].concat().join("\n")
+    [vec![table], footer(cluster)].concat().join("\n")
 }
 
 fn shortened(reason: &str) -> String {
@@ -178,14 +208,14 @@ fn footer(cluster: &ClusterDocument) -> Vec<String> {
     lines
 }
 
-fn tsv(cluster: &ClusterDocument, extended: Extended) -> String {
-    let rows = rows(cluster);
+fn tsv(clusters: &[&ClusterDocument], extended: Extended) -> String {
+    let rows: Vec<Row> = clusters.iter().flat_map(|cluster| rows(cluster)).collect();
     let mut titles = vec!["Cluster", "Member", "Host", "Role", "State", "TL"];
     titles.extend(["Receive LSN", "Receive Lag", "Replay LSN", "Replay Lag"]);
     let mut lines: Vec<Vec<String>> = rows
         .iter()
         .map(|row| {
-            let names = [&cluster.scope, &row.member, &row.host, &row.role, &row.state].map(String::clone);
+            let names = [&row.cluster, &row.member, &row.host, &row.role, &row.state].map(String::clone);
             let numbers = [plain(&row.timeline), row.receive.lsn.clone(), row.receive.lag_text()];
             names.into_iter().chain(numbers).chain([row.replay.lsn.clone(), row.replay.lag_text()]).collect()
         })
@@ -205,12 +235,12 @@ fn tsv(cluster: &ClusterDocument, extended: Extended) -> String {
 }
 
 /// For json and yaml: what prints empty is left out.
-fn objects(cluster: &ClusterDocument) -> Vec<Value> {
+fn objects(clusters: &[&ClusterDocument]) -> Vec<Value> {
     let object = |row: Row| {
         let position = |position: Position| (Value::from(position.lsn), position.lag.map_or(Value::Null, Value::from));
         let ((receive_lsn, receive_lag), (replay_lsn, replay_lag)) = (position(row.receive), position(row.replay));
         let fields = [
-            ("Cluster", Value::from(cluster.scope.clone())),
+            ("Cluster", Value::from(row.cluster)),
             ("Member", row.member.into()),
             ("Host", row.host.into()),
             ("Role", row.role.into()),
@@ -228,7 +258,7 @@ fn objects(cluster: &ClusterDocument) -> Vec<Value> {
         let known = fields.into_iter().filter(|(_, value)| !value.is_null() && value != "");
         Value::Object(known.map(|(name, value)| (name.to_owned(), value)).collect::<Map<_, _>>())
     };
-    rows(cluster).into_iter().map(object).collect()
+    clusters.iter().flat_map(|cluster| rows(cluster)).map(object).collect()
 }
 
 #[cfg(test)]

@@ -5,12 +5,14 @@
 
 mod actions;
 mod args;
+mod clusters;
 mod configuration;
 mod health;
 mod history;
 mod list;
 mod members;
 mod prompt;
+mod remove;
 mod restarts;
 mod settings;
 mod store;
@@ -23,7 +25,7 @@ use std::path::PathBuf;
 use clap::Parser;
 
 use self::args::{Arguments, Command, ConfigCommand};
-use crate::config::{CheckTls, ConfigErrors};
+use crate::config::{CheckTls, CommandOptions, ConfigErrors};
 use crate::core::PATRONI_VERSION;
 use crate::http::HttpError;
 
@@ -91,14 +93,24 @@ async fn carry_out(
     environment: Vec<(OsString, OsString)>,
     unusable: CheckTls,
 ) -> Result<(), CtlError> {
-    let named = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
-    let file = arguments.file.or_else(|| named().map(|(_, value)| PathBuf::from(value)));
+    let by_variable = || environment.iter().find(|(name, value)| name == CONFIG_FILE && !value.is_empty());
+    let file = arguments.file.or_else(|| by_variable().map(|(_, value)| PathBuf::from(value)));
     let asked = health::Asked::of(&environment);
     let purpose = match arguments.command {
         Command::Config(ConfigCommand::Check) => settings::Purpose::Check,
         _ => settings::Purpose::Ask,
     };
-    let load = || settings::load(environment, file.as_deref(), arguments.insecure.into(), purpose, unusable);
+    let named = match &arguments.command {
+        Command::Remove(options) => Some(options.cluster.clone()),
+        _ => arguments.scope.clone(),
+    };
+    if let (Some(named), Some(scope)) = (&named, &arguments.scope)
+        && named != scope
+    {
+        return Err(CtlError::Refused(format!("two clusters are named: {named}, and --scope {scope}")));
+    }
+    let options = CommandOptions { scope: named, namespace: arguments.namespace, context: arguments.context };
+    let load = || settings::load(environment, file.as_deref(), &options, arguments.insecure.into(), purpose, unusable);
     match arguments.command {
         Command::Version => {
             let version = env!("CARGO_PKG_VERSION");
@@ -117,6 +129,7 @@ async fn carry_out(
         Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show).await,
         Command::Config(command) => configuration::run(&load()?, command).await,
         Command::Flush(what) => restarts::flush(&load()?, what).await,
+        Command::Remove(options) => remove::run(&load()?, &options).await,
         Command::History { format } => history::run(&load()?, format).await,
     }
 }

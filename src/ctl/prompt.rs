@@ -39,6 +39,24 @@ pub fn confirm(ask: Ask, question: &str, refusal: &str) -> Result<(), CtlError> 
     Err(CtlError::Refused(refusal.to_owned()))
 }
 
+/// A line that a person types; an empty one is asked for again. The end of the input is a refusal.
+pub fn ask(question: &str) -> Result<String, CtlError> {
+    loop {
+        let mut out = std::io::stdout().lock();
+        let asked = write!(out, "{question}: ").and_then(|()| out.flush());
+        let mut answer = String::new();
+        let read = asked.and_then(|()| std::io::stdin().lock().read_line(&mut answer));
+        if !matches!(read, Ok(length) if length > 0) {
+            let _ = writeln!(out);
+            return Err(CtlError::Refused("Aborted!".to_owned()));
+        }
+        let answer = answer.trim_end_matches(['\r', '\n']);
+        if !answer.is_empty() {
+            return Ok(answer.to_owned());
+        }
+    }
+}
+
 pub fn is_yes(question: &str) -> bool {
     let mut out = std::io::stdout().lock();
     let asked = write!(out, "{question} [y/N]: ").and_then(|()| out.flush());

@@ -9,7 +9,9 @@ use jiff::fmt::temporal::DateTimeParser;
 use nix::unistd::{User, geteuid, gethostname};
 
 use super::CtlError;
-use crate::config::{Account, CheckTls, Config, HostFacts, inspect_data_dir};
+use crate::config::{
+    Account, CheckTls, CommandOptions, Config, DcsConfig, HostFacts, KubernetesAccess, inspect_data_dir,
+};
 use crate::http::local_api::OwnApi;
 use crate::http::{Caller, Client};
 
@@ -35,9 +37,19 @@ pub enum Purpose {
     Check,
 }
 
-#[derive(Debug)]
+/// Whose API the loopback address may lead to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Beside {
+    /// A member's of the cluster that is meant.
+    Member,
+    /// Nobody's, or that of a cluster elsewhere.
+    Others,
+}
+
+#[derive(Clone, Debug)]
 pub struct Settings {
     pub config: Config,
+    pub beside: Beside,
 }
 
 impl Settings {
@@ -54,20 +66,25 @@ impl Settings {
 pub fn load(
     environment: Vec<(OsString, OsString)>,
     file: Option<&Path>,
+    options: &CommandOptions,
     insecure: Insecure,
     purpose: Purpose,
     unusable: CheckTls,
 ) -> Result<Settings, CtlError> {
     let (vars, host) = (environment.into_iter(), host_facts(unusable));
     let config = match purpose {
-        Purpose::Ask => Config::for_command_line(vars, file, &host),
+        Purpose::Ask => Config::for_command_line(vars, file, options, &host),
         Purpose::Check => Config::for_start(vars, file, &host),
     };
     let mut config = config.map_err(CtlError::Configuration)?;
     if insecure == Insecure::Yes {
         config.ctl.insecure = true;
     }
-    Ok(Settings { config })
+    let is_elsewhere = options.namespace.is_some() || options.context.is_some();
+    // A member's own commands have its variables.
+    let is_found = matches!(&config.dcs, DcsConfig::Kubernetes(kubernetes) if kubernetes.is_found);
+    let beside = if is_elsewhere || is_found { Beside::Others } else { Beside::Member };
+    Ok(Settings { config, beside })
 }
 
 /// This machine, as the member itself sees it: where root calls, PostgreSQL runs as `postgres`.
@@ -79,6 +96,7 @@ fn host_facts(unusable: CheckTls) -> HostFacts {
     };
     HostFacts {
         host_name: gethostname().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default(),
+        kubernetes: KubernetesAccess::look(),
         account: named.ok().flatten().map_or(Account::Unnamed, |user| Account::Named(user.name)),
         inspect: Box::new(inspect_data_dir),
         unusable,

@@ -8,10 +8,10 @@ use std::time::Duration;
 use serde_json::Value;
 
 use super::etcd::EtcdDcs;
-use super::kubernetes::KubernetesDcs;
+use super::kubernetes::{KubernetesDcs, find as kubernetes_find};
 use super::memory::{MemoryDcs, MemoryStore};
 use super::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot, codec};
-use crate::config::{Config, DcsConfig};
+use crate::config::{Config, DcsConfig, StateObjects};
 use crate::core::lock_seen::LockSeen;
 use crate::core::policy::Timing;
 use crate::core::view::ClusterStatus;
@@ -53,6 +53,36 @@ pub fn observe(config: &Config) -> Result<Option<Store>, DcsError> {
         DcsConfig::Kubernetes(kubernetes) => {
             let dcs = KubernetesDcs::observer(kubernetes, &config.scope, Timing::default());
             Ok(Some(Store::Kubernetes(Box::new(dcs))))
+        }
+    }
+}
+
+/// A cluster that a store knows of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundCluster {
+    pub scope: String,
+    /// Or why that cannot be told.
+    pub objects: Result<StateObjects, String>,
+}
+
+/// Why no cluster was found.
+#[derive(Debug, thiserror::Error)]
+pub enum FindError {
+    /// There is none; what was looked for, and what to set.
+    #[error("{0}")]
+    Nothing(String),
+    #[error("{0}")]
+    Dcs(#[from] DcsError),
+}
+
+/// The clusters that the store knows of: those of this configuration's scope, where it has one. `None`: they cannot be
+/// looked for, since only a configuration says where they are.
+pub async fn find(config: &Config, deadline: Duration) -> Result<Option<Vec<FoundCluster>>, FindError> {
+    match &config.dcs {
+        DcsConfig::Single | DcsConfig::Etcd3(_) => Ok(None),
+        DcsConfig::Kubernetes(kubernetes) => {
+            let scope = Some(config.scope.as_str()).filter(|scope| !scope.is_empty());
+            kubernetes_find(kubernetes, scope, deadline).await.map(Some)
         }
     }
 }
@@ -107,8 +137,16 @@ impl Dcs for Store {
         on_each!(self, store => store.replace(key, content, expect, deadline).await)
     }
 
+    async fn remove_cluster(&self, deadline: Duration) -> Result<(), DcsError> {
+        on_each!(self, store => store.remove_cluster(deadline).await)
+    }
+
     async fn wait_for_change(&self, version: u64) {
         on_each!(self, store => store.wait_for_change(version).await)
+    }
+
+    fn own_address(&self) -> Option<String> {
+        on_each!(self, store => store.own_address())
     }
 
     fn ttl_min(&self) -> Duration {

@@ -14,7 +14,7 @@ mod connect;
 mod losses;
 mod token;
 
-pub use connect::{Store, connect, observe};
+pub use connect::{FindError, FoundCluster, Store, connect, find, observe};
 pub use token::{LEASE_TOKEN_MAX, LeaseToken};
 
 use std::future::Future;
@@ -153,6 +153,9 @@ pub enum DcsError {
     /// it (`Snapshot::losses`): its answer would be taken for news of a store that remembers.
     #[error("{store} has lost data that it had before: restored from a backup, or wiped")]
     Forgot { store: &'static str },
+    /// What it takes to ask it is missing or cannot be read.
+    #[error("{store} cannot be asked: {detail}")]
+    Unasked { store: &'static str, detail: String },
     /// Wrong credentials or missing rights.
     #[error("{store} refuses access: {detail}")]
     Denied { store: &'static str, detail: String },
@@ -209,10 +212,19 @@ pub trait Dcs: Send + Sync + 'static {
         deadline: Duration,
     ) -> impl Future<Output = Result<(), DcsError>> + Send;
 
+    /// Deletes everything that the store has of the cluster, whoever wrote it, and nothing else. Where members' records are
+    /// kept in objects of their own (pods), those stay. What is not there any more is no error.
+    fn remove_cluster(&self, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send;
+
     /// Returns when something has changed that a member should act on (leader, config, failover, initialize, a
     /// member's appearance, state or role; `status` only with a Patroni member about), other than by our own writes,
     /// since the snapshot with this version; at once if that has happened already. Never fails: an outage is a change.
     fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send;
+
+    /// Where the store says that this member is: the address in its pod's status. `None`: it says nothing, or was not read yet.
+    fn own_address(&self) -> Option<String> {
+        None
+    }
 
     /// The shortest ttl that this store can keep; the cluster's timers are raised to it.
     fn ttl_min(&self) -> Duration;

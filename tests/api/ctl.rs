@@ -2,7 +2,6 @@
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
-use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
 use tamada::agent::mailbox::{ConfigChange, ConfigResult, Request, RestartResult};
@@ -15,8 +14,8 @@ use tamada::dcs::{Content, Dcs, Expect, Key};
 use tokio::task::JoinHandle;
 
 use super::etcd::Etcd;
-use super::fixture;
 use super::server::{Harness, LIMIT};
+use super::{command, fixture};
 
 fn environment(address: SocketAddr, etcd: &str) -> Vec<(OsString, OsString)> {
     let listen = address.to_string();
@@ -41,16 +40,9 @@ fn tamada_with_etcd(address: SocketAddr, etcd: &str, arguments: &str) -> JoinHan
     run(arguments.split_whitespace().map(OsString::from).collect(), environment(address, etcd))
 }
 
-/// The program itself, whose words show when a test fails.
 fn run(arguments: Vec<OsString>, environment: Vec<(OsString, OsString)>) -> JoinHandle<u8> {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_tamada"));
-    command.args(&arguments).env_clear().envs(environment).stdin(Stdio::null());
-    tokio::task::spawn_blocking(move || {
-        let ended = command.output().expect("it can be executed");
-        let [out, err] = [&ended.stdout, &ended.stderr].map(|text| String::from_utf8_lossy(text).into_owned());
-        println!("{arguments:?}: {}\n{out}{err}", ended.status);
-        ended.status.code().and_then(|code| u8::try_from(code).ok()).expect("it ends by itself")
-    })
+    let ended = command::run(arguments, environment, "");
+    tokio::spawn(async { ended.await.expect("joined").code })
 }
 
 /// The cluster with all members behind this API.

@@ -176,6 +176,7 @@ pub fn open_settings() -> RestConfig {
     RestConfig {
         listen: anywhere.clone(),
         connect_address: anywhere,
+        connect_by_host_name: false,
         auth: None,
         tls: None,
         allowlist: Vec::new(),

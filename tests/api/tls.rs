@@ -15,7 +15,8 @@ use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
 use tamada::api::{Options, start};
 use tamada::config::{
-    Account, Config, ConfigErrors, CtlConfig, FoundData, HostFacts, RestConfig, Secret, ServerTls, VerifyClient,
+    Account, Config, ConfigErrors, CtlConfig, FoundData, HostFacts, KubernetesAccess, RestConfig, Secret, ServerTls,
+    VerifyClient,
 };
 use tamada::core::policy::Mode;
 use tamada::http::local_api::OwnApi;
@@ -287,6 +288,7 @@ fn member(settings: &[(&str, &str)], files: &[(&str, &Path)]) -> Result<Config, 
     let files = files.iter().map(|(name, file)| ((*name).into(), file.as_os_str().to_owned()));
     let host = HostFacts {
         host_name: "box".to_owned(),
+        kubernetes: KubernetesAccess::default(),
         account: Account::Named("postgres".to_owned()),
         inspect: Box::new(|_| FoundData::None),
         unusable: tamada::run::unusable_settings,

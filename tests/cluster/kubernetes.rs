@@ -64,6 +64,17 @@ impl Kubernetes {
         self.api.put_pod(NAMESPACE, &member.name, &address_of(member), &labels);
     }
 
+    pub fn kubeconfig(&self) -> PathBuf {
+        self.folder.path().join("kubeconfig")
+    }
+
+    pub fn config_maps(&self) -> Vec<String> {
+        let all = self.api.list("configmaps", NAMESPACE);
+        let name = |object: &Value| object["metadata"]["name"].as_str().map(str::to_owned);
+        // The API server's own, in each namespace.
+        all.iter().filter_map(|object| name(object)).filter(|name| name != "kube-root-ca.crt").collect()
+    }
+
     fn leader(&self) -> (&'static str, &'static str) {
         match self.objects {
             Objects::Endpoints => ("endpoints", "demo"),
@@ -140,7 +151,7 @@ impl Store for Kubernetes {
     fn join(&self, member: &mut Member) {
         member.move_to(self.pods.add());
         self.put_pod(member);
-        let file = self.folder.path().join("kubeconfig").display().to_string();
+        let file = self.kubeconfig().display().to_string();
         member.set("KUBECONFIG", &file).set("PATRONI_KUBERNETES_LABELS", "application: patroni");
         if let Some(ttl) = self.ttl {
             member.set("PATRONI_TTL", &ttl.to_string());

@@ -21,6 +21,7 @@ mod fingerprint;
 mod hooks;
 mod http;
 mod idle;
+mod in_pods;
 #[path = "../support/kube_api/mod.rs"]
 mod kube_api;
 mod kubernetes;

@@ -172,3 +172,36 @@ pub(super) async fn every_document_arrives_in_the_snapshot<W: World>() {
     assert_eq!(snapshot.view.members.len(), 2);
     assert_eq!(snapshot.view.sync.leader, Some("n1".into()));
 }
+
+pub(super) async fn everything_of_the_cluster_is_removed<W: World>() {
+    let mut world = W::open().await;
+    let member = world.member("n1");
+    let keys = [
+        ("leader", "n9"),
+        ("status", r#"{"optime":7}"#),
+        ("initialize", "7710921647475908793"),
+        ("config", r#"{"ttl":30}"#),
+        ("history", r#"[[1,5,"no recovery target specified"]]"#),
+        ("failsafe", r#"{"n1":"http://h/patroni"}"#),
+        ("failover", r#"{"leader":"n9"}"#),
+        ("sync", r#"{"leader":"n1","quorum":0,"sync_standby":null}"#),
+    ];
+    for (path, value) in keys {
+        world.put(path, value).await;
+    }
+    member.publish(&record("running"), SOON).await.expect("the store answers");
+    member.remove_cluster(SOON).await.expect("the store answers");
+    for (path, _) in keys {
+        assert_eq!(world.get(path).await, None, "{path}");
+    }
+    // A pod is not the cluster's to delete.
+    assert_eq!(world.get("members/n1").await.is_some(), W::ANNOTATIONS);
+    member.remove_cluster(SOON).await.expect("nothing is left");
+    let snapshot = world.member("n2").read(SOON).await.expect("the store answers");
+    let (view, documents) = (&snapshot.view, &snapshot.documents);
+    assert_eq!((&view.leader, view.initialize.clone(), &view.sync.leader), (&None, Initialize::Absent, &None));
+    assert_eq!((&documents.config, &documents.switchover, &documents.history), (&None, &None, &None));
+    let another = world.member("n3");
+    let seen = another.snapshot(SOON).await.expect("the store answers").expect(None);
+    another.replace(Key::Initialize, Content::Claim, seen, SOON).await.expect("another cluster begins in its place");
+}

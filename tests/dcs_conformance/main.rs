@@ -188,6 +188,7 @@ in_every_world! {
     documents::a_record_is_restored_when_it_was_removed;
     documents::a_decision_of_before_a_loss_of_the_stores_data_writes_nothing;
     documents::every_document_arrives_in_the_snapshot;
+    documents::everything_of_the_cluster_is_removed;
     watching::others_changes_wake_and_own_ones_do_not;
     watching::what_nobody_acts_on_does_not_wake;
     watching::status_wakes_beside_a_patroni_member;

@@ -12,6 +12,7 @@ mod losses;
 mod rights;
 mod servers;
 mod slices;
+mod strangers;
 mod traffic;
 #[path = "../support/wait.rs"]
 mod wait;

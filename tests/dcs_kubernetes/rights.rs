@@ -8,7 +8,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 use tamada::config::StateObjects;
 use tamada::core::lock_seen::LockSeen;
-use tamada::dcs::kubernetes::KubernetesDcs;
+use tamada::dcs::kubernetes::{KubernetesDcs, find};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key};
 
 use super::kube_api::Rule;
@@ -23,9 +23,13 @@ const MODES: [(&str, StateObjects); 3] = [
     ("leases", StateObjects::Leases),
 ];
 
-/// What the Role of an overlay gives.
+/// What the members' Role of an overlay gives.
 fn role(overlay: &str) -> BTreeSet<Right> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kubernetes/overlays").join(overlay).join("role.yaml");
+    role_in(overlay, "role.yaml")
+}
+
+fn role_in(overlay: &str, file: &str) -> BTreeSet<Right> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docker/kubernetes/overlays").join(overlay).join(file);
     let text = std::fs::read_to_string(path).expect("it is there");
     let documents = serde_norway::Deserializer::from_str(&text);
     let documents: Vec<Value> = documents.map(|document| Value::deserialize(document).expect("YAML")).collect();
@@ -118,6 +122,60 @@ async fn a_role_has_what_members_use_and_no_more() {
         // Locks of other modes are looked at where that is allowed.
         let others = ["get endpoints", "get configmaps", "get leases"].map(str::to_owned);
         assert!(denied.iter().all(|denied| others.contains(denied)), "{overlay}: {denied:?}");
+    }
+}
+
+/// What `tamada remove` does, as somebody who has these rights alone.
+async fn remove(world: &World, state: StateObjects, rights: &BTreeSet<Right>) -> Result<(), String> {
+    let limit = Duration::from_secs(2);
+    let token = world.api.service_account(NAMESPACE, "operator", rules(rights));
+    let path = world.kubeconfig("operator", &token, Through::Nothing);
+    let config = kubernetes_config::by_default(state, path);
+    let found = find(&config, Some("demo"), limit).await.map_err(|error| error.to_string())?;
+    let [cluster] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(cluster.objects.clone()?, state);
+    let operator = KubernetesDcs::observer(&config, "demo", timing(30));
+    operator.read(limit).await.map_err(|error| error.to_string())?;
+    operator.remove_cluster(limit).await.map_err(|error| error.to_string())
+}
+
+/// A cluster with all its objects.
+async fn furnished(overlay: &str, state: StateObjects) -> World {
+    let world = World::open();
+    live(&world, state, &role(overlay)).await.unwrap_or_else(|error| panic!("{overlay}: {error}"));
+    if state == StateObjects::Leases {
+        let slice = ("endpointslices", NAMESPACE, "demo-primary");
+        world.api.wait_until(Duration::from_secs(5), slice, |slice| slice.is_some()).await;
+    }
+    world
+}
+
+#[tokio::test]
+async fn the_role_for_a_removal_has_what_that_uses_and_no_more() {
+    for (overlay, state) in MODES {
+        let (world, rights) = (furnished(overlay, state).await, role_in(overlay, "remove.yaml"));
+        world.api.clear_records();
+        remove(&world, state, &rights).await.unwrap_or_else(|error| panic!("{overlay}: {error}"));
+        let done = world.api.used("system:serviceaccount:demo:operator");
+        let done: BTreeSet<Right> = done.into_iter().map(|(group, resource, verb)| (verb, group, resource)).collect();
+        assert_eq!(done, rights, "{overlay}");
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_a_removal_lacks_is_told_by_verb_and_resource() {
+    for (overlay, state) in MODES {
+        let all = role_in(overlay, "remove.yaml");
+        for missing in &all {
+            let world = furnished(overlay, state).await;
+            let rights = all.iter().filter(|right| *right != missing).cloned().collect();
+            let error = remove(&world, state, &rights).await.expect_err("a right is missing");
+            let (verb, _, resource) = missing;
+            assert!(
+                error.contains(&format!("cannot {verb} resource \"{resource}\"")),
+                "{overlay} {missing:?}: {error}"
+            );
+        }
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::json;
-use tamada::config::{Account, Config, FoundData, HostFacts, ServerSettings};
+use tamada::config::{Account, Config, FoundData, HostFacts, KubernetesAccess, ServerSettings};
 use tamada::core::local::{
     CloneFrom, CloneSource, LastRole, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream,
 };
@@ -339,6 +339,7 @@ fn config(name: &str, folder: &Path, bin: &Path) -> Config {
 pub fn from_vars(vars: &[(&str, String)]) -> Config {
     let host = HostFacts {
         host_name: "test".to_owned(),
+        kubernetes: KubernetesAccess::default(),
         account: Account::Named("postgres".to_owned()),
         inspect: Box::new(|_| FoundData::None),
         unusable: |_, _| Vec::new(),

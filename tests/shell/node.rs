@@ -70,6 +70,9 @@ impl Dcs for Handle {
     ) -> impl Future<Output = Result<(), DcsError>> + Send {
         self.0.replace(key, content, expect, deadline)
     }
+    fn remove_cluster(&self, deadline: Duration) -> impl Future<Output = Result<(), DcsError>> + Send {
+        self.0.remove_cluster(deadline)
+    }
     fn wait_for_change(&self, version: u64) -> impl Future<Output = ()> + Send {
         self.0.wait_for_change(version)
     }

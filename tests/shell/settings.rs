@@ -2,7 +2,7 @@
 
 use std::ffi::OsString;
 
-use tamada::config::{Account, Config, FoundData, HostFacts};
+use tamada::config::{Account, Config, FoundData, HostFacts, KubernetesAccess};
 
 /// A member of the cluster `demo` with ttl 30, loop_wait 10, retry_timeout 10.
 pub fn config(name: &str) -> Config {
@@ -32,6 +32,7 @@ pub fn single(name: &str) -> Config {
 fn single_or_member<'a>(name: &str, variables: impl Iterator<Item = &'a (&'a str, &'a str)>) -> Config {
     let host = HostFacts {
         host_name: name.to_owned(),
+        kubernetes: KubernetesAccess::default(),
         account: Account::Named("postgres".to_owned()),
         inspect: Box::new(|_| FoundData::None),
         unusable: |_, _| Vec::new(),

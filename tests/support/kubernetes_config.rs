@@ -9,6 +9,8 @@ use tamada::core::policy::Switch;
 pub fn by_default(state: StateObjects, kubeconfig: PathBuf) -> KubernetesConfig {
     KubernetesConfig {
         state,
+        is_state_given: true,
+        is_found: false,
         namespace: None,
         labels: BTreeMap::from([("application".to_owned(), "patroni".to_owned())]),
         scope_label: "cluster-name".to_owned(),

@@ -42,11 +42,15 @@ variables! {
         patroni_kubernetes_bypass_api_service: Switch, "kubernetes.bypass_api_service", "off", Restart;
         /// HTTP codes that are retried, besides 500, 503 and 504.
         patroni_kubernetes_retriable_http_codes: List, "kubernetes.retriable_http_codes", "", Restart;
-        /// The file that says where the API server is and who asks, outside of a pod.
+        /// The file that says where the API server is and who asks, outside of a pod; several with colons between them are laid
+        /// over one another.
         kubeconfig: Text, "environment.kubeconfig", "~/.kube/config", Restart;
         /// Set by Kubernetes in each pod: the API server is asked with the pod's service account then, whatever kubeconfig
-        /// there is.
+        /// there is, unless the pod has none.
         kubernetes_service_host: Text, "environment.kubernetes_service_host", "", Restart;
+        /// Set by Kubernetes in each pod to the pod's name: the member's, where PATRONI_NAME is not set. Without effect where
+        /// Kubernetes is not the store.
+        hostname: Text, "environment.hostname", "the host name", Restart;
         /// The kubeconfig's context. Without effect inside of a pod.
         patroni_kubernetes_context: Text, "kubernetes.context", "the current one", Restart;
     }

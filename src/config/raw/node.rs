@@ -9,8 +9,8 @@ variables! {
         /// configuration file is given. Single variables win over it.
         patroni_configuration: Document, "environment.configuration", "", Restart;
         /// The member's name, unique in the cluster. The host name is not taken for it when that is a bare container id.
-        patroni_name: Text, "name", "the host name", Restart;
-        /// The cluster's name. Required with a DCS.
+        patroni_name: Text, "name", "on Kubernetes HOSTNAME, else the host name", Restart;
+        /// The cluster's name. Required with a DCS, except by commands on Kubernetes, which find what there is.
         patroni_scope: Text, "scope", "", Restart;
         /// The folder in the DCS below which clusters keep their keys.
         patroni_namespace: Text, "namespace", "service", Restart;
@@ -54,7 +54,7 @@ variables! {
         /// Address and port of the REST API. Without a DCS it listens on the loopback address only.
         patroni_restapi_listen: Text, "restapi.listen", "0.0.0.0:8008", Restart;
         /// Address and port that other members use to connect to the REST API.
-        patroni_restapi_connect_address: Text, "restapi.connect_address", "POD_IP, else the host name", Restart;
+        patroni_restapi_connect_address: Text, "restapi.connect_address", "POD_IP, else the pod's address on Kubernetes, else the host name", Restart;
         /// User of the REST API's unsafe endpoints. Needs the password too. Without credentials, client certificates and
         /// an allowlist only this host and the members may use them.
         patroni_restapi_username: Text, "restapi.authentication.username", "", Restart;

@@ -42,7 +42,7 @@ variables! {
         /// Addresses and port: `addr[,addr…][:port]`.
         patroni_postgresql_listen: Text, "postgresql.listen", "0.0.0.0:5432", Restart;
         /// Address and port that other members and clients use to connect to PostgreSQL.
-        patroni_postgresql_connect_address: Text, "postgresql.connect_address", "POD_IP, else the host name", Restart;
+        patroni_postgresql_connect_address: Text, "postgresql.connect_address", "POD_IP, else the pod's address on Kubernetes, else the host name", Restart;
         /// Address and port of a proxy or connection pool in front of PostgreSQL; published in the member's record.
         patroni_postgresql_proxy_address: Text, "postgresql.proxy_address", "", Restart;
         /// The data directory.

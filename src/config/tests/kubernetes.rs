@@ -114,3 +114,21 @@ fn the_environment_of_any_pod_is_no_unknown_setting() {
     assert!(matches!(config.dcs, DcsConfig::Etcd3(_)));
     assert!(!config.warnings.iter().any(|warning| warning.contains("KUBE")), "{:?}", config.warnings);
 }
+
+#[test]
+fn a_pod_without_a_word_of_them_has_its_name_and_its_address() {
+    let pod = [("PATRONI_NAME", ""), ("HOSTNAME", "demo-0")];
+    let member = kubernetes(&pod).expect("it is right");
+    assert_eq!(member.name.as_str(), "demo-0");
+    // The host name, until the pod says where it is.
+    assert!(member.postgres.connect_by_host_name && member.rest.connect_by_host_name);
+    let named = kubernetes(&[("HOSTNAME", "demo-0")]).expect("it is right");
+    assert_eq!(named.name.as_str(), "n1");
+    for variable in ["POD_IP", "PATRONI_KUBERNETES_POD_IP"] {
+        let member = kubernetes(&[(variable, "10.1.2.3")]).expect("it is right");
+        assert_eq!(member.postgres.connect_address.host, "10.1.2.3", "{variable}");
+        assert!(!member.postgres.connect_by_host_name && !member.rest.connect_by_host_name);
+    }
+    let etcd = cluster(&pod).expect("it is right");
+    assert_eq!(etcd.name.as_str(), "box", "HOSTNAME is any container's");
+}

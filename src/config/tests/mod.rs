@@ -14,7 +14,7 @@ mod sources;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Account, Config, ConfigErrors, FoundData, HostFacts, manual};
+use super::{Account, Config, ConfigErrors, FoundData, HostFacts, KubernetesAccess, manual};
 
 /// The least that a member of a cluster needs.
 const CLUSTER: [(&str, &str); 6] = [
@@ -29,6 +29,7 @@ const CLUSTER: [(&str, &str); 6] = [
 fn host(found: FoundData) -> HostFacts {
     HostFacts {
         host_name: "box".to_owned(),
+        kubernetes: KubernetesAccess { service_account: true, kubeconfig: false },
         account: Account::Named("postgres".to_owned()),
         inspect: Box::new(move |_| found),
         unusable: |_, _| Vec::new(),

@@ -35,8 +35,8 @@ demo\tn1\t127.0.0.1:15431\tReplica\tcreating replica\t\tunknown\t\tunknown\t\t
 demo\tn2\t127.0.0.1:15432\tSync Standby\tstreaming\t1\t0/4042A38\t0\t0/4042A38\t3\t{clonefrom: true, num: 5}";
     let mut cluster = cluster();
     cluster.members[2].tags = Some(json!({"num": 5, "clonefrom": true}));
-    assert_eq!(tsv(&cluster, Extended::IfUsed), expected);
-    let titles = tsv(&cluster, Extended::Always);
+    assert_eq!(tsv(&[&cluster], Extended::IfUsed), expected);
+    let titles = tsv(&[&cluster], Extended::Always);
     let titles = titles.lines().next().unwrap_or_default();
     assert!(titles.ends_with("Pending restart\tPending restart reason\tScheduled restart\tTags"), "{titles}");
 }
@@ -53,7 +53,7 @@ fn json_leaves_out_what_is_empty() {
          "TL": 1, "Receive LSN": "0/4042A38", "Receive Lag": 0, "Replay LSN": "0/4042A38", "Replay Lag": 3,
          "Tags": {"num": 5, "clonefrom": true}},
     ]);
-    assert_eq!(Value::from(objects(&extended())), expected);
+    assert_eq!(Value::from(objects(&[&extended()])), expected);
 }
 
 #[test]

@@ -8,7 +8,7 @@
 //! the time of the last proven renewal counts for the lock.
 //!
 //! - `failure`: what an answer means · `dial`, `tls`: byte streams · `link`: one connection · `pool`: endpoints, retries
-//! - `lease`, `renew`, `ops`: the requests · `space`: an etcd that is full · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
+//! - `lease`, `renew`, `ops`, `remove`: the requests · `space`: an etcd that is full · `kept`: what the next process is told · `cache`, `watch`: the view · `session`: what they share
 
 mod acquire;
 mod cache;
@@ -20,6 +20,7 @@ mod link;
 mod ops;
 mod patience;
 mod pool;
+mod remove;
 mod renew;
 mod session;
 mod space;
@@ -149,6 +150,10 @@ impl Dcs for EtcdDcs {
 
     async fn replace(&self, key: Key, content: Content, expect: Expect, deadline: Duration) -> Result<(), DcsError> {
         self.session.replace(key, &content, expect, deadline).await
+    }
+
+    async fn remove_cluster(&self, deadline: Duration) -> Result<(), DcsError> {
+        self.session.remove_cluster(deadline).await
     }
 
     async fn wait_for_change(&self, version: u64) {

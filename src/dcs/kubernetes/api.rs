@@ -4,6 +4,7 @@
 //! out, since each request here has to be judged anew before it is sent again.
 
 use std::convert::identity;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use futures_util::stream::BoxStream;
 use http_body_util::{BodyExt, Limited};
 use hyper::http::{Method, Request, StatusCode, header};
 use kube::client::Body;
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{KubeConfigOptions, Kubeconfig, KubeconfigError};
 use kube::core::{Status, WatchEvent};
 use kube::{Client, Config};
 use serde::de::DeserializeOwned;
@@ -22,7 +23,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
 use super::failure::{Failure, refused};
-use super::objects::Object;
+use super::objects::{Kind, List, Object};
 use super::servers::{ENDPOINTS, Endpoints, Servers, Turn};
 use crate::config::{KubernetesConfig, KubernetesCredentials};
 use crate::core::policy::Timing;
@@ -32,7 +33,7 @@ use crate::dcs::causes::with_causes;
 /// The largest answer that is read: a page of pods.
 const ANSWER_MAX: usize = 64 << 20;
 /// Of a list that is read page by page.
-pub(super) const PAGE: u32 = 500;
+const PAGE: u32 = 500;
 
 /// Access to one namespace.
 pub(super) struct Api {
@@ -75,7 +76,7 @@ impl Api {
         let config = self.client_config().await?;
         let namespace = self.config.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
         let servers = Servers::new(config, namespace, self.patience, self.config.bypass_api_service)
-            .map_err(|error| Failure::Answer(format!("no client: {error}")))?;
+            .map_err(|error| Failure::Unasked(format!("no client: {error}")))?;
         Ok(reached.insert(Arc::new(servers)).clone())
     }
 
@@ -101,13 +102,16 @@ impl Api {
     async fn client_config(&self) -> Result<Config, Failure> {
         let mut config = match &self.config.credentials {
             KubernetesCredentials::Pod => {
-                Config::incluster_env().map_err(|error| Failure::Answer(with_causes(&error)))?
+                Config::incluster_env().map_err(|error| Failure::Unasked(with_causes(&error)))?
             }
             KubernetesCredentials::Kubeconfig { path, context } => {
                 let options = KubeConfigOptions { context: context.clone(), ..KubeConfigOptions::default() };
-                let read = path.as_ref().map_or_else(Kubeconfig::read, Kubeconfig::read_from);
-                let no = |error: &dyn std::error::Error| Failure::Answer(format!("kubeconfig: {}", with_causes(error)));
-                let loaded = Config::from_custom_kubeconfig(read.map_err(|error| no(&error))?, &options).await;
+                let no = |error: &dyn std::error::Error| {
+                    let place = path.as_deref().unwrap_or(Path::new("~/.kube/config")).display();
+                    Failure::Unasked(format!("kubeconfig {place}: {}", with_causes(error)))
+                };
+                let read = kubeconfig(path.as_deref()).map_err(|error| no(&error))?;
+                let loaded = Config::from_custom_kubeconfig(read, &options).await;
                 loaded.map_err(|error| no(&error))?
             }
         };
@@ -118,7 +122,7 @@ impl Api {
                     .and_then(|found| found.iter().map(|certificate| certificate.to_der()).collect())
                     .map_err(|error| format!("{}: {error}", path.display()))
             });
-            config.root_cert = Some(certificates.map_err(Failure::Answer)?);
+            config.root_cert = Some(certificates.map_err(Failure::Unasked)?);
             config.root_cert_file = None;
         }
         Ok(config)
@@ -157,7 +161,8 @@ impl Api {
         match &failure {
             Failure::Token(_) => self.forget_credentials().await,
             Failure::Gone(_) | Failure::Busy { .. } => servers.failed(turn),
-            Failure::Denied(_)
+            Failure::Unasked(_)
+            | Failure::Denied(_)
             | Failure::Absent(_)
             | Failure::Unserved(_)
             | Failure::Exists(_)
@@ -178,6 +183,30 @@ impl Api {
         let text = format!("{place}: {code}: {text}");
         debug!("{text}");
         refused(&status, &self.config.retriable_codes, after.map(Duration::from_secs), text)
+    }
+
+    /// All objects of a kind that a selector finds, and the version of the list.
+    pub(super) async fn list(
+        &self,
+        kind: Kind,
+        selector: &str,
+        limit: Duration,
+    ) -> Result<(Vec<Object>, String), Failure> {
+        let (mut items, mut rest) = (Vec::new(), String::new());
+        let path = kind.path(&self.namespace().await?);
+        loop {
+            let mut query = vec![("labelSelector", selector.to_owned()), ("limit", PAGE.to_string())];
+            if !rest.is_empty() {
+                query.push(("continue", rest));
+            }
+            let ask = Ask { method: Method::GET, path: path.clone(), query: &query, body: None };
+            let page: List = self.ask(&ask, limit).await?;
+            items.extend(page.items);
+            rest = page.metadata.rest;
+            if rest.is_empty() {
+                return Ok((items, page.metadata.resource_version));
+            }
+        }
     }
 
     /// The events of a watch; the request itself is answered within `limit`.
@@ -203,6 +232,14 @@ impl Api {
             other => Failure::Gone(format!("{place}: {}", with_causes(&other))),
         }
     }
+}
+
+/// Several files, with colons between them, are laid over one another.
+fn kubeconfig(paths: Option<&Path>) -> Result<Kubeconfig, KubeconfigError> {
+    let Some(paths) = paths else { return Kubeconfig::read() };
+    let mut files = std::env::split_paths(paths).filter(|path| !path.as_os_str().is_empty()).map(Kubeconfig::read_from);
+    let first = files.next().unwrap_or_else(|| Ok(Kubeconfig::default()))?;
+    files.try_fold(first, |merged, next| merged.merge(next?))
 }
 
 /// A watch that runs.

@@ -15,6 +15,8 @@ pub(super) enum Failure {
     Gone(String),
     /// Not now. The server may be asked again, not before this time has passed if it says so.
     Busy { detail: String, after: Option<Duration> },
+    /// Nothing was sent: what it takes to reach the server is missing or cannot be read.
+    Unasked(String),
     /// 401: the token may have been replaced.
     Token(String),
     /// 403: a right is missing.
@@ -43,6 +45,7 @@ impl Failure {
                 DcsError::Unreachable { store, limit, detail }
             }
             Failure::Token(detail) | Failure::Denied(detail) => DcsError::Denied { store, detail },
+            Failure::Unasked(detail) => DcsError::Unasked { store, detail },
             Failure::Forgot => DcsError::Forgot { store },
             Failure::Absent(detail)
             | Failure::Exists(detail)
@@ -56,6 +59,7 @@ impl Failure {
         match self {
             Failure::Gone(detail)
             | Failure::Busy { detail, .. }
+            | Failure::Unasked(detail)
             | Failure::Token(detail)
             | Failure::Denied(detail)
             | Failure::Absent(detail)
@@ -72,7 +76,8 @@ impl Failure {
     pub(super) fn is_passing(&self) -> bool {
         match self {
             Failure::Gone(_) | Failure::Busy { .. } | Failure::Token(_) | Failure::Unserved(_) => true,
-            Failure::Denied(_)
+            Failure::Unasked(_)
+            | Failure::Denied(_)
             | Failure::Absent(_)
             | Failure::Exists(_)
             | Failure::Conflict(_)

@@ -7,23 +7,28 @@
 //!
 //! - `api`: requests · `servers`: to which API server · `failure`: what an answer means · `objects`: names, what is read, what is written
 //! - `state`: objects as keys, and what has run out · `cache`, `watch`: the view · `session`: what they share
-//! - `lock`, `documents`, `pod`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
+//! - `lock`, `documents`, `pod`, `remove`: the calls · `modes`: locks of other kinds · `service`, `slice`: what leads clients to the leader · `kept`: what the next process is told
+//! - `find`: which clusters there are
 
 mod api;
 mod cache;
 mod documents;
 mod failure;
+mod find;
 mod kept;
 mod lock;
 mod modes;
 mod objects;
 mod pod;
+mod remove;
 mod servers;
 mod service;
 mod session;
 mod slice;
 mod state;
 mod watch;
+
+pub use find::find;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,6 +151,10 @@ impl Dcs for KubernetesDcs {
         self.session.replace(key, &content, expect, deadline).await
     }
 
+    async fn remove_cluster(&self, deadline: Duration) -> Result<(), DcsError> {
+        self.session.remove_cluster(deadline).await
+    }
+
     async fn wait_for_change(&self, version: u64) {
         let mut signals = self.session.cache().subscribe();
         let began = *signals.borrow_and_update();
@@ -169,6 +178,10 @@ impl Dcs for KubernetesDcs {
                 () = ended => self.session.cache().tick(Instant::now()),
             }
         }
+    }
+
+    fn own_address(&self) -> Option<String> {
+        self.session.cache().state().own_pod()?.pod_ip.clone()
     }
 
     fn ttl_min(&self) -> Duration {

@@ -183,8 +183,7 @@ impl Names {
 
     /// What selects the cluster's objects.
     pub(super) fn selector(&self) -> String {
-        let labels = self.labels.iter().map(|(name, value)| format!("{name}={value}"));
-        labels.collect::<Vec<_>>().join(",")
+        selector_of(&self.labels)
     }
 
     /// Of the objects that hold the configuration and requests.
@@ -203,12 +202,36 @@ impl Names {
         }
     }
 
+    /// Whether it has the labels of the cluster's objects.
+    pub(super) fn marks(&self, object: &Object) -> bool {
+        self.labels.iter().all(|(name, value)| object.label(name) == Some(value.as_str()))
+    }
+
+    /// The EndpointSlice that leads the Service to the leader, where a Lease is the lock.
+    pub(super) fn slice(&self) -> String {
+        format!("{}-primary", self.leader)
+    }
+
+    /// What is deleted with the cluster, in this order.
+    pub(super) fn removed(&self) -> Vec<(Kind, String)> {
+        let slice = (self.state == StateObjects::Leases).then(|| (Kind::EndpointSlices, self.slice()));
+        let documents = [&self.failover, &self.sync].map(|name| (self.kind(), name.clone()));
+        let [lock, config] = [(self.lock_kind(), self.leader.clone()), (self.kind(), self.config.clone())];
+        slice.into_iter().chain(documents).chain([lock, config]).collect()
+    }
+
     /// What is listed and watched.
     pub(super) fn watched(&self) -> Vec<Kind> {
         let mut kinds = vec![self.lock_kind(), self.kind(), Kind::Pods];
         kinds.dedup();
         kinds
     }
+}
+
+/// What selects objects with these labels.
+pub(super) fn selector_of(labels: &BTreeMap<String, String>) -> String {
+    let labels = labels.iter().map(|(name, value)| format!("{name}={value}"));
+    labels.collect::<Vec<_>>().join(",")
 }
 
 /// Annotations to be set, and (`None`) to be removed.

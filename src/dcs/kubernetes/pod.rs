@@ -56,7 +56,8 @@ impl Session {
     async fn no_pod(&self) -> Failure {
         let namespace = self.api.namespace().await.unwrap_or_default();
         Failure::Answer(format!(
-            "there is no pod {} in the namespace {namespace}: PATRONI_NAME must be the pod's name",
+            "there is no pod {} in the namespace {namespace}: PATRONI_NAME must be the pod's name, and \
+             PATRONI_KUBERNETES_NAMESPACE its namespace",
             self.name
         ))
     }

@@ -8,12 +8,12 @@ use serde_json::Value;
 use tokio::time::Instant;
 use tracing::warn;
 
-use super::api::{Api, Ask, PAGE};
+use super::api::{Api, Ask};
 use super::cache::{Cache, Mark};
 use super::failure::Failure;
 use super::kept::Kept;
 use super::modes::OtherModes;
-use super::objects::{Kind, List, Names, Object, Write};
+use super::objects::{Kind, Names, Object, Write};
 use crate::config::KubernetesConfig;
 use crate::core::policy::Timing;
 use crate::core::units::MemberName;
@@ -100,21 +100,7 @@ impl Session {
     /// All objects of a kind that are the cluster's; the version of the list.
     pub(super) async fn list(&self, kind: Kind, limit: Duration) -> Result<String, Failure> {
         let mark = self.cache().mark();
-        let (mut items, mut rest) = (Vec::new(), String::new());
-        let path = kind.path(&self.api.namespace().await?);
-        let version = loop {
-            let mut query = vec![("labelSelector", self.names.selector()), ("limit", PAGE.to_string())];
-            if !rest.is_empty() {
-                query.push(("continue", rest));
-            }
-            let ask = Ask { method: Method::GET, path: path.clone(), query: &query, body: None };
-            let page: List = self.api.ask(&ask, limit).await?;
-            items.extend(page.items);
-            rest = page.metadata.rest;
-            if rest.is_empty() {
-                break page.metadata.resource_version;
-            }
-        };
+        let (items, version) = self.api.list(kind, &self.names.selector(), limit).await?;
         let revision = version.parse().unwrap_or(0);
         let mut cache = self.cache();
         let losses = cache.losses().count();
@@ -132,6 +118,7 @@ impl Session {
         let path = self.path_of(kind, name).await?;
         match self.api.ask::<Object>(&Ask::get(path), limit).await {
             Ok(object) => {
+                self.expect_own(kind, &object)?;
                 self.learn(kind, object.clone(), mark, limit).await?;
                 Ok(Some(object))
             }
@@ -141,6 +128,22 @@ impl Session {
             }
             Err(failure) => Err(failure),
         }
+    }
+
+    /// Of the name alone: the labels may be another cluster's, and a pod without them is found by no other member.
+    fn expect_own(&self, kind: Kind, object: &Object) -> Result<(), Failure> {
+        let is_other = |(name, value): &(&String, &String)| match object.label(name) {
+            Some(found) => found != value.as_str(),
+            None => kind == Kind::Pods,
+        };
+        let Some((name, value)) = self.names.labels.iter().find(is_other) else { return Ok(()) };
+        let found = object.label(name).map_or("no such label".to_owned(), |found| format!("{name}={found}"));
+        Err(Failure::Answer(format!(
+            "the {} {} is not of this cluster: the label {name}={value} is expected, and it has {found}; change its labels, or \
+             PATRONI_SCOPE, PATRONI_KUBERNETES_LABELS or PATRONI_NAME",
+            kind.singular(),
+            object.metadata.name,
+        )))
     }
 
     /// Writes over an object of this version; `None`: whatever it is.
@@ -155,11 +158,14 @@ impl Session {
         self.send(write, &ask, limit).await
     }
 
-    /// Makes the object; it must not be there.
+    /// Makes the object; it must not be there. The namespace is all that can be missing.
     pub(super) async fn create(&self, write: &Write<'_>, limit: Duration) -> Result<Object, Failure> {
         let path = write.kind.path(&self.api.namespace().await?);
-        self.send(write, &Ask { method: Method::POST, path, query: &[], body: Some((JSON, write.create())) }, limit)
-            .await
+        let ask = Ask { method: Method::POST, path, query: &[], body: Some((JSON, write.create())) };
+        self.send(write, &ask, limit).await.map_err(|failure| match failure {
+            Failure::Absent(detail) => Failure::Answer(format!("{detail}; set PATRONI_KUBERNETES_NAMESPACE")),
+            failure => failure,
+        })
     }
 
     async fn send(&self, write: &Write<'_>, ask: &Ask<'_>, limit: Duration) -> Result<Object, Failure> {
@@ -180,7 +186,7 @@ impl Session {
         Err(Failure::Forgot)
     }
 
-    async fn path_of(&self, kind: Kind, name: &str) -> Result<String, Failure> {
+    pub(super) async fn path_of(&self, kind: Kind, name: &str) -> Result<String, Failure> {
         Ok(format!("{}/{name}", kind.path(&self.api.namespace().await?)))
     }
 

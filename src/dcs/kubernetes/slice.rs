@@ -17,10 +17,6 @@ use crate::config::StateObjects;
 const TRIES: u32 = 5;
 
 impl Session {
-    fn slice_name(&self) -> String {
-        format!("{}-primary", self.names.leader)
-    }
-
     /// Leads to us. Without it clients do not find the primary, which is told; the lock is ours all the same.
     pub(super) async fn lead_here(&self, limit: Duration) {
         if self.names.state != StateObjects::Leases {
@@ -54,7 +50,7 @@ impl Session {
     }
 
     async fn write_slice(&self, endpoints: &[Value], limit: Duration) -> Result<(), Failure> {
-        let name = self.slice_name();
+        let name = self.names.slice();
         let folder = Kind::EndpointSlices.path(&self.api.namespace().await?);
         for _ in 0..TRIES {
             let known = match self.api.ask::<Value>(&Ask::get(format!("{folder}/{name}")), limit).await {
@@ -103,7 +99,7 @@ impl Session {
         json!({
             "apiVersion": Kind::EndpointSlices.version(),
             "kind": Kind::EndpointSlices.singular(),
-            "metadata": { "name": self.slice_name(), "labels": labels, "ownerReferences": owner },
+            "metadata": { "name": self.names.slice(), "labels": labels, "ownerReferences": owner },
             "addressType": family,
             "endpoints": endpoints,
             "ports": ports,

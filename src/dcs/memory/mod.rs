@@ -290,6 +290,15 @@ impl Dcs for MemoryDcs {
         self.ask(deadline, request).await
     }
 
+    async fn remove_cluster(&self, deadline: Duration) -> Result<(), DcsError> {
+        let request = |store: &mut Store, _: &mut State| {
+            let paths: Vec<String> = store.entries().keys().cloned().collect();
+            paths.iter().for_each(|path| store.delete(self.handle, path));
+            Ok(())
+        };
+        self.ask(deadline, request).await
+    }
+
     async fn wait_for_change(&self, version: u64) {
         let mut revisions = self.store.subscribe();
         let mut fault = self.fault.subscribe();
