@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use hyper::Method;
 use serde_json::{Value, json};
 
-use crate::client::{Client, STRATEGIC, core, leases, stand_in};
+use crate::client::{Client, LIMIT, STRATEGIC, core, leases, server, stand_in};
 use crate::kube_api::{Authority, Rule, User};
+use crate::wait;
 
 #[tokio::test]
 async fn tokens_name_their_user_until_they_expire() {
@@ -32,7 +33,7 @@ async fn tokens_name_their_user_until_they_expire() {
 
 #[tokio::test]
 async fn certificates_name_user_and_groups() {
-    let api = stand_in();
+    let api = server();
     let superuser = api.authority().issue_user("root", &["system:masters"]);
     Client::with_certificate(&api, &superuser).get(&core("pods")).await.ok();
     let user = api.authority().issue_user("jo", &["staff"]);
@@ -49,7 +50,7 @@ async fn certificates_name_user_and_groups() {
 
 #[tokio::test]
 async fn rights_are_checked_before_existence() {
-    let api = stand_in();
+    let api = server();
     let rules = vec![
         Rule::new(&["configmaps"], &["get", "patch"]).in_namespace("demo").only(&["demo-leader"]),
         Rule::new(&["leases"], &["create"]).of_group("coordination.k8s.io").in_namespace("demo"),
@@ -78,7 +79,7 @@ async fn rights_are_checked_before_existence() {
 
 #[tokio::test]
 async fn one_name_is_enough_for_a_list_of_it() {
-    let api = stand_in();
+    let api = server();
     let client = Client::account(&api, vec![Rule::new(&["configmaps"], &["list"]).only(&["a"])]);
     client.get(&format!("{}?fieldSelector=metadata.name%3Da", core("configmaps"))).await.ok();
     client.get(&core("configmaps")).await.refusal(403, "Forbidden");
@@ -86,7 +87,7 @@ async fn one_name_is_enough_for_a_list_of_it() {
 
 #[tokio::test]
 async fn a_right_can_be_withheld() {
-    let api = stand_in();
+    let api = server();
     let client = Client::account(&api, vec![Rule::new(&["pods"], &["list", "watch"])]);
     client.get(&core("pods")).await.ok();
     api.withhold("list", "pods");
@@ -99,7 +100,7 @@ async fn a_right_can_be_withheld() {
 
 #[tokio::test]
 async fn stored_roles_count() {
-    let api = stand_in();
+    let api = server();
     let client = Client::account(&api, Vec::new());
     let rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/demo";
     let admin = Client::admin(&api);
@@ -110,14 +111,14 @@ async fn stored_roles_count() {
     let subjects = json!([{"kind": "ServiceAccount", "name": "demo"}]);
     let binding = json!({"metadata": {"name": "b"}, "roleRef": reference, "subjects": subjects});
     admin.create(&format!("{rbac}/rolebindings"), &binding).await.ok();
-    client.get(&core("pods")).await.ok();
+    wait::within(LIMIT, "the right counts", async || client.get(&core("pods")).await.code == 200).await;
     client.get(&core("endpoints")).await.refusal(403, "Forbidden");
     client.get("/api/v1/namespaces/default/pods").await.refusal(403, "Forbidden");
 }
 
 #[tokio::test]
 async fn everybody_may_ask_what_there_is_and_what_they_may() {
-    let api = stand_in();
+    let api = server();
     let client = Client::account(&api, vec![Rule::new(&["pods"], &["list"])]);
     for path in ["/healthz", "/livez", "/readyz"] {
         assert_eq!(Client::anonymous(&api).get(path).await.text, "ok");

@@ -29,6 +29,7 @@ mod read;
 pub mod real;
 pub mod real_audit;
 mod real_process;
+mod real_rights;
 mod refusal;
 mod resources;
 mod selector;

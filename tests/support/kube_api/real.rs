@@ -1,7 +1,7 @@
 //! A real API server behind the same handle, as far as it goes: envtest's way, with etcd, RBAC, and an audit log for the
 //! records.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::io::Write;
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -20,6 +20,7 @@ use super::client::{Caller, connector};
 use super::controller::Switch;
 use super::real_audit;
 use super::real_process::{Process, Site};
+use super::real_rights::{self, Right};
 use super::resources::{Resource, Trait, named};
 use super::server::Record;
 use super::watch::Ending;
@@ -36,6 +37,8 @@ pub struct Real {
     processes: Mutex<(Option<Process>, Option<Process>)>,
     /// Namespace and name of the secret that each token of a service account is bound to.
     secrets: Mutex<HashMap<String, (String, String)>>,
+    /// What each user was given.
+    rights: Mutex<HashMap<String, BTreeSet<Right>>>,
     /// How many records a test does not want to see any more.
     cleared: AtomicUsize,
 }
@@ -68,8 +71,7 @@ impl Real {
     pub fn start(assets: PathBuf, address: SocketAddr, authority: &Authority, token: &str) -> (SocketAddr, Self) {
         let site = Site::new(assets, address, authority, token);
         let caller = Caller { server: site.address, connector: connector(&authority.cert), token: token.to_owned() };
-        let real =
-            Real { site, caller, processes: Mutex::default(), secrets: Mutex::default(), cleared: AtomicUsize::new(0) };
+        let real = Self::of(site, caller);
         real.start_both();
         (real.site.address, real)
     }
@@ -78,7 +80,18 @@ impl Real {
     pub fn beside(address: SocketAddr, authority: &Authority, token: &str) -> Self {
         let site = Site::new(PathBuf::new(), SocketAddr::new(address.ip(), 0), authority, token);
         let caller = Caller { server: address, connector: connector(&authority.cert), token: token.to_owned() };
-        Real { site, caller, processes: Mutex::default(), secrets: Mutex::default(), cleared: AtomicUsize::new(0) }
+        Self::of(site, caller)
+    }
+
+    fn of(site: Site, caller: Caller) -> Self {
+        Real {
+            site,
+            caller,
+            processes: Mutex::default(),
+            secrets: Mutex::default(),
+            rights: Mutex::default(),
+            cleared: AtomicUsize::new(0),
+        }
     }
 
     fn processes(&self) -> MutexGuard<'_, (Option<Process>, Option<Process>)> {
@@ -131,21 +144,12 @@ impl Real {
     }
 
     /// Waits until the server has noticed a change of rights.
-    fn wait_for_right(&self, user: &str, rule: &Rule) {
-        let first = |list: &[String]| list.first().cloned().unwrap_or_default();
-        let (resource, subresource) = match first(&rule.resources).split_once('/') {
-            Some((resource, subresource)) => (resource.to_owned(), subresource.to_owned()),
-            None => (first(&rule.resources), String::new()),
-        };
-        let attributes = json!({"verb": first(&rule.verbs), "group": first(&rule.groups), "resource": resource,
-            "subresource": subresource, "namespace": rule.namespace, "name": first(&rule.names)});
-        let review = json!({"kind": "SubjectAccessReview", "apiVersion": "authorization.k8s.io/v1",
-            "spec": {"user": user, "resourceAttributes": attributes}});
-        let is_there = self.wait(READY_MAX, &mut || {
-            let path = "/apis/authorization.k8s.io/v1/subjectaccessreviews";
-            self.must(Method::POST, path, JSON, Some(&review), &[201]).1["status"]["allowed"] == true
+    fn wait_for_right(&self, user: &str, right: &Right, is_given: bool) {
+        let (path, review) = ("/apis/authorization.k8s.io/v1/subjectaccessreviews", right.review(user));
+        let is_so = self.wait(READY_MAX, &mut || {
+            self.must(Method::POST, path, JSON, Some(&review), &[201]).1["status"]["allowed"] == is_given
         });
-        assert!(is_there, "{user} does not get {rule:?}");
+        assert!(is_so, "{user} does not get, or does not lose, {right:?}");
     }
 }
 
@@ -284,8 +288,11 @@ impl Backing for Real {
             let subjects = json!([{"apiGroup": group, "kind": "User", "name": user}]);
             let mut bound = json!({"metadata": metadata, "roleRef": reference, "subjects": subjects});
             self.write(named(binding), namespace, &mut bound);
-            of_place.iter().for_each(|rule| self.wait_for_right(user, rule));
         }
+        let rights = real_rights::of(&rules);
+        let before = self.rights.lock().unwrap_or_else(PoisonError::into_inner).insert(user.to_owned(), rights.clone());
+        rights.iter().for_each(|right| self.wait_for_right(user, right, true));
+        before.unwrap_or_default().difference(&rights).for_each(|right| self.wait_for_right(user, right, false));
     }
 
     fn records(&self) -> Vec<Record> {
