@@ -1,7 +1,7 @@
 //! Three members of ours, then three of Patroni, on the same kind of API server in Endpoints mode: what they ask of it at rest, how
 //! long clients cannot write in a switchover, and when a lost leader's lock is taken. Prints one line a figure.
 //!
-//! `cargo test --release --test cluster -- --ignored --nocapture figures_beside_patroni`, with `LAB_PATRONI`.
+//! `cargo test --release --test cluster -- --ignored --nocapture figures_of_`, with `LAB_PATRONI`.
 
 use std::time::{Duration, Instant};
 
@@ -173,15 +173,23 @@ fn node_losses(kind: Kind, timers: Timers) {
     println!("{kind:?}: node loss, ttl {}: lock taken after the lease's end: {}", timers.ttl, median(late));
 }
 
+fn figures(kind: Kind) {
+    let team = Team::start(kind, USUAL);
+    at_rest(kind, &team);
+    switchovers(kind, &team);
+    drop(team);
+    node_losses(kind, SHORT);
+    node_losses(kind, USUAL);
+}
+
 #[test]
-#[ignore = "needs Patroni and half an hour; make bench"]
-fn figures_beside_patroni() {
-    for kind in [Kind::Ours, Kind::Patroni] {
-        let team = Team::start(kind, USUAL);
-        at_rest(kind, &team);
-        switchovers(kind, &team);
-        drop(team);
-        node_losses(kind, SHORT);
-        node_losses(kind, USUAL);
-    }
+#[ignore = "ten minutes; make bench"]
+fn figures_of_ours() {
+    figures(Kind::Ours);
+}
+
+#[test]
+#[ignore = "needs Patroni and a quarter of an hour; make bench"]
+fn figures_of_patroni() {
+    figures(Kind::Patroni);
 }
