@@ -60,4 +60,6 @@ async fn a_server_without_slices_is_told_by_resource_and_version() {
     member.release(None, None, Duration::from_secs(5)).await.expect("the server answers");
     assert!(!log.text().contains("still leads here"), "{}", log.text());
     assert_eq!(world.api.get("leases", "demo", "demo").expect("it is there")["spec"].get("holderIdentity"), None);
+    member.remove_cluster(SOON).await.expect("nothing of it can be a slice");
+    assert!(world.api.get("leases", "demo", "demo").is_none());
 }

@@ -41,6 +41,8 @@ impl Session {
                 Ok(object) if self.names.marks(&object) => found.push((kind, object.metadata)),
                 // Somebody else's, of the same name.
                 Ok(_) | Err(Failure::Absent(_)) => {}
+                // A server that is too old for it never had one.
+                Err(Failure::Unserved(_)) if kind == Kind::EndpointSlices => {}
                 Err(failure) => return Err(failure),
             }
         }
