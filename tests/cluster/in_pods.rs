@@ -1,19 +1,24 @@
-//! Members that are told as little as a pod's specification can say, and commands that are told nothing.
+//! Members that are told as little as a pod's specification can say, and commands that are told no more than how members let
+//! them in.
 
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
-use crate::kubernetes::{Kubernetes, Objects};
+use crate::kubernetes::{Kubernetes, Objects, address_of};
 use crate::member::program;
 use crate::wait::until;
 use crate::world::{Cluster, SOON};
 
-/// A command with a kubeconfig alone, and what a person types.
+/// Of the REST API, which lets only members in without one.
+const OPERATOR: [(&str, &str); 2] =
+    [("PATRONI_RESTAPI_USERNAME", "operator"), ("PATRONI_RESTAPI_PASSWORD", "operators-password")];
+
+/// A command with a kubeconfig, and what a person types.
 fn command(store: &Kubernetes, words: &[&str], input: &str) -> Output {
     use std::io::Write;
     let mut command = Command::new(program());
-    command.args(words).env_clear().env("KUBECONFIG", store.kubeconfig());
+    command.args(words).env_clear().env("KUBECONFIG", store.kubeconfig()).envs(OPERATOR);
     let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
@@ -45,13 +50,16 @@ fn members_and_commands_find_out_the_rest() {
             member.unset(&format!("PATRONI_{said}"));
         }
         let [sql, rest] = [member.sql, member.rest].map(|address| format!("0.0.0.0:{}", address.port()));
+        for (variable, value) in OPERATOR {
+            member.set(variable, value);
+        }
         member.set("HOSTNAME", &name).set("PATRONI_POSTGRESQL_LISTEN", &sql).set("PATRONI_RESTAPI_LISTEN", &rest);
     }
     cluster.start_all();
     let (leader, _) = cluster.whole(SOON * 2);
     // The usual port is not shown.
     let hosts: Vec<(String, String)> =
-        cluster.members.iter().map(|member| (member.name.clone(), member.sql.ip().to_string())).collect();
+        cluster.members.iter().map(|member| (member.name.clone(), address_of(member))).collect();
     let rows = listed(&cluster.store);
     let shown: Vec<(String, String)> = rows.iter().map(|[name, host, _]| (name.clone(), host.clone())).collect();
     assert_eq!(shown, hosts);
