@@ -121,7 +121,7 @@ async fn the_lock_of_another_process_of_our_name_is_anothers() {
     assert!(first.acquire(LockSeen::default(), SOON).await.expect("the server answers").is_held());
     assert!(world.api.delete("pods", NAMESPACE, "n1"));
     world.put_pods();
-    let seen = second.snapshot(SOON).await.expect("the server answers").view.clone();
+    let seen = second.read(SOON).await.expect("the server answers").view.clone();
     assert_eq!(seen.leader.map(|leader| leader.holder), Some(Holder::Other));
     let lock = second.acquire(LockSeen::default(), SOON).await.expect("the server answers");
     assert_eq!(lock, Lock::NotHeld);
