@@ -104,13 +104,20 @@ async fn without_the_right_the_service_is_used() {
         let records = world.api.records();
         records.iter().filter(|record| record.code == 403 && record.asked.name == "kubernetes").count()
     };
-    eventually("it has asked", async || refused() == 1).await;
+    eventually("it has asked", async || refused() > 0).await;
     let before = world.proxy.requests();
     member.acquire(LockSeen::default(), SOON).await.expect("the Service answers");
     assert!(world.proxy.requests() > before);
+    // The server may have refused it because it had just started: it is asked again when a watch begins anew.
+    let right = Rule::new(&["endpoints"], &["get"]).in_namespace("default").only(&["kubernetes"]);
+    let rules = member_rules().into_iter().chain([right]).collect();
+    world.api.allow("system:serviceaccount:demo:members", rules);
     world.proxy.restart();
-    eventually("it watches again", async || member.snapshot(SOON).await.is_ok()).await;
-    assert_eq!(refused(), 1, "it has been told once");
+    eventually("the Service is not asked any more", async || {
+        let before = world.proxy.requests();
+        member.read(SOON).await.is_ok() && world.proxy.requests() == before
+    })
+    .await;
 }
 
 /// The right that the documentation names is enough.

@@ -6,6 +6,7 @@
 use std::convert::identity;
 use std::path::Path;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -41,6 +42,8 @@ pub(super) struct Api {
     /// For TCP: how long what was sent may stay without an acknowledgement.
     patience: Duration,
     reached: Mutex<Option<Arc<Servers>>>,
+    /// Whether the last question for the servers' own addresses was: it is told once.
+    bypass_refused: AtomicBool,
 }
 
 /// A request before it has an address.
@@ -55,7 +58,12 @@ pub(super) struct Ask<'a> {
 
 impl Api {
     pub(super) fn new(config: &KubernetesConfig, timing: Timing) -> Api {
-        Api { config: config.clone(), patience: timing.retry_timeout, reached: Mutex::default() }
+        Api {
+            config: config.clone(),
+            patience: timing.retry_timeout,
+            reached: Mutex::default(),
+            bypass_refused: AtomicBool::new(false),
+        }
     }
 
     /// The namespace of the cluster's objects.
@@ -91,11 +99,17 @@ impl Api {
             Ok(endpoints) => servers.found(&endpoints),
             Err(failure) => Err(failure),
         };
+        let was_refused = self.bypass_refused.swap(found.is_err(), Ordering::Relaxed);
         match found {
             Ok(0) => warn!("bypass_api_service: the Endpoints kubernetes names no server: its Service is used"),
             Ok(count) => info!("bypass_api_service: {count} API servers are asked at their own addresses"),
-            Err(failure) if failure.is_passing() => servers.ask_again(),
-            Err(failure) => warn!("bypass_api_service has no effect: {}", failure.detail()),
+            // A server that has just started refuses everything for a moment.
+            Err(failure) => {
+                servers.ask_again();
+                if !was_refused {
+                    warn!("bypass_api_service has no effect yet: {}", failure.detail());
+                }
+            }
         }
     }
 
