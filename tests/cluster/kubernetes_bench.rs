@@ -112,8 +112,8 @@ fn at_rest(kind: Kind, team: &Team) {
     for record in team.store.api.records() {
         *asked.entry(format!("{} {}", record.asked.verb, record.asked.resource)).or_default() += 1;
     }
-    let all: u32 = asked.values().sum();
-    println!("{kind:?}: requests at rest in {REST:?}: {all}, {} an hour: {asked:?}", all * 3600 / 180);
+    let all: u64 = asked.values().map(|count| u64::from(*count)).sum();
+    println!("{kind:?}: requests at rest in {REST:?}: {all}, {} an hour: {asked:?}", all * 3600 / REST.as_secs());
 }
 
 fn switchovers(kind: Kind, team: &Team) {
