@@ -7,6 +7,7 @@ use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
+use super::standby_names::StandbyNames;
 use super::units::{Branch, GivenUp, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use super::view::{AfterPromote, ClusterStatus, ClusterView, MemberRole, Tags};
 
@@ -211,6 +212,10 @@ pub struct Memory {
     /// The slots as they were last brought about, on this server and this data directory; `None`: not known.
     pub slots: Option<SlotsWanted>,
     pub roles: Roles,
+    /// `synchronous_standby_names` as it was seen to change last, on a primary.
+    pub standby_names: Option<NamesSeen>,
+    /// Since when this synchronous standby asks to be released, so that it can stop.
+    pub release_asked: Option<Instant>,
     /// Whether a whole cycle with an answering DCS has gone by since this agent began.
     pub first_cycle: FirstCycle,
 }
@@ -221,6 +226,15 @@ impl Memory {
         let given_up = status.given_up();
         given_up.is_some() && given_up != self.outlived
     }
+}
+
+/// From when on a standby that was not chosen before counts: what clients were told before then it may lack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamesSeen {
+    pub names: StandbyNames,
+    pub since: Instant,
+    /// Where our WAL ended then.
+    pub flushed: Lsn,
 }
 
 /// The roles that the members log in with.

@@ -249,19 +249,24 @@ pub struct Tags {
     pub failover_priority: i32,
     pub noloadbalance: bool,
     pub clonefrom: bool,
-    pub nosync: bool,
+    /// 0 means that no commit ever waits for the member (`nosync`); the higher, the sooner it is chosen.
+    pub sync_priority: i32,
     pub nostream: bool,
 }
 
 impl Default for Tags {
     fn default() -> Self {
-        Tags { failover_priority: 1, noloadbalance: false, clonefrom: false, nosync: false, nostream: false }
+        Tags { failover_priority: 1, noloadbalance: false, clonefrom: false, sync_priority: 1, nostream: false }
     }
 }
 
 impl Tags {
     pub fn is_nofailover(&self) -> bool {
         self.failover_priority <= 0
+    }
+
+    pub fn is_nosync(&self) -> bool {
+        self.sync_priority <= 0
     }
 }
 

@@ -15,6 +15,7 @@ use super::conf::{Parameters, hba, rules, validate};
 use super::files::{self, Written};
 use super::local::LocalPostgres;
 use super::process;
+use super::synchronous;
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
 use crate::config::Config;
@@ -75,8 +76,11 @@ impl LocalPostgres {
             port: config.postgres.port,
             cluster_name: config.scope.clone(),
         };
-        let (parameters, warnings) = server_parameters(&desired.server, &identity, self.rules_version());
+        let (mut parameters, warnings) = server_parameters(&desired.server, &identity, self.rules_version());
         self.warn_once(warnings);
+        if let Some(names) = &self.memory().standby_names {
+            parameters.replace(synchronous::PARAMETER, names.to_string());
+        }
         parameters
     }
 

@@ -6,7 +6,7 @@ use tamada::core::decision::Decision;
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
-    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, Upstream,
+    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, SyncFacts, Upstream,
 };
 use tamada::core::note;
 use tamada::core::observation::{
@@ -265,6 +265,7 @@ impl Node {
             guard: self.guard,
             about: About::default(),
             branch: self.wal.branch(),
+            sync: SyncFacts::default(),
         }
     }
 

@@ -3,7 +3,8 @@
 use serde_json::{Map, Value};
 
 use crate::agent::status::ClusterStatusDocuments;
-use crate::api::health::{SyncMode, is_true, sync_mode};
+use crate::api::health::{is_true, sync_mode};
+use crate::core::policy::SyncMode;
 use crate::api::times::{self, Planned};
 use crate::core::units::{MemberName, WallTime};
 use crate::core::view::ClusterView;

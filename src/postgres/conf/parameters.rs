@@ -49,6 +49,14 @@ impl ServerParameters {
         controlled.or_else(|| self.others.get(name)).map(String::as_str)
     }
 
+    /// A value of ours in place of the user's; an empty one leaves PostgreSQL's default.
+    pub fn replace(&mut self, name: &str, value: String) {
+        self.others.retain(|known, _| !known.eq_ignore_ascii_case(name));
+        if !value.is_empty() {
+            self.others.insert(name.to_owned(), value);
+        }
+    }
+
     /// Before a start as a standby: raises what is less than the primary had. The entries say what the server will run
     /// with and what is configured; they stay until a start with the configured values.
     pub fn raise_for_standby(&mut self, minimums: &StandbyMinimums) -> PendingRestarts {
