@@ -9,9 +9,15 @@ use super::view::ClusterView;
 /// What the members go by: the mode of the cluster's configuration, once a leader has begun to keep the key.
 pub fn active(ctx: &Ctx) -> Option<SyncMode> {
     let mode = ctx.policy.synchronous.mode;
-    // A store that has lost its data may show a key of long ago: then whoever has most goes first, of all members.
-    let is_known = ctx.view.sync.leader.is_some() && ctx.seen.memory.amnesia.is_none();
-    (mode != SyncMode::Off && is_known).then_some(mode)
+    // A store that has lost its data may show a key of long ago: then whoever has most goes first, of all members. Where
+    // that one does not come, as it goes by the key, so do we in the end.
+    let memory = &ctx.seen.memory;
+    let is_left_alone = memory.unlocked_since.is_some_and(|since| since + ctx.timing().ttl * 2 <= ctx.now());
+    let is_known = memory.amnesia.is_none() || is_left_alone;
+    let is_active = mode != SyncMode::Off && ctx.view.sync.leader.is_some() && is_known;
+    // A key of quorum mode says what it says, whatever the mode has become since: its voters need not have everything.
+    let mode = if ctx.view.sync.quorum > 0 { SyncMode::Quorum } else { mode };
+    is_active.then_some(mode)
 }
 
 /// Whether this member counts in an election: it has kept the key, or the key names it. Without synchronous mode all do.

@@ -253,7 +253,11 @@ fn before_a_promotion_the_key_is_ours_and_the_server_waits_for_whom_it_must() {
     let quorum = decided(&in_mode(QUORUM), key("b", 1, &["a", "c"]), "");
     assert_eq!(set_to(&quorum).as_deref(), Some("ANY 1 (b,c)"));
     let quorum = decided(&in_mode(QUORUM), key("b", 1, &["a", "c"]), "ANY 1 (b,c)");
+    assert_eq!((published(&quorum), &quorum.postgres), (Some((1, vec!["b", "c"])), &PostgresStep::Leave));
+    let quorum = decided(&in_mode(QUORUM), key("a", 1, &["b", "c"]), "ANY 1 (b,c)");
     assert_eq!((quorum.postgres, quorum.sync), (PostgresStep::Promote, SyncStep::Leave));
+    let no_voter = decided(&in_mode(QUORUM), key("b", 1, &["c", "d"]), "");
+    assert_eq!(set_to(&no_voter).as_deref(), Some("ANY 2 (b,c,d)"));
 }
 
 #[test]
@@ -307,4 +311,21 @@ fn a_switchover_goes_to_a_synchronous_standby() {
     assert_eq!(decide(&in_mode(PRIORITY), &seen).reason, Reason::HandingOver);
     request(seen.cluster.as_mut().expect("a view"), None, Some("c"));
     assert_eq!(decide(&in_mode(PRIORITY), &seen).reason, Reason::HandingOver, "a person may name any member");
+}
+
+/// What the one that is gone has confirmed, the other may lack.
+#[test]
+fn a_voter_leaves_the_key_only_when_the_rest_has_caught_up() {
+    let mut seen = leading(key("a", 1, &["b", "c"]), "ANY 1 (b)", &[("b", Duty::Quorum, 899)]);
+    assert_eq!(decide(&in_mode(QUORUM), &seen).sync, SyncStep::Leave);
+    seen.local.sync.senders[0].position = Lsn(900);
+    assert_eq!(published(&decide(&in_mode(QUORUM), &seen)), Some((0, vec!["b"])));
+}
+
+#[test]
+fn a_key_of_quorum_mode_asks_for_votes_although_the_mode_has_changed() {
+    let decided = |seen| decide(&in_mode(PRIORITY), &seen);
+    let alone = decided(unreachable(race(key("b", 1, &["a", "c"]), &[]), "c"));
+    assert_eq!(alone.reason, Reason::TooFewVotes { votes: 0, needed: 1 });
+    assert!(matches!(decided(race(key("b", 1, &["a", "c"]), &[("c", 1_000)])).lease, LeaseStep::Acquire { .. }));
 }

@@ -20,6 +20,7 @@ use super::observation::{Memory, NamesSeen, Observation};
 use super::policy::{Mode, Policy, SyncMode};
 use super::reason::Reason;
 use super::standby_names::{Method, StandbyNames};
+use quorum::Before;
 use state::{Next, State};
 
 /// How soon a standby that has just been chosen is looked at again, and for how long so soon.
@@ -56,7 +57,10 @@ pub fn before_primary(ctx: &Ctx) -> SyncStep {
             let key = SyncKey { leader: me.clone(), quorum: 0, standbys: kept };
             (names, (state.leader.is_some() && !is_mine).then_some(key))
         }
-        SyncMode::Quorum => (quorum::before_primary(ctx, &state), None),
+        SyncMode::Quorum => {
+            let Before { names, key } = quorum::before_primary(ctx, &state);
+            (names, key)
+        }
     };
     match key {
         _ if !state.is_set_to(&names) => SyncStep::Set(names),

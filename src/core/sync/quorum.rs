@@ -51,6 +51,19 @@ impl Quorum {
         self.voters.is_empty() || (everybody.len() <= self.quorum + self.numsync + 1 && nested)
     }
 
+    /// Whether this step is safe at this moment. A key that lets more candidates win than the one before counts on those that
+    /// have caught up with the last change of the setting alone: what was confirmed before, others may have confirmed. Patroni
+    /// takes it for granted that the rest has caught up.
+    pub fn may_take(&self, step: &Step, confirmed: &Names) -> bool {
+        let Step::Key { leader, quorum, voters } = step else { return true };
+        let changes_leader = self.leader != *leader;
+        let is_leader_alone = voters.is_empty();
+        let new = voters.difference(&self.voters).count();
+        let is_no_weaker = !self.voters.is_empty() && *quorum >= self.quorum + new;
+        let is_backed = *quorum + voters.intersection(confirmed).count() >= voters.len();
+        changes_leader || is_leader_alone || is_no_weaker || is_backed
+    }
+
     /// The way from here to what is wanted. Empty: it is reached.
     pub fn steps(&self) -> Vec<Step> {
         let mut plan = Plan { state: self.clone(), steps: Vec::new(), is_over: false };
@@ -265,16 +278,13 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
     let active = active(&found, settings.node_count);
     if active.is_empty() && settings.strict.is_on() {
         // Whoever is in the key is waited for until it comes back.
-        let count = state.published.len().saturating_sub(state.quorum).max(1);
-        let names = match state.published.is_empty() {
-            true => StandbyNames::nobody(Method::Any),
-            false => StandbyNames::any_of(count, state.published.clone()),
-        };
+        let names = before_primary(ctx, &state).names;
         return if state.is_set_to(&names) { Next::Nothing } else { Next::Set(names) };
     }
     let is_confirmed = |standby: &&Standby| {
         active.contains(&standby.name) && standby.duty == Duty::Quorum && has_caught_up(ctx, standby)
     };
+    let confirmed: Names = found.iter().filter(is_confirmed).map(|standby| standby.name.clone()).collect();
     let now = &ctx.seen.local.sync.names;
     let quorum = Quorum {
         me,
@@ -283,11 +293,12 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
         voters: state.published.clone(),
         numsync: if state.set.is_empty() { 0 } else { now.count.min(state.set.len()) },
         sync: state.set.clone(),
-        confirmed: found.iter().filter(is_confirmed).count(),
+        confirmed: confirmed.len(),
         active,
         wanted: settings.node_count,
     };
     match quorum.steps().into_iter().next() {
+        Some(step) if !quorum.may_take(&step, &confirmed) => Next::Awaited,
         Some(Step::Key { leader, quorum, voters }) => Next::Publish(SyncKey { leader, quorum, standbys: voters }),
         Some(Step::Set { numsync, sync }) => Next::Set(StandbyNames::any_of(numsync, sync)),
         Some(Step::Await) => Next::Awaited,
@@ -310,13 +321,20 @@ fn active(found: &[Standby], wanted: usize) -> Names {
     found.iter().filter(|standby| !standby.is_nofailover).chain(rest).map(|standby| standby.name.clone()).collect()
 }
 
-/// What a new leader waits for, by the key that its predecessor left: as many as keep the promise of that key. A leader
-/// that starts again waits for no fewer than before.
-pub(super) fn before_primary(ctx: &Ctx, state: &State) -> StandbyNames {
+/// What has to hold before a server takes writes.
+pub(super) struct Before {
+    pub(super) names: StandbyNames,
+    pub(super) key: Option<SyncKey>,
+}
+
+/// What a new leader waits for, by the key that its predecessor left: as many as keep the promise of that key, which from
+/// then on counts from the new leader: the former one need not have everything any more. A leader that starts again waits for
+/// no fewer than before.
+pub(super) fn before_primary(ctx: &Ctx, state: &State) -> Before {
     let strict = ctx.policy.synchronous.strict.is_on();
     let me = &ctx.policy.name;
     let nobody = if strict { StandbyNames::nobody(Method::Any) } else { StandbyNames::default() };
-    let Some(leader) = &state.leader else { return nobody };
+    let Some(leader) = &state.leader else { return Before { names: nobody, key: None } };
     let now = &ctx.seen.local.sync.names;
     if leader == me {
         let kept = Quorum {
@@ -331,18 +349,21 @@ pub(super) fn before_primary(ctx: &Ctx, state: &State) -> StandbyNames {
             wanted: 0,
         };
         let count = state.published.len().saturating_sub(state.quorum);
-        return match state.published.is_empty() {
+        let names = match state.published.is_empty() {
             true => nobody,
             false if kept.is_safe() && now.method == Method::Any => now.clone(),
             false => StandbyNames::any_of(count, state.published.clone()),
         };
+        return Before { names, key: None };
     }
     let everybody: Names = state.published.iter().chain([leader]).cloned().collect();
     let count = everybody.len().saturating_sub(state.quorum + 1) + usize::from(!everybody.contains(me));
     let others: Names = everybody.into_iter().filter(|name| name != me).collect();
     let count = if strict { count.max(1) } else { count };
-    match StandbyNames::any_of(count.min(others.len()), others) {
+    let key = SyncKey { leader: me.clone(), quorum: state.quorum, standbys: others.clone() };
+    let names = match StandbyNames::any_of(count.min(others.len()), others) {
         names if names.names.is_empty() => nobody,
         names => names,
-    }
+    };
+    Before { names, key: Some(key) }
 }
