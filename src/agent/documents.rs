@@ -83,10 +83,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     /// The same, and only while the lock is ours.
     pub(super) fn as_seen_leading(&self, revision: Option<Revision>) -> Expect {
-        self.reading.last().map_or_else(
-            || Snapshot::default().expect_leading(revision),
-            |seen| seen.expect_leading(revision),
-        )
+        self.reading
+            .last()
+            .map_or_else(|| Snapshot::default().expect_leading(revision), |seen| seen.expect_leading(revision))
     }
 
     pub(super) async fn replace(&self, key: Key, content: Content, expect: Expect) -> Result<(), DcsError> {

@@ -24,6 +24,7 @@ mod node;
 mod options;
 mod origin;
 mod policy;
+mod problem;
 mod raw;
 mod reader;
 mod redact;
@@ -54,8 +55,8 @@ pub use policy::{corrected_timers, policy};
 pub use reader::as_switch;
 pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
-pub use synchronous::synchronous_mode;
 pub use server::default_pg_hba;
+pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
 
 use std::collections::BTreeMap;

@@ -2,10 +2,10 @@
 
 use serde_json::{Map, Value};
 
-use super::dynamic::Problem;
+use super::problem::Problem;
 use super::reader::as_switch;
 use super::{redact, units};
-use crate::core::policy::{SyncMode, Switch, Synchronous};
+use crate::core::policy::{Switch, SyncMode, Synchronous};
 
 /// A value of the wrong kind is a problem of the whole document: what commits wait for is not guessed.
 pub(super) fn read(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Synchronous {
@@ -46,7 +46,9 @@ pub fn synchronous_mode(value: &Value) -> Option<SyncMode> {
 
 fn whole(value: &Value) -> Option<i64> {
     match value {
-        Value::Number(number) => number.as_i64().or_else(|| number.as_f64().map(|number| number.round_ties_even() as i64)),
+        Value::Number(number) => {
+            number.as_i64().or_else(|| number.as_f64().map(|number| number.round_ties_even() as i64))
+        }
         Value::String(text) => units::parse_int(text, None),
         Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     }
@@ -80,12 +82,8 @@ mod tests {
     fn numbers_and_units_are_read() {
         let document = json!({"synchronous_mode_strict": "yes", "synchronous_node_count": "2",
                               "maximum_lag_on_syncnode": "1MB"});
-        let expected = Synchronous {
-            strict: Switch::On,
-            node_count: 2,
-            maximum_lag: Some(1_048_576),
-            ..Synchronous::default()
-        };
+        let expected =
+            Synchronous { strict: Switch::On, node_count: 2, maximum_lag: Some(1_048_576), ..Synchronous::default() };
         assert_eq!(parsed(document), Ok(expected));
         assert_eq!(parsed(json!({"maximum_lag_on_syncnode": -1})), Ok(Synchronous::default()));
     }

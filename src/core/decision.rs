@@ -39,9 +39,14 @@ pub struct Decision {
 pub enum SyncStep {
     Leave,
     /// Write the `sync` key, over the one that was seen, while the lock is ours.
-    Publish { key: SyncKey, seen: Option<Revision> },
+    Publish {
+        key: SyncKey,
+        seen: Option<Revision>,
+    },
     /// Remove the key: the synchronous mode is off.
-    Unpublish { seen: Revision },
+    Unpublish {
+        seen: Revision,
+    },
     /// `synchronous_standby_names` from now on, whatever the user's configuration says.
     Set(StandbyNames),
     /// The user's own setting is in force again.

@@ -12,7 +12,7 @@ pub fn active(ctx: &Ctx) -> Option<SyncMode> {
     // A store that has lost its data may show a key of long ago: then whoever has most goes first, of all members. Where
     // that one does not come, as it goes by the key, so do we in the end.
     let memory = &ctx.seen.memory;
-    let is_left_alone = memory.unlocked_since.is_some_and(|since| since + ctx.timing().ttl * 2 <= ctx.now());
+    let is_left_alone = memory.unlocked_since.is_some_and(|since| since + ctx.timing().ttl * 3 <= ctx.now());
     let is_known = memory.amnesia.is_none() || is_left_alone;
     let is_active = mode != SyncMode::Off && ctx.view.sync.leader.is_some() && is_known;
     // A key of quorum mode says what it says, whatever the mode has become since: its voters need not have everything.

@@ -12,9 +12,11 @@ pub mod lock_seen;
 pub mod observation;
 pub mod policy;
 pub mod reason;
+pub mod requests;
 pub mod slots;
 pub mod standby_names;
 pub mod sync;
+pub mod tags;
 pub mod units;
 pub mod view;
 
@@ -201,9 +203,8 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     Some(match &ctx.seen.local.postgres {
         Postgres::Running(Running::Primary(_)) if is_held => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
         Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
-            sync::ask_for_release(ctx).unwrap_or_else(|| {
-                ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting)
-            })
+            sync::ask_for_release(ctx)
+                .unwrap_or_else(|| ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting))
         }
         Postgres::Stopped => ctx.step(Start(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting),
         // What a primary without the lock does, or one that does not answer, is for the ordinary rules to say.

@@ -72,7 +72,8 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
     if !candidates.has_candidate(|position| within_lag(ctx, position, facts.flushed)) {
         return clear(Reason::NoHealthyCandidate);
     }
-    let stop = PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: ctx.policy.stop_limit };
+    let stop =
+        PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: ctx.policy.stop_limit };
     Some(ctx.step(stop, Reason::HandingOver))
 }
 

@@ -71,7 +71,11 @@ impl LocalPostgres {
         Ok(())
     }
 
-    pub(super) async fn reload(&self, session: &Session, process: &super::process::Process) -> Result<(), PostgresError> {
+    pub(super) async fn reload(
+        &self,
+        session: &Session,
+        process: &super::process::Process,
+    ) -> Result<(), PostgresError> {
         let attempted = "reload PostgreSQL's configuration";
         let loaded = "SELECT pg_conf_load_time()";
         let before = session.value(loaded).await.map_err(|cause| PostgresError::sql(attempted, &cause))?;

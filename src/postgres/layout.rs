@@ -8,14 +8,13 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::conf::conninfo::Conninfo;
-use super::conf::parameters::{Identity, ServerParameters, server_parameters, single_mode_options};
+use super::conf::parameters::{Identity, STANDBY_NAMES, ServerParameters, server_parameters, single_mode_options};
 use super::conf::postgresql_conf::{self, ServerFile};
 use super::conf::recovery::{self, Source};
 use super::conf::{Parameters, hba, rules, validate};
 use super::files::{self, Written};
 use super::local::LocalPostgres;
 use super::process;
-use super::synchronous;
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
 use crate::config::Config;
@@ -79,7 +78,7 @@ impl LocalPostgres {
         let (mut parameters, warnings) = server_parameters(&desired.server, &identity, self.rules_version());
         self.warn_once(warnings);
         if let Some(names) = &self.memory().standby_names {
-            parameters.replace(synchronous::PARAMETER, names.to_string());
+            parameters.replace(STANDBY_NAMES, names.to_string());
         }
         parameters
     }

@@ -233,10 +233,8 @@ pub trait Instance: Send + Sync + 'static {
 
     /// Whom commits wait for from now on, by `synchronous_standby_names`; `None`: whom the user's configuration names. Returns
     /// when a running server goes by it.
-    fn set_standby_names(
-        &self,
-        names: Option<&StandbyNames>,
-    ) -> impl Future<Output = Result<(), PostgresError>> + Send;
+    fn set_standby_names(&self, names: Option<&StandbyNames>)
+    -> impl Future<Output = Result<(), PostgresError>> + Send;
 
     /// Returns when one of the standbys that the last probe has shown streams no longer.
     fn wait_standby_lost(&self) -> impl Future<Output = ()> + Send;

@@ -64,7 +64,8 @@ impl LocalPostgres {
             Ok(None) => return self.probe_stopped(alone).await,
             Err(error) => return self.probe_unknown(&error).await,
         };
-        let answer = tokio::time::timeout(deadline, self.ask(&self.heartbeat, format!("{STATE}{}{FROM}", self.sync_columns())));
+        let answer =
+            tokio::time::timeout(deadline, self.ask(&self.heartbeat, format!("{STATE}{}{FROM}", self.sync_columns())));
         let answer =
             answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {}", Seconds(deadline)))));
         if answer.is_err() && !process.is_alive() {
@@ -76,7 +77,9 @@ impl LocalPostgres {
                 self.announce_found(&postgres, alone);
                 (postgres, facts)
             }
-            Err(why) => (self.unanswered(why), ServerFacts { sync: self.sync_facts(None, None), ..ServerFacts::default() }),
+            Err(why) => {
+                (self.unanswered(why), ServerFacts { sync: self.sync_facts(None, None), ..ServerFacts::default() })
+            }
         };
         let pending_restart = self.memory().pending_restart.clone();
         let facts = ServerFacts { postmaster_pid: Some(process.pid()), pending_restart, ..facts };

@@ -7,6 +7,7 @@ use futures_util::future::select_all;
 use serde_json::Value;
 
 use super::PostgresError;
+use super::conf::parameters::STANDBY_NAMES;
 use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::process::Process;
@@ -14,7 +15,11 @@ use crate::core::local::{Duty, NamesOf, Sender, SyncFacts};
 use crate::core::standby_names::StandbyNames;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(5);
-pub(super) const PARAMETER: &str = "synchronous_standby_names";
+/// PostgreSQL lets those go that wait for a standby when that one confirms something, and not when the setting changes: what it
+/// has confirmed before, it confirms again with a commit of ours. The second one is for a sender that had not read the
+/// setting yet.
+const NUDGES: u32 = 2;
+const BETWEEN_NUDGES: Duration = Duration::from_millis(30);
 
 /// What the heartbeat's statement asks besides: the setting, and the standbys if somebody wants to know.
 pub(super) const SETTING: &str = ", current_setting('synchronous_standby_names') AS standby_names";
@@ -84,7 +89,7 @@ impl LocalPostgres {
         }
         let text = std::fs::read_to_string(self.conf_file()).unwrap_or_default();
         let value = text.lines().rev().find_map(|line| {
-            let value = line.strip_prefix(PARAMETER)?.trim_start().strip_prefix('=')?.trim();
+            let value = line.strip_prefix(STANDBY_NAMES)?.trim_start().strip_prefix('=')?.trim();
             Some(value.trim_matches('\'').replace("''", "'"))
         });
         self.memory().standby_names = Some(StandbyNames::parse(&value.unwrap_or_default()));
@@ -102,13 +107,18 @@ impl LocalPostgres {
         let Some(names) = names else { return Ok(()) };
         let in_force = session.value("SELECT current_setting('synchronous_standby_names')").await;
         let in_force = in_force.map_err(|cause| PostgresError::sql(attempted, &cause))?.unwrap_or_default();
-        match StandbyNames::parse(&in_force) == *names {
-            true => Ok(()),
-            false => Err(PostgresError::Refused(format!(
+        if StandbyNames::parse(&in_force) != *names {
+            return Err(PostgresError::Refused(format!(
                 "cannot {attempted} to '{names}': the server goes by '{in_force}'. If ALTER SYSTEM has set it, run: \
                  ALTER SYSTEM RESET synchronous_standby_names"
-            ))),
+            )));
         }
+        for _ in 0..NUDGES {
+            let nudged = session.run("SELECT CASE WHEN NOT pg_is_in_recovery() THEN txid_current() END").await;
+            nudged.map_err(|cause| PostgresError::sql(attempted, &cause))?;
+            tokio::time::sleep(BETWEEN_NUDGES).await;
+        }
+        Ok(())
     }
 
     /// Returns when one of the standbys that were last seen to stream is served no longer.

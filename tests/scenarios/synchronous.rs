@@ -14,7 +14,8 @@ use tamada::core::units::{Lsn, MemberName, Revision};
 use tamada::core::view::{MemberState, SyncState, Tags};
 
 use super::build::{
-    OURS, THEIRS, answers, kept_up, policy, primary, renewed, request, second, seen, standby_at, stopped, unreachable, view,
+    OURS, THEIRS, answers, kept_up, policy, primary, renewed, request, second, seen, standby_at, stopped, unreachable,
+    view,
 };
 
 fn set(names: &[&str]) -> BTreeSet<MemberName> {
@@ -127,7 +128,8 @@ fn tags_say_who_is_chosen() {
     assert_eq!(chosen(&seen).as_deref(), Some("b"), "one that may not lead comes last");
     tag(&mut seen, "b", Tags { sync_priority: 0, ..Tags::default() });
     assert_eq!(chosen(&seen).as_deref(), Some("c"));
-    seen.cluster.as_mut().expect("a view").members.get_mut(&MemberName::from("c")).expect("c").state = MemberState::Stopping;
+    seen.cluster.as_mut().expect("a view").members.get_mut(&MemberName::from("c")).expect("c").state =
+        MemberState::Stopping;
     assert_eq!(chosen(&seen), None, "nobody is left, and nobody is waited for");
 }
 
@@ -304,7 +306,8 @@ fn a_synchronous_standby_asks_to_be_released_before_it_stops() {
 
 #[test]
 fn a_switchover_goes_to_a_synchronous_standby() {
-    let mut seen = answers(leading(key("a", 0, &["b"]), "b", &[("b", Duty::Sync, 1_000)]), &[("b", 1_000), ("c", 1_000)]);
+    let mut seen =
+        answers(leading(key("a", 0, &["b"]), "b", &[("b", Duty::Sync, 1_000)]), &[("b", 1_000), ("c", 1_000)]);
     request(seen.cluster.as_mut().expect("a view"), Some("a"), Some("c"));
     assert_eq!(decide(&in_mode(PRIORITY), &seen).reason, Reason::NoHealthyCandidate);
     request(seen.cluster.as_mut().expect("a view"), Some("a"), Some("b"));

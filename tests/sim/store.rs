@@ -8,8 +8,8 @@ use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::policy::Timing;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{
-    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
-    SyncState,
+    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member,
+    SwitchoverRequest, SyncState,
 };
 
 /// What a release says of the leader: as the agent's has it.

@@ -35,7 +35,11 @@ impl World {
         let is_served = move |other: &usize| {
             let node = &self.nodes[*other];
             let follows = matches!(&node.upstream, Upstream::Member { name, .. } if *name == source.name);
-            *other != index && follows && node.server == Server::Standby && node.streaming && self.reaches(index, *other)
+            *other != index
+                && follows
+                && node.server == Server::Standby
+                && node.streaming
+                && self.reaches(index, *other)
         };
         (0..self.nodes.len()).filter(is_served).map(|other| {
             let node = &self.nodes[other];
@@ -46,8 +50,12 @@ impl World {
     pub(super) fn sync_facts(&self, index: usize) -> SyncFacts {
         let node = &self.nodes[index];
         let named = |other: &Node| node.names.names.contains(&other.name);
-        let first: Vec<&str> =
-            self.served(index).filter(|(other, _)| named(other)).take(node.names.count).map(|(other, _)| other.name.as_str()).collect();
+        let first: Vec<&str> = self
+            .served(index)
+            .filter(|(other, _)| named(other))
+            .take(node.names.count)
+            .map(|(other, _)| other.name.as_str())
+            .collect();
         let sender = |(other, position): (&Node, u64)| Sender {
             standby: other.name.to_string(),
             position: Lsn(position),
@@ -58,7 +66,8 @@ impl World {
                 Method::First => Duty::Potential,
             },
         };
-        let senders = if node.server == Server::Primary { self.served(index).map(sender).collect() } else { Vec::new() };
+        let senders =
+            if node.server == Server::Primary { self.served(index).map(sender).collect() } else { Vec::new() };
         SyncFacts { names: node.names.clone(), whose: NamesOf::Us, senders }
     }
 

@@ -24,9 +24,7 @@ impl Wal {
     pub fn until(&self, position: u64) -> Wal {
         let left = self.left.iter().position(|(_, at)| position <= *at);
         match left {
-            Some(index) => {
-                Wal { timeline: self.left[index].0, end: position, left: self.left[..index].to_vec() }
-            }
+            Some(index) => Wal { timeline: self.left[index].0, end: position, left: self.left[..index].to_vec() },
             None => Wal { end: position.min(self.end), ..self.clone() },
         }
     }

@@ -3,9 +3,7 @@
 
 use std::time::Duration;
 
-use tamada::core::policy::{
-    Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Synchronous, Timing, UNHURRIED,
-};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Synchronous, Timing, UNHURRIED};
 use tamada::core::units::MemberName;
 use tamada::core::view::Tags;
 

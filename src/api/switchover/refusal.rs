@@ -4,8 +4,8 @@ use serde_json::{Map, Value};
 
 use crate::agent::status::ClusterStatusDocuments;
 use crate::api::health::{is_true, sync_mode};
-use crate::core::policy::SyncMode;
 use crate::api::times::{self, Planned};
+use crate::core::policy::SyncMode;
 use crate::core::units::{MemberName, WallTime};
 use crate::core::view::ClusterView;
 

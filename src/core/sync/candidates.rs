@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use crate::core::context::Ctx;
 use crate::core::local::{Duty, PrimaryFacts};
 use crate::core::units::{Lsn, MemberName};
-use crate::core::view::MemberState;
+use crate::core::view::{Member, MemberState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Standby {
@@ -43,6 +43,16 @@ pub fn standbys(ctx: &Ctx, facts: &PrimaryFacts) -> Vec<Standby> {
     let mut names = BTreeSet::new();
     found.retain(|standby| names.insert(standby.name.clone()));
     found
+}
+
+/// Whether a member runs that could be waited for and does not stream yet.
+pub fn is_one_on_its_way(ctx: &Ctx, found: &[Standby]) -> bool {
+    let may_come = |member: &&Member| {
+        let is_found = found.iter().any(|standby| standby.name == member.name);
+        let runs = matches!(member.state, MemberState::Running | MemberState::Starting | MemberState::CreatingReplica);
+        member.name != ctx.policy.name && runs && !member.tags.is_nosync() && !is_found
+    };
+    ctx.view.alive().any(|member| may_come(&member))
 }
 
 /// Whether it has everything that clients may have been told of before it was chosen.

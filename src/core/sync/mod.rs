@@ -148,8 +148,7 @@ pub(super) fn learn(memory: &mut Memory, seen: &Observation, reason: &Reason) {
     match &seen.local.postgres {
         Postgres::Running(Running::Primary(PrimaryFacts { flushed, .. })) => {
             if memory.standby_names.as_ref().is_none_or(|known| known.names != *names) {
-                memory.standby_names =
-                    Some(NamesSeen { names: names.clone(), since: seen.now, flushed: *flushed });
+                memory.standby_names = Some(NamesSeen { names: names.clone(), since: seen.now, flushed: *flushed });
             }
         }
         // It says nothing for a moment.

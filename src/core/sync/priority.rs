@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::candidates::{has_caught_up, standbys};
+use super::candidates::{has_caught_up, is_one_on_its_way, standbys};
 use super::state::{Next, State};
 use crate::core::context::Ctx;
 use crate::core::decision::SyncKey;
@@ -44,6 +44,7 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
         return Next::Set(names);
     }
     match confirmed == state.published || confirmed.is_empty() {
+        true if picked.len() < wanted && is_one_on_its_way(ctx, &found) => Next::Awaited,
         true if confirmed == picked || is_kept_by_strict => Next::Nothing,
         true => Next::Awaited,
         false => publish(ctx, confirmed),

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use super::candidates::{Standby, has_caught_up, standbys};
+use super::candidates::{Standby, has_caught_up, is_one_on_its_way, standbys};
 use super::state::{Next, State};
 use crate::core::context::Ctx;
 use crate::core::decision::SyncKey;
@@ -37,8 +37,15 @@ pub struct Quorum {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
-    Key { leader: MemberName, quorum: usize, voters: Names },
-    Set { numsync: usize, sync: Names },
+    Key {
+        leader: MemberName,
+        quorum: usize,
+        voters: Names,
+    },
+    Set {
+        numsync: usize,
+        sync: Names,
+    },
     /// The standbys have to confirm first.
     Await,
 }
@@ -183,13 +190,20 @@ impl Plan {
             let sync: Names = kept.into_iter().filter(|name| state.has(name)).collect();
             self.set(state.numsync, sync);
         } else if state.voters.is_subset(&state.sync) {
-            let alive: Names =
-                state.sync.iter().filter(|name| state.active.contains(*name) || state.voters.contains(*name)).cloned().collect();
+            let alive: Names = state
+                .sync
+                .iter()
+                .filter(|name| state.active.contains(*name) || state.voters.contains(*name))
+                .cloned()
+                .collect();
             if !alive.is_empty() {
                 self.set(state.numsync.min(alive.len()), alive.clone());
             }
-            let joined: Names =
-                alive.iter().filter(|name| state.active.contains(*name) || state.voters.contains(*name)).cloned().collect();
+            let joined: Names = alive
+                .iter()
+                .filter(|name| state.active.contains(*name) || state.voters.contains(*name))
+                .cloned()
+                .collect();
             if joined != state.voters {
                 self.key(joined.len().saturating_sub(self.state.numsync), joined.clone(), Adjust::Yes);
             }
@@ -279,7 +293,11 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
     if active.is_empty() && settings.strict.is_on() {
         // Whoever is in the key is waited for until it comes back.
         let names = before_primary(ctx, &state).names;
-        return if state.is_set_to(&names) { Next::Nothing } else { Next::Set(names) };
+        return match state.is_set_to(&names) {
+            true if is_one_on_its_way(ctx, &found) => Next::Awaited,
+            true => Next::Nothing,
+            false => Next::Set(names),
+        };
     }
     let is_confirmed = |standby: &&Standby| {
         active.contains(&standby.name) && standby.duty == Duty::Quorum && has_caught_up(ctx, standby)
@@ -306,7 +324,7 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
         None => {
             let names = StandbyNames::any_of(quorum.numsync, quorum.sync.clone());
             match state.is_set_to(&names) {
-                true if quorum.confirmed < quorum.numsync => Next::Awaited,
+                true if quorum.confirmed < quorum.numsync || is_one_on_its_way(ctx, &found) => Next::Awaited,
                 true => Next::Nothing,
                 false => Next::Set(names),
             }

@@ -8,7 +8,9 @@ mod document;
 mod member;
 mod schedule;
 
-pub use document::{OWN_STATUS, failsafe_document, history_document, status_document, switchover_document, sync_document};
+pub use document::{
+    OWN_STATUS, failsafe_document, history_document, status_document, switchover_document, sync_document,
+};
 pub use member::{MemberRecord, PATRONI_VERSION, address_of, connection_url, member_of, member_record};
 pub use schedule::schedule_of;
 

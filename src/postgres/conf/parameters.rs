@@ -15,6 +15,9 @@ use super::settings::{PendingRestart, PendingRestarts};
 use super::validate::{Done, Warning, check_value};
 use super::{Parameters, parameters_of, parse_server_bool, value_text};
 
+/// Whom commits wait for.
+pub const STANDBY_NAMES: &str = "synchronous_standby_names";
+
 /// What the node gives every server of its, whatever is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
