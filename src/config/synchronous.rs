@@ -81,7 +81,7 @@ mod tests {
     #[test]
     fn numbers_and_units_are_read() {
         let document = json!({"synchronous_mode_strict": "yes", "synchronous_node_count": "2",
-                              "maximum_lag_on_syncnode": "1MB"});
+                              "maximum_lag_on_syncnode": "1048576"});
         let expected =
             Synchronous { strict: Switch::On, node_count: 2, maximum_lag: Some(1_048_576), ..Synchronous::default() };
         assert_eq!(parsed(document), Ok(expected));
@@ -94,7 +94,7 @@ mod tests {
                               "maximum_lag_on_syncnode": [1]});
         let told = parsed(document).expect_err("four problems");
         assert_eq!(told.len(), 4, "{told:?}");
-        assert_eq!(told[0], "synchronous_mode: \"maybe\", not on, off or quorum");
-        assert!(told[2].starts_with("synchronous_node_count: 0, not a whole number from 1"), "{told:?}");
+        assert_eq!(told[0], "synchronous_mode: \"maybe\" given, not on, off or quorum");
+        assert!(told[2].starts_with("synchronous_node_count: 0 given, not a whole number from 1"), "{told:?}");
     }
 }
