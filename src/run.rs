@@ -33,9 +33,10 @@ use crate::config::{
     Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, KubernetesAccess, LogConfig, RestConfig,
     Unusable, inspect_data_dir,
 };
+use crate::core::failsafe::Vouch;
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
-use crate::http::{Caller, Client, HttpError, local_api};
+use crate::http::{Caller, Client, HttpError, endpoint, local_api};
 use crate::postgres::LocalPostgres;
 use crate::postgres::volume::{self, Surroundings};
 use crate::process::inherited_timer;
@@ -359,6 +360,23 @@ impl HttpPeers {
 }
 
 impl PeerClient for HttpPeers {
+    fn vouch<'a>(&'a self, url: &'a str, body: &'a Value, limit: Duration) -> BoxFuture<'a, Vouch> {
+        let client = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
+        let url = endpoint(url, "failsafe");
+        async move {
+            let Some(client) = client else { return Vouch::NoAnswer };
+            match client.send(Method::POST, &url, Some(body), limit).await {
+                Ok(answer) if answer.code == 200 && answer.text() == "Accepted" => Vouch::Accepted,
+                Ok(_) => Vouch::Refused,
+                Err(error) => {
+                    tracing::debug!("{error}");
+                    Vouch::NoAnswer
+                }
+            }
+        }
+        .boxed()
+    }
+
     fn get<'a>(&'a self, url: &'a str, limit: Duration) -> BoxFuture<'a, Option<PeerReply>> {
         let client = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
         async move {

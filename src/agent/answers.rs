@@ -1,11 +1,13 @@
 //! The costly facts that were asked for, as they were last answered. Their age is for decisions to judge.
 
+use crate::core::failsafe::Vouchers;
 use crate::core::observation::{DivergenceReport, PeerReports};
 
 #[derive(Debug, Default)]
 pub(super) struct Answers {
     peers: PeerReports,
     divergence: Option<DivergenceReport>,
+    vouchers: Option<Vouchers>,
 }
 
 impl Answers {
@@ -16,6 +18,14 @@ impl Answers {
 
     pub(super) fn take_divergence(&mut self, report: DivergenceReport) {
         self.divergence = Some(report);
+    }
+
+    pub(super) fn take_vouchers(&mut self, vouchers: Vouchers) {
+        self.vouchers = Some(vouchers);
+    }
+
+    pub(super) fn vouchers(&self) -> Option<Vouchers> {
+        self.vouchers.clone()
     }
 
     pub(super) fn peers(&self) -> PeerReports {

@@ -5,11 +5,14 @@
 use std::time::Duration;
 
 use super::cycle::Agent;
+use super::promise::Race;
 use super::publish::{leader_of, tell};
 use super::publisher::Due;
+use super::reading::Outage;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::{LastWord, LeaseStep};
+use crate::core::failsafe;
 use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
@@ -40,6 +43,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     pub(super) fn patience(&self) -> Duration {
         let timing = &self.settings.timing;
         let limit = authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), timing, self.shared.now());
+        // Once the store does not answer there must be time left to ask the members.
+        let leads = self.memory.lease_valid_until.is_some();
+        let limit = match (failsafe::call_limit(&self.settings.policy()).filter(|_| leads), self.reading.outage()) {
+            (Some(most), Outage::No) => limit.min(most),
+            (Some(most), Outage::Yes) => limit.min(most / 3),
+            (None, _) => limit,
+        };
         match self.shared.inbox().shutdown {
             None => limit,
             Some(_) => limit.min(SHUTDOWN_GRACE),
@@ -59,6 +69,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             LeaseStep::Keep => LeaseOutcome::None,
             LeaseStep::Acquire { seen: lock } => self.acquire(*lock, seen).await,
             LeaseStep::Renew => self.renew(seen).await,
+            LeaseStep::Vouched { until } => LeaseOutcome::Vouched { until: *until },
             LeaseStep::Release { last_position: Some(position) } => {
                 self.release(Some(Word::HandedOver(*position)), seen).await
             }
@@ -76,6 +87,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
 
     async fn acquire(&mut self, lock: LockSeen, seen: &Observation) -> LeaseOutcome {
         let started = self.shared.now();
+        if self.shared.inbox().promise.race(started) == Race::Bound {
+            return LeaseOutcome::None;
+        }
         let limit = self.patience();
         let answer = self.shared.bounded(limit, self.shared.dcs.acquire(lock, limit)).await;
         let outcome = self.judge("acquire", started, answer);
@@ -197,7 +211,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// Health checks flip at once, not at the cycle's end.
     fn show_authority(&self, outcome: &LeaseOutcome) {
         match outcome {
-            LeaseOutcome::Held { until } => self.show_leader(Some(*until)),
+            LeaseOutcome::Held { until } | LeaseOutcome::Vouched { until } => self.show_leader(Some(*until)),
             LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => self.show_leader(None),
             LeaseOutcome::None | LeaseOutcome::Unknown => {}
         }

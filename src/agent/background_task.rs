@@ -12,6 +12,7 @@ use tokio::time::timeout;
 
 use super::cluster_file::Known;
 use super::handed::Handed;
+use crate::core::failsafe::Vouchers;
 use crate::core::observation::{DivergenceReport, PeerReports};
 use crate::core::slots::SlotsWanted;
 use crate::core::units::{Branch, Seconds};
@@ -20,6 +21,7 @@ use crate::dcs::LeaseToken;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum BackgroundTask {
     AskPeers,
+    AskToVouch,
     CompareHistory,
     Checkpoint,
     SyncSlots,
@@ -39,6 +41,7 @@ pub(super) enum BackgroundTask {
 #[derive(Debug)]
 pub(super) enum Report {
     Peers(PeerReports),
+    Vouchers(Vouchers),
     Divergence(DivergenceReport),
     Checkpointed,
     SlotsBrought(SlotsWanted),
@@ -168,6 +171,7 @@ impl BackgroundTask {
         match self {
             BackgroundTask::Checkpoint => Duration::from_secs(3600),
             BackgroundTask::AskPeers
+            | BackgroundTask::AskToVouch
             | BackgroundTask::CompareHistory
             | BackgroundTask::SyncSlots
             | BackgroundTask::SetStandbyNames
@@ -186,6 +190,7 @@ impl BackgroundTask {
     fn as_str(self) -> &'static str {
         match self {
             BackgroundTask::AskPeers => "asking the other members",
+            BackgroundTask::AskToVouch => "asking the other members in failsafe mode",
             BackgroundTask::CompareHistory => "comparing our WAL with the leader's history",
             BackgroundTask::Checkpoint => "the checkpoint after promotion",
             BackgroundTask::SyncSlots => "keeping the members' replication slots",

@@ -1,10 +1,11 @@
 //! `.tamada.cluster` in the data directory: the identifier of the cluster that this member has seen, the timeline of its own
-//! that the cluster has abandoned, and the word of a release that somebody has led after, if any. It stands there even while
+//! that the cluster has abandoned, the word of a release that somebody has led after, and the names of the `failsafe` key, if any. It stands there even while
 //! the directory has no data, so that a member that waits for its first clone does not initialise another cluster when it
 //! is started anew beside a store that has lost its data.
 //!
 //! A hidden file is no content of a data directory. It names namespace and scope; that of another cluster counts as none.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -21,6 +22,8 @@ pub struct Known {
     pub id: SystemId,
     pub abandoned: Option<Abandoned>,
     pub outlived: Option<GivenUp>,
+    /// The names of the `failsafe` key.
+    pub failsafe_key: BTreeSet<MemberName>,
 }
 
 #[derive(Clone, Debug)]
@@ -41,7 +44,10 @@ impl ClusterFile {
         let cluster = lines.next()?;
         let id = lines.next()?.parse().ok().map(SystemId).filter(|_| cluster == self.cluster)?;
         let others = || lines.clone();
-        Some(Known { id, abandoned: others().find_map(abandoned), outlived: others().find_map(outlived) })
+        let named = others().filter_map(|line| line.strip_prefix("failsafe member ")).map(MemberName::new);
+        let failsafe_key = named.collect();
+        let (abandoned, outlived) = (others().find_map(abandoned), others().find_map(outlived));
+        Some(Known { id, abandoned, outlived, failsafe_key })
     }
 
     /// Written beside and renamed, so that a reader never sees half of it. Nothing is done where there is no directory.
@@ -56,6 +62,9 @@ impl ClusterFile {
         if let Some(GivenUp { by, position }) = &known.outlived {
             let position = position.map_or(String::new(), |position| position.0.to_string());
             text.push_str(&format!("led since {position} of {by}\n"));
+        }
+        for name in &known.failsafe_key {
+            text.push_str(&format!("failsafe member {name}\n"));
         }
         files::replace(&self.data_dir.join(NAME), text.as_bytes(), 0o600)
     }
@@ -76,7 +85,12 @@ fn outlived(line: &str) -> Option<GivenUp> {
 mod tests {
     use super::*;
 
-    const KNOWN: Known = Known { id: SystemId(7_710_921_647_475_908_793), abandoned: None, outlived: None };
+    const KNOWN: Known = Known {
+        id: SystemId(7_710_921_647_475_908_793),
+        abandoned: None,
+        outlived: None,
+        failsafe_key: BTreeSet::new(),
+    };
 
     #[test]
     fn an_identifier_is_kept_for_its_own_cluster_alone() {
@@ -87,6 +101,7 @@ mod tests {
         let outlived = |position| Some(GivenUp { by: "n 1".into(), position });
         for known in [
             Known { abandoned, outlived: outlived(Some(Lsn(7))), ..KNOWN },
+            Known { failsafe_key: BTreeSet::from(["a".into(), "b c".into()]), ..KNOWN },
             Known { abandoned, ..KNOWN },
             Known { outlived: outlived(None), ..KNOWN },
             KNOWN,

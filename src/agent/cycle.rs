@@ -137,7 +137,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             runtimes,
         } = parts;
         let kept = KeptFiles::new(lease_file, cluster_file);
-        let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
+        let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min(), clock.now());
         dcs.set_timing(settings.timing);
         let status = Status::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, status));

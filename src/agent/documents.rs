@@ -58,6 +58,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                     let nothing = Content::Json(Value::Object(Map::new()));
                     self.replace(Key::Failover, nothing, self.as_seen(Some(*seen))).await
                 }
+                DocumentStep::SetFailsafe { members } => {
+                    let known = self.documents().and_then(|documents| documents.failsafe.as_ref());
+                    let expect = self.as_seen_leading(known.map(|document| document.revision));
+                    self.replace(Key::Failsafe, Content::Json(codec::failsafe_document(members)), expect).await
+                }
                 DocumentStep::UpdateHistory => {
                     self.update_history(seen);
                     Ok(())

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use super::init_link::FromInit;
 use super::mailbox::{RestartBody, RestartResult, reply};
+use super::promise::Promised;
 use crate::core::observation::{self, ReinitRequest, Requests, RestartRequest, ShutdownRequest};
 use crate::core::units::Instant;
 
@@ -22,6 +23,8 @@ pub(crate) struct Inbox {
     pub(crate) reinitialize: Option<PendingReinit>,
     /// Whether a request forces the running job out of its way.
     pub(crate) force: ForceOut,
+    /// What was promised to a primary in failsafe mode, and whether anything may be promised now.
+    pub(crate) promise: Promised,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -30,8 +30,27 @@ pub enum Request {
     Reload,
     /// `Err` is the text of the refusal, as Patroni words it.
     Reinitialize(ReinitializeBody, oneshot::Sender<Result<(), String>>),
+    /// A primary that the DCS does not answer asks whether this member vouches for it.
+    Failsafe(FailsafeBody, oneshot::Sender<FailsafeAnswer>),
     /// Ask these members for `GET api_url` (2 s) and say which are eligible to become leader.
     Eligible(Vec<crate::core::units::MemberName>, oneshot::Sender<Vec<crate::core::units::MemberName>>),
+}
+
+/// `POST /failsafe`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailsafeBody {
+    pub name: crate::core::units::MemberName,
+    /// Ours: the ttl that the primary goes by; Patroni's members do not say it.
+    pub ttl: Option<std::time::Duration>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FailsafeAnswer {
+    NotEnabled,
+    /// It leads, races, or has vouched for another member.
+    Refused,
+    /// With the last position that this member has received or replayed.
+    Accepted(Option<crate::core::units::Lsn>),
 }
 
 /// The `failover` key's fields; absent ones are left out of the document.

@@ -25,6 +25,7 @@ mod member_state;
 mod observe;
 mod pace;
 pub mod peers;
+mod promise;
 mod publish;
 mod publisher;
 mod questions;

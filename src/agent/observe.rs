@@ -13,10 +13,13 @@ use super::cycle::Agent;
 use super::inbox::{ForceOut, Reload};
 use super::mailbox::RestartResult;
 use super::settings::TimingChange;
+use crate::core::authority;
+use crate::core::failsafe::Failsafe;
 use crate::core::local::{About, DataDir, Job, LocalState, Postgres};
 use crate::core::observation::{DcsOutage, Event, FinishedJob, JobResult, Observation};
 use crate::core::policy::Mode;
-use crate::core::view::Initialize;
+use crate::core::units::Instant;
+use crate::core::view::{ClusterView, Initialize};
 use crate::dcs::{Dcs, DcsError, LeaseToken, Snapshot};
 use crate::postgres::{Force, Instance, Probe};
 
@@ -78,6 +81,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn take_report(&mut self, report: Report) {
         match report {
             Report::Peers(reports) => self.answers.take_peers(reports),
+            Report::Vouchers(vouchers) => self.answers.take_vouchers(vouchers),
             Report::Divergence(report) => self.answers.take_divergence(report),
             Report::Checkpointed => {
                 self.memory.note(&Event::CheckpointDone);
@@ -115,16 +119,31 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             branch: self.branch.get(),
             sync: self.server.probe().facts.sync.clone(),
         };
+        let cluster = cluster.map(|snapshot| snapshot.view.clone());
+        let failsafe = self.failsafe(&local, &cluster, now);
         Observation {
             now,
             wall: self.shared.clock.wall(),
-            cluster: cluster.map(|snapshot| snapshot.view.clone()),
+            cluster,
             local,
             peers: self.answers.peers(),
             divergence: self.answers.divergence(),
             requests: self.shared.inbox().requests(now),
+            failsafe,
             retained_slots: self.publisher.retained(),
             memory: self.memory.clone(),
+        }
+    }
+
+    /// What binds us in failsafe mode; and whether we may be bound from now on is told.
+    fn failsafe(&self, local: &LocalState, cluster: &Result<ClusterView, DcsOutage>, now: Instant) -> Failsafe {
+        let holds_lock = cluster.as_ref().is_ok_and(ClusterView::is_ours) || self.memory.lease_valid_until > Some(now);
+        let mut inbox = self.shared.inbox();
+        inbox.promise.observed(!holds_lock && authority::can_be_bound(local, &self.memory));
+        Failsafe {
+            vouchers: self.answers.vouchers(),
+            promise: inbox.promise.in_force().cloned(),
+            unsure_until: self.settings.unsure_until(),
         }
     }
 
@@ -151,7 +170,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         match &read {
             Ok(snapshot) => {
                 let former_ttl = self.settings.timing.ttl;
-                match self.settings.take_in(snapshot) {
+                match self.settings.take_in(snapshot, self.shared.now()) {
                     TimingChange::Same => {}
                     TimingChange::Changed => self.change_timing(),
                 }
@@ -296,7 +315,12 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     fn keep_cluster(&mut self) {
         let is_fit = self.jobs.running().is_none() && !matches!(self.server.probe().data, DataDir::Unusable(_));
         if let Some(id) = self.memory.cluster.filter(|_| is_fit) {
-            let known = Known { id, abandoned: self.memory.abandoned, outlived: self.memory.outlived.clone() };
+            let known = Known {
+                id,
+                abandoned: self.memory.abandoned,
+                outlived: self.memory.outlived.clone(),
+                failsafe_key: self.memory.failsafe_key.clone(),
+            };
             self.kept.keep_cluster(known, &mut self.background);
         }
     }

@@ -8,6 +8,7 @@ use futures_util::future::{BoxFuture, join_all};
 use serde_json::Value;
 
 use super::clock::Clock;
+use crate::core::failsafe::{Vouch, Vouchers};
 use crate::core::observation::{PeerAnswer, PeerReport, PeerReports, PeerRole, PeerStatus, PeerWatchdog};
 use crate::core::units::{Lsn, MemberName, Timeline};
 use crate::dcs::codec;
@@ -16,6 +17,9 @@ use crate::dcs::codec;
 pub trait PeerClient: Send + Sync + 'static {
     /// The answer with its body as JSON (null when it is none), whatever its status; `None`: no answer in time.
     fn get<'a>(&'a self, url: &'a str, limit: Duration) -> BoxFuture<'a, Option<PeerReply>>;
+
+    /// `POST /failsafe` on the member whose `api_url` this is.
+    fn vouch<'a>(&'a self, url: &'a str, body: &'a Value, limit: Duration) -> BoxFuture<'a, Vouch>;
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -47,6 +51,28 @@ pub(super) async fn ask_all(client: &dyn PeerClient, clock: &dyn Clock, asked: V
         (peer.name, PeerReport { asked_at, answer })
     });
     join_all(questions).await.into_iter().collect::<BTreeMap<_, _>>()
+}
+
+/// Asks all of them to vouch for us.
+pub(super) async fn ask_to_vouch(
+    client: &dyn PeerClient,
+    clock: &dyn Clock,
+    members: BTreeMap<MemberName, Option<String>>,
+    body: &Value,
+    limit: Duration,
+) -> Vouchers {
+    let asked_at = clock.now();
+    let questions = members.into_iter().map(async |(name, url)| {
+        let vouch = match &url {
+            Some(url) => tokio::time::timeout(limit, client.vouch(url, body, limit)).await.unwrap_or(Vouch::NoAnswer),
+            None => Vouch::NoAnswer,
+        };
+        if vouch != Vouch::Accepted {
+            tracing::warn!("{name} does not accept this leader in failsafe mode: {vouch:?}");
+        }
+        (name, vouch)
+    });
+    Vouchers { asked_at, answers: join_all(questions).await.into_iter().collect() }
 }
 
 /// A member's status document. Without `xlog` the member counts as not reachable.

@@ -17,7 +17,7 @@ use crate::core::observation::{Handover, HandoverStage, LeaseOutcome, Observatio
 use crate::core::reason::Reason;
 use crate::core::units::{Instant, MemberName};
 use crate::core::view::{Address, AfterPromote, MemberState};
-use crate::dcs::codec::{MemberRecord, member_record};
+use crate::dcs::codec::{self, MemberRecord, member_record};
 use crate::dcs::{Dcs, DcsError};
 use crate::postgres::Instance;
 
@@ -64,7 +64,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let mut record =
             MemberRecord::new(own_address(config, pod.as_deref()), api_url(config, pod.as_deref()), state, role);
         let leads = match lease {
-            LeaseOutcome::Held { .. } => true,
+            LeaseOutcome::Held { .. } | LeaseOutcome::Vouched { .. } => true,
             LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => false,
             LeaseOutcome::None | LeaseOutcome::Unknown => self.leader_until().is_some(),
         };
@@ -156,8 +156,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             reason: reason.clone(),
             job: self.jobs.running().map(|running| running.job.to_string()),
             maximum_lag_on_failover: self.settings.dynamic.maximum_lag_on_failover,
+            failsafe: self.settings.dynamic.failsafe,
+            failsafe_until: self.leader_until().filter(|_| *reason == Reason::FailsafeLeading),
         };
         self.shared.status.send_replace(Arc::new(status));
+    }
+
+    /// Where other members and tools find this one's API.
+    pub(super) fn own_api_url(&self) -> String {
+        api_url(&self.settings.config, self.shared.dcs.own_address().as_deref())
+    }
+
+    pub(super) fn own_connection_url(&self) -> String {
+        codec::connection_url(&own_address(&self.settings.config, self.shared.dcs.own_address().as_deref()))
     }
 
     fn restart_until(&self) -> Option<Instant> {

@@ -1,10 +1,12 @@
 //! The costly facts that decisions ask for. Each is found out by a background task; its report stands in the
 //! first observation after it came in.
 
+use serde_json::{Map, Value, json};
+
 use super::act::address_of;
 use super::background_task::{AtEnd, BackgroundTask, Begun, Report};
 use super::cycle::Agent;
-use super::peers::{Asked, ask_all};
+use super::peers::{Asked, ask_all, ask_to_vouch};
 use crate::core::decision::Question;
 use crate::core::local::{Postgres, Running};
 use crate::core::observation::{DivergenceReport, Observation};
@@ -28,6 +30,15 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                     async move { Report::Peers(ask_all(shared.peers.as_ref(), shared.clock.as_ref(), asked).await) };
                 self.background.begin(BackgroundTask::AskPeers, AtEnd::Wake, work)
             }
+            Question::Vouch { members, limit } => {
+                let (shared, members, limit) = (self.shared.clone(), members.clone(), *limit);
+                let body = self.failsafe_body();
+                let work = async move {
+                    let (peers, clock) = (shared.peers.as_ref(), shared.clock.as_ref());
+                    Report::Vouchers(ask_to_vouch(peers, clock, members, &body, limit).await)
+                };
+                self.background.begin(BackgroundTask::AskToVouch, AtEnd::Wake, work)
+            }
             Question::Divergence { leader } => self.compare_history(leader.clone(), seen),
             Question::Checkpoint => {
                 let shared = self.shared.clone();
@@ -42,6 +53,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             }
         };
         begun == Begun::Yes
+    }
+
+    /// Patroni's fields, and our ttl: whoever vouches is bound for so long.
+    fn failsafe_body(&self) -> Value {
+        let slots = &self.server.probe().facts.slots;
+        let slots: Map<String, Value> = slots.iter().map(|(name, lsn)| (name.clone(), lsn.0.into())).collect();
+        json!({
+            "name": self.settings.config.name.as_str(),
+            "conn_url": self.own_connection_url(),
+            "api_url": self.own_api_url(),
+            "slots": slots,
+            "ttl": self.settings.timing.ttl.as_secs(),
+        })
     }
 
     /// A member whose record has expired is asked where it was seen last.

@@ -12,8 +12,10 @@ pub(super) struct Remembered(Memory);
 impl Remembered {
     /// `cluster`: what a file knows of the cluster from an earlier run.
     pub(super) fn new(cluster: Option<Known>) -> Self {
-        let Some(Known { id, abandoned, outlived }) = cluster else { return Remembered(Memory::default()) };
-        Remembered(Memory { cluster: Some(id), abandoned, outlived, ..Memory::default() })
+        let Some(Known { id, abandoned, outlived, failsafe_key }) = cluster else {
+            return Remembered(Memory::default());
+        };
+        Remembered(Memory { cluster: Some(id), abandoned, outlived, failsafe_key, ..Memory::default() })
     }
 
     /// Something that happened between two decisions.

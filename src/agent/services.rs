@@ -9,8 +9,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 
 use super::inbox::{BEGIN_WITHIN, ForceOut, PendingReinit, PendingRestart, Reload, ScheduledRestart};
 use super::mailbox::{
-    ConfigChange, ConfigResult, ReinitializeBody, Request, RestartBody, RestartResult, SwitchoverDocument, WriteResult,
-    reply,
+    ConfigChange, ConfigResult, FailsafeAnswer, FailsafeBody, ReinitializeBody, Request, RestartBody, RestartResult,
+    SwitchoverDocument, WriteResult, reply,
 };
 use super::peers::{Asked, ask_all};
 use super::shared::Shared;
@@ -27,6 +27,9 @@ const AT_A_TIME: usize = 32;
 const POSITIONS_LIMIT: Duration = Duration::from_secs(1);
 /// How long a member may take to say whether it is eligible.
 const ELIGIBLE_LIMIT: Duration = Duration::from_secs(2);
+
+/// However long a ttl a primary says that it has.
+const LONGEST_PROMISE: Duration = Duration::from_secs(600);
 
 type PositionsAnswer = oneshot::Sender<Option<PostgresStatus>>;
 
@@ -91,6 +94,24 @@ impl Positions {
 }
 
 impl<D: Dcs, I: Instance> Shared<D, I> {
+    /// Given at once, between two steps of the loop.
+    fn vouch(&self, body: FailsafeBody) -> FailsafeAnswer {
+        let status = self.status();
+        if !status.failsafe.is_on() {
+            return FailsafeAnswer::NotEnabled;
+        }
+        let lasts = body.ttl.map_or(status.timing.ttl, |ttl| status.timing.ttl.max(ttl.min(LONGEST_PROMISE)));
+        let leader = status.cluster.as_ref().and_then(|cluster| cluster.view.leader.as_ref());
+        let is_anothers = leader.is_some_and(|leader| leader.name != body.name);
+        let name = body.name.clone();
+        if is_anothers || !self.inbox().promise.give(body.name, self.now(), lasts) {
+            tracing::warn!("not accepting {name} as the leader in failsafe mode");
+            return FailsafeAnswer::Refused;
+        }
+        tracing::debug!("accepting {name} as the leader in failsafe mode for {lasts:?}");
+        FailsafeAnswer::Accepted(status.postgres.received.max(status.postgres.replayed))
+    }
+
     /// One request.
     async fn answer(&self, request: Request) {
         match request {
@@ -105,6 +126,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
                 self.wake.notify_one();
                 reply(answer, cancelled.is_some());
             }
+            Request::Failsafe(body, answer) => reply(answer, self.vouch(body)),
             Request::Reload => {
                 self.inbox().reload = Reload::Asked;
                 self.wake.notify_one();

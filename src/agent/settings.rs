@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 use crate::config::{self, Config, Dynamic};
 use crate::core::local::{Job, StartAs};
 use crate::core::policy::{Floor, Mode, Policy, SyncMode, Timing};
-use crate::core::units::Revision;
+use crate::core::units::{Instant, Revision};
 use crate::dcs::Snapshot;
 use crate::postgres::{DesiredServer, Force};
 
@@ -21,6 +21,8 @@ pub(super) struct Settings {
     pub(super) document: Value,
     /// Of the last document that was looked at, good or bad. `None` before the first.
     revision: Option<Revision>,
+    /// When this agent began, or when `failsafe_mode` was switched off since.
+    failsafe_changed: Instant,
     /// What the store can keep.
     ttl_min: Duration,
     /// What the members present allow.
@@ -52,7 +54,7 @@ pub(super) enum TimingChange {
 
 impl Settings {
     /// Before the store has been read: the document kept beside the data, else that of `bootstrap.dcs`.
-    pub(super) fn new(config: Arc<Config>, kept: Option<Value>, ttl_min: Duration) -> Self {
+    pub(super) fn new(config: Arc<Config>, kept: Option<Value>, ttl_min: Duration, now: Instant) -> Self {
         let kept = kept.filter(|document| document.as_object().is_some_and(|fields| !fields.is_empty()));
         let read = |document: Value| Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document));
         let (dynamic, document) = kept.and_then(read).unwrap_or_else(|| {
@@ -71,6 +73,7 @@ impl Settings {
             dynamic,
             document,
             revision: None,
+            failsafe_changed: now,
             ttl_min,
             floor,
             timing,
@@ -89,7 +92,8 @@ impl Settings {
     }
 
     /// Takes over what this reading of the store says.
-    pub(super) fn take_in(&mut self, snapshot: &Snapshot) -> TimingChange {
+    pub(super) fn take_in(&mut self, snapshot: &Snapshot, now: Instant) -> TimingChange {
+        let had_failsafe = self.dynamic.failsafe.is_on();
         if let Some(document) = &snapshot.documents.config
             && self.revision != Some(document.revision)
         {
@@ -99,6 +103,9 @@ impl Settings {
             }
             self.revision = Some(document.revision);
             self.take_in_document(&document.value);
+        }
+        if had_failsafe && !self.dynamic.failsafe.is_on() {
+            self.failsafe_changed = now;
         }
         self.floor = Floor::of(&snapshot.view);
         let given = self.dynamic.timing;
@@ -173,6 +180,11 @@ impl Settings {
         self.force = Force::Yes;
     }
 
+    /// Until when a promise that this agent does not know may bind this member.
+    pub(super) fn unsure_until(&self) -> Option<Instant> {
+        Some(self.failsafe_changed + self.timing.ttl)
+    }
+
     pub(super) fn policy(&self) -> Policy {
         Policy { timing: self.timing, ..config::policy(&self.config, &self.dynamic, self.floor) }
     }
@@ -219,7 +231,7 @@ mod tests {
         let least = [("PGDATA", "/nowhere"), ("POSTGRES_PASSWORD", "a")];
         let variables = least.iter().chain(variables).map(|(name, value)| ((*name).into(), (*value).into()));
         let config = Config::from_environment(variables, None, &host).expect("a configuration");
-        Settings::new(Arc::new(config), None, Duration::ZERO)
+        Settings::new(Arc::new(config), None, Duration::ZERO, Instant::default())
     }
 
     #[test]

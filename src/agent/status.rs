@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::settings::Settings;
 use crate::core::local::{About, Postgres, Replay, Running};
-use crate::core::policy::{Pause, Timing};
+use crate::core::policy::{Pause, Switch, Timing};
 use crate::core::reason::Reason;
 use crate::core::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
 use crate::core::view::{ClusterView, MemberRole, MemberState, ReplicationState, Tags};
@@ -50,6 +50,10 @@ pub struct Status {
     /// The job that runs, as Patroni names it; for "… already in progress".
     pub job: Option<String>,
     pub maximum_lag_on_failover: u64,
+    /// `failsafe_mode`.
+    pub failsafe: Switch,
+    /// Until when the lock counts as ours by the word of the other members; `None`: not by that.
+    pub failsafe_until: Option<Instant>,
 }
 
 /// PostgreSQL as last observed.
@@ -110,6 +114,8 @@ impl Status {
             reason: Reason::NotStarted,
             job: None,
             maximum_lag_on_failover: settings.dynamic.maximum_lag_on_failover,
+            failsafe: settings.dynamic.failsafe,
+            failsafe_until: None,
         }
     }
 }

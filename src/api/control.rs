@@ -5,21 +5,27 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::State as Shared;
-use axum::http::Request;
+use axum::http::{HeaderName, HeaderValue, Request};
 use serde_json::{Map, Value};
 
 use super::answer::{self, Answer, Need};
 use super::ask::{ask, tell};
 use super::state::State;
 use super::{health, times};
-use crate::agent::mailbox::{self, ReinitializeBody, RestartBody, RestartResult};
+use crate::agent::mailbox::{self, FailsafeAnswer, FailsafeBody, ReinitializeBody, RestartBody, RestartResult};
 use crate::config::units::parse_int;
 use crate::core::policy::Pause;
 use crate::core::units::WallTime;
 use crate::core::view::MemberRole;
 
+/// The header in which a member that vouches tells its position.
+const LSN: HeaderName = HeaderName::from_static("lsn");
+
 /// Answers that need no work.
 const SHORT_LIMIT: Duration = Duration::from_secs(10);
+
+/// The primary that asks waits two seconds.
+const FAILSAFE_LIMIT: Duration = Duration::from_secs(2);
 
 /// The longest restart that somebody waits for when no timeout was given: stop, crash recovery, start.
 const RESTART_LIMIT: Duration = Duration::from_secs(3600);
@@ -141,6 +147,32 @@ pub async fn reinitialize(Shared(state): Shared<Arc<State>>, request: Request<Bo
     match ask(&state.mailbox, REINITIALIZE_LIMIT, |answer| mailbox::Request::Reinitialize(body, answer)).await {
         Ok(Ok(())) => answer::text(200, "reinitialize started"),
         Ok(Err(refusal)) => answer::text(503, refusal),
+        Err(cause) => answer::text(503, cause.to_string()),
+    }
+}
+
+/// A primary that the DCS does not answer asks whether we vouch for it.
+pub async fn failsafe(Shared(state): Shared<Arc<State>>, request: Request<Body>) -> Answer {
+    if !state.status().failsafe.is_on() {
+        return answer::text(502, "failsafe mode is not enabled");
+    }
+    let body = match answer::object(request, Need::Mandatory).await {
+        Ok(body) => body,
+        Err(refusal) => return refusal,
+    };
+    let Some(name) = body.get("name").and_then(Value::as_str).filter(|name| !name.is_empty()) else {
+        return answer::text(400, "name: not given; expected: the name of the primary that asks");
+    };
+    let ttl = body.get("ttl").and_then(Value::as_u64).map(Duration::from_secs);
+    let body = FailsafeBody { name: name.into(), ttl };
+    match ask(&state.mailbox, FAILSAFE_LIMIT, |answer| mailbox::Request::Failsafe(body, answer)).await {
+        Ok(FailsafeAnswer::Accepted(position)) => {
+            let mut answer = answer::text(200, "Accepted");
+            answer.headers_mut().extend(position.map(|lsn| (LSN, HeaderValue::from(lsn.0))));
+            answer
+        }
+        Ok(FailsafeAnswer::Refused) => answer::text(500, "Running as a leader"),
+        Ok(FailsafeAnswer::NotEnabled) => answer::text(502, "failsafe mode is not enabled"),
         Err(cause) => answer::text(503, cause.to_string()),
     }
 }

@@ -113,6 +113,9 @@ fn node_part(status: &Status, document: &mut Map<String, Value>) {
     if status.cluster.as_ref().is_none_or(|cluster| cluster.view.leader.is_none()) {
         document.insert("cluster_unlocked".into(), true.into());
     }
+    if status.failsafe_until.is_some_and(|until| until > crate::boottime::now()) {
+        document.insert("failsafe_mode_is_active".into(), true.into());
+    }
     document.insert("dcs_last_seen".into(), status.dcs_last_seen.into());
     if !status.published_tags.is_empty() {
         document.insert("tags".into(), Value::Object(status.published_tags.clone()));

@@ -43,7 +43,7 @@ pub fn render(status: &Status, now: Instant) -> String {
     let started = seconds(postgres.postmaster_start_time.as_deref());
     page.gauge("patroni_postmaster_start_time", "Epoch seconds since Postgres started.", started);
     roles_and_positions(&mut page, status, postgres);
-    cluster(&mut page, status, postgres);
+    cluster(&mut page, status, postgres, now);
     ours(&mut page, status, postgres, now);
     page.text
 }
@@ -81,7 +81,7 @@ fn roles_and_positions(page: &mut Page, status: &Status, postgres: &PostgresStat
     page.gauge("patroni_xlog_paused", "Value is 1 if replay is paused, 0 otherwise.", paused);
 }
 
-fn cluster(page: &mut Page, status: &Status, postgres: &PostgresStatus) {
+fn cluster(page: &mut Page, status: &Status, postgres: &PostgresStatus, now: Instant) {
     if postgres.server_version.is_some() {
         let is = |state| flag(postgres.replication_state == Some(state));
         let streaming = is(ReplicationState::Streaming);
@@ -95,7 +95,8 @@ fn cluster(page: &mut Page, status: &Status, postgres: &PostgresStatus) {
     let unlocked = status.cluster.as_ref().is_none_or(|cluster| cluster.view.leader.is_none());
     page.gauge("patroni_cluster_unlocked", "Value is 1 if the cluster is unlocked, 0 if locked.", flag(unlocked));
     let help = "Value is 1 if failsafe mode is active, 0 if inactive.";
-    page.gauge("patroni_failsafe_mode_is_active", help, 0);
+    let active = status.failsafe_until.is_some_and(|until| until > now);
+    page.gauge("patroni_failsafe_mode_is_active", help, flag(active));
     let timeline = postgres.timeline.map_or(0, |timeline| timeline.0);
     page.gauge("patroni_postgres_timeline", "Postgres timeline of this node, 0 if it is not running.", timeline);
     let help = "Epoch timestamp when DCS was last contacted successfully.";

@@ -35,7 +35,7 @@ fn table() -> Vec<Route> {
         ("cluster", Method::GET, get(cluster)),
         ("history", Method::GET, get(history)),
         ("failsafe", Method::GET, get(failsafe)),
-        ("failsafe", Method::POST, post(refuse_failsafe)),
+        ("failsafe", Method::POST, post(control::failsafe)),
         ("metrics", Method::GET, get(metrics)),
         ("config", Method::GET, get(config)),
         ("config", Method::PATCH, patch(configuration::merge)),
@@ -119,11 +119,6 @@ async fn failsafe(Shared(state): Shared<Arc<State>>) -> Answer {
         Some(failsafe) => answer::json(200, failsafe),
         None => answer::text(502, "failsafe mode is not enabled"),
     }
-}
-
-/// Failsafe mode is not implemented and cannot be enabled: the answer for a cluster without it.
-async fn refuse_failsafe() -> Answer {
-    answer::text(502, "failsafe mode is not enabled")
 }
 
 /// From the last view; without one, from a fresh reading. `None`: the DCS does not answer.

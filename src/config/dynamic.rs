@@ -30,6 +30,7 @@ impl Dynamic {
         let postgresql = map.get("postgresql").and_then(Value::as_object).unwrap_or(&none);
         let server = server(postgresql, &mut problems);
         let synchronous = synchronous::read(map, &mut problems);
+        let failsafe = failsafe(map, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -47,6 +48,7 @@ impl Dynamic {
             max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
             synchronous,
+            failsafe,
             ignore_slots: ignored_slots(map),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
@@ -94,6 +96,16 @@ fn timing(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Timing {
         loop_wait: timer("loop_wait", default.loop_wait),
         retry_timeout: timer("retry_timeout", default.retry_timeout),
     }
+}
+
+/// Absent is off. Of a value that is neither on nor off nothing is guessed: whether a primary stops depends on it.
+fn failsafe(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Switch {
+    let Some(value) = map.get("failsafe_mode").filter(|value| !value.is_null()) else { return Switch::Off };
+    as_switch(value).unwrap_or_else(|| {
+        problems
+            .push(Problem::new("failsafe_mode", format!("{}, not on or off", redact::given("failsafe_mode", value))));
+        Switch::Off
+    })
 }
 
 /// A timer: a number, its fraction cut, or a whole number as text. Below zero is zero, and raised later.
@@ -193,9 +205,6 @@ fn ignored_slots(map: &Map<String, Value>) -> Vec<IgnoredSlot> {
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     let mut refused = Vec::new();
     let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
-    if let Some(value) = map.get("failsafe_mode").filter(|value| switch(Some(value)).is_on()) {
-        refuse("failsafe_mode", value);
-    }
     if is_standby_cluster(map.get("standby_cluster")) {
         refuse("standby_cluster", &Value::from("a map"));
     }
@@ -277,7 +286,6 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_named_and_what_is_off_is_not() {
         let cases = [
-            (json!({"failsafe_mode": "1"}), "failsafe_mode: 1"),
             (json!({"standby_cluster": {"host": "a"}}), "standby_cluster: a map"),
             (json!({"standby_cluster": {"port": 5432}}), "standby_cluster: a map"),
             (json!({"slots": {"a": {"type": "physical"}}}), "slots: a"),
@@ -287,7 +295,7 @@ mod tests {
             assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
             assert_eq!(Dynamic::problems_of_patch(&map(document.clone())).len(), 1, "{document}");
         }
-        let off = json!({"failsafe_mode": null,
+        let off = json!({
                          "standby_cluster": {"host": null, "port": 0, "restore_command": ""}, "slots": {"a": null},
                          "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
@@ -311,7 +319,7 @@ mod tests {
         let removed = map(json!({"ttl": null, "slots": null}));
         assert!(Dynamic::problems_of_patch(&removed).is_empty());
         assert_eq!(Dynamic::problems_of(&removed), ["ttl: nothing given, not a whole number of seconds"]);
-        let both = map(json!({"ttl": "x", "failsafe_mode": true}));
+        let both = map(json!({"ttl": "x", "failsafe_mode": "perhaps"}));
         assert_eq!(Dynamic::problems_of_patch(&both).len(), 2);
     }
 }

@@ -331,6 +331,7 @@ pub struct Dynamic {
     pub member_slots_ttl: Duration,
     pub use_slots: Switch,
     pub synchronous: Synchronous,
+    pub failsafe: Switch,
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.

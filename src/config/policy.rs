@@ -46,6 +46,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
             ignored: dynamic.ignore_slots.clone(),
         },
         synchronous: dynamic.synchronous,
+        failsafe: dynamic.failsafe,
         refused_settings: dynamic.refused.clone(),
     }
 }

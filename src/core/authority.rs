@@ -99,6 +99,12 @@ pub fn is_no_primary(local: &LocalState) -> bool {
     }
 }
 
+/// Whether a promise not to take the lock can be given: nothing here is a primary or becomes one.
+pub fn can_be_bound(local: &LocalState, memory: &Memory) -> bool {
+    let becomes = local.job.as_ref().is_some_and(|running| running.job.may_make_primary()) || may_still_promote(memory);
+    !may_be_primary(&local.postgres) && !becomes && local.guard == Guard::NoDeadline
+}
+
 /// Whether a promotion that did not end in time may still come about.
 pub fn may_still_promote(memory: &Memory) -> bool {
     let last = memory.finished.as_ref().filter(|last| last.job == Job::Promote);
@@ -150,7 +156,7 @@ impl Tenure<'_> {
         let timing = &self.policy.timing;
         match (self.policy.mode, self.policy.pause, self.outcome) {
             (Mode::Single, _, _) | (Mode::Cluster, Pause::Paused, _) => Guard::NoDeadline,
-            (Mode::Cluster, Pause::Running, LeaseOutcome::Held { until }) => {
+            (Mode::Cluster, Pause::Running, LeaseOutcome::Held { until } | LeaseOutcome::Vouched { until }) => {
                 Guard::Until(lease::guard_deadline(*until, timing))
             }
             (Mode::Cluster, Pause::Running, _) if self.is_harmless() => Guard::NoDeadline,
@@ -177,7 +183,7 @@ impl Tenure<'_> {
             return true;
         }
         let valid_until = match self.outcome {
-            LeaseOutcome::Held { until } => Some(*until),
+            LeaseOutcome::Held { until } | LeaseOutcome::Vouched { until } => Some(*until),
             LeaseOutcome::None | LeaseOutcome::Unknown => self.valid_until,
             LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
         };
@@ -195,7 +201,7 @@ impl Tenure<'_> {
         match self.outcome {
             LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown | LeaseOutcome::Lost => false,
             // Confirmed or not: a promotion that a former agent began may be under way.
-            LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Held { .. } => {
+            LeaseOutcome::None | LeaseOutcome::Unknown | LeaseOutcome::Vouched { .. } | LeaseOutcome::Held { .. } => {
                 self.seen.cluster.as_ref().is_ok_and(ClusterView::is_ours)
             }
         }

@@ -9,6 +9,7 @@ use super::branch::{self, Standing};
 use super::context::Ctx;
 use super::decision::{Decision, LeaseStep, Question, Wake};
 use super::electors;
+use super::failsafe;
 use super::local::StandbyFacts;
 use super::observation::{
     LeaderRecord, Memory, Observation, PeerAnswer, PeerReport, PeerRole, PeerStatus, PeerWatchdog,
@@ -117,9 +118,9 @@ impl<'a> Canvass<'a> {
         self.asked.keys().find_map(|peer| {
             let status = eligible(self.answer(peer)?)?;
             let better = better(&self.ctx, peer, status, facts)?;
-            // What a former leader alone has, no client was told of.
-            let is_unconfirmed = status.role == PeerRole::Standby && electors::is_former_leader(&self.ctx, peer);
-            if is_unconfirmed {
+            // What a former leader alone has, no client was told of; and who may not race is not waited for.
+            let is_unconfirmed = electors::is_former_leader(&self.ctx, peer) || !failsafe::may_race(&self.ctx, peer);
+            if is_unconfirmed && status.role == PeerRole::Standby {
                 return None;
             }
             (!is_given_up(&self.ctx, peer, status, facts)).then_some(better)

@@ -78,6 +78,10 @@ pub enum LeaseStep {
         seen: LockSeen,
     },
     Renew,
+    /// All members that could take the lock vouch for us until then: it counts as renewed.
+    Vouched {
+        until: Instant,
+    },
     /// Give the lock up. A position is given only after a clean shutdown that ended there.
     Release {
         last_position: Option<Lsn>,
@@ -105,7 +109,7 @@ impl LeaseStep {
     pub fn gives_up(&self) -> bool {
         match self {
             LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack { .. } => true,
-            LeaseStep::Keep | LeaseStep::Acquire { .. } | LeaseStep::Renew => false,
+            LeaseStep::Keep | LeaseStep::Acquire { .. } | LeaseStep::Renew | LeaseStep::Vouched { .. } => false,
         }
     }
 }
@@ -153,6 +157,10 @@ pub enum DocumentStep {
     },
     /// Write the timeline history of the local primary.
     UpdateHistory,
+    /// Who would have to vouch for a leader that the store does not answer, with their addresses.
+    SetFailsafe {
+        members: BTreeMap<MemberName, String>,
+    },
 }
 
 /// What becomes of a scheduled restart.
@@ -194,6 +202,8 @@ pub enum Question {
     Peers(BTreeMap<MemberName, Duration>),
     /// Compare our WAL with this leader's history.
     Divergence { leader: MemberName },
+    /// `POST /failsafe` to these members, at their addresses, each at most so long.
+    Vouch { members: BTreeMap<MemberName, Option<String>>, limit: Duration },
     /// A checkpoint in the background: after a promotion, so that pg_rewind sees the new timeline; on a standby, so
     /// that it can tell the timeline that it has replayed.
     Checkpoint,

@@ -11,6 +11,7 @@ use super::canvass::{
 use super::context::{self, Ctx};
 use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
 use super::electors;
+use super::failsafe;
 use super::lease;
 use super::local::{Data, Job, Postgres, Running, StandbyFacts};
 use super::observation::Observation;
@@ -98,6 +99,9 @@ fn barred(ctx: &Ctx) -> Option<Reason> {
         return Some(Reason::RefusedSettings { settings: ctx.policy.refused_settings.join(", ") });
     }
     let by_hand = switchover::takes_over(ctx);
+    if let Some(reason) = failsafe::barred(ctx) {
+        return Some(reason);
+    }
     if let Some(reason) = electors::barred(ctx).filter(|_| !by_hand) {
         return Some(reason);
     }

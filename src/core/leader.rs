@@ -10,7 +10,7 @@ use super::observation::LockLost;
 use super::reason::Reason;
 use super::units::{Instant, Timeline};
 use super::view::{AfterPromote, ConfigKey, History, Holder, Initialize};
-use super::{serving, switchover};
+use super::{failsafe, serving, switchover};
 
 pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
     let data = match data {
@@ -104,6 +104,10 @@ fn documents(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Vec<DocumentStep> 
     let own = branch::own(ctx.seen, Some(facts.timeline));
     if !branch::is_in_history(ctx.view, facts.timeline, own) || is_without_leader(&ctx.view.history, facts.timeline) {
         steps.push(DocumentStep::UpdateHistory);
+    }
+    let wanted = failsafe::wanted(ctx.policy, ctx.view);
+    if ctx.policy.failsafe.is_on() && ctx.view.failsafe != wanted {
+        steps.push(DocumentStep::SetFailsafe { members: wanted });
     }
     steps
 }

@@ -6,6 +6,7 @@ use super::amnesia;
 use super::branch;
 use super::canvass::{heir, is_as_freed, unseen_primary};
 use super::decision::Wake;
+use super::failsafe;
 use super::lease::{Hold, RETRY};
 use super::local::{Job, Postgres, Running, StartAs, StopWhy};
 use super::observation::{
@@ -69,6 +70,7 @@ fn learn_view(memory: &mut Memory, seen: &Observation) {
         memory.cluster = Some(*cluster);
     }
     branch::learn_noted(memory, seen, view);
+    failsafe::learn(memory, view);
     match view.leader.as_ref().filter(|_| !is_in_doubt(memory, view, seen.now)) {
         Some(leader) => {
             (memory.unlocked_since, memory.unlocked_status) = (None, None);
@@ -217,6 +219,7 @@ fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
             memory.lock_lost = LockLost::No;
             memory.amnesia = None;
         }
+        LeaseOutcome::Vouched { until } => memory.lease_valid_until = Some(until),
         LeaseOutcome::Lost => {
             memory.lease_valid_until = None;
             memory.lock_lost = LockLost::Yes;

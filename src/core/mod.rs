@@ -5,6 +5,7 @@
 
 pub mod authority;
 pub mod decision;
+pub mod failsafe;
 pub mod invariants;
 pub mod lease;
 pub mod local;
@@ -78,11 +79,19 @@ fn decided(policy: &Policy, seen: &Observation) -> Decision {
         Ok(view) => {
             let ctx = Ctx { policy, seen, view };
             match amnesia::judge(&ctx) {
-                Verdict::Over => connected(&ctx),
+                Verdict::Over => with_promise(&ctx),
                 Verdict::Decided(decision) => *decision,
-                Verdict::Believed(view) => connected(&Ctx { view: &view, ..ctx }),
+                Verdict::Believed(view) => with_promise(&Ctx { view: &view, ..ctx }),
             }
         }
+    }
+}
+
+/// A primary that we have vouched for leads, whatever the store says of its lock.
+fn with_promise(ctx: &Ctx) -> Decision {
+    match failsafe::with_promised(ctx.seen, ctx.view) {
+        Some(view) => connected(&Ctx { view: &view, ..*ctx }),
+        None => failsafe::keeps_promise(ctx).unwrap_or_else(|| connected(ctx)),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decision::Question;
+use super::failsafe::Failsafe;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
@@ -28,6 +29,7 @@ pub struct Observation {
     pub peers: PeerReports,
     pub divergence: Option<DivergenceReport>,
     pub requests: Requests,
+    pub failsafe: Failsafe,
     /// The slots of members that are away and that we keep as their leader.
     pub retained_slots: BTreeSet<String>,
     pub memory: Memory,
@@ -166,6 +168,10 @@ pub struct Memory {
     pub standby_names: Option<NamesSeen>,
     /// Since when this synchronous standby asks to be released, so that it can stop.
     pub release_asked: Option<Instant>,
+    /// A leader's: who would have to vouch for it, as far as it is known where they answer.
+    pub vouchers: BTreeMap<MemberName, Option<String>>,
+    /// The names of the `failsafe` key as it was seen last: a store that was wiped has none.
+    pub failsafe_key: BTreeSet<MemberName>,
     /// Whether a whole cycle with an answering DCS has gone by since this agent began.
     pub first_cycle: FirstCycle,
 }
@@ -350,6 +356,10 @@ pub enum LeaseOutcome {
     None,
     /// Ours until then (start of the request + ttl).
     Held {
+        until: Instant,
+    },
+    /// Not renewed, but as good as that: the other members vouch for us until then.
+    Vouched {
         until: Instant,
     },
     /// The key is not, or no longer, ours: an answer, not an outage.

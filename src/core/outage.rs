@@ -2,6 +2,7 @@
 
 use super::authority;
 use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
+use super::failsafe;
 use super::lease;
 use super::local::{DataDir, Guard, Postgres, RecoverySignal, StartAs, StopMode, StopWhy, Upstream};
 use super::observation::{DcsOutage, Handover, HandoverStage, Observation};
@@ -44,6 +45,9 @@ fn as_primary(policy: &Policy, seen: &Observation) -> Decision {
     let timing = &policy.timing;
     let ends = authority::stop_begins(seen.memory.lease_valid_until, seen.local.guard, timing);
     let deadline = ends.unwrap_or(seen.now);
+    if let Some(decision) = failsafe::instead_of_stop(policy, seen) {
+        return decision;
+    }
     if seen.now < deadline {
         let left = deadline.left(seen.now);
         let retry = (seen.now + lease::RETRY).min(deadline);

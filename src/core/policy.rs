@@ -34,6 +34,8 @@ pub struct Policy {
     pub bootstrap: Switch,
     pub slots: SlotSettings,
     pub synchronous: Synchronous,
+    /// `failsafe_mode`.
+    pub failsafe: Switch,
     /// Settings in force that data or availability hang on and that this version does not implement. While there is
     /// one, the member takes no part in a race.
     pub refused_settings: Vec<String>,

@@ -57,6 +57,12 @@ reasons! {
     JobInProgress { job: Job }, "job_in_progress", "{job} in progress";
     JobLostLock { job: Job }, "job_lost_lock", "lost leader lock during {job}";
 
+    FailsafeLeading, "failsafe_leading", "continue to run as a leader because failsafe mode is enabled and all members are accessible";
+    FailsafeAsking, "failsafe_asking", "DCS is not accessible; asking all members of the failsafe key whether they accept this leader";
+    FailsafeGivenBack { leader: MemberName }, "failsafe_given_back", "releasing the leader lock: this member has accepted {leader} as the leader in failsafe mode";
+    FailsafeUnsure, "failsafe_unsure", "taking no part in a leader race for ttl: a former agent of this member may have accepted a leader in failsafe mode";
+    FailsafeNotNamed, "failsafe_not_named", "taking no part in a leader race: failsafe mode is on, and the failsafe key does not name this member";
+
     // Election.
     AskingPeers, "asking_peers", "no leader; asking the other members for their WAL positions";
     NotAllowedToPromote, "not_allowed_to_promote", "following a different leader because I am not allowed to promote";

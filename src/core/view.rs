@@ -31,8 +31,8 @@ pub struct ClusterView {
     pub switchover: Option<SwitchoverRequest>,
     pub sync: SyncState,
     pub history: History,
-    /// Names in the `failsafe` key; empty when it is absent.
-    pub failsafe: BTreeSet<MemberName>,
+    /// The `failsafe` key: names, and where they answer; empty when it is absent.
+    pub failsafe: BTreeMap<MemberName, String>,
 }
 
 impl ClusterView {

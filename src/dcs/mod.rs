@@ -84,6 +84,7 @@ pub enum Key {
     Failover,
     History,
     Sync,
+    Failsafe,
 }
 
 /// What a reading said of one key. It counts as long as the store has lost nothing since: one that has begun anew counts

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use tamada::core::decision::Decision;
+use tamada::core::failsafe::Failsafe;
 use tamada::core::lease;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
@@ -223,6 +224,7 @@ impl State {
             peers: node.peers.clone(),
             divergence: node.divergence.clone(),
             requests: Requests::default(),
+            failsafe: Failsafe::default(),
             retained_slots: BTreeSet::new(),
             memory: node.memory.clone(),
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tamada::core::decision::Decision;
+use tamada::core::failsafe::Failsafe;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
     Running, StandbyFacts, SyncFacts, Upstream,
@@ -118,6 +119,7 @@ pub fn seen(cluster: ClusterView, postgres: Postgres) -> Observation {
         peers: PeerReports::new(),
         divergence: None,
         requests: Requests::default(),
+        failsafe: Failsafe::default(),
         retained_slots: BTreeSet::new(),
         memory: Memory::default(),
     }

@@ -54,6 +54,16 @@ impl World {
         if let LeaseStep::Renew = step {
             self.retune(index);
         }
+        if let LeaseStep::Vouched { until } = step {
+            if !self.store.holds(self.nodes[index].lease) {
+                self.reached.insert("a primary outlives its lease");
+            }
+            return (LeaseOutcome::Vouched { until: *until }, 0);
+        }
+        if matches!(step, LeaseStep::Acquire { .. }) && self.is_bound(index) {
+            return (LeaseOutcome::None, 0);
+        }
+        let policy = self.policy(index);
         let latency = self.rng.below(60);
         let Some(call) = self.lease_call(index, step) else { return (LeaseOutcome::None, 0) };
         let arrives = begun + self.rng.below(latency + 1);
@@ -65,7 +75,9 @@ impl World {
                 node.release_pending |= releases;
                 let outcome = if releases { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
                 let limit = call_limit(node.memory.lease_valid_until, node.guard, &node.timing, at(begun));
-                return (outcome, limit.as_millis() as u64);
+                let most =
+                    tamada::core::failsafe::call_limit(&policy).filter(|_| node.memory.lease_valid_until.is_some());
+                return (outcome, limit.min(most.unwrap_or(limit)).as_millis() as u64);
             }
             (Some(_), step) if step.gives_up() => return (LeaseOutcome::Released, latency),
             (Some(held), _) => held,
@@ -92,7 +104,7 @@ impl World {
         let name = self.nodes[index].name.clone();
         let rewrite = self.nodes[index].release_pending;
         let call = match step {
-            LeaseStep::Keep => return None,
+            LeaseStep::Keep | LeaseStep::Vouched { .. } => return None,
             LeaseStep::Acquire { seen } => {
                 Call::Acquire { name, lease: self.living_lease(index), seen: *seen, rewrite }
             }
@@ -214,6 +226,10 @@ impl World {
             DocumentStep::SetInitialize(id) => Call::SetInitialize { id: *id, seen: self.nodes[index].initialize_seen },
             DocumentStep::RestoreConfig => return true,
             DocumentStep::ClearSwitchover { seen } => Call::ClearSwitchover { seen: *seen },
+            DocumentStep::SetFailsafe { members } => {
+                let known = seen.cluster.as_ref().map(|view| view.failsafe.clone()).unwrap_or_default();
+                Call::SetFailsafe { lease: self.nodes[index].lease, members: members.clone(), seen: known }
+            }
             DocumentStep::UpdateHistory => {
                 let me = seen.cluster.as_ref().ok().and_then(|view| view.leader.clone()).map(|leader| leader.name);
                 let entry = |&(left, end): &(u32, u64)| HistoryEntry {
@@ -254,6 +270,7 @@ impl World {
                 }
                 self.nodes[index].asking = Some((soon, reports));
             }
+            Question::Vouch { members, limit } => self.ask_to_vouch(index, members, *limit),
             Question::Divergence { leader } => {
                 let found = self.nodes.iter().position(|other| other.name == *leader).expect("a member's name");
                 let (source, own) = (&self.nodes[found], &self.nodes[index].wal);

@@ -1,6 +1,8 @@
 //! Calls to the store and what becomes of them on their way: they arrive and are answered, or the answer is lost, or they
 //! arrive long after the caller has given up, or twice, or never.
 
+use std::collections::BTreeMap;
+
 use tamada::core::decision::SyncKey;
 use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
@@ -52,6 +54,11 @@ pub enum Call {
     },
     ClearSwitchover {
         seen: Revision,
+    },
+    SetFailsafe {
+        lease: u64,
+        members: BTreeMap<MemberName, String>,
+        seen: BTreeMap<MemberName, String>,
     },
     SetSync {
         lease: u64,
@@ -208,6 +215,13 @@ impl World {
             }
             Call::ClearSwitchover { seen } => {
                 store.switchover = store.switchover.take().filter(|request| request.revision != seen);
+                true
+            }
+            Call::SetFailsafe { lease, members, seen } => {
+                // Over what was seen, by whoever leads.
+                if store.holds(lease) && store.failsafe == seen {
+                    store.failsafe = members;
+                }
                 true
             }
             Call::SetSync { lease, key, seen } => {

@@ -7,6 +7,7 @@
 
 mod actions;
 mod calls;
+mod failsafe;
 mod faults;
 mod jobs;
 mod log;
@@ -23,6 +24,7 @@ mod synchronous;
 mod wal;
 mod world;
 
+use failsafe::Failsafe;
 use faults::Fault;
 use log::Told;
 use many::worlds;
@@ -59,6 +61,27 @@ fn synchronous_modes_lose_nothing() {
     worlds(Layers { demotion: false, ..layers }, 0..100).expect_none();
     worlds(Layers { guard: false, ..layers }, 0..100).expect_none();
     worlds(Layers { expiry: Expiry::Observed, ..layers }, 0..100).expect_none();
+}
+
+/// A primary that the store does not answer goes on as long as all members vouch for it, and nobody else is one meanwhile.
+#[test]
+fn failsafe_mode_keeps_one_writable_primary() {
+    let layers = Layers { failsafe: Failsafe::On, ..Layers::ALL };
+    let found = worlds(layers, 0..400);
+    found.expect_none();
+    for what in ["failsafe_leading", "failsafe_asking", "failsafe_unsure", "a primary outlives its lease"] {
+        assert!(found.reached.contains(what), "no world reached {what}: {:?}", found.reached);
+    }
+    worlds(Layers { demotion: false, ..layers }, 0..200).expect_none();
+    worlds(Layers { guard: false, ..layers }, 0..200).expect_none();
+    worlds(Layers { expiry: Expiry::Observed, ..layers }, 0..200).expect_none();
+    worlds(Layers { sync: true, ..layers }, 0..200).expect_none();
+}
+
+#[test]
+fn where_a_promise_is_not_kept_two_primaries_are_found() {
+    let found = worlds(Layers { failsafe: Failsafe::Unkept, ..Layers::ALL }, 0..400);
+    assert!(found.has("two writable primaries"), "the oracle sees nothing: {:?}", found.violations.keys());
 }
 
 #[test]
@@ -115,7 +138,7 @@ fn many_worlds() {
     let from = number("FROM", 0);
     let seeds = from..from + number("RUNS", 20);
     let mut violations = 0;
-    let all = Layers { expiry: expiry(), sync: sync(), ..Layers::ALL };
+    let all = Layers { expiry: expiry(), sync: sync(), failsafe: failsafe(), ..Layers::ALL };
     let layers = [
         ("all layers", all),
         ("the guard alone (NO_DEMOTION=1)", Layers { demotion: false, ..all }),
@@ -127,6 +150,11 @@ fn many_worlds() {
         violations += found.violations.len();
     }
     assert_eq!(violations, 0, "see above");
+}
+
+/// `FAILSAFE=1`: with failsafe mode.
+fn failsafe() -> Failsafe {
+    std::env::var_os("FAILSAFE").map_or(Failsafe::Off, |_| Failsafe::On)
 }
 
 /// `SYNC=1`: with synchronous replication.
@@ -152,6 +180,7 @@ fn replay() {
             lease: std::env::var("NO_LEASE").is_err(),
             expiry: expiry(),
             sync: sync(),
+            failsafe: failsafe(),
         },
         Told::Yes,
     );

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use tamada::core::decision::Decision;
+use tamada::core::failsafe::{Promise, Vouchers};
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
@@ -112,6 +113,12 @@ pub struct Node {
     /// It receives no WAL before then (ms).
     pub starved_until: u64,
     pub replay: Replay,
+    /// What it has promised to a primary in failsafe mode.
+    pub promise: Option<Promise>,
+    /// When its agent began (ms).
+    pub began: u64,
+    /// The answers to the last question in failsafe mode, and when they are known (ms).
+    pub vouchers: Option<(u64, Vouchers)>,
     /// What peers have answered, which is known then (ms).
     pub asking: Option<(u64, PeerReports)>,
     pub exit_seen: bool,
@@ -185,6 +192,9 @@ impl Node {
             half_rewound: false,
             starved_until: 0,
             replay: Replay::Going,
+            promise: None,
+            began: 0,
+            vouchers: None,
             asking: None,
             exit_seen: false,
             situation: "not_started",
@@ -206,12 +216,14 @@ impl Node {
             self.losses = self.losses.saturating_sub(1);
         }
         // A file beside the data keeps these.
-        let Memory { cluster, abandoned, outlived, .. } = std::mem::take(&mut self.memory);
-        self.memory = Memory { cluster, abandoned, outlived, ..Memory::default() };
+        let Memory { cluster, abandoned, outlived, failsafe_key, .. } = std::mem::take(&mut self.memory);
+        self.memory = Memory { cluster, abandoned, outlived, failsafe_key, ..Memory::default() };
         self.abandon_job();
         self.stale = None;
         self.eye = Eye::default();
         self.never_probed = true;
+        (self.promise, self.vouchers) = (None, None);
+        self.began = back_at;
         self.asking = None;
         self.exit_seen = false;
         // The process before may have sent one.

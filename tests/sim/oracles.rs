@@ -10,6 +10,7 @@ use tamada::core::policy::{Pause, Policy, SyncMode};
 use tamada::core::units::{Lsn, Timeline};
 use tamada::core::view::{ClusterView, Initialize};
 
+use super::failsafe::Failsafe;
 use super::node::{Node, Server, at};
 use super::world::World;
 
@@ -174,6 +175,12 @@ impl World {
         if self.layers.sync && self.is_shut_out(other, &|_| false) {
             return false;
         }
+        // Nor is one waited for that a primary in failsafe mode would not have asked.
+        let names = &other.memory.failsafe_key;
+        if self.layers.failsafe != Failsafe::Off && !names.is_empty() && !self.store.failsafe.contains_key(&other.name)
+        {
+            return false;
+        }
         let is_steady = other.steady_since.max(node.alone_at) + STEADY <= node.raced.at;
         let may = Lsn(other.wal.end).behind(node.raced.last) <= self.lag_max;
         is_other && is_steady && may && self.acknowledged.agrees_until(&other.wal) > has
@@ -204,7 +211,10 @@ impl World {
             branch.is_some_and(|own| history.began(own.timeline).is_some_and(|began| began != own.began))
         };
         let is_out = |node: &Node| node.half_rewound || lags(node) || is_behind(node) || is_other(node);
-        self.nodes.iter().all(|node| is_out(node) || self.is_shut_out(node, &is_out))
+        // In failsafe mode only those that a primary would have asked may lead.
+        let key = &self.store.failsafe;
+        let is_unnamed = |node: &Node| !key.is_empty() && !key.contains_key(&node.name);
+        self.nodes.iter().all(|node| is_out(node) || is_unnamed(node) || self.is_shut_out(node, &is_out))
     }
 
     /// Whether the `sync` key lets it lead only if others vote for it that cannot, or not at all.

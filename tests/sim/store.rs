@@ -54,6 +54,7 @@ pub struct Store {
     pub switchover: Option<SwitchoverRequest>,
     pub sync: SyncState,
     pub history: History,
+    pub failsafe: BTreeMap<MemberName, String>,
     pub history_written_at: u64,
     /// What the cluster's configuration says.
     pub timing: Option<Timing>,
@@ -293,6 +294,7 @@ impl Store {
             status: self.status.clone(),
             switchover: self.switchover.clone(),
             sync: self.sync.clone(),
+            failsafe: self.failsafe.clone(),
             history: self.history.clone(),
             ..ClusterView::default()
         }

@@ -68,7 +68,8 @@ impl World {
         };
         let senders =
             if node.server == Server::Primary { self.served(index).map(sender).collect() } else { Vec::new() };
-        SyncFacts { names: node.names.clone(), whose: NamesOf::Us, senders }
+        let whose = if self.layers.sync { NamesOf::Us } else { NamesOf::User };
+        SyncFacts { names: node.names.clone(), whose, senders }
     }
 
     /// Up to where this primary's commits are confirmed. `None`: they wait.

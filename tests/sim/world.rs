@@ -5,13 +5,14 @@ use std::time::Duration;
 use tamada::core::decision::LeaseStep;
 use tamada::core::local::{Guard, Job, LocalState, StopMode, Upstream};
 use tamada::core::observation::{Event, Observation, ReinitRequest, Requests, RestartRequest};
-use tamada::core::policy::{Pause, Policy, Timing};
+use tamada::core::policy::{Pause, Policy, Switch, Timing};
 use tamada::core::reason::Reason;
 use tamada::core::units::{MemberName, SystemId, WallTime};
 use tamada::core::view::Initialize;
 use tamada::core::{decide, note};
 
 use super::calls::Call;
+use super::failsafe::Failsafe;
 use super::log::{Log, Told};
 use super::node::{Node, Phase, Server, TIMING, Wal, at};
 use super::oracles::Raced;
@@ -37,10 +38,18 @@ pub struct Layers {
     pub expiry: Expiry,
     /// Whether the cluster replicates synchronously: how is the seed's to say.
     pub sync: bool,
+    pub failsafe: Failsafe,
 }
 
 impl Layers {
-    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true, expiry: Expiry::ByStore, sync: false };
+    pub const ALL: Layers = Layers {
+        guard: true,
+        demotion: true,
+        lease: true,
+        expiry: Expiry::ByStore,
+        sync: false,
+        failsafe: Failsafe::Off,
+    };
 }
 
 pub struct World {
@@ -259,6 +268,7 @@ impl World {
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             stop_timeout: self.stop_timeout,
             synchronous: self.synchronous(),
+            failsafe: Switch::from(self.layers.failsafe != Failsafe::Off),
             ..policy_of(self.nodes[index].name.clone())
         }
     }
@@ -339,6 +349,7 @@ impl World {
                 reinitialize: (asked.reinitialize_until > now).then_some(ReinitRequest::AnySource),
                 scheduled,
             },
+            failsafe: self.failsafe(index),
             retained_slots: BTreeSet::new(),
             memory: node.memory.clone(),
         };

@@ -24,6 +24,7 @@ pub fn policy_of(name: MemberName) -> Policy {
         bootstrap: Switch::On,
         slots: SlotSettings::default(),
         synchronous: Synchronous::default(),
+        failsafe: Switch::Off,
         refused_settings: Vec::new(),
     }
 }

@@ -35,7 +35,7 @@ const WRONG: [(&[(&str, &str)], &str); 52] = [
     (&[("PATRONI_CHECK_TIMELINE", "maybe")], "PATRONI_CHECK_TIMELINE: \"maybe\" given; expected: on, true"),
     (&[("PATRONI_SYNCHRONOUS_MODE", "some")], "PATRONI_SYNCHRONOUS_MODE: \"some\" given; expected: off, on or quorum"),
     (&[("PATRONI_SYNCHRONOUS_NODE_COUNT", "0")], "PATRONI_SYNCHRONOUS_NODE_COUNT: "),
-    (&[("PATRONI_FAILSAFE_MODE", "1")], "PATRONI_FAILSAFE_MODE: failsafe_mode: true given"),
+    (&[("PATRONI_FAILSAFE_MODE", "perhaps")], "PATRONI_FAILSAFE_MODE: \"perhaps\" given; expected: on, true"),
     (&[("PATRONI_STANDBY_CLUSTER", "host: x")], "PATRONI_STANDBY_CLUSTER: standby_cluster: a map given"),
     (&[("PATRONI_SLOTS", "{a: {type: physical}}")], "PATRONI_SLOTS: slots: a given"),
     (&[("PATRONI_WATCHDOG_MODE", "required")], "PATRONI_WATCHDOG_MODE: \"required\" given"),

@@ -1,7 +1,7 @@
 //! The cluster's documents: status, failover, sync, history, failsafe, initialize, config.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde_json::{Map, Value, json};
 
@@ -189,7 +189,8 @@ fn history_entry(item: &Value) -> Option<HistoryEntry> {
     })
 }
 
-pub(super) fn failsafe_of(document: Option<&Document>) -> BTreeSet<MemberName> {
-    let Some(Value::Object(fields)) = document.map(|document| &document.value) else { return BTreeSet::new() };
-    fields.keys().map(|name| MemberName::new(name.as_str())).collect()
+pub(super) fn failsafe_of(document: Option<&Document>) -> BTreeMap<MemberName, String> {
+    let Some(Value::Object(fields)) = document.map(|document| &document.value) else { return BTreeMap::new() };
+    let url = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    fields.iter().map(|(name, value)| (MemberName::new(name.as_str()), url(value))).collect()
 }

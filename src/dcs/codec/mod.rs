@@ -62,6 +62,7 @@ pub fn key_path(key: Key) -> &'static str {
         Key::Failover => "failover",
         Key::History => "history",
         Key::Sync => "sync",
+        Key::Failsafe => "failsafe",
     }
 }
 
@@ -101,7 +102,7 @@ pub fn assemble(entries: &Entries, own: &Own) -> (ClusterView, Documents) {
         config: document(key_path(Key::Config)),
         switchover: document(key_path(Key::Failover)),
         history: document(key_path(Key::History)),
-        failsafe: document("failsafe"),
+        failsafe: document(key_path(Key::Failsafe)),
         members: BTreeMap::new(),
     };
     for (path, entry) in entries.range(MEMBERS.to_owned()..) {

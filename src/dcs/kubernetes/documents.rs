@@ -122,6 +122,12 @@ impl Session {
             Content::Delete => None,
         };
         let (name, annotations) = match key {
+            // Beside the lock, so that it is the leader's to write.
+            Key::Failsafe => {
+                let annotations = Changes::from([(codec::key_path(key), text)]);
+                let (kind, name) = (self.names.lock_kind(), &self.names.leader);
+                return Write { kind, name, labels: self.labels(), annotations, subsets: None };
+            }
             Key::Failover => (&self.names.failover, fields_as_changes(&FAILOVER, content)),
             Key::Sync => (&self.names.sync, fields_as_changes(&SYNC, content)),
             Key::Initialize => {

@@ -248,6 +248,10 @@ impl State {
         let value = Value::Object(status).to_string().into_bytes();
         entries.insert(codec::STATUS.to_owned(), Entry { value, revision, lease: 0 });
         if let Some(failsafe) = leader.annotation(FAILSAFE) {
+            // A renewal of the lock changes its object and not this.
+            let since = |known: &Known| known.since.get(FAILSAFE).copied();
+            let known = self.objects.get(&self.names.lock_kind()).and_then(|objects| objects.get(&self.names.leader));
+            let revision = known.and_then(since).unwrap_or(revision);
             let value = failsafe.as_bytes().to_vec();
             entries.insert(FAILSAFE.to_owned(), Entry { value, revision, lease: 0 });
         }
