@@ -135,6 +135,9 @@ fn learn_local(memory: &mut Memory, seen: &Observation) {
         // What replaces its data has none of them.
         memory.slots = None;
     }
+    if memory.is_vouched && !matches!(seen.local.postgres, Postgres::Running(Running::Primary(_))) {
+        (memory.lease_valid_until, memory.is_vouched) = (None, false);
+    }
     match &seen.local.postgres {
         Postgres::Running(Running::Primary(_)) if quiet => {
             memory.primary_starts = 0;
@@ -215,11 +218,11 @@ fn candidate(view: &ClusterView) -> Option<super::units::MemberName> {
 fn learn_lease(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
     match outcome.lease {
         LeaseOutcome::Held { until } => {
-            memory.lease_valid_until = Some(until);
+            (memory.lease_valid_until, memory.is_vouched) = (Some(until), false);
             memory.lock_lost = LockLost::No;
             memory.amnesia = None;
         }
-        LeaseOutcome::Vouched { until } => memory.lease_valid_until = Some(until),
+        LeaseOutcome::Vouched { until } => (memory.lease_valid_until, memory.is_vouched) = (Some(until), true),
         LeaseOutcome::Lost => {
             memory.lease_valid_until = None;
             memory.lock_lost = LockLost::Yes;

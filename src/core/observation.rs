@@ -168,6 +168,8 @@ pub struct Memory {
     pub standby_names: Option<NamesSeen>,
     /// Since when this synchronous standby asks to be released, so that it can stop.
     pub release_asked: Option<Instant>,
+    /// Whether that validity is the other members' word and not the store's: good for a primary that runs, not for making one.
+    pub is_vouched: bool,
     /// A leader's: who would have to vouch for it, as far as it is known where they answer.
     pub vouchers: BTreeMap<MemberName, Option<String>>,
     /// The names of the `failsafe` key as it was seen last: a store that was wiped has none.
