@@ -195,8 +195,16 @@ impl Beginning {
         let instance = LocalPostgres::new(Arc::new(config.clone()), inherited);
         let instance = instance.map_err(|error| unusable(error.to_string()))?;
         let telemetry = Telemetry::start(config.log.clone());
-        let telemetry =
-            telemetry.map_err(|error| Failure { code: FAILED, ..unusable(format!("cannot begin to log: {error}")) })?;
+        let telemetry = telemetry.map_err(|error| {
+            let on_standard_error = LogConfig { file: None, ..config.log.clone() };
+            match &config.log.file {
+                Some(file) => {
+                    let why = format!("log.dir: cannot write to {:?}: {error}", file.dir);
+                    refuse(why, Some(Box::new(on_standard_error)))
+                }
+                None => Failure { code: FAILED, ..unusable(format!("cannot begin to log: {error}")) },
+            }
+        })?;
         let peers = HttpPeers::new(&config);
         Ok(Beginning { config, instance, peers, source, telemetry, init, handover })
     }
@@ -256,6 +264,11 @@ impl Beginning {
         let mode = config.dcs.mode();
         let (scope, name) = (config.scope.clone(), config.name.as_str().to_owned());
         let known = peers.clone();
+        let gauge = telemetry.clone();
+        let log = api::LogGauge(Arc::new(move || {
+            let backlog = gauge.backlog();
+            (backlog.waiting, backlog.lost)
+        }));
         let reread = move || {
             let config = source.read().map_err(|errors| errors.to_string())?;
             known.replace(&config).map_err(|error| error.to_string())?;
@@ -284,7 +297,7 @@ impl Beginning {
         let announce = local_api::file(&scope, &name);
         let AgentHandle { mailbox, status, signals } = handle;
         let hearing = tokio::spawn(init.listen(signals));
-        let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(announce.clone()) };
+        let api = api::Options { rest: listening, mode, status, mailbox, log, announce: Some(announce.clone()) };
         let code = serve(agent, incarnation, api).await;
         local_api::remove(&announce);
         hearing.abort();

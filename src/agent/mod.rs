@@ -9,6 +9,7 @@ mod branch;
 pub mod clock;
 pub mod cluster_file;
 mod cycle;
+mod cycle_log;
 mod documents;
 mod fence;
 mod handed;

@@ -16,6 +16,8 @@ mod given;
 mod initdb;
 mod kubernetes;
 mod load;
+mod log;
+mod log_layout;
 mod machine;
 mod manual;
 mod merge;
@@ -46,6 +48,7 @@ pub use given::{
     Account, CheckTls, CommandOptions, FoundData, HostFacts, KubernetesAccess, Unusable, Weight, inspect_data_dir,
 };
 pub use kubernetes::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
+pub use log_layout::{Attribute, LogLayout, Piece};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
 pub use origin::Origin;
@@ -281,8 +284,31 @@ pub struct CtlConfig {
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     pub format: LogFormat,
+    /// `None`: our own lines, plain or JSON.
+    pub layout: Option<LogLayout>,
+    /// What `strftime` takes; `None`: as Python's `logging` writes it.
+    pub date_format: Option<String>,
     pub level: LogLevel,
+    /// Levels of single loggers, by the beginning of a module's path (`tamada::api`).
+    pub loggers: BTreeMap<String, LogLevel>,
     pub static_fields: Map<String, Value>,
+    /// Lines that may wait to be written.
+    pub queue_max: usize,
+    /// `None`: standard error.
+    pub file: Option<LogFile>,
+    pub deduplicate_heartbeats: Switch,
+}
+
+/// `patroni.log` in a folder, and the older ones beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    pub dir: PathBuf,
+    /// `None`: as the process's umask leaves it.
+    pub mode: Option<u32>,
+    /// In bytes; 0: it is never renamed.
+    pub size_max: u64,
+    /// How many older ones are kept; 0: it is never renamed.
+    pub kept: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,15 @@
 //! A member that is configured by a YAML file alone, given as the program's argument.
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::etcd::Etcd;
-use crate::member::{Member, REPLICATOR, bin_dir, password};
+use crate::member::{Member, REPLICATOR, bin_dir, give, password};
 use crate::processes;
-use crate::wait::{seconds, until};
+use crate::wait::{eventually, seconds, until};
 use crate::world::{SOON, folder};
 
 const FILE: &str = "patroni.yml";
@@ -43,10 +44,7 @@ fn write(member: &Member, text: &str) {
 fn a_file_is_all_that_a_member_needs_and_is_read_anew() {
     let etcd = Etcd::start();
     let folder = folder();
-    let mut member = Member::new(folder.path(), "m1");
-    // What the image sets by itself.
-    member.env.retain(|name, _| ["PATH", "LANG", "PGDATA"].contains(&name.as_str()));
-    member.arguments = vec![member.folder.join(FILE).display().to_string()];
+    let mut member = member_of_a_file(folder.path());
     let mut document = document(&member, &etcd);
     write(&member, &document.to_string());
     member.start();
@@ -70,4 +68,73 @@ fn a_file_is_all_that_a_member_needs_and_is_read_anew() {
     let health = member.exec(&["health"]);
     assert!(health.status.success(), "{health:?}");
     assert_eq!(member.stop(), 0);
+}
+
+/// A member that has a file, what the image sets by itself, and nothing else.
+fn member_of_a_file(folder: &std::path::Path) -> Member {
+    let mut member = Member::new(folder, "m1");
+    member.env.retain(|name, _| ["PATH", "LANG", "PGDATA"].contains(&name.as_str()));
+    member.arguments = vec![member.folder.join(FILE).display().to_string()];
+    member
+}
+
+#[test]
+fn the_log_goes_to_files_of_a_size_and_back() {
+    let (etcd, folder) = (Etcd::start(), folder());
+    let mut member = member_of_a_file(folder.path());
+    let logs = member.folder.join("logs");
+    fs::create_dir(&logs).expect("writable");
+    give(&logs);
+    let mut document = document(&member, &etcd);
+    document["log"] = json!({
+        "dir": logs, "mode": "0640", "file_size": 3000, "file_num": 2, "level": "INFO",
+        "loggers": {"patroni.ha": "DEBUG"},
+        "format": "%(asctime)s|%(levelname)s|%(name)s|%(message)s", "dateformat": "%H.%M",
+    });
+    write(&member, &document.to_string());
+    member.start();
+    let file = logs.join("patroni.log");
+    let name = |number: u32| logs.join(format!("patroni.log.{number}"));
+    until(seconds(40), "two older files", || name(2).exists());
+    for file in [&file, &name(1), &name(2)] {
+        let file = fs::metadata(file).expect("it is there");
+        assert!(file.permissions().mode() & 0o777 == 0o640 && file.len() < 60_000, "{file:?}");
+    }
+    assert!(!name(3).exists());
+    let text = || [name(1), file.clone()].map(|file| fs::read_to_string(file).unwrap_or_default()).concat();
+    until(SOON, "a debug line of the loop", || text().contains("|DEBUG|tamada::agent::"));
+    let layout = |line: &str| line.as_bytes().get(2) == Some(&b'.') && line.split('|').count() >= 4;
+    assert!(text().lines().all(layout), "{}", text());
+
+    // The heartbeat comes once each loop_wait, however many cycles there are.
+    document["log"] = json!({"dir": logs, "file_num": 0});
+    write(&member, &document.to_string());
+    let reload = |member: &Member| member.send("POST", "/reload", &json!({})).expect("an answer").code;
+    let before = fs::metadata(&file).expect("there").len();
+    assert_eq!(reload(&member), 202);
+    let heartbeats = || {
+        let text = fs::read_to_string(&file).unwrap_or_default();
+        text.lines().filter(|line| line.ends_with(" INFO: no action. I am (m1), the leader with the lock")).count()
+    };
+    until(SOON, "a heartbeat in the default format", || heartbeats() > 0);
+    let (first, began) = (heartbeats(), std::time::Instant::now());
+    eventually(SOON, "five more", || {
+        (heartbeats() >= first + 5).then_some(()).ok_or(format!("{} from {before}", heartbeats()))
+    });
+    let took = began.elapsed().as_secs_f64();
+    assert!(took > 3.5, "5 lines in {took} s");
+
+    // Fields, on standard error again.
+    let said = member.log().len();
+    document["log"] = json!({"type": "json", "format": ["message", {"levelname": "severity"}], "static_fields": {"app": "db"},
+                             "deduplicate_heartbeat_logs": true});
+    write(&member, &document.to_string());
+    processes::signal(member.init(), Signal::SIGHUP);
+    let is_ours = |line: &str| {
+        let value: Value = serde_json::from_str(line).unwrap_or_default();
+        value["severity"] == "INFO" && value["app"] == "db" && value["message"] == "configuration read again"
+    };
+    until(SOON, "a JSON line", || member.said_since(said).lines().any(is_ours));
+    assert_eq!(member.stop(), 0);
+    assert!(!member.said_since(said).contains("no action"), "the same one is not told again");
 }

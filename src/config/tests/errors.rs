@@ -165,7 +165,6 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
         ("PATRONI_WATCHDOG_MODE", "automatic"),
-        ("PATRONI_LOG_DIR", "/var/log"),
         ("PATRONI_ETCD3_SRV_SUFFIX", "x"),
         ("PATRONI_WHATEVER_IT_IS", "1"),
         ("TAMADA_WHATEVER", "1"),

@@ -6,6 +6,7 @@ mod command_line;
 mod errors;
 mod etcd;
 mod kubernetes;
+mod log;
 mod mode;
 mod secrets;
 mod single;
