@@ -27,7 +27,7 @@ use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
-use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
+use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes, at_start};
 use crate::api;
 use crate::config::{
     Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, KubernetesAccess, LogConfig, RestConfig,
@@ -36,8 +36,8 @@ use crate::config::{
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
 use crate::http::{Caller, Client, HttpError, local_api};
-use crate::postgres::LocalPostgres;
 use crate::postgres::volume::{self, Surroundings};
+use crate::postgres::{LocalPostgres, kept_dynamic};
 use crate::process::inherited_timer;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
@@ -189,10 +189,13 @@ impl Beginning {
         let config = config
             .map_err(|errors| Failure { warnings: errors.warnings.clone(), ..refuse(errors.to_string(), None) })?;
         let unusable = |why: String| refuse(why, Some(Box::new(config.log.clone())));
-        if let Some(missing) = config.missing_programs() {
+        // The cluster may name the programs too.
+        let (cluster, _) = at_start(&config, kept_dynamic(&config.postgres.data_dir));
+        let composed = config.with_cluster(&cluster.node);
+        if let Some(missing) = composed.missing_programs() {
             return Err(unusable(missing));
         }
-        let instance = LocalPostgres::new(Arc::new(config.clone()), inherited);
+        let instance = LocalPostgres::new(Arc::new(composed), inherited);
         let instance = instance.map_err(|error| unusable(error.to_string()))?;
         let telemetry = Telemetry::start(config.log.clone());
         let telemetry = telemetry.map_err(|error| {

@@ -140,6 +140,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         } = parts;
         let kept = KeptFiles::new(lease_file, cluster_file);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min());
+        instance.set_config(settings.config.clone());
         dcs.set_timing(settings.timing);
         let status = Status::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, status));

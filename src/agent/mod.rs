@@ -42,3 +42,4 @@ mod upkeep;
 mod work;
 
 pub use cycle::{Agent, AgentHandle, Incarnation, Parts, Reread, Runtimes};
+pub use settings::at_start;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, redact, units};
+use super::{Dynamic, ServerSettings, node_settings, redact, units};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
 
 /// A key of the document and what is wrong with it, or with its value.
@@ -71,6 +71,7 @@ impl Dynamic {
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
+            node: node_settings::read(postgresql).0,
             refused: as_texts(refused(map)),
         })
     }
@@ -86,9 +87,11 @@ impl Dynamic {
     /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
     pub fn problems_of(document: &Map<String, Value>) -> Vec<String> {
         let parsed = Dynamic::parse(&Value::Object(document.clone()));
+        let postgresql = document.get("postgresql").and_then(Value::as_object);
+        let of_node = postgresql.map(|postgresql| as_texts(node_settings::read(postgresql).1));
         let unsupported =
             refused(document).into_iter().map(|setting| format!("{setting} is not implemented by this version"));
-        parsed.err().unwrap_or_default().into_iter().chain(unsupported).collect()
+        parsed.err().into_iter().chain(of_node).flatten().chain(unsupported).collect()
     }
 }
 

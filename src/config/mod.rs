@@ -23,6 +23,7 @@ mod manual;
 mod merge;
 mod mode;
 mod node;
+mod node_settings;
 mod options;
 mod origin;
 mod policy;
@@ -51,6 +52,7 @@ pub use kubernetes::{EndpointPort, KubernetesConfig, KubernetesCredentials, Stat
 pub use log_layout::{Attribute, LogLayout, Piece};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
+pub use node_settings::NodeSettings;
 pub use origin::Origin;
 pub use policy::{corrected_timers, policy};
 pub use reader::as_switch;
@@ -184,6 +186,8 @@ pub struct PostgresConfig {
     pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
+    /// The same of what stands above, where the cluster's word is taken over too.
+    pub own: NodeSettings,
 }
 
 /// What may stand both in a node's own `postgresql` section and in the cluster's.
@@ -355,6 +359,7 @@ pub struct Dynamic {
     pub use_slots: Switch,
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
+    pub node: NodeSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
     pub remove_diverged_data: Option<Switch>,
     /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.

@@ -9,6 +9,7 @@ use super::error::Reported;
 use super::given::{Account, FoundData, HostFacts, Purpose};
 use super::machine::NamedFile;
 use super::merge::is_controlled;
+use super::node_settings::{BASE_NAME, CALLBACKS, DATABASE, NodeSettings, PG_CTL_TIMEOUT};
 use super::options::{Tool, arguments};
 use super::origin::Origin;
 use super::reader::{Reader, remove_nulls, scalar, split_port};
@@ -18,7 +19,7 @@ use crate::core::policy::{Mode, Switch};
 
 const PGPASS: &str = "/run/postgresql/tamada.pgpass";
 
-const PROGRAMS: [&str; 7] =
+pub(super) const PROGRAMS: [&str; 7] =
     ["initdb", "pg_basebackup", "pg_controldata", "pg_ctl", "pg_isready", "pg_rewind", "postgres"];
 
 const ROLE_OPTIONS: [&str; 9] = [
@@ -71,61 +72,94 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
     };
     let found = (host.inspect)(&data_dir);
     let roles = roles(reader, mode, found);
-    let (bin_dir, bin_name) = programs(reader);
     let pgpass = PathBuf::from(reader.text_or("postgresql.pgpass", PGPASS));
-    PostgresConfig {
+    let config = PostgresConfig {
         listen_addresses,
         port,
         connect_address,
         connect_by_host_name,
         proxy_address: reader.host_port("postgresql.proxy_address", Some(port)),
         config_dir: reader.path("postgresql.config_dir"),
-        config_base_name: reader.text_or("postgresql.config_base_name", "postgresql"),
-        custom_conf: reader.path("postgresql.custom_conf"),
-        bin_dir,
-        bin_name,
+        config_base_name: String::new(),
+        custom_conf: None,
+        bin_dir: None,
+        bin_name: BTreeMap::new(),
         pgpass,
-        database: reader.text_or("postgresql.database", "postgres"),
+        database: String::new(),
         superuser: roles.superuser,
         replication: roles.replication,
         rewind: roles.rewind,
-        use_unix_socket: reader.switch_or("postgresql.use_unix_socket", Switch::Off),
-        pg_ctl_timeout: seconds(reader, "postgresql.pg_ctl_timeout", 60),
-        krbsrvname: reader.text("postgresql.krbsrvname"),
-        callbacks: callbacks(reader),
-        basebackup: tool_options(reader, "postgresql.basebackup", Tool::Basebackup),
-        rewind_options: tool_options(reader, "postgresql.rewind", Tool::Rewind),
+        use_unix_socket: Switch::Off,
+        pg_ctl_timeout: Duration::ZERO,
+        krbsrvname: None,
+        callbacks: Callbacks::default(),
+        basebackup: Vec::new(),
+        rewind_options: Vec::new(),
         remove_data_directory_on_rewind_failure: reader.switch("postgresql.remove_data_directory_on_rewind_failure"),
         remove_data_directory_on_diverged_timelines: reader
             .switch("postgresql.remove_data_directory_on_diverged_timelines"),
         local: local_settings(reader),
+        own: own_settings(reader),
         data_dir,
+    };
+    config.with_cluster(&NodeSettings::default())
+}
+
+fn own_settings(reader: &mut Reader<'_>) -> NodeSettings {
+    // Nothing here connects for replication to its own server: what is asked for holds.
+    reader.switch("postgresql.use_unix_socket_repl");
+    let (bin_dir, bin_name) = programs(reader);
+    NodeSettings {
+        config_base_name: optional(reader, "postgresql.config_base_name", BASE_NAME),
+        custom_conf: reader.path("postgresql.custom_conf"),
+        bin_dir,
+        bin_name,
+        database: optional(reader, "postgresql.database", DATABASE),
+        use_unix_socket: reader.switch("postgresql.use_unix_socket"),
+        pg_ctl_timeout: seconds(reader, "postgresql.pg_ctl_timeout", PG_CTL_TIMEOUT),
+        krbsrvname: reader.text("postgresql.krbsrvname"),
+        callbacks: callbacks(reader),
+        basebackup: tool_options(reader, "postgresql.basebackup", Tool::Basebackup),
+        rewind: tool_options(reader, "postgresql.rewind", Tool::Rewind),
     }
 }
 
+/// The default is shown, and stands back behind the cluster's word.
+fn optional(reader: &mut Reader<'_>, path: &str, default: &str) -> Option<String> {
+    let text = reader.text(path);
+    if text.is_none() {
+        reader.note(path, default, Origin::Default);
+    }
+    text
+}
+
 /// The folder of PostgreSQL's programs and their names.
-fn programs(reader: &mut Reader<'_>) -> (Option<PathBuf>, BTreeMap<String, String>) {
+fn programs(reader: &mut Reader<'_>) -> (Option<PathBuf>, Option<BTreeMap<String, String>>) {
     let dir = reader.path("postgresql.bin_dir");
     let names = bin_name(reader);
     if let Some(dir) = &dir {
-        let server = names.get("postgres").map_or("postgres", String::as_str);
+        let server = names.as_ref().and_then(|names| names.get("postgres")).map_or("postgres", String::as_str);
         let place = reader.document.place("postgresql.bin_dir");
         reader.files.push(NamedFile { place, path: dir.join(server) });
     }
     (dir, names)
 }
 
-fn bin_name(reader: &mut Reader<'_>) -> BTreeMap<String, String> {
+fn bin_name(reader: &mut Reader<'_>) -> Option<BTreeMap<String, String>> {
+    reader.value("postgresql.bin_name")?;
     let names = reader.texts("postgresql.bin_name");
     for name in names.keys().filter(|name| !PROGRAMS.contains(&name.as_str())) {
         reader.warn_unknown(&format!("postgresql.bin_name.{name}"));
     }
-    names
+    Some(names)
 }
 
-fn seconds(reader: &mut Reader<'_>, path: &str, default: i64) -> Duration {
-    let number = reader.whole_or(path, 1..=i64::from(i32::MAX), default);
-    Duration::from_secs(number.unsigned_abs())
+fn seconds(reader: &mut Reader<'_>, path: &str, default: i64) -> Option<Duration> {
+    let number = reader.whole(path, 1..=i64::from(i32::MAX));
+    if number.is_none() {
+        reader.note(path, &default.to_string(), Origin::Default);
+    }
+    number.map(|number| Duration::from_secs(number.unsigned_abs()))
 }
 
 fn listen(reader: &mut Reader<'_>) -> (String, u16) {
@@ -182,24 +216,23 @@ pub(super) fn not_a_wildcard(reader: &mut Reader<'_>, path: &str, address: HostP
     address
 }
 
-fn callbacks(reader: &mut Reader<'_>) -> Callbacks {
-    let mut command = |event: &str| reader.command(&format!("postgresql.callbacks.{event}"));
-    Callbacks {
-        on_start: command("on_start"),
-        on_stop: command("on_stop"),
-        on_restart: command("on_restart"),
-        on_reload: command("on_reload"),
-        on_role_change: command("on_role_change"),
+fn callbacks(reader: &mut Reader<'_>) -> Option<Callbacks> {
+    let mut callbacks = Callbacks::default();
+    for event in CALLBACKS {
+        let command = reader.command(&format!("postgresql.callbacks.{event}"));
+        callbacks.of_event(event).into_iter().for_each(|callback| callback.clone_from(&command));
     }
+    let is_given = reader.document.get("postgresql.callbacks").is_some_and(|value| !value.is_null());
+    is_given.then_some(callbacks)
 }
 
 /// Options that cannot be used are left out with a warning, as Patroni does.
-fn tool_options(reader: &mut Reader<'_>, path: &str, tool: Tool) -> Vec<String> {
-    let Some(value) = reader.value(path) else { return Vec::new() };
+fn tool_options(reader: &mut Reader<'_>, path: &str, tool: Tool) -> Option<Vec<String>> {
+    let value = reader.value(path)?;
     let (arguments, problems) = arguments(value, tool);
     let place = reader.document.place(path);
     problems.iter().for_each(|problem| reader.report.warn(format!("{place}: {problem}; this option is left out")));
-    arguments
+    Some(arguments)
 }
 
 fn local_settings(reader: &mut Reader<'_>) -> ServerSettings {

@@ -20,9 +20,8 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 18] = [
+const WARNED: [&str; 17] = [
     "etcd3.srv_suffix",
-    "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
     "postgresql.pre_promote",
     "postgresql.before_stop",

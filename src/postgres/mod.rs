@@ -51,6 +51,7 @@ pub mod volume;
 mod wal_end;
 mod wal_folder;
 
+pub use instance::kept_dynamic;
 pub use local::LocalPostgres;
 
 use std::future::Future;

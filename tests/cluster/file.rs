@@ -138,3 +138,73 @@ fn the_log_goes_to_files_of_a_size_and_back() {
     assert_eq!(member.stop(), 0);
     assert!(!member.said_since(said).contains("no action"), "the same one is not told again");
 }
+
+#[test]
+fn whatever_can_change_while_it_runs_is_read_anew() {
+    let (etcd, folder) = (Etcd::start(), folder());
+    let mut member = member_of_a_file(folder.path());
+    let mut document = document(&member, &etcd);
+    let note = member.folder.join("reloaded");
+    let script = member.folder.join("callback");
+    fs::write(&script, format!("#!/bin/sh\necho \"$@\" >>{}\n", note.display())).expect("writable");
+    fs::set_permissions(&script, fs::Permissions::from_mode(0o755)).expect("ours");
+    let hba = ["local all all peer", "host all all all scram-sha-256", "host replication all all scram-sha-256"];
+    document["postgresql"]["pg_hba"] = json!(hba);
+    write(&member, &document.to_string());
+    member.start();
+    member.env.insert("POSTGRES_PASSWORD".to_owned(), password("postgres"));
+    member.wait_writable(seconds(40));
+
+    let rules = "SELECT count(*) FROM pg_hba_file_rules WHERE database = '{of_file}'";
+    assert_eq!(member.must(rules), "0");
+    let custom = member.folder.join("custom.conf");
+    fs::write(&custom, "maintenance_work_mem = '33MB'\n").expect("writable");
+    document["name"] = json!("m2");
+    document["tags"] = json!({"zone": "north"});
+    document["postgresql"]["pg_hba"] = json!([&hba[..], &["host of_file all all reject"]].concat());
+    document["postgresql"]["pg_ident"] = json!(["of_file root postgres"]);
+    document["postgresql"]["parameters"] = json!({"work_mem": "7MB"});
+    document["postgresql"]["callbacks"] = json!({"on_reload": script.display().to_string()});
+    document["postgresql"]["custom_conf"] = json!(custom);
+    document["restapi"]["http_extra_headers"] = json!({"X-Of-File": "yes"});
+    document["restapi"]["authentication"] = json!({"username": "admin", "password": "secret"});
+    write(&member, &document.to_string());
+    let said = member.log().len();
+    assert_eq!(member.send("POST", "/reload", &json!({})).expect("an answer").code, 202);
+    let shows = |setting: &str, expected: &str| {
+        eventually(SOON, expected, || match member.value(setting)?.as_str() {
+            value if value == expected => Ok(()),
+            other => Err(format!("{setting} gives {other}")),
+        });
+    };
+    shows("SHOW work_mem", "7MB");
+    shows("SHOW maintenance_work_mem", "33MB");
+    shows(rules, "1");
+    shows("SELECT count(*) FROM pg_read_file('pg_ident.conf') AS text WHERE text LIKE '%of_file%'", "1");
+    let reply = member.get("/patroni").expect("an answer");
+    assert_eq!(reply.json()["tags"]["zone"], "north");
+    until(SOON, "the callback", || fs::read_to_string(&note).is_ok_and(|text| text.contains("on_reload primary demo")));
+    assert_eq!(member.send("POST", "/reload", &json!({})).expect("an answer").code, 401, "credentials are asked for");
+    let told = "WARNING: name has changed; that takes effect with the next start";
+    assert!(member.said_since(said).contains(told), "{}", member.said_since(said));
+
+    // Back again, by the signal.
+    for key in ["pg_ident", "parameters", "callbacks", "custom_conf"] {
+        document["postgresql"].as_object_mut().expect("a map").remove(key);
+    }
+    document["postgresql"]["pg_hba"] = json!(hba);
+    document["restapi"].as_object_mut().expect("a map").remove("authentication");
+    write(&member, &document.to_string());
+    processes::signal(member.init(), Signal::SIGHUP);
+    let shows = |setting: &str, expected: &str| {
+        eventually(SOON, expected, || match member.value(setting)?.as_str() {
+            value if value == expected => Ok(()),
+            other => Err(format!("{setting} gives {other}")),
+        });
+    };
+    shows("SHOW work_mem", "4MB");
+    shows("SHOW maintenance_work_mem", "64MB");
+    shows(rules, "0");
+    assert_eq!(member.send("POST", "/reload", &json!({})).expect("an answer").code, 202);
+    assert_eq!(member.stop(), 0);
+}

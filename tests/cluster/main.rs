@@ -13,6 +13,7 @@ mod bootstrap;
 #[path = "../support/certs.rs"]
 mod certs;
 mod checks;
+mod cluster_wide;
 #[path = "../support/etcd.rs"]
 mod etcd;
 mod failover;

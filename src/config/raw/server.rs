@@ -75,7 +75,7 @@ variables! {
         patroni_postgresql_database: Text, "postgresql.database", "postgres", Restart;
         /// Whether the agent connects through the socket.
         patroni_postgresql_use_unix_socket: Switch, "postgresql.use_unix_socket", "off", Restart;
-        /// Whether local replication connections go through the socket.
+        /// Whether local replication connections go through the socket. Nothing here makes any, so that either value holds.
         patroni_postgresql_use_unix_socket_repl: Switch, "postgresql.use_unix_socket_repl", "off", Restart;
         /// Seconds that the start of a standby may take, and that a promotion may go without replaying WAL, before it
         /// counts as failed.

@@ -260,11 +260,7 @@ fn a_reload_takes_over_what_needs_no_start_and_names_the_rest() {
 
 #[test]
 fn settings_without_effect_are_told_by_name() {
-    for (name, value) in [
-        ("POSTGRES_HOST_AUTH_METHOD", "md5"),
-        ("PATRONI_POSTGRESQL_USE_UNIX_SOCKET_REPL", "on"),
-        ("PATRONI_CHECK_TIMELINE", "off"),
-    ] {
+    for (name, value) in [("POSTGRES_HOST_AUTH_METHOD", "md5"), ("PATRONI_CHECK_TIMELINE", "off")] {
         let config = cluster(&[(name, value)]).unwrap();
         let named = name.trim_start_matches("PATRONI_").to_lowercase();
         let [warning] = &config.warnings[..] else { panic!("{name}: {:?}", config.warnings) };
