@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::dynamic::{Problem, refused};
+use super::dynamic::refused;
+use super::error::Problem;
 use super::given::Account;
 use super::mode::Store;
 use super::origin::Origin;

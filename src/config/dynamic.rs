@@ -1,35 +1,14 @@
 //! The cluster's own configuration, the `config` key: lenient where Patroni is (a bad value means the default),
 //! strict where it rejects a whole document, and plain about what this version does not implement.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::error::Problem;
 use super::reader::{as_lines, as_switch};
 use super::{Dynamic, ServerSettings, node_settings, redact, units};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
-
-/// A key of the document and what is wrong with it, or with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    /// `postgresql.parameters`; empty for the whole document.
-    pub key: String,
-    pub what: String,
-}
-
-impl Problem {
-    fn new(key: &str, what: String) -> Self {
-        Problem { key: key.to_owned(), what }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = if self.key.is_empty() { "the document" } else { &self.key };
-        write!(f, "{key}: {}", self.what)
-    }
-}
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
     problems.iter().map(Problem::to_string).collect()

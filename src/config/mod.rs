@@ -31,6 +31,7 @@ mod raw;
 mod reader;
 mod redact;
 mod reload;
+mod roles;
 mod secret;
 mod server;
 mod sources;

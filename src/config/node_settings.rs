@@ -9,10 +9,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::dynamic::Problem;
+use super::error::Problem;
 use super::options::{Tool, arguments};
 use super::reader::{as_switch, scalar};
-use super::server::PROGRAMS;
 use super::{Callbacks, Config, PostgresConfig, redact, units, words};
 use crate::core::policy::Switch;
 
@@ -31,6 +30,9 @@ pub(super) const KEYS: [&str; 12] = [
     "use_unix_socket",
     "use_unix_socket_repl",
 ];
+
+pub(super) const PROGRAMS: [&str; 7] =
+    ["initdb", "pg_basebackup", "pg_controldata", "pg_ctl", "pg_isready", "pg_rewind", "postgres"];
 
 pub(super) const CALLBACKS: [&str; 5] = ["on_start", "on_stop", "on_restart", "on_reload", "on_role_change"];
 

@@ -6,33 +6,17 @@ use std::time::Duration;
 
 use super::cluster_keys::misplaced;
 use super::error::Reported;
-use super::given::{Account, FoundData, HostFacts, Purpose};
+use super::given::{Account, HostFacts, Purpose};
 use super::machine::NamedFile;
 use super::merge::is_controlled;
-use super::node_settings::{BASE_NAME, CALLBACKS, DATABASE, NodeSettings, PG_CTL_TIMEOUT};
+use super::node_settings::{BASE_NAME, CALLBACKS, DATABASE, NodeSettings, PG_CTL_TIMEOUT, PROGRAMS};
 use super::options::{Tool, arguments};
 use super::origin::Origin;
 use super::reader::{Reader, remove_nulls, scalar, split_port};
-use super::tls_not_required::authorities_without_use;
-use super::{Callbacks, Config, Credentials, HostPort, PostgresConfig, Secret, ServerSettings};
+use super::{Callbacks, Config, HostPort, PostgresConfig, ServerSettings, roles};
 use crate::core::policy::{Mode, Switch};
 
 const PGPASS: &str = "/run/postgresql/tamada.pgpass";
-
-pub(super) const PROGRAMS: [&str; 7] =
-    ["initdb", "pg_basebackup", "pg_controldata", "pg_ctl", "pg_isready", "pg_rewind", "postgres"];
-
-const ROLE_OPTIONS: [&str; 9] = [
-    "sslmode",
-    "sslcert",
-    "sslkey",
-    "sslrootcert",
-    "sslcrl",
-    "sslcrldir",
-    "gssencmode",
-    "channel_binding",
-    "sslnegotiation",
-];
 
 /// Where the data are: the configuration's word, else PGDATA.
 pub(super) fn data_dir(reader: &mut Reader<'_>) -> Result<PathBuf, Reported> {
@@ -71,7 +55,7 @@ pub(super) fn read(reader: &mut Reader<'_>, host: &HostFacts, mode: Mode, data_d
         None => own_address(reader, "postgresql.connect_address", host, &listen_addresses, port),
     };
     let found = (host.inspect)(&data_dir);
-    let roles = roles(reader, mode, found);
+    let roles = roles::read(reader, mode, found);
     let pgpass = PathBuf::from(reader.text_or("postgresql.pgpass", PGPASS));
     let config = PostgresConfig {
         listen_addresses,
@@ -257,123 +241,6 @@ fn local_settings(reader: &mut Reader<'_>) -> ServerSettings {
         recovery_conf,
         use_pg_rewind: reader.switch("postgresql.use_pg_rewind"),
     }
-}
-
-struct Roles {
-    superuser: Credentials,
-    replication: Credentials,
-    rewind: Option<Credentials>,
-}
-
-fn roles(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Roles {
-    let superuser = superuser(reader);
-    let replication = role(reader, "replication", "replicator");
-    let has_rewind = ["username", "password", "sslcert"]
-        .iter()
-        .any(|key| reader.document.get(&format!("postgresql.authentication.rewind.{key}")).is_some());
-    let rewind = has_rewind.then(|| role(reader, "rewind", "rewind_user"));
-    // Without a role of its own these have no effect, and are known all the same.
-    for key in ROLE_OPTIONS.iter().chain(&["username", "password", "sslpassword"]) {
-        let _asked = reader.value(&format!("postgresql.authentication.rewind.{key}"));
-    }
-    let superuser_needed = match (mode, found) {
-        (Mode::Cluster, _) => Some("the superuser's password (or PATRONI_SUPERUSER_PASSWORD)"),
-        (Mode::Single, FoundData::None) if !trusts_everybody(reader) => {
-            Some("the superuser's password, since there is no data directory yet (or POSTGRES_PASSWORD_FILE)")
-        }
-        (Mode::Single, _) => None,
-    };
-    let is_broken = reader.report.broken_variable("PATRONI_SUPERUSER_PASSWORD").is_some();
-    if let Some(accepted) = superuser_needed.filter(|_| !can_log_in(&superuser) && !is_broken) {
-        reader.missing_of_member("POSTGRES_PASSWORD", accepted);
-    }
-    if mode == Mode::Cluster && !can_log_in(&replication) {
-        reader.missing_of_member("PATRONI_REPLICATION_PASSWORD", "the replication role's password");
-    }
-    if mode == Mode::Cluster && rewind.as_ref().is_some_and(|rewind| !can_log_in(rewind)) {
-        reader.missing_of_member("PATRONI_REWIND_PASSWORD", "the password of the role that rewinds");
-    }
-    let all = [("superuser", Some(&superuser)), ("replication", Some(&replication)), ("rewind", rewind.as_ref())];
-    check_same_names(reader, &all);
-    Roles { superuser, replication, rewind }
-}
-
-fn trusts_everybody(reader: &mut Reader<'_>) -> bool {
-    reader.text("environment.host_auth_method").is_some_and(|method| method == "trust")
-}
-
-fn can_log_in(role: &Credentials) -> bool {
-    role.password.is_some() || role.options.contains_key("sslcert")
-}
-
-fn check_same_names(reader: &mut Reader<'_>, roles: &[(&str, Option<&Credentials>)]) {
-    let given =
-        |role: Option<&Credentials>| role.and_then(|role| Some((role.username.clone(), role.password.clone()?)));
-    let roles: Vec<_> = roles.iter().filter_map(|(role, given_role)| Some((role, given(*given_role)?))).collect();
-    for (index, (_, (name, password))) in roles.iter().enumerate() {
-        for (role, (other_name, other)) in &roles[index + 1..] {
-            if name == other_name && password != other {
-                let given = format!("two different passwords given for the role {name}");
-                let path = format!("postgresql.authentication.{role}.username");
-                reader.error(&path, given, "one password a role, or different names");
-            }
-        }
-    }
-}
-
-/// The superuser: the configuration's word, else that of the container's conventions. Both, and different, is an error.
-fn superuser(reader: &mut Reader<'_>) -> Credentials {
-    let mut credentials = role(reader, "superuser", "postgres");
-    let path = |key: &str| format!("postgresql.authentication.superuser.{key}");
-    if let Some(name) = reader.text("environment.user") {
-        if reader.document.get(&path("username")).is_some() && credentials.username != name {
-            let other = reader.document.place(&path("username"));
-            reader.wrong("environment.user", &format!("the same name as {other}, or only one of them"));
-        } else {
-            let origin = reader.document.origin("environment.user");
-            reader.note(&path("username"), &name, origin);
-            credentials.username = name;
-        }
-    }
-    if let Some(password) = reader.secret("environment.password") {
-        if credentials.password.as_ref().is_some_and(|given| *given != password) {
-            let other = reader.document.place(&path("password"));
-            let both = format!("the same password as {other}, or only one of them");
-            reader.error("environment.password", "a different password given", both);
-        } else {
-            let origin = reader.document.origin("environment.password");
-            reader.note(&path("password"), "***", origin);
-            credentials.password = Some(password);
-        }
-    }
-    let is_refused = |name: &str| name.starts_with("pg_") || name.contains(['"', '\'', '$', '\\', '\n']);
-    if is_refused(&credentials.username) {
-        let given = format!("{:?} given", credentials.username);
-        let own = path("username");
-        let at = if reader.document.get(&own).is_some() { own.as_str() } else { "environment.user" };
-        reader.error(at, given, "a name without quotes, $ and \\ that does not begin with pg_");
-    }
-    credentials
-}
-
-fn role(reader: &mut Reader<'_>, role: &str, default_name: &str) -> Credentials {
-    let path = |key: &str| format!("postgresql.authentication.{role}.{key}");
-    let username = reader.text_or(&path("username"), default_name);
-    let password: Option<Secret> = reader.secret(&path("password"));
-    let sslpassword = reader.secret(&path("sslpassword"));
-    let mut options = BTreeMap::new();
-    for key in ROLE_OPTIONS {
-        options.extend(reader.text(&path(key)).map(|value| (key.to_owned(), value)));
-    }
-    for key in ["sslcert", "sslkey", "sslrootcert", "sslcrl"] {
-        // The authorities may be those of the system, by that word.
-        if let Some(file) = options.get(key).filter(|file| *file != "system") {
-            let place = reader.document.place(&path(key));
-            reader.files.push(NamedFile { place, path: PathBuf::from(file) });
-        }
-    }
-    authorities_without_use(role, &options).into_iter().for_each(|warning| reader.report.warn(warning));
-    Credentials { username, password, options, sslpassword }
 }
 
 /// The `pg_hba.conf` of a cluster that has none configured: the socket, replication for its own role, and everybody

@@ -27,6 +27,7 @@ mod layout;
 mod layout_conflicts;
 mod local;
 mod nss_wrapper;
+mod own_passfile;
 mod passfile;
 pub mod pidfile;
 mod postmaster;

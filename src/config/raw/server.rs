@@ -138,7 +138,7 @@ variables! {
         /// The replication role's name.
         patroni_replication_username: Text, "postgresql.authentication.replication.username", "replicator", Restart;
         /// The replication role's password.
-        patroni_replication_password: Secret, "postgresql.authentication.replication.password", "required with a DCS", Restart;
+        patroni_replication_password: Secret, "postgresql.authentication.replication.password", "required with a DCS, unless pg_hba is given or a document names the role without one", Restart;
         /// `sslmode` of the replication role's connections.
         patroni_replication_sslmode: Text, "postgresql.authentication.replication.sslmode", "prefer", Restart;
         /// Client certificate of the replication role.
