@@ -32,6 +32,7 @@ mod load;
 mod logs;
 mod member;
 mod names;
+mod ordered;
 mod outage;
 mod passwords;
 mod pods;
