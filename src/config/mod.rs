@@ -34,6 +34,8 @@ mod reload;
 mod roles;
 mod secret;
 mod server;
+mod settings_manual;
+mod settings_table;
 mod sources;
 mod tls_not_required;
 pub mod units;
@@ -60,6 +62,7 @@ pub use reader::as_switch;
 pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
+pub use settings_manual::settings_manual;
 pub use tls_not_required::clear_text_warning;
 
 use std::collections::BTreeMap;

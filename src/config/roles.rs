@@ -32,8 +32,9 @@ pub(super) fn read(reader: &mut Reader<'_>, mode: Mode, found: FoundData) -> Rol
     let superuser = superuser(reader);
     let replication = role(reader, "replication", "replicator");
     let has_rewind = ["username", "password", "sslcert"]
-        .iter()
-        .any(|key| reader.document.get(&format!("postgresql.authentication.rewind.{key}")).is_some());
+        .map(|key| reader.document.get(&format!("postgresql.authentication.rewind.{key}")))
+        .into_iter()
+        .any(|value| value.is_some_and(|value| !value.is_null()));
     let rewind = has_rewind.then(|| role(reader, "rewind", "rewind_user"));
     // Without a role of its own these have no effect, and are known all the same.
     for key in ROLE_OPTIONS.iter().chain(&["username", "password", "sslpassword"]) {
