@@ -1,4 +1,5 @@
-//! What the log says of the cycles: each new reason, and the last one again each `loop_wait`, which monitoring counts.
+//! What the log says of the cycles: each new reason, and that nothing had to be done again each `loop_wait`, which monitoring
+//! counts.
 //!
 //! Patroni has one cycle each `loop_wait` and one line of it. Ours come with every change too, so that the line is due by
 //! the clock and not with the cycle.
@@ -44,7 +45,8 @@ impl CycleLog {
             Some(Exit::Stopped) | None => false,
         };
         let is_heartbeat = HEARTBEATS.iter().any(|heartbeat| text.starts_with(heartbeat));
-        let is_repeated = is_due && !(is_heartbeat && cycle.deduplicate.is_on());
+        // Anything else lasts until it changes, and is told once.
+        let is_repeated = is_due && is_heartbeat && !cycle.deduplicate.is_on();
         if is_told_at_the_end || (is_same(before, reason) && !is_repeated) {
             return;
         }
@@ -178,10 +180,13 @@ mod tests {
     }
 
     #[test]
-    fn what_lasts_is_told_again_and_never_deduplicated() {
+    fn what_is_no_heartbeat_is_told_once() {
         let cycles: Vec<_> = (0..3).map(|cycle| (cycle * 100, Reason::WaitingForLeader)).collect();
-        let told = told(&cycles, Switch::On, Level::INFO);
-        assert_eq!(told.iter().filter(|line| *line == "waiting for leader to bootstrap").count(), 3);
-        assert_eq!(told.len(), 6);
+        let expected = ["Lock owner: n2; I am n1", "waiting for leader to bootstrap"];
+        assert_eq!(told(&cycles, Switch::Off, Level::INFO), expected);
+        let paused = || Reason::PausedIdle { name: "n1".into() };
+        let cycles: Vec<_> = (0..3).map(|cycle| (cycle * 100, paused())).collect();
+        assert_eq!(told(&cycles, Switch::Off, Level::INFO), vec!["PAUSE: no action. I am (n1)"; 3]);
+        assert_eq!(told(&cycles, Switch::On, Level::INFO).len(), 1);
     }
 }

@@ -83,7 +83,7 @@ fn is_let_in(reader: &mut Reader<'_>, role: &str, credentials: &Credentials) -> 
             !value.is_null() && value.as_str() != Some("") && value.as_array() != Some(&Vec::new())
         })
     };
-    if can_log_in(credentials) || RULES.iter().any(|path| is_given(&path)) {
+    if can_log_in(credentials) || RULES.iter().any(is_given) {
         return true;
     }
     let base = reader.document.base.as_ref().and_then(|base| base.get("postgresql"));

@@ -28,12 +28,12 @@ next start, which a warning says.
 
 ## The line of each cycle
 
-Patroni has one cycle each `loop_wait` and logs its result. Here cycles come with every change as well, so that their line does not come
-with each of them: it is logged at once when the result is another one, and again each `loop_wait` while it stays the same (at most a
-twentieth earlier). The sentences are Patroni's: `no action. I am (m1), the leader with the lock`, `no action. I am (m2), a secondary, and
-following a leader (m1)`, with `PAUSE: ` before them during a pause. `Lock owner: m1; I am m2` stands before every other result, and at level
-DEBUG before these too. With `log.deduplicate_heartbeat_logs` a line that begins with `no action` or `PAUSE: no action` is left out while it is
-the same as before.
+Patroni has one cycle each `loop_wait` and logs its result. Here cycles come with every change as well. A result is logged at once when
+it is another one; one that says that nothing had to be done (`no action`, `PAUSE: no action`) is logged again each `loop_wait` while it
+stays the same, at most a twentieth earlier, so that monitoring may count these lines. Any other is told once. The sentences are
+Patroni's: `no action. I am (m1), the leader with the lock`, `no action. I am (m2), a secondary, and following a leader (m1)`.
+`Lock owner: m1; I am m2` stands before every result that is none of these, and at level DEBUG before these too. With
+`log.deduplicate_heartbeat_logs` they are logged once.
 ";
 
 /// The whole text.

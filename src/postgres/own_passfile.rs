@@ -1,7 +1,6 @@
 //! A password file that somebody keeps for PostgreSQL's account (`~/.pgpass`). libpq reads it by itself; our own sessions
 //! do the same where the configuration has no password.
 
-use std::ffi::OsString;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -21,10 +20,9 @@ pub(super) fn password(hosts: &[String], port: u16, database: &str, user: &str) 
     hosts.iter().find_map(|host| find(&text, [host, &port, database, user]))
 }
 
+/// PID 1 sets HOME to the same.
 fn place() -> Option<PathBuf> {
-    let of_account = || User::from_uid(geteuid()).ok().flatten().map(|user| user.dir.into_os_string());
-    let home: OsString = std::env::var_os("HOME").filter(|home| !home.is_empty()).or_else(of_account)?;
-    Some(Path::new(&home).join(".pgpass"))
+    Some(User::from_uid(geteuid()).ok().flatten()?.dir.join(".pgpass"))
 }
 
 /// As libpq: a file that others may read is none.

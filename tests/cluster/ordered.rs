@@ -31,7 +31,7 @@ fn configure(cluster: &Cluster, value: u32) {
 }
 
 fn is_new(member: &Value, name: &str, value: u32) -> bool {
-    member["pending_restart_reason"][name]["new_value"] == value.to_string()
+    member["pending_restart_reason"][name]["new_value"].as_str() == Some(&*value.to_string())
 }
 
 /// Every member runs with this, and waits for nothing.
