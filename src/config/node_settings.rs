@@ -11,7 +11,7 @@ use serde_json::{Map, Value};
 
 use super::error::Problem;
 use super::options::{Tool, arguments};
-use super::reader::{as_switch, scalar};
+use super::reader::{as_lines, as_switch, scalar};
 use super::{Callbacks, Config, PostgresConfig, redact, units, words};
 use crate::core::policy::Switch;
 
@@ -106,6 +106,28 @@ pub(super) fn read(postgresql: &Map<String, Value>) -> (NodeSettings, Vec<Proble
         rewind: section.options("rewind", Tool::Rewind),
     };
     (settings, section.problems)
+}
+
+/// What is wrong with the server's own settings there. Members read them as Patroni does, where anything may stand; a change
+/// says what it means.
+pub(super) fn problems_of_server(postgresql: &Map<String, Value>) -> Vec<Problem> {
+    const SWITCHES: [&str; 4] = [
+        "remove_data_directory_on_diverged_timelines",
+        "remove_data_directory_on_rewind_failure",
+        "use_pg_rewind",
+        "use_slots",
+    ];
+    let mut section = Section { postgresql, problems: Vec::new() };
+    for key in SWITCHES {
+        section.switch(key);
+    }
+    section.map("recovery_conf");
+    for key in ["pg_hba", "pg_ident"] {
+        if let Some(value) = section.value(key).filter(|value| as_lines(value).is_none()) {
+            section.wrong(key, value, "a list of lines");
+        }
+    }
+    section.problems
 }
 
 struct Section<'a> {
@@ -293,6 +315,16 @@ mod tests {
         }
         let (settings, problems) = of(json!({"pg_ctl_timeout": "x", "database": {}, "use_unix_socket": 7}));
         assert_eq!((settings, problems.len()), (NodeSettings::default(), 3));
+    }
+
+    #[test]
+    fn a_change_of_the_servers_settings_says_what_it_means() {
+        let told = |document: Value| problems_of_server(document.as_object().expect("a map"));
+        let right = json!({"use_pg_rewind": "yes", "use_slots": 0, "recovery_conf": {"a": 1}, "pg_hba": "a\nb", "pg_ident": []});
+        assert_eq!(told(right), []);
+        let wrong = json!({"use_pg_rewind": "maybe", "use_slots": [], "remove_data_directory_on_rewind_failure": 2,
+                           "recovery_conf": "x", "pg_hba": 5, "pg_ident": {"a": 1}});
+        assert_eq!(told(wrong).len(), 6);
     }
 
     #[test]

@@ -18,9 +18,10 @@ Each setting of Patroni 4.1.5, by its path in a document, and what becomes of it
 - **refused**: the start ends with exit code 64, or a PATCH with 422, by name: data or availability would depend on it.
 
 [variables.md](variables.md) has the variables. A wrong value of a node's own setting ends the start with exit code 64, all of them at
-once. In the cluster's configuration a PATCH or PUT with a wrong value is refused with 422 and everything that is wrong; what is wrong in
-a document that came another way is left out and told in the log, and where Patroni would reject the whole document the last good one
-stays in force.
+once. In the cluster's configuration a PATCH or PUT with a wrong timer, a wrong value below `postgresql` or a setting that is refused
+is answered with 422 and all that is wrong, and changes nothing; what is wrong below `postgresql` in a document that came another way is left
+out and told in the log, and where Patroni would reject the whole document the last good one stays in force. A number or switch of
+another kind means its default, as with Patroni.
 
 A configuration file that was rewritten is read again at SIGHUP and at `POST /reload`. `name`, `scope`, `namespace`, the data and
 configuration folders, `bin_dir`, `bin_name`, `config_base_name`, `database`, `pgpass`, `request_queue_size` and the DCS take effect with the
