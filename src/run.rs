@@ -4,6 +4,7 @@
 //! Two threads matter: the loop with its runtime, and the API with another, so that no flood of requests delays a
 //! renewal. The thread that writes the log is a third.
 
+mod log;
 mod wal_folders;
 mod worker;
 
@@ -197,16 +198,10 @@ impl Beginning {
         }
         let instance = LocalPostgres::new(Arc::new(composed), inherited);
         let instance = instance.map_err(|error| unusable(error.to_string()))?;
-        let telemetry = Telemetry::start(config.log.clone());
-        let telemetry = telemetry.map_err(|error| {
-            let on_standard_error = LogConfig { file: None, ..config.log.clone() };
-            match &config.log.file {
-                Some(file) => {
-                    let why = format!("log.dir: cannot write to {:?}: {error}", file.dir);
-                    refuse(why, Some(Box::new(on_standard_error)))
-                }
-                None => Failure { code: FAILED, ..unusable(format!("cannot begin to log: {error}")) },
-            }
+        let telemetry = log::begin(&config.log, incarnation(&handover)).map_err(|failed| {
+            let log = Some(Box::new(log::on_standard_error(&config.log)));
+            let code = if failed.is_configured { CONFIGURATION } else { FAILED };
+            Failure { code, ..refuse(failed.why, log) }
         })?;
         let peers = HttpPeers::new(&config);
         Ok(Beginning { config, instance, peers, source, telemetry, init, handover })

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -71,28 +72,15 @@ fn a_file_is_all_that_a_member_needs_and_is_read_anew() {
 }
 
 /// A member that has a file, what the image sets by itself, and nothing else.
-fn member_of_a_file(folder: &std::path::Path) -> Member {
+fn member_of_a_file(folder: &Path) -> Member {
     let mut member = Member::new(folder, "m1");
     member.env.retain(|name, _| ["PATH", "LANG", "PGDATA"].contains(&name.as_str()));
     member.arguments = vec![member.folder.join(FILE).display().to_string()];
     member
 }
 
-#[test]
-fn the_log_goes_to_files_of_a_size_and_back() {
-    let (etcd, folder) = (Etcd::start(), folder());
-    let mut member = member_of_a_file(folder.path());
-    let logs = member.folder.join("logs");
-    fs::create_dir(&logs).expect("writable");
-    give(&logs);
-    let mut document = document(&member, &etcd);
-    document["log"] = json!({
-        "dir": logs, "mode": "0640", "file_size": 3000, "file_num": 2, "level": "INFO",
-        "loggers": {"patroni.ha": "DEBUG"},
-        "format": "%(asctime)s|%(levelname)s|%(name)s|%(message)s", "dateformat": "%H.%M",
-    });
-    write(&member, &document.to_string());
-    member.start();
+/// Two older files of their size and mode, in the format that was asked for.
+fn rotates(logs: &Path) {
     let file = logs.join("patroni.log");
     let name = |number: u32| logs.join(format!("patroni.log.{number}"));
     until(seconds(40), "two older files", || name(2).exists());
@@ -105,6 +93,29 @@ fn the_log_goes_to_files_of_a_size_and_back() {
     until(SOON, "a debug line of the loop", || text().contains("|DEBUG|tamada::agent::"));
     let layout = |line: &str| line.as_bytes().get(2) == Some(&b'.') && line.split('|').count() >= 4;
     assert!(text().lines().all(layout), "{}", text());
+}
+
+#[test]
+fn the_log_goes_to_files_of_a_size_and_back() {
+    let (etcd, folder) = (Etcd::start(), folder());
+    let mut member = member_of_a_file(folder.path());
+    let logs = member.folder.join("logs");
+    fs::create_dir(&logs).expect("writable");
+    let mut document = document(&member, &etcd);
+    document["log"] = json!({
+        "dir": logs, "mode": "0640", "file_size": 3000, "file_num": 2, "level": "INFO",
+        "loggers": {"patroni.ha": "DEBUG"},
+        "format": "%(asctime)s|%(levelname)s|%(name)s|%(message)s", "dateformat": "%H.%M",
+    });
+    write(&member, &document.to_string());
+    // It is still root's.
+    member.start();
+    assert_eq!(member.wait_end(SOON), 64, "{}", member.log());
+    assert!(member.log().contains("|ERROR|tamada::run|log.dir: cannot write to "), "{}", member.log());
+    give(&logs);
+    member.start();
+    rotates(&logs);
+    let file = logs.join("patroni.log");
 
     // The heartbeat comes once each loop_wait, however many cycles there are.
     document["log"] = json!({"dir": logs, "file_num": 0});
@@ -123,6 +134,17 @@ fn the_log_goes_to_files_of_a_size_and_back() {
     });
     let took = began.elapsed().as_secs_f64();
     assert!(took > 3.5, "5 lines in {took} s");
+
+    // A later agent has a server to keep, whatever became of the folder.
+    fs::rename(&logs, member.folder.join("gone")).expect("writable");
+    let agent = member.agent().expect("it runs");
+    processes::signal(agent, Signal::SIGKILL);
+    member.wait_log(SOON, " ERROR: log.dir: cannot write to ");
+    until(SOON, "its API", || member.get("/primary").is_ok_and(|reply| reply.code == 200));
+    fs::rename(member.folder.join("gone"), &logs).expect("writable");
+    assert_eq!(reload(&member), 202);
+    let before = heartbeats();
+    until(SOON, "its lines in the file again", || heartbeats() > before);
 
     // Fields, on standard error again.
     let said = member.log().len();
