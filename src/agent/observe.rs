@@ -113,6 +113,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             guard: self.fence.guard(),
             about: self.about(),
             branch: self.branch.get(),
+            sync: self.server.probe().facts.sync.clone(),
         };
         Observation {
             now,

@@ -27,6 +27,7 @@ mod node_settings;
 mod options;
 mod origin;
 mod policy;
+mod problem;
 mod raw;
 mod reader;
 mod redact;
@@ -37,6 +38,7 @@ mod server;
 mod settings_manual;
 mod settings_table;
 mod sources;
+mod synchronous;
 mod tls_not_required;
 pub mod units;
 mod unknown;
@@ -63,6 +65,7 @@ pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
 pub use settings_manual::settings_manual;
+pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
 
 use std::collections::BTreeMap;
@@ -71,7 +74,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::policy::{IgnoredSlot, Mode, Pause, Switch, Timing};
+use crate::core::policy::{IgnoredSlot, Mode, Pause, Switch, Synchronous, Timing};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
@@ -361,6 +364,7 @@ pub struct Dynamic {
     pub max_timelines_history: usize,
     pub member_slots_ttl: Duration,
     pub use_slots: Switch,
+    pub synchronous: Synchronous,
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     pub node: NodeSettings,

@@ -9,8 +9,8 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use super::error::Problem;
 use super::options::{Tool, arguments};
+use super::problem::Problem;
 use super::reader::{as_lines, as_switch, scalar};
 use super::{Callbacks, Config, PostgresConfig, redact, units, words};
 use crate::core::policy::Switch;

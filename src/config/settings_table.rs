@@ -41,7 +41,7 @@ the authorities are known.
 ## Tags
 tags.nofailover, tags.failover_priority, tags.noloadbalance, tags.clonefrom | works |
 tags.nostream | works |
-tags.nosync, tags.sync_priority | accepted | Published; nothing reads them before synchronous modes are there.
+tags.nosync, tags.sync_priority | works |
 tags.replicatefrom | not yet | The member follows the leader.
 ## Watchdog
 watchdog.mode | differs | PID 1 ends PostgreSQL before the lease ends, without a device. `required` is refused.
@@ -115,11 +115,11 @@ pub(super) const CLUSTER: &str = "\
 ttl, loop_wait, retry_timeout | works | Their minima are 5, 1 and 1 s while all members are ours, else Patroni's.
 maximum_lag_on_failover, max_timelines_history, primary_start_timeout, master_start_timeout, pause | works |
 member_slots_ttl | works |
-primary_stop_timeout, master_stop_timeout | accepted | It counts in synchronous modes alone.
+primary_stop_timeout, master_stop_timeout | works | It counts in synchronous modes alone.
 check_timeline | differs | Always on: a member of an older timeline never becomes the leader.
 ignore_slots | works |
-synchronous_mode, synchronous_mode_strict | refused |
-synchronous_node_count, maximum_lag_on_syncnode | accepted | They count in synchronous modes alone.
+synchronous_mode, synchronous_mode_strict, synchronous_node_count, maximum_lag_on_syncnode | differs | [replication.md](replication.md) \
+says what each mode promises. A wrong value, which Patroni replaces by a default, is refused, and rejects a whole document.
 failsafe_mode | refused |
 standby_cluster | refused |
 slots, permanent_slots, permanent_replication_slots | refused |
