@@ -2,7 +2,7 @@
 
 use std::fs::{self, File, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use crate::config::LogFile;
@@ -55,7 +55,9 @@ pub(super) fn path(settings: &LogFile) -> PathBuf {
 }
 
 fn open(settings: &LogFile) -> io::Result<File> {
-    let file = File::options().append(true).create(true).open(path(settings))?;
+    // Never wider than it is to be, not even for a moment.
+    let mode = settings.mode.unwrap_or(0o666);
+    let file = File::options().append(true).create(true).mode(mode).open(path(settings))?;
     if let Some(mode) = settings.mode
         && file.metadata()?.permissions().mode() & 0o7777 != mode
     {
