@@ -4,6 +4,7 @@
 //! Two threads matter: the loop with its runtime, and the API with another, so that no flood of requests delays a
 //! renewal. The thread that writes the log is a third.
 
+mod log;
 mod wal_folders;
 mod worker;
 
@@ -27,7 +28,7 @@ use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
 use crate::agent::peers::{PeerClient, PeerReply};
-use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
+use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes, at_start};
 use crate::api;
 use crate::config::{
     Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, KubernetesAccess, LogConfig, RestConfig,
@@ -37,8 +38,8 @@ use crate::core::failsafe::Vouch;
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
 use crate::http::{Caller, Client, HttpError, endpoint, local_api};
-use crate::postgres::LocalPostgres;
 use crate::postgres::volume::{self, Surroundings};
+use crate::postgres::{LocalPostgres, kept_dynamic};
 use crate::process::inherited_timer;
 use crate::telemetry::Telemetry;
 use crate::wire::{Handover, ToInit, receive_handover};
@@ -190,14 +191,19 @@ impl Beginning {
         let config = config
             .map_err(|errors| Failure { warnings: errors.warnings.clone(), ..refuse(errors.to_string(), None) })?;
         let unusable = |why: String| refuse(why, Some(Box::new(config.log.clone())));
-        if let Some(missing) = config.missing_programs() {
+        // The cluster may name the programs too.
+        let (cluster, _) = at_start(&config, kept_dynamic(&config.postgres.data_dir));
+        let composed = config.with_cluster(&cluster.node);
+        if let Some(missing) = composed.missing_programs() {
             return Err(unusable(missing));
         }
-        let instance = LocalPostgres::new(Arc::new(config.clone()), inherited);
+        let instance = LocalPostgres::new(Arc::new(composed), inherited);
         let instance = instance.map_err(|error| unusable(error.to_string()))?;
-        let telemetry = Telemetry::start(config.log.clone());
-        let telemetry =
-            telemetry.map_err(|error| Failure { code: FAILED, ..unusable(format!("cannot begin to log: {error}")) })?;
+        let telemetry = log::begin(&config.log, incarnation(&handover)).map_err(|failed| {
+            let log = Some(Box::new(log::on_standard_error(&config.log)));
+            let code = if failed.is_configured { CONFIGURATION } else { FAILED };
+            Failure { code, ..refuse(failed.why, log) }
+        })?;
         let peers = HttpPeers::new(&config);
         Ok(Beginning { config, instance, peers, source, telemetry, init, handover })
     }
@@ -257,6 +263,11 @@ impl Beginning {
         let mode = config.dcs.mode();
         let (scope, name) = (config.scope.clone(), config.name.as_str().to_owned());
         let known = peers.clone();
+        let gauge = telemetry.clone();
+        let log = api::LogGauge(Arc::new(move || {
+            let backlog = gauge.backlog();
+            (backlog.waiting, backlog.lost)
+        }));
         let reread = move || {
             let config = source.read().map_err(|errors| errors.to_string())?;
             known.replace(&config).map_err(|error| error.to_string())?;
@@ -285,7 +296,7 @@ impl Beginning {
         let announce = local_api::file(&scope, &name);
         let AgentHandle { mailbox, status, signals } = handle;
         let hearing = tokio::spawn(init.listen(signals));
-        let api = api::Options { rest: listening, mode, status, mailbox, announce: Some(announce.clone()) };
+        let api = api::Options { rest: listening, mode, status, mailbox, log, announce: Some(announce.clone()) };
         let code = serve(agent, incarnation, api).await;
         local_api::remove(&announce);
         hearing.abort();

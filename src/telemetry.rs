@@ -1,11 +1,10 @@
-//! The agent's log: lines like Patroni's, plain or JSON, on standard error.
+//! The agent's log: lines like Patroni's, plain or JSON, on standard error or in a file.
 //!
 //! A reader that has stopped reading must not stop the loop that renews the lease, and standard error is shared with
 //! PostgreSQL, so it cannot be made non-blocking. A thread of its own therefore writes; the queue to it is bounded, what
 //! does not fit is dropped, counted, and told once there is room again. `Telemetry::flush` waits for it, with a bound.
-//!
-//! Deliberately not here: files and their rotation, which is the container engine's work.
 
+mod file;
 mod line;
 mod sink;
 
@@ -22,7 +21,8 @@ use tracing_subscriber::registry::Registry;
 
 use crate::config::{LogConfig, LogLevel};
 use line::{line, warning};
-use sink::Sink;
+pub use sink::Backlog;
+use sink::{About, Sink};
 
 /// How long the last words of a panicking thread may take.
 const LAST_WORDS_MAX: Duration = Duration::from_secs(1);
@@ -39,13 +39,18 @@ impl Telemetry {
     pub fn start(settings: LogConfig) -> io::Result<Telemetry> {
         // A duplicate, because the standard library's handle has a lock that a blocked write would hold.
         let stderr = File::from(io::stderr().as_fd().try_clone_to_owned()?);
+        let (file, queue_max) = (settings.file.clone(), settings.queue_max);
         let settings = Arc::new(RwLock::new(settings));
         let for_sink = Arc::clone(&settings);
-        let tell = move |count| {
+        let tell = move |about| {
             let settings = for_sink.read().unwrap_or_else(PoisonError::into_inner);
-            warning(&settings, &jiff::Zoned::now(), format!("{count} log lines were dropped: the log is not read"))
+            let text = match about {
+                About::Lost(count) => format!("{count} log lines were dropped: the log is not read"),
+                About::Broken { file, why } => format!("cannot write the log to {file}: {why}"),
+            };
+            warning(&settings, &jiff::Zoned::now(), text)
         };
-        let telemetry = Telemetry { settings, sink: Sink::start(stderr, tell)? };
+        let telemetry = Telemetry { settings, sink: Sink::start(stderr, file, queue_max, tell)? };
         let subscriber = Registry::default().with(telemetry.clone());
         tracing::subscriber::set_global_default(subscriber).map_err(io::Error::other)?;
         let last_words = telemetry.clone();
@@ -58,8 +63,14 @@ impl Telemetry {
 
     /// Goes on with other settings, after a reload.
     pub fn apply(&self, settings: LogConfig) {
+        let (file, queue_max) = (settings.file.clone(), settings.queue_max);
         *self.settings.write().unwrap_or_else(PoisonError::into_inner) = settings;
+        self.sink.turn(file, queue_max);
         tracing::callsite::rebuild_interest_cache();
+    }
+
+    pub fn backlog(&self) -> Backlog {
+        self.sink.backlog()
     }
 
     /// Waits until everything logged so far is written, but not longer than this.
@@ -74,11 +85,13 @@ impl Telemetry {
 
 impl<S: Subscriber> Layer<S> for Telemetry {
     fn enabled(&self, metadata: &Metadata<'_>, _: Context<'_, S>) -> bool {
-        metadata.is_event() && is_wanted(metadata.level(), metadata.target(), self.settings().level)
+        metadata.is_event() && is_wanted(metadata.level(), metadata.target(), &self.settings())
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Some(LevelFilter::from_level(most(self.settings().level)))
+        let settings = self.settings();
+        let levels = settings.loggers.values().chain([&settings.level]).map(|level| most(*level));
+        levels.max().map(LevelFilter::from_level)
     }
 
     fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
@@ -86,10 +99,15 @@ impl<S: Subscriber> Layer<S> for Telemetry {
     }
 }
 
-/// Our own events by the level that is set; those of libraries only when they are warnings.
-fn is_wanted(level: &Level, target: &str, set: LogLevel) -> bool {
-    let ours = target == "tamada" || target.starts_with("tamada::");
-    *level <= most(set) && (ours || *level <= Level::WARN)
+/// By the level of the logger with the longest name that it is in; else our own events by the level that is set, and those
+/// of libraries only when they are warnings.
+fn is_wanted(level: &Level, target: &str, settings: &LogConfig) -> bool {
+    let is_below = |name: &str| target.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with("::"));
+    let own = settings.loggers.iter().filter(|(name, _)| is_below(name)).max_by_key(|(name, _)| name.len());
+    match own {
+        Some((_, set)) => *level <= most(*set),
+        None => *level <= most(settings.level) && (is_below("tamada") || *level <= Level::WARN),
+    }
 }
 
 fn most(set: LogLevel) -> Level {
@@ -105,12 +123,27 @@ fn most(set: LogLevel) -> Level {
 mod tests {
     use super::*;
 
+    use crate::config::LogFormat;
+
     #[test]
     fn libraries_are_heard_only_when_they_warn() {
-        assert!(is_wanted(&Level::DEBUG, "tamada::agent", LogLevel::Debug));
-        assert!(!is_wanted(&Level::DEBUG, "tamada::agent", LogLevel::Info));
-        assert!(!is_wanted(&Level::INFO, "h2::client", LogLevel::Debug));
-        assert!(is_wanted(&Level::WARN, "h2::client", LogLevel::Info));
-        assert!(!is_wanted(&Level::WARN, "tamadas", LogLevel::Error));
+        let at = |level| LogConfig { level, ..LogConfig::on_standard_error(LogFormat::Plain) };
+        assert!(is_wanted(&Level::DEBUG, "tamada::agent", &at(LogLevel::Debug)));
+        assert!(!is_wanted(&Level::DEBUG, "tamada::agent", &at(LogLevel::Info)));
+        assert!(!is_wanted(&Level::INFO, "h2::client", &at(LogLevel::Debug)));
+        assert!(is_wanted(&Level::WARN, "h2::client", &at(LogLevel::Info)));
+        assert!(!is_wanted(&Level::WARN, "tamadas", &at(LogLevel::Error)));
+    }
+
+    #[test]
+    fn a_logger_has_the_level_of_its_longest_name() {
+        let loggers =
+            [("tamada::api", LogLevel::Error), ("tamada::api::tls", LogLevel::Debug), ("h2", LogLevel::Debug)];
+        let loggers = loggers.map(|(name, level)| (name.to_owned(), level)).into();
+        let settings = LogConfig { loggers, ..LogConfig::on_standard_error(LogFormat::Plain) };
+        assert!(!is_wanted(&Level::WARN, "tamada::api::server", &settings));
+        assert!(is_wanted(&Level::DEBUG, "tamada::api::tls", &settings));
+        assert!(is_wanted(&Level::INFO, "tamada::apis", &settings), "another one");
+        assert!(is_wanted(&Level::DEBUG, "h2::client", &settings));
     }
 }

@@ -14,6 +14,7 @@ use super::answers::Answers;
 use super::background_task::BackgroundTasks;
 use super::clock::{Alarm, Clock};
 use super::cluster_file::ClusterFile;
+use super::cycle_log::{Cycle, CycleLog};
 use super::fence::Fence;
 use super::init_link::{FromInit, InitLink};
 use super::job::JobSlot;
@@ -116,6 +117,7 @@ pub struct Agent<D, I> {
     pub(super) kept: KeptFiles,
     pub(super) branch: KnownBranch,
     reason: Reason,
+    cycle_log: CycleLog,
     hurried: u32,
     listeners: Listeners,
 }
@@ -138,6 +140,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         } = parts;
         let kept = KeptFiles::new(lease_file, cluster_file);
         let settings = Settings::new(Arc::new(config), instance.load_dynamic(), dcs.ttl_min(), clock.now());
+        instance.set_config(settings.config.clone());
         dcs.set_timing(settings.timing);
         let status = Status::before_first_cycle(&settings, clock.now());
         let shared = Arc::new(Shared::new(dcs, instance, clock, peers, status));
@@ -160,6 +163,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             kept,
             branch: KnownBranch::default(),
             reason: Reason::NotStarted,
+            cycle_log: CycleLog::default(),
             hurried: 0,
             listeners: Listeners::new(requests, heard),
             shared,
@@ -198,24 +202,16 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         (wake, decision.exit)
     }
 
-    /// INFO when the reason changes, DEBUG each cycle.
     fn tell(&mut self, decision: &Decision) {
-        tracing::debug!(?decision, "decided");
-        let same = match (&self.reason, &decision.reason) {
-            // The rest of the wait is another one each time.
-            (Reason::BackingOff { failures: before, .. }, Reason::BackingOff { failures, .. }) => before == failures,
-            (before, now) => before == now,
+        let view = self.reading.current().map(|snapshot| &snapshot.view);
+        let cycle = Cycle {
+            now: self.shared.now(),
+            loop_wait: self.settings.timing.loop_wait,
+            deduplicate: self.settings.config.log.deduplicate_heartbeats,
+            name: &self.settings.config.name,
+            lock_owner: view.and_then(|view| view.leader.as_ref()).map(|leader| &leader.name),
         };
-        // A fatal reason is told once, as the error that the process ends with.
-        let is_told_at_the_end = match &decision.exit {
-            Some(Exit::Fatal(why) | Exit::FatalLeaveRunning(why)) => *why == decision.reason.to_string(),
-            Some(Exit::Stopped) | None => false,
-        };
-        match &decision.reason {
-            _ if same || is_told_at_the_end => {}
-            reason if needs_a_person(reason) => tracing::error!("{reason}"),
-            reason => tracing::info!("{reason}"),
-        }
+        self.cycle_log.tell(&self.reason, decision, &cycle);
         self.reason = decision.reason.clone();
     }
 
@@ -315,16 +311,4 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             tracing::debug!(?released, "leader lock given up");
         }
     }
-}
-
-/// What lasts until somebody does something about it.
-fn needs_a_person(reason: &Reason) -> bool {
-    matches!(
-        reason,
-        Reason::Unusable { .. }
-            | Reason::DivergedNoRemedy { .. }
-            | Reason::WalGoneNoRemedy { .. }
-            | Reason::RefusedSettings { .. }
-            | Reason::StartingWithoutPublished { .. }
-    )
 }

@@ -9,6 +9,7 @@ mod branch;
 pub mod clock;
 pub mod cluster_file;
 mod cycle;
+mod cycle_log;
 mod documents;
 mod fence;
 mod handed;
@@ -42,3 +43,4 @@ mod upkeep;
 mod work;
 
 pub use cycle::{Agent, AgentHandle, Incarnation, Parts, Reread, Runtimes};
+pub use settings::at_start;

@@ -170,9 +170,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         match &read {
             Ok(snapshot) => {
                 let former_ttl = self.settings.timing.ttl;
+                let former = self.settings.config.clone();
                 match self.settings.take_in(snapshot, self.shared.now()) {
                     TimingChange::Same => {}
                     TimingChange::Changed => self.change_timing(),
+                }
+                if !Arc::ptr_eq(&former, &self.settings.config) {
+                    self.shared.instance.set_config(self.settings.config.clone());
                 }
                 self.note_losses(snapshot, former_ttl);
                 self.reading.took(snapshot.clone(), self.shared.clock.wall());

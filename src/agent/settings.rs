@@ -15,7 +15,10 @@ use crate::dcs::Snapshot;
 use crate::postgres::{DesiredServer, Force};
 
 pub(super) struct Settings {
+    /// With what the cluster says where the node itself says nothing.
     pub(super) config: Arc<Config>,
+    /// The node's own.
+    own: Arc<Config>,
     pub(super) dynamic: Dynamic,
     /// The last good document, as it stands in the store, in the file beside the data, or in `bootstrap.dcs`.
     pub(super) document: Value,
@@ -39,6 +42,8 @@ pub(super) struct Settings {
     pub(super) force: Force,
     /// The settings of the cluster that were logged as not implemented.
     told_refused: Vec<String>,
+    /// What has changed and waits for the next start.
+    waiting: Vec<&'static str>,
     /// The last warnings about the cluster's configuration.
     told: Vec<String>,
     /// The timers that were told last, as configured and as in force.
@@ -55,21 +60,13 @@ pub(super) enum TimingChange {
 impl Settings {
     /// Before the store has been read: the document kept beside the data, else that of `bootstrap.dcs`.
     pub(super) fn new(config: Arc<Config>, kept: Option<Value>, ttl_min: Duration, now: Instant) -> Self {
-        let kept = kept.filter(|document| document.as_object().is_some_and(|fields| !fields.is_empty()));
-        let read = |document: Value| Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document));
-        let (dynamic, document) = kept.and_then(read).unwrap_or_else(|| {
-            let document = Value::Object(config.bootstrap.dcs.clone());
-            let dynamic = Dynamic::parse(&document).unwrap_or_else(|problems| {
-                tracing::error!("bootstrap.dcs is not usable and counts as empty: {}", problems.join("; "));
-                Dynamic::default()
-            });
-            (dynamic, document)
-        });
+        let (dynamic, document) = at_start(&config, kept);
         let floor = Floor::Ours;
         let timing = in_force(dynamic.timing, ttl_min, floor);
         let force = Force::No;
         Settings {
-            config,
+            config: Arc::new(config.with_cluster(&dynamic.node)),
+            own: config,
             dynamic,
             document,
             revision: None,
@@ -82,6 +79,7 @@ impl Settings {
             saved: 0,
             force,
             told_refused: Vec::new(),
+            waiting: Vec::new(),
             told: Vec::new(),
             told_timing: None,
         }
@@ -157,6 +155,25 @@ impl Settings {
         self.dynamic = dynamic;
         self.document = document.clone();
         self.generation += 1;
+        self.compose(self.own.clone());
+    }
+
+    /// The node's own configuration with the cluster's word. What the process was built on stays as it was until the next
+    /// start.
+    fn compose(&mut self, own: Arc<Config>) {
+        let mut config = own.with_cluster(&self.dynamic.node);
+        let waiting = config.keep_until_next_start(&self.config);
+        for setting in waiting.iter().filter(|setting| !self.waiting.contains(setting)) {
+            tracing::warn!("{setting} has changed; that takes effect with the next start");
+        }
+        self.waiting = waiting;
+        let of_file = |config: &Config| (config.postgres.custom_conf.clone(), config.postgres.krbsrvname.clone());
+        if of_file(&config) != of_file(&self.config) {
+            // Not part of what the server's parameters are compared by.
+            self.force = Force::Yes;
+        }
+        self.own = own;
+        self.config = Arc::new(config);
     }
 
     fn warnings(&self, dynamic: &Dynamic, document: &Value) -> Vec<String> {
@@ -169,13 +186,11 @@ impl Settings {
         document.as_object().map(Dynamic::warnings).unwrap_or_default().into_iter().chain(clear_text).collect()
     }
 
-    /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case. What the process
-    /// was built on stays as it was until the next start.
-    pub(super) fn reload(&mut self, mut config: Config) {
-        for setting in config.keep_until_next_start(&self.config) {
-            tracing::warn!("{setting} has changed; that takes effect with the next start");
-        }
-        self.config = Arc::new(config);
+    /// A new local configuration (SIGHUP); the files are rewritten and the server reloaded in any case.
+    pub(super) fn reload(&mut self, config: Config) {
+        // Told at each reload.
+        self.waiting.clear();
+        self.compose(Arc::new(config));
         self.generation += 1;
         self.force = Force::Yes;
     }
@@ -209,6 +224,20 @@ impl Settings {
     }
 }
 
+/// The cluster's settings before the store has been read: those kept beside the data, else those of `bootstrap.dcs`.
+pub fn at_start(config: &Config, kept: Option<Value>) -> (Dynamic, Value) {
+    let kept = kept.filter(|document| document.as_object().is_some_and(|fields| !fields.is_empty()));
+    let read = |document: Value| Dynamic::parse(&document).ok().map(|dynamic| (dynamic, document));
+    kept.and_then(read).unwrap_or_else(|| {
+        let document = Value::Object(config.bootstrap.dcs.clone());
+        let dynamic = Dynamic::parse(&document).unwrap_or_else(|problems| {
+            tracing::error!("bootstrap.dcs is not usable and counts as empty: {}", problems.join("; "));
+            Dynamic::default()
+        });
+        (dynamic, document)
+    })
+}
+
 fn in_force(given: Timing, ttl_min: Duration, floor: Floor) -> Timing {
     Timing { ttl: given.ttl.max(ttl_min), ..given }.effective(floor)
 }
@@ -219,6 +248,7 @@ mod tests {
 
     use super::*;
     use crate::config::{Account, FoundData, HostFacts, KubernetesAccess};
+    use crate::dcs::Document;
 
     fn settings(variables: &[(&str, &str)]) -> Settings {
         let host = HostFacts {
@@ -232,6 +262,55 @@ mod tests {
         let variables = least.iter().chain(variables).map(|(name, value)| ((*name).into(), (*value).into()));
         let config = Config::from_environment(variables, None, &host).expect("a configuration");
         Settings::new(Arc::new(config), None, Duration::ZERO, Instant::default())
+    }
+
+    fn snapshot(revision: u64, document: Value) -> Snapshot {
+        let mut snapshot = Snapshot::default();
+        snapshot.documents.config = Some(Document { value: document, revision: Revision(revision) });
+        snapshot
+    }
+
+    #[test]
+    fn the_clusters_word_counts_where_the_node_says_nothing() {
+        let own = "{bootstrap: {dcs: {}}, postgresql: {callbacks: {on_start: /own}, pg_ctl_timeout: 7}}";
+        let mut settings = settings(&[("PATRONI_CONFIGURATION", own)]);
+        let said = json!({
+            "callbacks": {"on_start": "/cluster", "on_stop": "/cluster"}, "pg_ctl_timeout": 9, "krbsrvname": "x",
+            "basebackup": ["verbose"], "use_unix_socket": true, "database": "other", "bin_name": {"postgres": "pg"},
+        });
+        settings.force = Force::No;
+        settings.take_in(&snapshot(1, json!({"postgresql": said})));
+        let postgres = &settings.config.postgres;
+        assert_eq!(
+            (&*postgres.callbacks.on_start.join(" "), postgres.callbacks.on_stop.len()),
+            ("/own", 0),
+            "as a whole"
+        );
+        assert_eq!((postgres.pg_ctl_timeout, postgres.krbsrvname.as_deref()), (Duration::from_secs(7), Some("x")));
+        assert_eq!((postgres.use_unix_socket.is_on(), &*postgres.basebackup), (true, &["--verbose".to_owned()][..]));
+        assert_eq!((&*postgres.database, postgres.bin_name.len()), ("postgres", 0), "with the next start");
+        assert_eq!(
+            (settings.force, &*settings.waiting),
+            (Force::Yes, &["postgresql.bin_name", "postgresql.database"][..])
+        );
+        // What is wrong is as if nothing was said, and nothing else is lost by it.
+        let wrong =
+            json!({"ttl": 60, "postgresql": {"basebackup": "verbose", "krbsrvname": "y", "pg_ctl_timeout": []}});
+        settings.take_in(&snapshot(2, wrong));
+        let postgres = &settings.config.postgres;
+        assert_eq!((postgres.krbsrvname.as_deref(), postgres.basebackup.len()), (Some("y"), 0));
+        assert_eq!((settings.timing.ttl, settings.told.len()), (Duration::from_secs(60), 2), "{:?}", settings.told);
+        assert!(settings.waiting.is_empty());
+    }
+
+    #[test]
+    fn what_is_kept_beside_the_data_counts_from_the_start() {
+        let document = json!({"postgresql": {"bin_dir": "/opt/bin", "database": "other"}});
+        let kept = Settings::new(settings(&[]).own, Some(document), Duration::ZERO);
+        assert_eq!(
+            (kept.config.postgres.bin_dir.as_deref(), &*kept.config.postgres.database),
+            (Some("/opt/bin".as_ref()), "other")
+        );
     }
 
     #[test]

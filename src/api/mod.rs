@@ -29,6 +29,7 @@ mod tls;
 pub mod types;
 
 pub use server::{Options, Running, Server, start};
+pub use state::LogGauge;
 
 use crate::config::{CtlConfig, HostPort, RestConfig, Unusable, Weight};
 use crate::http::{Caller, Client, HttpError, signs_clients_alone};

@@ -12,7 +12,7 @@ use super::access::Reader;
 use super::answer::{self, Answer, not_implemented};
 use super::state::State;
 use super::types::ClusterDocument;
-use super::{configuration, control, document, metrics, switchover};
+use super::{configuration, control, metrics, switchover};
 use crate::agent::status::ClusterStatusDocuments;
 use crate::boottime;
 use crate::config::redacted;
@@ -78,7 +78,7 @@ impl Routes {
 
 /// The status with fresh positions: what candidates of an election compare. Always 200.
 async fn patroni(Shared(state): Shared<Arc<State>>) -> Answer {
-    answer::json(200, &Value::Object(document::render(&*state.probed().await)))
+    answer::json(200, &Value::Object(state.document(&*state.probed().await)))
 }
 
 async fn metrics(Shared(state): Shared<Arc<State>>) -> Answer {

@@ -20,7 +20,7 @@ use super::places::{Places, Taken};
 use super::routes::Routes;
 use super::service::Service;
 use super::settings::Settings;
-use super::state::State;
+use super::state::{LogGauge, State};
 use super::{ApiError, tls};
 use crate::agent::mailbox::Mailbox;
 use crate::agent::status::Status;
@@ -45,6 +45,7 @@ pub struct Options {
     pub mode: Mode,
     pub status: watch::Receiver<Arc<Status>>,
     pub mailbox: Mailbox,
+    pub log: LogGauge,
     /// Tells local clients how this API is reached.
     pub announce: Option<PathBuf>,
 }
@@ -117,7 +118,8 @@ impl Server {
             );
         }
         let listener = listen(&config).await?;
-        let state = Arc::new(State::new(options.mode, options.mailbox, options.status, Arc::new(settings)));
+        let state =
+            Arc::new(State::new(options.mode, options.mailbox, options.log, options.status, Arc::new(settings)));
         let server = Server {
             listener,
             rest: options.rest,

@@ -2,8 +2,8 @@
 
 use serde_json::{Map, Value};
 
-use super::Dynamic;
 use super::reader::as_switch;
+use super::{Dynamic, node_settings};
 use crate::core::policy::Switch;
 
 const KNOWN: [&str; 25] = [
@@ -46,24 +46,7 @@ const KNOWN_OF_POSTGRESQL: [&str; 8] = [
 ];
 
 /// Read from a node's own configuration only, although Patroni takes them from both.
-const NODE_ONLY: [&str; 16] = [
-    "basebackup",
-    "before_stop",
-    "bin_dir",
-    "bin_name",
-    "callbacks",
-    "config_base_name",
-    "create_replica_method",
-    "create_replica_methods",
-    "custom_conf",
-    "database",
-    "krbsrvname",
-    "pg_ctl_timeout",
-    "pre_promote",
-    "rewind",
-    "use_unix_socket",
-    "use_unix_socket_repl",
-];
+const NODE_ONLY: [&str; 4] = ["before_stop", "create_replica_method", "create_replica_methods", "pre_promote"];
 
 /// Not implemented, wherever they stand.
 const NOT_IMPLEMENTED: [&str; 9] = [
@@ -103,6 +86,8 @@ impl Dynamic {
                 }
             }
             warnings.extend(methods_without_effect(postgresql));
+            let left_out = node_settings::read(postgresql).1.into_iter();
+            warnings.extend(left_out.map(|problem| format!("{problem}; this setting is left out")));
             let parameters = postgresql.get("parameters").and_then(Value::as_object);
             warnings.extend(parameters.into_iter().flat_map(misplaced));
         }
@@ -129,7 +114,8 @@ impl Dynamic {
         let postgresql = document.get("postgresql").and_then(Value::as_object);
         let methods: Vec<&str> = custom_methods(postgresql.unwrap_or(&no_methods));
         let is_of_postgresql = |key: &str| {
-            let lists: [&[&str]; 4] = [&KNOWN_OF_POSTGRESQL, &NODE_ONLY, &NOT_IMPLEMENTED, &methods];
+            let lists: [&[&str]; 5] =
+                [&KNOWN_OF_POSTGRESQL, &node_settings::KEYS, &NODE_ONLY, &NOT_IMPLEMENTED, &methods];
             lists.iter().any(|list| list.contains(&key))
         };
         let standby = document.get("standby_cluster").and_then(Value::as_object);
@@ -171,7 +157,8 @@ pub(super) fn misplaced(parameters: &Map<String, Value>) -> Vec<String> {
             Value::Object(_) => "a map",
             Value::Bool(_) | Value::Number(_) | Value::String(_) => continue,
         };
-        let belongs = KNOWN_OF_POSTGRESQL.contains(&name.as_str()) || NODE_ONLY.contains(&name.as_str());
+        let places: [&[&str]; 3] = [&KNOWN_OF_POSTGRESQL, &node_settings::KEYS, &NODE_ONLY];
+        let belongs = places.iter().any(|keys| keys.contains(&name.as_str()));
         let advice = if belongs { format!("; its place is postgresql.{name}") } else { String::new() };
         warnings.push(format!(
             "postgresql.parameters.{name}: {what} given, which is no value of a parameter and is left out{advice}"

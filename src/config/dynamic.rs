@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::problem::Problem;
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, redact, synchronous, units};
+use super::{Dynamic, ServerSettings, node_settings, redact, synchronous, units};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
@@ -54,6 +54,7 @@ impl Dynamic {
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
+            node: node_settings::read(postgresql).0,
             refused: as_texts(refused(map)),
         })
     }
@@ -69,9 +70,17 @@ impl Dynamic {
     /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
     pub fn problems_of(document: &Map<String, Value>) -> Vec<String> {
         let parsed = Dynamic::parse(&Value::Object(document.clone()));
+        let section = document.get("postgresql").filter(|section| !section.is_null());
+        let postgresql = section.and_then(Value::as_object);
+        let no_map = section.filter(|section| !section.is_object());
+        let no_map = no_map.map(|section| format!("postgresql: {}, not a map", redact::given("", section)));
+        let of_node = postgresql.map(|postgresql| {
+            let (_, problems) = node_settings::read(postgresql);
+            as_texts(problems.into_iter().chain(node_settings::problems_of_server(postgresql)).collect())
+        });
         let unsupported =
             refused(document).into_iter().map(|setting| format!("{setting} is not implemented by this version"));
-        parsed.err().unwrap_or_default().into_iter().chain(unsupported).collect()
+        parsed.err().into_iter().chain(of_node).flatten().chain(no_map).chain(unsupported).collect()
     }
 }
 
@@ -300,6 +309,22 @@ mod tests {
                          "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
         assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
+    }
+
+    #[test]
+    fn a_change_tells_all_that_is_wrong_and_a_document_keeps_what_is_right() {
+        let wrong = json!({"ttl": "x", "failsafe_mode": true,
+                           "postgresql": {"pg_ctl_timeout": 0, "pg_hba": 5, "use_unix_socket": {}, "database": "kept"}});
+        let problems = Dynamic::problems_of_patch(&map(wrong.clone()));
+        assert_eq!(problems.len(), 5, "{problems:?}");
+        let no_map = Dynamic::problems_of(&map(json!({"postgresql": [1]})));
+        assert!(no_map.len() == 1 && no_map[0].starts_with("postgresql: "), "{no_map:?}");
+        let removed = json!({"postgresql": {"pg_ctl_timeout": null, "pg_hba": null}});
+        assert_eq!(Dynamic::problems_of_patch(&map(removed)), [""; 0]);
+        let Value::Object(mut document) = wrong else { panic!("a map") };
+        document.remove("ttl");
+        let read = Dynamic::parse(&Value::Object(document)).unwrap().node;
+        assert_eq!((read.database.as_deref(), read.pg_ctl_timeout, read.use_unix_socket), (Some("kept"), None, None));
     }
 
     #[test]

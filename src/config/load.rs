@@ -12,7 +12,7 @@ use super::mode::{Store, Wanted};
 use super::raw::RawEnv;
 use super::reader::Reader;
 use super::{
-    Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, kubernetes, node, server, unsupported,
+    Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, kubernetes, log, node, server, unsupported,
 };
 
 impl Config {
@@ -115,7 +115,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
     let scope = node::scope(reader, wanted);
     let namespace = node::namespace(reader);
     let ctl = node::ctl(reader, rest.auth.clone());
-    let log = node::log(reader);
+    let log = log::read(reader);
     let bootstrap = bootstrap::read(reader, &host.account, &postgres.superuser.username, mode);
     if let Ok(DcsConfig::Etcd3(etcd)) = &dcs {
         addresses::warn_of_loopback(reader, etcd, &postgres, &rest);

@@ -16,11 +16,14 @@ mod given;
 mod initdb;
 mod kubernetes;
 mod load;
+mod log;
+mod log_layout;
 mod machine;
 mod manual;
 mod merge;
 mod mode;
 mod node;
+mod node_settings;
 mod options;
 mod origin;
 mod policy;
@@ -29,8 +32,11 @@ mod raw;
 mod reader;
 mod redact;
 mod reload;
+mod roles;
 mod secret;
 mod server;
+mod settings_manual;
+mod settings_table;
 mod sources;
 mod synchronous;
 mod tls_not_required;
@@ -48,14 +54,17 @@ pub use given::{
     Account, CheckTls, CommandOptions, FoundData, HostFacts, KubernetesAccess, Unusable, Weight, inspect_data_dir,
 };
 pub use kubernetes::{EndpointPort, KubernetesConfig, KubernetesCredentials, StateObjects};
+pub use log_layout::{Attribute, LogLayout, Piece};
 pub use manual::manual;
 pub use merge::{CONTROLLED, Patched, is_controlled, is_same_document, patch, server_settings};
+pub use node_settings::NodeSettings;
 pub use origin::Origin;
 pub use policy::{corrected_timers, policy};
 pub use reader::as_switch;
 pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
+pub use settings_manual::settings_manual;
 pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
 
@@ -184,6 +193,8 @@ pub struct PostgresConfig {
     pub remove_data_directory_on_diverged_timelines: Option<Switch>,
     /// The local part of what may also be cluster-wide; a key present here wins as a whole (parameters: one by one).
     pub local: ServerSettings,
+    /// The same of what stands above, where the cluster's word is taken over too.
+    pub own: NodeSettings,
 }
 
 /// What may stand both in a node's own `postgresql` section and in the cluster's.
@@ -284,8 +295,31 @@ pub struct CtlConfig {
 #[derive(Clone, Debug)]
 pub struct LogConfig {
     pub format: LogFormat,
+    /// `None`: our own lines, plain or JSON.
+    pub layout: Option<LogLayout>,
+    /// What `strftime` takes; `None`: as Python's `logging` writes it.
+    pub date_format: Option<String>,
     pub level: LogLevel,
+    /// Levels of single loggers, by the beginning of a module's path (`tamada::api`).
+    pub loggers: BTreeMap<String, LogLevel>,
     pub static_fields: Map<String, Value>,
+    /// Lines that may wait to be written.
+    pub queue_max: usize,
+    /// `None`: standard error.
+    pub file: Option<LogFile>,
+    pub deduplicate_heartbeats: Switch,
+}
+
+/// `patroni.log` in a folder, and the older ones beside it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogFile {
+    pub dir: PathBuf,
+    /// `None`: as the process's umask leaves it.
+    pub mode: Option<u32>,
+    /// In bytes; 0: it is never renamed.
+    pub size_max: u64,
+    /// How many older ones are kept; 0: it is never renamed.
+    pub kept: u32,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -334,6 +368,7 @@ pub struct Dynamic {
     pub failsafe: Switch,
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
+    pub node: NodeSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
     pub remove_diverged_data: Option<Switch>,
     /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.

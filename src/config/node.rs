@@ -1,9 +1,8 @@
-//! The node itself: name, scope, REST API, requests to others, log, tags.
+//! The node itself: name, scope, REST API, requests to others, tags.
 
 use std::time::Duration;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 
 use serde_json::{Map, Value};
 
@@ -13,10 +12,7 @@ use super::mode::Wanted;
 use super::origin::Origin;
 use super::reader::{Reader, as_switch, remove_nulls};
 use super::server::{is_wildcard, not_a_wildcard, own_address};
-use super::{
-    BasicAuth, CtlConfig, HostPort, LogConfig, LogFormat, LogLevel, RestConfig, ServerTls, ServerTokens, VerifyClient,
-    redact, units,
-};
+use super::{BasicAuth, CtlConfig, HostPort, RestConfig, ServerTls, ServerTokens, VerifyClient, redact, units};
 use crate::core::policy::{Mode, Switch};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
@@ -229,51 +225,6 @@ pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlC
         reader.missing("PATRONI_CTL_CERTFILE", "the certificate of the key");
     }
     config
-}
-
-impl LogFormat {
-    fn from_word(word: &str) -> Option<LogFormat> {
-        match word.to_ascii_lowercase().as_str() {
-            "plain" => Some(LogFormat::Plain),
-            "json" => Some(LogFormat::Json),
-            _ => None,
-        }
-    }
-}
-
-impl LogConfig {
-    /// For what is to be told of a configuration that cannot be read: what the environment alone says.
-    pub fn of_environment(environment: &[(OsString, OsString)]) -> Self {
-        let word = environment.iter().find(|(name, _)| name == "PATRONI_LOG_TYPE").and_then(|(_, word)| word.to_str());
-        let format = word.and_then(LogFormat::from_word).unwrap_or(LogFormat::Plain);
-        LogConfig { format, level: LogLevel::Info, static_fields: Map::new() }
-    }
-}
-
-pub(super) fn log(reader: &mut Reader<'_>) -> LogConfig {
-    let format = LogFormat::from_word(&reader.text_or("log.type", "plain")).unwrap_or_else(|| {
-        reader.wrong("log.type", "plain or json");
-        LogFormat::Plain
-    });
-    let level = match reader.text_or("log.level", "INFO").to_ascii_uppercase().as_str() {
-        "DEBUG" => LogLevel::Debug,
-        "INFO" => LogLevel::Info,
-        "WARN" | "WARNING" => LogLevel::Warning,
-        "ERROR" | "FATAL" | "CRITICAL" => LogLevel::Error,
-        _ => {
-            reader.wrong("log.level", "DEBUG, INFO, WARNING, ERROR or CRITICAL");
-            LogLevel::Info
-        }
-    };
-    let mut static_fields = reader.map("log.static_fields").cloned().unwrap_or_default();
-    remove_nulls(&mut static_fields);
-    if !static_fields.is_empty() && format == LogFormat::Plain {
-        let place = reader.document.place("log.static_fields");
-        reader
-            .report
-            .warn(format!("{place}: static fields are part of the JSON format only; set PATRONI_LOG_TYPE=json"));
-    }
-    LogConfig { format, level, static_fields }
 }
 
 /// The tags as decisions take them, and as they are published.

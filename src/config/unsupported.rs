@@ -20,9 +20,8 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 26] = [
+const WARNED: [&str; 17] = [
     "etcd3.srv_suffix",
-    "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
     "postgresql.pre_promote",
     "postgresql.before_stop",
@@ -30,14 +29,6 @@ const WARNED: [&str; 26] = [
     "watchdog.device",
     "watchdog.safety_margin",
     "watchdog.driver",
-    "log.format",
-    "log.dateformat",
-    "log.dir",
-    "log.mode",
-    "log.file_size",
-    "log.file_num",
-    "log.loggers",
-    "log.traceback_level",
     "postgresql.parameters_primary",
     "postgresql.parameters_replica",
     "postgresql.pg_hba_primary",
@@ -50,14 +41,8 @@ const WARNED: [&str; 26] = [
 ];
 
 /// Known, and without any effect here.
-const ACCEPTED: [&str; 6] = [
-    "thread_pool_size",
-    "thread_stack_size",
-    "log.max_queue_size",
-    "log.deduplicate_heartbeat_logs",
-    "restapi.thread_pool_size",
-    "environment.configuration",
-];
+const ACCEPTED: [&str; 4] =
+    ["thread_pool_size", "thread_stack_size", "restapi.thread_pool_size", "environment.configuration"];
 
 /// Settings of the cluster that a node's own configuration cannot set.
 const CLUSTER_ONLY: [&str; 17] = [

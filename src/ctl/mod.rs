@@ -13,6 +13,7 @@ mod list;
 mod members;
 mod prompt;
 mod remove;
+mod restart_order;
 mod restarts;
 mod settings;
 mod store;

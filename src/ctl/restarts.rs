@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 use super::args::{Flush, OnMembers, Reinit, Restart};
 use super::members::Members;
 use super::prompt::{Ask, confirm, is_yes, print};
+use super::restart_order::{self, Order};
 use super::settings::{self, Settings};
 use super::{CtlError, list};
 use crate::api::types::MemberDocument;
@@ -43,7 +44,11 @@ pub async fn restart(settings: &Settings, options: &Restart) -> Result<(), CtlEr
     }
     let body = Value::Object(body);
     let mut results = Results::default();
-    for member in chosen {
+    let order = restart_order::arrange(&mut chosen);
+    for (at, member) in chosen.iter().enumerate() {
+        if order == Order::LeaderFirst && at == 1 && schedule.is_none() {
+            restart_order::lowered_everywhere(&members, chosen[0], &chosen[1..]).await;
+        }
         let answer = members.ask(member, Method::POST, "/restart", Some(&body), RESTART_LIMIT).await;
         results.take(&member.name, answer, |name, answer| match answer.code {
             200 => Ok(format!("Success: restart on member {name}")),

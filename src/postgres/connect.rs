@@ -11,10 +11,10 @@ use tokio_postgres::config::{ChannelBinding, SslMode, SslNegotiation};
 use tokio_postgres::tls::TlsStream;
 use tokio_postgres::{Client, Connection, NoTls, SimpleQueryMessage, SimpleQueryRow};
 
-use super::PostgresError;
 use super::quiet_socket::QuietSocket;
 use super::tls::connector;
 use super::version::Version;
+use super::{PostgresError, own_passfile};
 use crate::config::Credentials;
 
 pub(crate) const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,6 +49,17 @@ pub(crate) struct Target<'a> {
     /// `0`: statements may take for ever.
     pub(crate) statement_timeout: Duration,
     pub(crate) whose: Whose,
+}
+
+impl Host {
+    /// As a password file may name it.
+    fn names(&self) -> Vec<String> {
+        match self {
+            Host::Socket(folder) => vec!["localhost".to_owned(), folder.to_string_lossy().into_owned()],
+            Host::Loopback => vec!["localhost".to_owned()],
+            Host::Tcp(host) => vec![host.clone()],
+        }
+    }
 }
 
 /// Whose server it is.
@@ -149,7 +160,9 @@ pub(crate) async fn connect(target: &Target<'_>, credentials: &Credentials) -> R
          -c synchronous_commit=local",
         target.statement_timeout.as_millis()
     ));
-    if let Some(password) = &credentials.password {
+    let of_account =
+        || own_passfile::password(&target.host.names(), target.port, target.database, &credentials.username);
+    if let Some(password) = credentials.password.clone().or_else(of_account) {
         config.password(password.expose());
     }
     let option = |name: &str| credentials.options.get(name).map(String::as_str);

@@ -3,6 +3,7 @@
 //! **Invariant:** of the operations that change the data directory or the server one runs at a time; a probe never
 //! waits for them.
 
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -150,12 +151,17 @@ impl Instance for LocalPostgres {
     }
 
     fn load_dynamic(&self) -> Option<Value> {
-        let path = self.data_dir.join(DYNAMIC);
-        let text = std::fs::read(&path).ok()?;
-        let parsed: Result<Value, _> = serde_json::from_slice(&text);
-        if let Err(error) = &parsed {
-            tracing::warn!("ignoring {}: {error}", path.display());
-        }
-        parsed.ok().filter(Value::is_object)
+        kept_dynamic(&self.data_dir)
     }
+}
+
+/// The cluster's configuration as it is kept beside the data.
+pub fn kept_dynamic(data_dir: &Path) -> Option<Value> {
+    let path = data_dir.join(DYNAMIC);
+    let text = std::fs::read(&path).ok()?;
+    let parsed: Result<Value, _> = serde_json::from_slice(&text);
+    if let Err(error) = &parsed {
+        tracing::warn!("ignoring {}: {error}", path.display());
+    }
+    parsed.ok().filter(Value::is_object)
 }

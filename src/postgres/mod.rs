@@ -27,6 +27,7 @@ mod layout;
 mod layout_conflicts;
 mod local;
 mod nss_wrapper;
+mod own_passfile;
 mod passfile;
 pub mod pidfile;
 mod postmaster;
@@ -52,6 +53,7 @@ pub mod volume;
 mod wal_end;
 mod wal_folder;
 
+pub use instance::kept_dynamic;
 pub use local::LocalPostgres;
 
 use std::future::Future;

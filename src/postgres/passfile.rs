@@ -21,6 +21,7 @@ pub(super) struct LentSecrets {
     passfile: PathBuf,
     service_file: PathBuf,
     has_service: bool,
+    has_password: bool,
 }
 
 impl LentSecrets {
@@ -28,9 +29,9 @@ impl LentSecrets {
         &self.passfile
     }
 
-    /// The run with what it needs to find them.
+    /// The run with what it needs to find them. Without a password of ours it reads the account's own file.
     pub(super) fn lend_to(&self, run: Run) -> Run {
-        let run = run.env("PGPASSFILE", &self.passfile);
+        let run = if self.has_password { run.env("PGPASSFILE", &self.passfile) } else { run };
         if self.has_service { run.env("PGSERVICEFILE", &self.service_file) } else { run }
     }
 
@@ -80,7 +81,8 @@ impl LocalPostgres {
         let passfile = files::beside(&self.config().postgres.pgpass, job);
         let service_file = files::beside(&passfile, "service");
         let has_service = credentials.sslpassword.is_some();
-        let lent = LentSecrets { passfile, service_file, has_service };
+        let has_password = credentials.password.is_some();
+        let lent = LentSecrets { passfile, service_file, has_service, has_password };
         self.write_passfile_at(&lent.passfile, address, credentials)?;
         if let Some(sslpassword) = &credentials.sslpassword {
             let content = service(sslpassword)

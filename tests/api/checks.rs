@@ -7,7 +7,7 @@ use hyper::Method;
 use serde_json::json;
 use tamada::agent::mailbox::Request;
 use tamada::agent::status::PostgresStatus;
-use tamada::api::{Options, start};
+use tamada::api::{LogGauge, Options, start};
 use tamada::config::{RestConfig, ServerTokens};
 use tamada::core::policy::Mode;
 use tamada::core::units::Lsn;
@@ -261,8 +261,9 @@ async fn a_port_in_use_is_named() {
     let (_rest, rest) = watch::channel(Arc::new(settings.clone()));
     let (_status, status) = watch::channel(Arc::new(fixture::primary()));
     let (mailbox, _requests) = mpsc::channel(1);
-    let error =
-        start(Options { rest, mode: Mode::Cluster, status, mailbox, announce: None }).expect_err("taken").to_string();
+    let error = start(Options { rest, mode: Mode::Cluster, status, mailbox, log: LogGauge::default(), announce: None })
+        .expect_err("taken")
+        .to_string();
     assert!(error.contains(&format!("127.0.0.1:{}", settings.listen.port)), "{error}");
 }
 

@@ -65,12 +65,14 @@ async fn configuration_is_merged_or_replaced_by_the_loop() {
 #[tokio::test]
 async fn a_change_without_effect_is_made_and_the_answer_says_so() {
     let mut harness = Harness::open(fixture::primary());
-    let callbacks = "postgresql.callbacks has no effect in the cluster's configuration; set it in each node's own";
+    let methods =
+        "postgresql.create_replica_methods has no effect in the cluster's configuration; set it in each node's own";
     let many: Value = (0..30).map(|at| (format!("x{at}"), json!(1))).collect::<serde_json::Map<_, _>>().into();
     for (body, told) in [
         (json!({"ttl": 20}), vec![]),
-        (json!({"postgresql": {"callbacks": null}, "gone": null}), vec![]),
-        (json!({"postgresql": {"callbacks": {"on_start": "x"}}}), vec![callbacks]),
+        (json!({"postgresql": {"create_replica_methods": null}, "gone": null}), vec![]),
+        (json!({"postgresql": {"callbacks": {"on_start": "x"}, "basebackup": ["verbose"]}}), vec![]),
+        (json!({"postgresql": {"create_replica_methods": ["basebackup"]}}), vec![methods]),
         (
             json!({"postgresql": {"pg_hba_replica": []}, "tt\"l": 1}),
             vec![

@@ -9,7 +9,7 @@ use hyper::Method;
 use serde_json::Value;
 use tamada::agent::mailbox::Request;
 use tamada::agent::status::Status;
-use tamada::api::{Options, Running, start};
+use tamada::api::{LogGauge, Options, Running, start};
 use tamada::config::{CtlConfig, RestConfig};
 use tamada::core::policy::Mode;
 use tamada::http::{Answer, Caller, Client};
@@ -46,7 +46,9 @@ impl Harness {
         let (status, seen) = watch::channel(Arc::new(status));
         let (mailbox, requests) = mpsc::channel(16);
         let (rest, settings) = watch::channel(Arc::new(rest));
-        let running = start(Options { rest: settings, mode, status: seen, mailbox, announce }).expect("a server");
+        let running =
+            start(Options { rest: settings, mode, status: seen, mailbox, log: LogGauge::default(), announce })
+                .expect("a server");
         Harness { address: running.address, status, rest, requests, running }
     }
 

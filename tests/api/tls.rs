@@ -13,7 +13,7 @@ use openssl::rsa::Rsa;
 use openssl::symm::Cipher;
 use openssl::x509::extension::{BasicConstraints, SubjectAlternativeName};
 use openssl::x509::{X509, X509NameBuilder};
-use tamada::api::{Options, start};
+use tamada::api::{LogGauge, Options, start};
 use tamada::config::{
     Account, Config, ConfigErrors, CtlConfig, FoundData, HostFacts, KubernetesAccess, RestConfig, Secret, ServerTls,
     VerifyClient,
@@ -228,9 +228,10 @@ async fn encrypted_keys_and_cipher_strings_are_used() {
         let (_rest, rest) = watch::channel(Arc::new(settings.clone()));
         let (_status, status) = watch::channel(Arc::new(fixture::primary()));
         let (mailbox, _requests) = mpsc::channel(1);
-        let error = start(Options { rest, mode: Mode::Cluster, status, mailbox, announce: None })
-            .expect_err("refused")
-            .to_string();
+        let error =
+            start(Options { rest, mode: Mode::Cluster, status, mailbox, log: LogGauge::default(), announce: None })
+                .expect_err("refused")
+                .to_string();
         assert!(error.contains(told), "{error}");
         assert!(password.is_some() || error.contains("encrypted and no password is set"), "{error}");
         assert!(!error.contains("wr0ng") && !error.contains("s3cr3t"), "{error}");

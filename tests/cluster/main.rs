@@ -13,6 +13,7 @@ mod bootstrap;
 #[path = "../support/certs.rs"]
 mod certs;
 mod checks;
+mod cluster_wide;
 #[path = "../support/etcd.rs"]
 mod etcd;
 mod failover;
@@ -31,6 +32,7 @@ mod load;
 mod logs;
 mod member;
 mod names;
+mod ordered;
 mod outage;
 mod passwords;
 mod pods;

@@ -1,9 +1,11 @@
 //! Passwords of any shape work everywhere, and are seen nowhere.
 
+use std::os::unix::fs::PermissionsExt;
+
 use serde_json::json;
 
 use crate::load::TABLE;
-use crate::member::{Member, REPLICATOR, REWINDER, SUPERUSER, password};
+use crate::member::{Member, REPLICATOR, REWINDER, SUPERUSER, bin_dir, give, password};
 use crate::sql::Sql;
 use crate::wait::seconds;
 use crate::world::{Cluster, SOON};
@@ -95,4 +97,80 @@ fn look_around(member: &mut Member, writable: bool) {
     assert!(!member.log().contains("s3cret-of"), "no password is logged");
     let document = member.get("/patroni").expect("an answer").json();
     assert!(!json!(document).to_string().contains("s3cret-of"));
+}
+
+/// No role has one in the configuration.
+fn without_passwords(cluster: &mut Cluster) {
+    for member in &mut cluster.members {
+        for role in ["SUPERUSER", "REPLICATION", "REWIND"] {
+            member.unset(&format!("PATRONI_{role}_PASSWORD"));
+        }
+        member.unset("PATRONI_REWIND_USERNAME");
+    }
+}
+
+/// Each becomes the primary once and comes back as the other's replica.
+fn changes_and_rejoins(cluster: &mut Cluster) {
+    let (old, _) = cluster.whole(seconds(40));
+    let leader = cluster.members[old].name.clone();
+    let reply = cluster.members[old].send("POST", "/switchover", &json!({"leader": leader})).expect("an answer");
+    assert_eq!(reply.code, 200, "{reply:?}");
+    assert_eq!(cluster.whole(SOON).0, 1 - old);
+    cluster.members[1 - old].kill();
+    cluster.members[old].wait_writable(SOON);
+    cluster.members[1 - old].start();
+    assert_eq!(cluster.whole(seconds(40)).0, old);
+}
+
+#[test]
+fn roles_without_passwords_work_where_pg_hba_lets_them_in() {
+    let mut cluster = Cluster::prepare(2);
+    without_passwords(&mut cluster);
+    let rules = "local all all peer\nhost all all 127.0.0.0/8 trust\nhost replication all 127.0.0.0/8 trust";
+    cluster.set("PATRONI_POSTGRESQL_PG_HBA", rules);
+    cluster.start_all();
+    changes_and_rejoins(&mut cluster);
+    let roles = "SELECT count(*) FROM pg_authid WHERE rolname IN ('postgres', 'replicator') AND rolpassword IS NULL";
+    assert_eq!(cluster.members[0].must(roles), "2");
+}
+
+#[test]
+fn a_password_file_of_the_accounts_own_is_read() {
+    let mut cluster = Cluster::prepare(2);
+    without_passwords(&mut cluster);
+    let home = cluster.folder.path().join("home");
+    let (script, file) = (home.join("roles"), home.join(".pgpass"));
+    std::fs::create_dir(&home).expect("writable");
+    let (superuser, replicator) = (password(SUPERUSER), password(REPLICATOR));
+    std::fs::write(&file, format!("*:*:*:{SUPERUSER}:{superuser}\n*:*:*:{REPLICATOR}:{replicator}\n"))
+        .expect("writable");
+    let sql = format!(
+        "ALTER ROLE {SUPERUSER} PASSWORD '{superuser}'; CREATE ROLE {REPLICATOR} LOGIN REPLICATION PASSWORD '{replicator}'"
+    );
+    let psql = bin_dir().join("psql").display().to_string();
+    std::fs::write(&script, format!("#!/bin/sh\nexec {psql} -X \"$1\" -c \"{sql}\"\n")).expect("writable");
+    for (path, mode) in [(&home, 0o755), (&script, 0o755), (&file, 0o600)] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).expect("ours");
+        give(path);
+    }
+    let rules = "local all all peer\nhost all all all scram-sha-256\nhost replication all all scram-sha-256";
+    cluster.set("PATRONI_POSTGRESQL_PG_HBA", rules);
+    // The home of the account, in the container alone.
+    let account = nix::unistd::User::from_name("postgres").expect("readable").expect("there is a user postgres").dir;
+    for member in &mut cluster.members {
+        member.before = format!("mount --bind {} {}", home.display(), account.display());
+    }
+    cluster.set("PATRONI_POSTGRESQL_USE_UNIX_SOCKET", "on");
+    cluster.set("PATRONI_BOOTSTRAP_POST_BOOTSTRAP", &script.display().to_string());
+    cluster.start_all();
+    // For the test's own sessions.
+    for member in &mut cluster.members {
+        member.env.insert("POSTGRES_PASSWORD".to_owned(), superuser.clone());
+    }
+    let (old, _) = cluster.whole(seconds(40));
+    assert!(Sql::connect(cluster.members[old].sql, SUPERUSER, "wrong").is_err());
+    let leader = cluster.members[old].name.clone();
+    let reply = cluster.members[old].send("POST", "/switchover", &json!({"leader": leader})).expect("an answer");
+    assert_eq!(reply.code, 200, "{reply:?}");
+    assert_eq!(cluster.whole(SOON).0, 1 - old);
 }

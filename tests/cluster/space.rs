@@ -41,7 +41,10 @@ fn a_full_etcd_costs_a_leader_nothing_and_is_not_flooded_by_those_who_would_beco
     assert!(refused <= 3 * DURING, "{refused} writes were refused in {DURING} s");
     for (member, said) in cluster.members.iter().zip(said) {
         let lines = member.said_since(said);
-        assert!(lines.lines().count() <= 20, "{}:\n{lines}", member.name);
+        // One each loop_wait says that there was nothing to do.
+        let (heartbeats, others): (Vec<&str>, Vec<&str>) =
+            lines.lines().partition(|line| line.contains(" INFO: no action"));
+        assert!(others.len() <= 20 && heartbeats.len() <= 12, "{}:\n{lines}", member.name);
         let alarms = member.log().lines().filter(|line| line.contains("NOSPACE")).count();
         let agents = member.log().lines().filter(|line| line.contains("watching the cluster in etcd")).count();
         assert!((1..=agents).contains(&alarms), "{} and its {agents} agents tell it {alarms} times", member.name);

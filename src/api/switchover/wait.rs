@@ -99,12 +99,13 @@ mod tests {
     use crate::agent::mailbox::Mailbox;
     use crate::api::fixture;
     use crate::api::settings::Settings;
+    use crate::api::state::LogGauge;
     use crate::core::policy::Mode;
     use tokio::sync::mpsc;
 
     async fn state(status: watch::Receiver<Arc<Status>>, mailbox: Mailbox) -> State {
         let settings = Settings::load(&fixture::open_settings()).await.expect("settings");
-        State::new(Mode::Cluster, mailbox, status, Arc::new(settings))
+        State::new(Mode::Cluster, mailbox, LogGauge::default(), status, Arc::new(settings))
     }
 
     async fn text(answer: Answer) -> String {

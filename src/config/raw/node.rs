@@ -117,29 +117,34 @@ variables! {
         patroni_log_level: Text, "log.level", "INFO", Restart;
         /// Fields added to each line of the JSON format.
         patroni_log_static_fields: Map, "log.static_fields", "{}", Restart;
-        /// Not implemented yet.
+        /// `ERROR` or `DEBUG`. Accepted for compatibility: an error is one line with all of its causes, and there are no
+        /// tracebacks.
         patroni_log_traceback_level: Text, "log.traceback_level", "ERROR", Restart;
         /// Old name of `PATRONI_LOG_FORMAT`.
         patroni_logformat: Text, "log.format", "", Restart;
-        /// Format of a log line. Not implemented yet.
-        patroni_log_format: Text, "log.format", "", Restart;
+        /// A line as Python's `logging` is told it: `%(asctime)s %(levelname)s: %(message)s`. With `PATRONI_LOG_TYPE=json` also
+        /// the list of a line's fields, each a name or `name: other name`: `message, levelname: level`. Without it a JSON
+        /// line has `time`, `level`, `message` and `logger`.
+        patroni_log_format: Text, "log.format", "%(asctime)s %(levelname)s: %(message)s", Restart;
         /// Old name of `PATRONI_LOG_DATEFORMAT`.
         patroni_log_datefmt: Text, "log.dateformat", "", Restart;
-        /// Format of the timestamp. Not implemented yet.
-        patroni_log_dateformat: Text, "log.dateformat", "", Restart;
-        /// Accepted for compatibility; has no effect.
+        /// Format of `asctime`, as `strftime` takes it.
+        patroni_log_dateformat: Text, "log.dateformat", "%Y-%m-%d %H:%M:%S with milliseconds", Restart;
+        /// Lines that may wait to be written, at most 1000000, which 0 stands for; what does not fit is counted and told.
         patroni_log_max_queue_size: Whole, "log.max_queue_size", "1000", Restart;
-        /// Directory of log files. Not implemented yet: the log goes to standard error.
+        /// Folder of the file `patroni.log`, which the log is written to in place of standard error. PID 1's and PostgreSQL's
+        /// own lines stay there.
         patroni_log_dir: Text, "log.dir", "", Restart;
-        /// Mode of log files. Not implemented yet.
-        patroni_log_mode: Text, "log.mode", "", Restart;
-        /// Size of a log file in bytes. Not implemented yet.
+        /// Mode of that file, octal with a leading 0: `0640`.
+        patroni_log_mode: Text, "log.mode", "0666 without the umask", Restart;
+        /// Size of that file in bytes from which it is renamed to `patroni.log.1`; 0: never.
         patroni_log_file_size: Whole, "log.file_size", "25000000", Restart;
-        /// Number of log files. Not implemented yet.
+        /// How many renamed files are kept; 0: it is never renamed.
         patroni_log_file_num: Whole, "log.file_num", "4", Restart;
-        /// Levels of single loggers. Not implemented yet.
+        /// Levels of single loggers, by a module's name (`tamada::api`) or that of Patroni's counterpart: `patroni.postgresql:
+        /// DEBUG, patroni.api: WARNING`.
         patroni_log_loggers: Map, "log.loggers", "{}", Restart;
-        /// Accepted for compatibility: there are no heartbeat lines.
+        /// Whether the line of each cycle (`no action. I am …`) is left out while it is the same as before.
         patroni_log_deduplicate_heartbeat_logs: Switch, "log.deduplicate_heartbeat_logs", "off", Restart;
     }
 }

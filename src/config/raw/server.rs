@@ -75,7 +75,7 @@ variables! {
         patroni_postgresql_database: Text, "postgresql.database", "postgres", Restart;
         /// Whether the agent connects through the socket.
         patroni_postgresql_use_unix_socket: Switch, "postgresql.use_unix_socket", "off", Restart;
-        /// Whether local replication connections go through the socket.
+        /// Whether local replication connections go through the socket. Nothing here makes any, so that either value holds.
         patroni_postgresql_use_unix_socket_repl: Switch, "postgresql.use_unix_socket_repl", "off", Restart;
         /// Seconds that the start of a standby may take, and that a promotion may go without replaying WAL, before it
         /// counts as failed.
@@ -138,7 +138,7 @@ variables! {
         /// The replication role's name.
         patroni_replication_username: Text, "postgresql.authentication.replication.username", "replicator", Restart;
         /// The replication role's password.
-        patroni_replication_password: Secret, "postgresql.authentication.replication.password", "required with a DCS", Restart;
+        patroni_replication_password: Secret, "postgresql.authentication.replication.password", "required with a DCS, unless pg_hba is given or a document names the role without one", Restart;
         /// `sslmode` of the replication role's connections.
         patroni_replication_sslmode: Text, "postgresql.authentication.replication.sslmode", "prefer", Restart;
         /// Client certificate of the replication role.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::super::*;
-use super::{cluster, host, load_on};
+use super::{cluster, error_lines, host, load_on};
 use crate::core::policy::{Floor, Mode, RewindPolicy};
 use crate::core::view::Tags;
 
@@ -164,6 +164,30 @@ fn initdb_never_gets_its_own_default_authentication() {
 }
 
 #[test]
+fn a_role_may_do_without_a_password_where_somebody_has_said_so() {
+    let none = [("POSTGRES_PASSWORD", ""), ("PATRONI_REPLICATION_PASSWORD", "")];
+    assert_eq!(error_lines(cluster(&none)).len(), 2, "it may have been forgotten");
+    for (name, value) in [
+        ("PATRONI_POSTGRESQL_PG_HBA", "local all all peer\nhost all all 10.0.0.0/8 trust"),
+        ("PATRONI_BOOTSTRAP_PG_HBA", "host replication all 10.0.0.0/8 trust"),
+        ("PATRONI_CONFIGURATION", "{bootstrap: {dcs: {postgresql: {pg_hba: ['local all all peer']}}}}"),
+    ] {
+        let config = cluster(&[&none[..], &[(name, value)]].concat()).unwrap();
+        assert!(config.postgres.superuser.password.is_none() && config.postgres.replication.password.is_none());
+        assert_eq!(config.warnings, [""; 0], "{name}");
+    }
+    let brought = "{postgresql: {authentication: {superuser: {username: postgres}, replication: {username: r}}}}";
+    let config = cluster(&[&none[..], &[("PATRONI_CONFIGURATION", brought)]].concat()).unwrap();
+    assert_eq!(config.warnings.len(), 2, "{:?}", config.warnings);
+    // What is made without rules of somebody's own lets in nobody more.
+    let lines = default_pg_hba(&config);
+    assert!(lines.iter().all(|line| line.ends_with(" peer") || line.ends_with(" scram-sha-256")), "{lines:?}");
+    let other = "{postgresql: {authentication: {superuser: {username: postgres}}}}";
+    let lines = error_lines(cluster(&[&none[..], &[("PATRONI_CONFIGURATION", other)]].concat()));
+    assert!(lines.len() == 1 && lines[0].starts_with("PATRONI_REPLICATION_PASSWORD"), "{lines:?}");
+}
+
+#[test]
 fn the_default_pg_hba_trusts_nobody() {
     let mut config = cluster(&[("PATRONI_BOOTSTRAP_PG_HBA", "host all all 10.0.0.0/8 md5")]).unwrap();
     let lines = default_pg_hba(&config);
@@ -260,11 +284,7 @@ fn a_reload_takes_over_what_needs_no_start_and_names_the_rest() {
 
 #[test]
 fn settings_without_effect_are_told_by_name() {
-    for (name, value) in [
-        ("POSTGRES_HOST_AUTH_METHOD", "md5"),
-        ("PATRONI_POSTGRESQL_USE_UNIX_SOCKET_REPL", "on"),
-        ("PATRONI_CHECK_TIMELINE", "off"),
-    ] {
+    for (name, value) in [("POSTGRES_HOST_AUTH_METHOD", "md5"), ("PATRONI_CHECK_TIMELINE", "off")] {
         let config = cluster(&[(name, value)]).unwrap();
         let named = name.trim_start_matches("PATRONI_").to_lowercase();
         let [warning] = &config.warnings[..] else { panic!("{name}: {:?}", config.warnings) };

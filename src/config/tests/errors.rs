@@ -165,7 +165,6 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
         ("PATRONI_WATCHDOG_MODE", "automatic"),
-        ("PATRONI_LOG_DIR", "/var/log"),
         ("PATRONI_ETCD3_SRV_SUFFIX", "x"),
         ("PATRONI_WHATEVER_IT_IS", "1"),
         ("TAMADA_WHATEVER", "1"),
@@ -173,7 +172,7 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_CONFIGURATION", "{foo: {bar: {baz: 1}, x: 2}}"),
         ("PATRONI_CONFIGURATION", "{ttl: 20}"),
         ("PATRONI_CONFIGURATION", "{postgresql: {parameters: {Max_Connections: 5, work_mem: 1MB}}}"),
-        ("PATRONI_BOOTSTRAP_DCS", "{postgresql: {callbacks: {on_start: x}}}"),
+        ("PATRONI_BOOTSTRAP_DCS", "{postgresql: {pre_promote: x}}"),
         ("PATRONI_CONFIGURATION", "{environment: {password: x}}"),
     ];
     for (name, value) in cases {

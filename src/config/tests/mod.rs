@@ -6,6 +6,7 @@ mod command_line;
 mod errors;
 mod etcd;
 mod kubernetes;
+mod log;
 mod mode;
 mod secrets;
 mod single;
@@ -14,7 +15,7 @@ mod sources;
 use std::ffi::OsString;
 use std::path::Path;
 
-use super::{Account, Config, ConfigErrors, FoundData, HostFacts, KubernetesAccess, manual};
+use super::{Account, Config, ConfigErrors, FoundData, HostFacts, KubernetesAccess, manual, settings_manual};
 
 /// The least that a member of a cluster needs.
 const CLUSTER: [(&str, &str); 6] = [
@@ -60,12 +61,14 @@ fn error_lines(result: Result<Config, ConfigErrors>) -> Vec<String> {
 
 #[test]
 fn the_manual_is_the_generated_one() {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/variables.md");
-    if std::env::var_os("UPDATE").is_some() {
-        std::fs::write(&path, manual()).unwrap();
+    for (name, text) in [("docs/variables.md", manual()), ("docs/settings.md", settings_manual())] {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(name);
+        if std::env::var_os("UPDATE").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let written = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(written == text, "{name} is out of date; run `UPDATE=1 cargo test --lib the_manual`");
     }
-    let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == manual(), "docs/variables.md is out of date; run `UPDATE=1 cargo test --lib the_manual`");
 }
 
 #[test]
