@@ -193,7 +193,7 @@ impl Beginning {
             return Err(unusable(missing));
         }
         let instance = LocalPostgres::new(Arc::new(config.clone()), inherited);
-        let instance = instance.map_err(|error| unusable(error.to_string()))?;
+        let instance = instance.map_err(|error| unusable(error.to_string()))?.with_hooks_of(&source.environment);
         let telemetry = Telemetry::start(config.log.clone());
         let telemetry =
             telemetry.map_err(|error| Failure { code: FAILED, ..unusable(format!("cannot begin to log: {error}")) })?;

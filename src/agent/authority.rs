@@ -179,6 +179,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let policy = self.settings.policy();
         let guard = self.tenure(&policy, seen, outcome).guard_after();
         self.fence.set_guard(guard);
+        let until = self.tenure(&policy, seen, outcome).may_lead_until();
+        self.shared.let_lead_until(until);
     }
 
     /// Asked right before a job begins.

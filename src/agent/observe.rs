@@ -204,7 +204,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Some(JobResult::Failed(_)) if matches!(self.server.probe().postgres, Postgres::Starting { .. }) => {
                 RestartResult::StillStarting
             }
-            Some(JobResult::Failed(_) | JobResult::Cancelled) | None => RestartResult::Failed,
+            Some(JobResult::Failed(_) | JobResult::Refused(_) | JobResult::Cancelled) | None => RestartResult::Failed,
         };
         restart.answer(result);
     }

@@ -34,10 +34,12 @@ const KNOWN: [&str; 25] = [
     "ttl",
 ];
 
-const KNOWN_OF_POSTGRESQL: [&str; 8] = [
+const KNOWN_OF_POSTGRESQL: [&str; 10] = [
+    "before_stop",
     "parameters",
     "pg_hba",
     "pg_ident",
+    "pre_promote",
     "recovery_conf",
     "remove_data_directory_on_diverged_timelines",
     "remove_data_directory_on_rewind_failure",
@@ -46,9 +48,8 @@ const KNOWN_OF_POSTGRESQL: [&str; 8] = [
 ];
 
 /// Read from a node's own configuration only, although Patroni takes them from both.
-const NODE_ONLY: [&str; 16] = [
+const NODE_ONLY: [&str; 14] = [
     "basebackup",
-    "before_stop",
     "bin_dir",
     "bin_name",
     "callbacks",
@@ -59,7 +60,6 @@ const NODE_ONLY: [&str; 16] = [
     "database",
     "krbsrvname",
     "pg_ctl_timeout",
-    "pre_promote",
     "rewind",
     "use_unix_socket",
     "use_unix_socket_repl",

@@ -7,7 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, redact, units};
+use super::{Dynamic, ServerSettings, redact, units, words};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
 
 /// A key of the document and what is wrong with it, or with its value.
@@ -175,6 +175,18 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
             Map::new()
         }
     };
+    let mut command = |key: &str| match postgresql.get(key) {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let words = value.as_str().filter(|text| !text.contains('\0')).and_then(words::split);
+            if words.is_none() {
+                let path = format!("postgresql.{key}");
+                problems.push(Problem::new(&path, "no command line in a shell's notation".to_owned()));
+            }
+            words.filter(|words| !words.is_empty())
+        }
+    };
+    let (pre_promote, before_stop) = (command("pre_promote"), command("before_stop"));
     let lines = |key: &str| postgresql.get(key).and_then(as_lines).filter(|lines| !lines.is_empty());
     ServerSettings {
         parameters,
@@ -182,6 +194,8 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
         pg_ident: lines("pg_ident"),
         recovery_conf: postgresql.get("recovery_conf").and_then(Value::as_object).cloned(),
         use_pg_rewind: postgresql.get("use_pg_rewind").map(truthy),
+        pre_promote,
+        before_stop,
     }
 }
 
@@ -293,6 +307,8 @@ mod tests {
             json!({"loop_wait": [1]}),
             json!({"retry_timeout": "30.7"}),
             json!({"postgresql": {"parameters": ["a"]}}),
+            json!({"postgresql": {"pre_promote": "/bin/fence 'a"}}),
+            json!({"postgresql": {"before_stop": ["/bin/drain"]}}),
         ];
         for document in cases {
             assert_eq!(Dynamic::parse(&document).unwrap_err().len(), 1, "{document}");

@@ -192,6 +192,9 @@ pub struct ServerSettings {
     pub pg_ident: Option<Vec<String>>,
     pub recovery_conf: Option<Map<String, Value>>,
     pub use_pg_rewind: Option<Switch>,
+    /// Command lines, split into words.
+    pub pre_promote: Option<Vec<String>>,
+    pub before_stop: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]

@@ -20,12 +20,10 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 26] = [
+const WARNED: [&str; 24] = [
     "etcd3.srv_suffix",
     "postgresql.use_unix_socket_repl",
     "tags.replicatefrom",
-    "postgresql.pre_promote",
-    "postgresql.before_stop",
     "bootstrap.users",
     "watchdog.device",
     "watchdog.safety_margin",

@@ -12,8 +12,8 @@ use super::context::{self, Ctx};
 use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
 use super::lease;
 use super::local::{Data, Job, Postgres, Running, StandbyFacts};
-use super::observation::Observation;
-use super::policy::{Mode, Policy};
+use super::observation::{JobResult, Observation};
+use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::switchover;
 use super::units::{Instant, Lsn};
@@ -28,13 +28,22 @@ pub fn stop_failed_promotion(policy: &Policy, seen: &Observation) -> Option<Deci
     let may_come = authority::may_still_promote(&seen.memory);
     let is_standby = matches!(seen.local.postgres, Postgres::Running(Running::Standby(_)));
     let rests = policy.mode == Mode::Cluster && seen.local.job.is_none();
-    (may_come && is_standby && rests).then(|| context::stop_at_once(policy, seen, Reason::PromotionFailed))
+    let refused = seen.memory.finished.as_ref().is_some_and(|last| matches!(last.result, JobResult::Refused(_)));
+    // In a pause PID 1 has no deadline that a former agent's promotion could have been begun under: the lock is given up.
+    if refused && policy.pause == Pause::Paused {
+        return None;
+    }
+    let reason = if refused { Reason::PrePromoteFailed } else { Reason::PromotionFailed };
+    (may_come && is_standby && rests).then(|| context::stop_at_once(policy, seen, reason))
 }
 
 /// The lock is ours: promote, if it lasts long enough to be renewed afterwards.
 pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
     if ctx.now() >= lease::stop_deadline(until, ctx.timing()) {
         return ctx.again_after(lease::RETRY, Reason::LockExpiring);
+    }
+    if ctx.promotion_refused_until().is_some() {
+        return ctx.give_up(Reason::PrePromoteFailed);
     }
     ctx.step(PostgresStep::Promote, Reason::Promoting)
 }
@@ -52,6 +61,9 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     }
     if let Some(reason) = barred(ctx) {
         return ctx.idle(reason);
+    }
+    if let Some(wait) = ctx.after_refused_promotion() {
+        return wait;
     }
     if let Some(wait) = switchover::before_race(ctx, facts) {
         return wait;

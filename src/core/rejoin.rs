@@ -47,6 +47,9 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
         return ctx.give_up(Reason::TimelineBehind { own: control.timeline, cluster });
     }
     let tried = ctx.seen.memory.primary_starts > 0;
+    if !was_primary(data) && ctx.promotion_refused_until().is_some() {
+        return ctx.give_up(Reason::PrePromoteFailed);
+    }
     if !was_primary(data) {
         let failed = ctx.seen.memory.backoff.is_some();
         return match ctx.backing_off() {

@@ -69,9 +69,9 @@ fn changes_of_the_configuration_reach_every_member() {
          1s, which cannot be kept",
     );
     // Settings that have no effect are told with the change, too.
-    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"pre_promote": "/bin/true"}});
+    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"basebackup": "verbose"}});
     assert_eq!(cluster.members[leader].send("PATCH", "/config", &change).expect("an answer").code, 200);
-    all_warn(&cluster, "the cluster's configuration: postgresql.pre_promote has no effect");
+    all_warn(&cluster, "the cluster's configuration: postgresql.basebackup has no effect");
     all_warn(&cluster, "the cluster's configuration: ttll is not a known setting and has no effect");
 
     // A start whose variables say otherwise: the configuration holds, and the difference is told.
@@ -195,6 +195,7 @@ fn callbacks_are_told_what_happened() {
     let reply = cluster.members[first].send("POST", "/switchover", &json!({"leader": leader})).expect("an answer");
     assert_eq!(reply.code, 200, "{reply:?}");
     hears(&cluster, second, two, "given on_role_change primary demo");
+    hears(&cluster, first, one, "given on_stop demoted demo");
     hears(&cluster, first, one, "given on_role_change replica demo");
     cluster.whole(SOON);
     assert_eq!(cluster.members[first].stop(), 0);

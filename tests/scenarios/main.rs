@@ -7,6 +7,7 @@ mod branches;
 mod build;
 mod busy;
 mod follower;
+mod hooks;
 mod invariants;
 mod leader;
 mod memory;

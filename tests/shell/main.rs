@@ -11,6 +11,7 @@ mod amnesia;
 mod documents;
 mod failover;
 mod hangs;
+mod hooks;
 mod planned;
 mod quiet;
 mod requests;

@@ -1,7 +1,9 @@
 //! One node: its agent as a task, its handle of the store, its PID 1 that really kills at the deadline, and its API.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -193,6 +195,7 @@ pub struct Node {
     pub init: Arc<FakeInit>,
     handle: AgentHandle,
     agent: JoinHandle<u8>,
+    frozen: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -208,8 +211,9 @@ impl Node {
         let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
-        let (handle, agent) = run(world, &config, &dcs, &init, Incarnation::First);
-        Node { name, world: world.clone(), config, dcs, init, handle, agent }
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (handle, agent) = run(world, &config, &dcs, &init, Incarnation::First, frozen.clone());
+        Node { name, world: world.clone(), config, dcs, init, handle, agent, frozen }
     }
 
     /// The agent dies; its server runs on and PID 1 starts another one after a while.
@@ -219,7 +223,8 @@ impl Node {
         let name = MemberName::from(self.name);
         let lease = self.init.lease_kept();
         self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease.as_ref())));
-        (self.handle, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
+        let frozen = self.frozen.clone();
+        (self.handle, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later, frozen);
     }
 
     /// The node is gone, as by `docker kill`.
@@ -237,6 +242,12 @@ impl Node {
     /// The agent makes no step any more, but its server runs on and PID 1 watches.
     pub fn freeze(&mut self) {
         self.agent.abort();
+        self.world.inner().silent.insert(self.name);
+    }
+
+    /// The loop makes no step any more, but the job that it has begun goes on.
+    pub fn freeze_loop(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
         self.world.inner().silent.insert(self.name);
     }
 
@@ -305,6 +316,7 @@ fn run(
     dcs: &Handle,
     init: &Arc<FakeInit>,
     incarnation: Incarnation,
+    frozen: Arc<AtomicBool>,
 ) -> (AgentHandle, JoinHandle<u8>) {
     let again = config.clone();
     let (mut agent, handle) = Agent::new(Parts {
@@ -333,7 +345,15 @@ fn run(
             }
         }
     };
-    (handle, tokio::spawn(life))
+    let steps = async move {
+        let mut life = Box::pin(life);
+        std::future::poll_fn(|context| match frozen.load(Ordering::Relaxed) {
+            true => Poll::Pending,
+            false => life.as_mut().poll(context),
+        })
+        .await
+    };
+    (handle, tokio::spawn(steps))
 }
 
 /// Names live as long as the test.

@@ -7,7 +7,7 @@ use super::super::*;
 use super::{cluster, error_lines, host, load};
 
 /// Changes of a right configuration, and how the line begins.
-const WRONG: [(&[(&str, &str)], &str); 52] = [
+const WRONG: [(&[(&str, &str)], &str); 53] = [
     (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
     (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
     (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
@@ -70,6 +70,7 @@ const WRONG: [(&[(&str, &str)], &str); 52] = [
     (&[("PATRONI_LOG_LEVEL", "LOUD")], "PATRONI_LOG_LEVEL: \"LOUD\" given"),
     (&[("PATRONI_TAGS", "nofailover: maybe")], "PATRONI_TAGS: \"maybe\" given"),
     (&[("PATRONI_POSTGRESQL_CALLBACKS", "on_start: \"/bin/x 'a\"")], "PATRONI_POSTGRESQL_CALLBACKS: a command"),
+    (&[("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x 'a")], "PATRONI_POSTGRESQL_PRE_PROMOTE: a command"),
 ];
 
 #[test]
@@ -161,8 +162,6 @@ fn what_is_not_utf8_is_an_error_only_in_our_variables() {
 fn settings_that_have_no_effect_yet_are_warned_about() {
     let cases = [
         ("PATRONI_TAGS", "replicatefrom: n2"),
-        ("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x"),
-        ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
         ("PATRONI_WATCHDOG_MODE", "automatic"),
         ("PATRONI_LOG_DIR", "/var/log"),
@@ -186,6 +185,8 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_THREAD_POOL_SIZE", "5"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "basebackup"),
         ("PATRONI_WATCHDOG_MODE", "off"),
+        ("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x"),
+        ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_MAIN_SERVICE_HOST", "10.0.0.1"),
     ] {
         assert_eq!(cluster(&[(name, value)]).unwrap().warnings, Vec::<String>::new(), "{name}");
