@@ -14,7 +14,7 @@ use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
 use crate::core::observation::{LeaseOutcome, Observation};
-use crate::core::policy::Policy;
+use crate::core::policy::{Pause, Policy};
 use crate::core::units::{Instant, Lsn};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, DcsError, Lock};
@@ -179,8 +179,24 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let policy = self.settings.policy();
         let guard = self.tenure(&policy, seen, outcome).guard_after();
         self.fence.set_guard(guard);
+        self.keep_watchdog(outcome, seen);
         let until = self.tenure(&policy, seen, outcome).may_lead_until();
         self.shared.let_lead_until(until);
+    }
+
+    /// Alive with each renewal, and disarmed where PID 1 has no deadline and nothing can be a primary.
+    fn keep_watchdog(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
+        let timing = self.settings.timing;
+        let is_paused = self.settings.dynamic.pause == Pause::Paused;
+        match (self.fence.guard(), outcome) {
+            (Guard::Until(_), LeaseOutcome::Held { until }) => {
+                self.watchdog.renewed(*until, &timing, self.shared.now());
+            }
+            (Guard::NoDeadline, _) if is_paused || !authority::may_be_primary(&seen.local.postgres) => {
+                self.watchdog.lift();
+            }
+            (Guard::NoDeadline | Guard::Until(_), _) => {}
+        }
     }
 
     /// Asked right before a job begins.

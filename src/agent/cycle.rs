@@ -30,6 +30,7 @@ use super::server::Server;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::status::Status;
+use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
@@ -112,6 +113,7 @@ pub struct Agent<D, I> {
     pub(super) reading: Reading,
     pub(super) answers: Answers,
     pub(super) fence: Fence,
+    pub(super) watchdog: Watchdog,
     pub(super) publisher: Publisher,
     pub(super) kept: KeptFiles,
     pub(super) branch: KnownBranch,
@@ -146,7 +148,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
         let agent = Agent {
             alarm: shared.clock.alarm(),
-            settings,
             reread,
             incarnation,
             memory: Remembered::new(kept.cluster()),
@@ -155,12 +156,14 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             server: Server::not_probed_yet(shared.now()),
             reading: Reading::none_yet(),
             answers: Answers::default(),
+            watchdog: Watchdog::new(init.clone(), settings.config.watchdog.clone()),
             fence: Fence::new(init, guard),
             publisher: Publisher::default(),
             kept,
             branch: KnownBranch::default(),
             reason: Reason::NotStarted,
             hurried: 0,
+            settings,
             listeners: Listeners::new(requests, heard),
             shared,
         };

@@ -9,6 +9,7 @@ use super::init_link::FromInit;
 use super::mailbox::{RestartBody, RestartResult, reply};
 use crate::core::observation::{self, ReinitRequest, Requests, RestartRequest, ShutdownRequest};
 use crate::core::units::Instant;
+use crate::wire::watchdog::WatchdogState;
 
 /// A request that no cycle has begun by then is given up.
 pub(crate) const BEGIN_WITHIN: Duration = Duration::from_secs(30);
@@ -22,6 +23,8 @@ pub(crate) struct Inbox {
     pub(crate) reinitialize: Option<PendingReinit>,
     /// Whether a request forces the running job out of its way.
     pub(crate) force: ForceOut,
+    /// What PID 1 has said of the watchdog: an answer to an order each, so that there are few.
+    pub(crate) watchdog: Vec<WatchdogState>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -74,6 +77,7 @@ impl Inbox {
                 });
             }
             FromInit::Reload => self.reload = Reload::Asked,
+            FromInit::Watchdog(state) => self.watchdog.push(state),
         }
     }
 

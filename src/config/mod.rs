@@ -35,6 +35,7 @@ mod tls_not_required;
 pub mod units;
 mod unknown;
 mod unsupported;
+mod watchdog;
 pub mod words;
 mod yaml;
 
@@ -55,6 +56,7 @@ pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
 pub use tls_not_required::clear_text_warning;
+pub use watchdog::{DEVICE_MAX as WATCHDOG_DEVICE_MAX, WatchdogConfig, WatchdogMode};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -83,6 +85,7 @@ pub struct Config {
     pub rest: RestConfig,
     pub ctl: CtlConfig,
     pub log: LogConfig,
+    pub watchdog: WatchdogConfig,
     pub tags: Tags,
     /// All effective tags as they are published, own ones with their YAML type.
     pub published_tags: Map<String, Value>,

@@ -18,6 +18,7 @@ use super::reason::Reason;
 use super::switchover;
 use super::units::{Instant, Lsn};
 use super::view::{Holder, Initialize};
+use super::watchdog;
 
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -45,7 +46,7 @@ pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
     if ctx.promotion_refused_until().is_some() {
         return ctx.give_up(Reason::PrePromoteFailed);
     }
-    ctx.step(PostgresStep::Promote, Reason::Promoting)
+    watchdog::before_primary(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::Promoting))
 }
 
 pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
@@ -106,6 +107,9 @@ fn may_take_over(ctx: &Ctx, position: Lsn) -> bool {
 fn barred(ctx: &Ctx) -> Option<Reason> {
     if !ctx.policy.refused_settings.is_empty() {
         return Some(Reason::RefusedSettings { settings: ctx.policy.refused_settings.join(", ") });
+    }
+    if let Some(reason) = watchdog::bars_race(ctx) {
+        return Some(reason);
     }
     let asked_for = switchover::names_me(ctx);
     (ctx.policy.tags.is_nofailover() && !asked_for).then_some(Reason::NotAllowedToPromote)

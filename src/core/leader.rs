@@ -10,7 +10,7 @@ use super::observation::LockLost;
 use super::reason::Reason;
 use super::units::{Instant, Timeline};
 use super::view::{AfterPromote, ConfigKey, History, Holder, Initialize};
-use super::{serving, switchover};
+use super::{serving, switchover, watchdog};
 
 pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
     let data = match data {
@@ -72,6 +72,9 @@ pub fn not_ours(ctx: &Ctx) -> Decision {
 
 /// The lock is ours and valid.
 fn lead(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    if let Some(decision) = watchdog::on_leader(ctx) {
+        return decision;
+    }
     let mut documents = documents(ctx, data, facts);
     if let Some(decision) = switchover::on_leader(ctx, facts) {
         // What tells the others which branch is the cluster's waits for no request.

@@ -35,6 +35,7 @@ mod shutdown;
 mod single;
 mod switchover;
 mod upkeep;
+mod watchdog;
 
 pub use memory::{learn, next_wake, note};
 
@@ -196,7 +197,10 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     }
     let is_held = matches!(ctx.hold(), Hold::Held { .. });
     Some(match &ctx.seen.local.postgres {
-        Postgres::Running(Running::Primary(_)) if is_held => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
+        Postgres::Running(Running::Primary(_)) if is_held => match watchdog::before_primary(ctx) {
+            Some(_) => return None,
+            None => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
+        },
         Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
             ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting)
         }

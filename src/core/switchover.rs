@@ -19,6 +19,7 @@ use super::policy::Pause;
 use super::reason::Reason;
 use super::units::{Instant, Lsn, MemberName};
 use super::view::{MemberKind, MemberState, Schedule, SwitchoverRequest};
+use super::watchdog;
 
 /// How long a candidate may receive nothing of the last WAL of a leader that has shut down.
 const CONFIRM: Duration = Duration::from_secs(3);
@@ -161,6 +162,9 @@ fn release_unconfirmed(ctx: &Ctx, handover: &Handover, position: Lsn) -> Decisio
 
 /// Nobody has the last WAL: the lock is still ours, so nobody else was a primary meanwhile.
 fn take_back(ctx: &Ctx) -> Decision {
+    if let Some(decision) = watchdog::before_primary(ctx) {
+        return decision;
+    }
     let clear = ctx.view.switchover.as_ref().map(|request| DocumentStep::ClearSwitchover { seen: request.revision });
     let documents = clear.into_iter().collect();
     Decision { documents, ..ctx.step(PostgresStep::Start(StartAs::Primary), Reason::HandoverAborted) }

@@ -45,4 +45,5 @@ mod sql;
 mod tags;
 #[path = "../support/wait.rs"]
 mod wait;
+mod watchdog;
 mod world;

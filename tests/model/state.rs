@@ -8,7 +8,7 @@ use tamada::core::decision::Decision;
 use tamada::core::lease;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
-    Running, RunningJob, StandbyFacts, Upstream,
+    Running, RunningJob, StandbyFacts, Upstream, Watchdog,
 };
 use tamada::core::observation::{
     DcsOutage, DivergenceReport, FirstCycle, Memory, Observation, PeerAnswer, PeerReports, PeerRole, PeerStatus,
@@ -212,6 +212,7 @@ impl State {
             wall: WallTime(0),
             cluster,
             local: LocalState {
+                watchdog: Watchdog::NotRequired,
                 data: DataDir::Present(data),
                 postgres: self.postgres(index),
                 job: node.job.clone(),

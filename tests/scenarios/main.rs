@@ -27,3 +27,4 @@ mod unawares;
 mod unknown;
 mod unlocked;
 mod upkeep;
+mod watchdog;

@@ -16,3 +16,4 @@ mod planned;
 mod quiet;
 mod requests;
 mod start;
+mod watchdog;

@@ -22,7 +22,8 @@ use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use tamada::postgres::Instance;
-use tokio::sync::oneshot;
+use tamada::wire::watchdog::{WatchdogOrder, WatchdogState};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -107,6 +108,8 @@ struct InitState {
     lease: Option<LeaseToken>,
     timer: Option<JoinHandle<()>>,
     told: Option<Instant>,
+    /// To the agent.
+    signals: Option<mpsc::UnboundedSender<FromInit>>,
 }
 
 impl FakeInit {
@@ -148,6 +151,16 @@ impl InitLink for FakeInit {
     }
 
     fn postmaster(&self, _pid: Option<i32>) {}
+
+    fn watchdog(&self, order: WatchdogOrder) {
+        let device = self.world.inner().watchdogs.get(self.name).copied();
+        let Some(state) = device.and_then(|device| device.answer(order)) else { return };
+        let signals = self.state.lock().unwrap().signals.clone();
+        self.world
+            .note(self.name, if matches!(state, WatchdogState::Armed { .. }) { "keepalive" } else { "no watchdog" });
+        // The agent may have ended.
+        let _ = signals.map(|signals| signals.send(FromInit::Watchdog(state)));
+    }
 
     fn lease(&self, token: &LeaseToken) {
         self.state.lock().unwrap().lease = Some(token.clone());
@@ -208,7 +221,7 @@ impl Node {
     pub fn start_with(world: &World, config: Config) -> Node {
         let name = leak(config.name.as_str());
         world.inner().servers.entry(name).or_insert_with(|| Server::new(name));
-        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
+        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None, signals: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
         let frozen = Arc::new(AtomicBool::new(false));
@@ -333,6 +346,7 @@ fn run(
         cluster_file: None,
         reread: Box::new(move || Ok(again.clone())),
     });
+    init.state.lock().unwrap().signals = Some(handle.signals.clone());
     // As in the real process, the API listens only once the agent is prepared.
     let (there, name) = (world.clone(), init.name);
     there.inner().silent.insert(name);

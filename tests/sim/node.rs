@@ -6,7 +6,7 @@ use tamada::core::decision::Decision;
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
-    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, Upstream,
+    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, Upstream, Watchdog,
 };
 use tamada::core::note;
 use tamada::core::observation::{
@@ -259,6 +259,7 @@ impl Node {
             }),
         };
         LocalState {
+            watchdog: Watchdog::NotRequired,
             data,
             postgres: self.postgres(),
             job: self.job.as_ref().map(|(job, since, _)| RunningJob { job: job.clone(), since: at(*since) }),
