@@ -134,7 +134,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
-        let pre_promote_limit = lease::pre_promote_limit(&self.settings.timing);
+        let pre_promote_limit = lease::pre_promote_limit(&self.settings.guarded_timing());
         let work = Work { job: job.clone(), start_limit, stop_limit, pre_promote_limit, leader };
         self.publisher.refresh(
             &self.server.probe().data,

@@ -38,8 +38,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// How long one call to the store may take: `retry_timeout`, and never past the point where a primary that could
     /// not renew has to begin its stop.
     pub(super) fn patience(&self) -> Duration {
-        let timing = &self.settings.timing;
-        let limit = authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), timing, self.shared.now());
+        let timing = self.settings.guarded_timing();
+        let limit =
+            authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), &timing, self.shared.now());
         match self.shared.inbox().shutdown {
             None => limit,
             Some(_) => limit.min(SHUTDOWN_GRACE),
@@ -197,6 +198,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             }
             (Guard::NoDeadline | Guard::Until(_), _) => {}
         }
+        self.settings.reset_before = self.watchdog.reset_before(&timing);
     }
 
     /// Asked right before a job begins.

@@ -27,6 +27,8 @@ pub(super) struct Settings {
     pub(super) floor: Floor,
     /// The timers in force: those of the document, raised to what the store and the members present can keep.
     pub(super) timing: Timing,
+    /// How long before the lease's end the watchdog that is armed ends.
+    pub(super) reset_before: Duration,
     /// Grows with every change of what the server is to run with.
     pub(super) generation: u64,
     /// The generation that the server was configured with.
@@ -74,6 +76,7 @@ impl Settings {
             ttl_min,
             floor,
             timing,
+            reset_before: Duration::ZERO,
             generation: 1,
             configured: 0,
             saved: 0,
@@ -174,7 +177,12 @@ impl Settings {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        Policy { timing: self.timing, ..config::policy(&self.config, &self.dynamic, self.floor) }
+        Policy { timing: self.guarded_timing(), ..config::policy(&self.config, &self.dynamic, self.floor) }
+    }
+
+    /// The timers in force, with what a watchdog makes of them.
+    pub(super) fn guarded_timing(&self) -> Timing {
+        self.timing.with_watchdog(self.reset_before)
     }
 
     /// What the server is to run with.

@@ -197,6 +197,16 @@ impl Watchdog {
         self.state = State::Failed;
     }
 
+    /// How long before the lease's end the machine is reset, where it is.
+    pub(super) fn reset_before(&self, timing: &Timing) -> Duration {
+        match self.state {
+            State::Asked { .. } | State::Active => {
+                timing.ttl.saturating_sub(Duration::from_secs(self.config.timeout(timing.ttl)))
+            }
+            State::Idle | State::Failed | State::Unfit(_) => Duration::ZERO,
+        }
+    }
+
     /// As a decision sees it.
     pub(super) fn seen(&self) -> local::Watchdog {
         match (self.config.mode, self.state) {

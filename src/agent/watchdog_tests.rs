@@ -55,6 +55,7 @@ fn it_follows_the_renewals_and_ends_with_the_lease_at_the_latest() {
     assert_eq!(said(&recorder), [keep(Need::Required, 25, at(5))], "five seconds later its end would be the lease's");
     watchdog.heard(WatchdogState::Armed { timeout: 25 }, &timing);
     assert_eq!(watchdog.seen(), Seen::Active);
+    assert_eq!(watchdog.reset_before(&timing), Duration::from_secs(5));
     // A renewal whose answer took long.
     watchdog.renewed(UNTIL, &timing, at(6));
     assert_eq!((said(&recorder), watchdog.seen()), (vec![], Seen::Active));

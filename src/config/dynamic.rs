@@ -112,6 +112,7 @@ fn timing(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Timing {
         ttl: timer("ttl", default.ttl),
         loop_wait: timer("loop_wait", default.loop_wait),
         retry_timeout: timer("retry_timeout", default.retry_timeout),
+        ..default
     }
 }
 
@@ -285,7 +286,8 @@ mod tests {
                            "remove_data_directory_on_diverged_timelines": 1},
         }))
         .unwrap();
-        let timing = Timing { ttl: seconds(25), loop_wait: seconds(5), retry_timeout: seconds(0) };
+        let timing =
+            Timing { ttl: seconds(25), loop_wait: seconds(5), retry_timeout: seconds(0), reset_before: Duration::ZERO };
         assert_eq!(dynamic.timing, timing);
         assert_eq!(dynamic.maximum_lag_on_failover, 1_048_576);
         assert_eq!(dynamic.primary_start_timeout, seconds(7));

@@ -45,7 +45,7 @@ fn unconfirmed(ctx: &Ctx) -> Decision {
     let ends = authority::stop_begins(None, ctx.seen.local.guard, ctx.timing());
     match (ends, ctx.seen.local.guard) {
         (Some(ends), Guard::Until(deadline)) if ends <= ctx.now() => {
-            let limit = deadline.left(ctx.now()) / 2;
+            let limit = deadline.left(ctx.now()).saturating_sub(ctx.timing().reset_before) / 2;
             let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit };
             Decision { postgres: stop, ..Decision::idle(Reason::DemotedNoDcs, Wake::At(ctx.now() + lease::RETRY)) }
         }
@@ -55,7 +55,8 @@ fn unconfirmed(ctx: &Ctx) -> Decision {
 
 /// The renewals have brought no answer for too long. An orderly stop, done before the guard would do it the hard way.
 pub fn cannot_renew(ctx: &Ctx, until: Instant) -> Decision {
-    let limit = lease::guard_deadline(until, ctx.timing()).left(ctx.now()) / 2;
+    let left = lease::guard_deadline(until, ctx.timing()).left(ctx.now());
+    let limit = left.saturating_sub(ctx.timing().reset_before) / 2;
     let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit };
     Decision { postgres: stop, ..Decision::idle(Reason::DemotedNoDcs, Wake::At(ctx.now() + lease::RETRY)) }
 }

@@ -1,5 +1,7 @@
 //! A member that must not lead without a watchdog device.
 
+use std::time::Duration;
+
 use tamada::core::decide;
 use tamada::core::decision::{Decision, LeaseStep, PostgresStep};
 use tamada::core::local::{ClusterState, Postgres, RecoverySignal, StartAs, StopMode, StopWhy, Watchdog};
@@ -104,4 +106,27 @@ fn in_a_pause_it_matters_to_nobody() {
     request(&mut cluster, None, Some("a"));
     let named = with(Watchdog::Failed, renewed(seen(cluster, standby_at(500, "b")), 0));
     assert_eq!(paused(&named).postgres, PostgresStep::Promote);
+}
+
+/// The reset comes 25 s after the renewal, and PID 1's deadline 29 s.
+#[test]
+fn an_orderly_stop_comes_before_the_reset() {
+    let mut policy = policy();
+    policy.timing = policy.timing.with_watchdog(Duration::from_secs(5));
+    let leads = |ago| {
+        let mut observation = with(Watchdog::Active, renewed(seen(view(OURS), primary()), ago));
+        observation.local.guard = tamada::core::local::Guard::Until(second(1_029 - ago));
+        observation
+    };
+    for (ago, stops) in [(21, false), (22, true)] {
+        for observation in [leads(ago), outage(leads(ago))] {
+            let decision = decide(&policy, &observation);
+            match decision.postgres {
+                PostgresStep::Stop { mode, limit, .. } => {
+                    assert!(stops && (mode, limit) == (StopMode::Fast, Duration::from_secs(1)), "{limit:?}");
+                }
+                step => assert!(!stops && step == PostgresStep::Leave, "{ago}: {step:?}"),
+            }
+        }
+    }
 }

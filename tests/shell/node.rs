@@ -154,6 +154,9 @@ impl InitLink for FakeInit {
 
     fn watchdog(&self, order: WatchdogOrder) {
         let device = self.world.inner().watchdogs.get(self.name).copied();
+        if device.is_some() && order == WatchdogOrder::Disarm {
+            self.world.note(self.name, "disarm");
+        }
         let Some(state) = device.and_then(|device| device.answer(order)) else { return };
         let signals = self.state.lock().unwrap().signals.clone();
         self.world

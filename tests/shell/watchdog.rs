@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use tamada::dcs::memory::Fault;
 use tokio::time::sleep;
 
 use crate::failover::leader_of;
@@ -66,4 +67,39 @@ async fn without_one_an_automatic_member_leads_all_the_same() {
     world.settled(&nodes.each_ref(), SECOND * 20).await;
     sleep(SECOND * 100).await;
     assert_eq!(world.count("no watchdog"), 1, "and PID 1 is asked once");
+}
+
+/// An orderly stop, and no reset: an outage of the store is no fault of this machine.
+#[tokio::test(start_paused = true)]
+async fn in_an_outage_the_leader_has_stopped_and_disarmed_it_before_it_ends() {
+    let world = World::new();
+    let nodes = two(&world, "required", [Device::Works; 2]).await;
+    world.settled(&nodes.each_ref(), SECOND * 20).await;
+    let leader = &nodes[leader_of(&world, &nodes)];
+    sleep(SECOND * 15).await;
+    nodes.iter().for_each(|node| node.fault(Fault::Unreachable));
+    let last = world.when(leader.name, "keepalive").unwrap();
+    let disarmed = || world.when(leader.name, "disarm").is_some_and(|at| at > last);
+    world.until("it is disarmed", SECOND * 25, disarmed).await;
+    assert_eq!(world.when(leader.name, "keepalive"), Some(last));
+    let (stopped, disarmed) = (world.when(leader.name, "stop").unwrap(), world.when(leader.name, "disarm").unwrap());
+    assert!(stopped <= disarmed && disarmed.since(last) < SECOND * 25, "{:?}", disarmed.since(last));
+    assert!(stopped.since(last) > SECOND * 20, "it had time for another renewal: {:?}", stopped.since(last));
+    assert_eq!(world.when(leader.name, "fenced"), None);
+}
+
+/// The agent is frozen: nothing keeps the countdown from its end, which comes before PID 1's own deadline.
+#[tokio::test(start_paused = true)]
+async fn a_frozen_agent_ends_in_a_reset() {
+    let world = World::new();
+    let mut nodes = two(&world, "required", [Device::Works; 2]).await;
+    world.settled(&nodes.each_ref(), SECOND * 20).await;
+    let leader = leader_of(&world, &nodes);
+    nodes[leader].freeze();
+    let name = nodes[leader].name;
+    let last = world.when(name, "keepalive").unwrap();
+    world.until("PID 1's deadline", TTL, || world.when(name, "fenced").is_some()).await;
+    assert!(world.when(name, "fenced").unwrap().since(last) > SECOND * 25);
+    assert_eq!(world.when(name, "keepalive"), Some(last));
+    assert!(world.when(name, "disarm").is_none_or(|at| at < last));
 }

@@ -131,6 +131,7 @@ pub const TIMING: Timing = Timing {
     ttl: std::time::Duration::from_secs(5),
     loop_wait: std::time::Duration::from_secs(1),
     retry_timeout: std::time::Duration::from_secs(1),
+    reset_before: std::time::Duration::ZERO,
 };
 
 pub fn at(ms: u64) -> Instant {
