@@ -5,6 +5,7 @@ use std::time::Duration;
 use tokio::time::sleep;
 
 use crate::failover::{leader_of, others};
+use crate::node::Node;
 use crate::server::PrePromote;
 use crate::start::three;
 use crate::world::World;
@@ -18,7 +19,7 @@ fn asked(world: &World, name: &str) -> usize {
 }
 
 /// The leader is gone, and the others' `pre_promote` says this.
-async fn without_leader(world: &World, says: [PrePromote; 2]) -> [&'static str; 2] {
+async fn without_leader(world: &World, says: [PrePromote; 2]) -> ([Node; 3], [&'static str; 2]) {
     let mut nodes = three(world).await;
     let old = leader_of(world, &nodes);
     let names = [others(&nodes, old)[0].name, others(&nodes, old)[1].name];
@@ -26,16 +27,14 @@ async fn without_leader(world: &World, says: [PrePromote; 2]) -> [&'static str; 
         world.inner().servers.get_mut(name).unwrap().pre_promote = says;
     }
     nodes[old].die();
-    // They live on.
-    std::mem::forget(nodes);
-    names
+    (nodes, names)
 }
 
 #[tokio::test(start_paused = true)]
 async fn a_member_whose_pre_promote_refuses_leaves_the_lock_to_another() {
     let world = World::new();
     let agrees = PrePromote::AgreesAfter(SECOND * 12);
-    let [refusing, agreeing] = without_leader(&world, [PrePromote::Refuses, agrees]).await;
+    let (_nodes, [refusing, agreeing]) = without_leader(&world, [PrePromote::Refuses, agrees]).await;
     // Whoever of the two goes first.
     world.until("the other leads", TTL * 3, || world.primary() == Some(agreeing)).await;
     assert!(world.when(refusing, "promote").is_none());
@@ -45,7 +44,7 @@ async fn a_member_whose_pre_promote_refuses_leaves_the_lock_to_another() {
 #[tokio::test(start_paused = true)]
 async fn one_that_hangs_ends_with_the_lease_and_is_tried_again_after_ttl_at_the_earliest() {
     let world = World::new();
-    let names = without_leader(&world, [PrePromote::Hangs; 2]).await;
+    let (_nodes, names) = without_leader(&world, [PrePromote::Hangs; 2]).await;
     let runs = |world: &World| names.iter().map(|name| asked(world, name)).sum::<usize>();
     world.until("both were asked", TTL * 5, || names.iter().all(|name| asked(&world, name) > 0)).await;
     assert_eq!(runs(&world), 2, "the first one leaves the second one its turn");
