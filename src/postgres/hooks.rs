@@ -17,7 +17,7 @@ use super::process::{self, Process};
 use crate::core::local::LastRole;
 use crate::core::units::Seconds;
 
-/// The longest that a stop waits for `before_stop`, however much time it has itself.
+/// The longest that `before_stop` may take, however much time the stop has itself.
 const BEFORE_STOP_MAX: Duration = Duration::from_secs(60);
 
 /// Which stop waits for `before_stop`.
@@ -48,12 +48,12 @@ impl LocalPostgres {
     pub(super) async fn run_before_stop(&self, limit: Duration, waits: Waits) {
         let words = self.memory().desired.server.before_stop.clone();
         let Some(hook) = self.hook("before_stop", words).filter(|_| self.postmaster().is_some()) else { return };
-        let limit = (limit / 2).min(BEFORE_STOP_MAX);
         let is_awaited = match waits {
             Waits::Always => true,
             Waits::AsStandby => self.last_role() == LastRole::Standby,
             Waits::Never => false,
         };
+        let limit = if is_awaited { (limit / 2).min(BEFORE_STOP_MAX) } else { BEFORE_STOP_MAX };
         let run = async move {
             match hook.run(limit).await {
                 Ok(()) => tracing::info!("before_stop has ended"),
