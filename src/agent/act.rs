@@ -1,5 +1,5 @@
 //! Carries a decision out, in one fixed order: (1) what takes authority away, (2) the lease and the guard, (3) the
-//! synchronous set (none yet), (4) what gives authority, (5) questions, documents, our record.
+//! synchronous standbys, (4) what gives authority, (5) questions, documents, our record.
 //!
 //! **Invariant:** jobs are begun here and never waited for. Whatever makes PostgreSQL a primary is begun only after this
 //! cycle's lease step, and only if the lock is ours and PID 1 knows the deadline at that moment.
@@ -23,9 +23,6 @@ use crate::postgres::{Instance, RoleChange};
 
 /// A stop before a new clone: the data are given up anyhow.
 const CLONE_STOP_LIMIT: Duration = Duration::from_secs(10);
-/// The stop of a restart: nothing hurries it. `primary_stop_timeout` would be for synchronous mode alone.
-const RESTART_STOP_LIMIT: Duration = Duration::from_secs(3600);
-
 /// Where a member's PostgreSQL answers, by its record.
 pub(super) fn address_of(member: &MemberName, seen: &Observation) -> Option<Address> {
     seen.cluster.as_ref().ok()?.members.get(member)?.address.clone()
@@ -52,6 +49,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         let races = matches!(decision.lease, LeaseStep::Acquire { .. });
         let won = races && matches!(outcome.lease, LeaseOutcome::Held { .. });
+        self.bring_synchronous(&decision.sync, seen).await;
         if let Some(slots) = decision.slots.clone().filter(|_| won || !races) {
             self.bring_slots(slots);
         }
@@ -129,7 +127,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | PostgresStep::Clone(_)
             | PostgresStep::Rewind { .. }
             | PostgresStep::Recover
-            | PostgresStep::ResumeReplay => RESTART_STOP_LIMIT,
+            | PostgresStep::ResumeReplay => self.settings.policy().stop_limit,
         };
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));

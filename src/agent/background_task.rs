@@ -23,6 +23,7 @@ pub(super) enum BackgroundTask {
     CompareHistory,
     Checkpoint,
     SyncSlots,
+    SetStandbyNames,
     EnsureRoles,
     Configure,
     SaveDynamic,
@@ -169,6 +170,7 @@ impl BackgroundTask {
             BackgroundTask::AskPeers
             | BackgroundTask::CompareHistory
             | BackgroundTask::SyncSlots
+            | BackgroundTask::SetStandbyNames
             | BackgroundTask::EnsureRoles
             | BackgroundTask::Configure
             | BackgroundTask::SaveDynamic
@@ -187,6 +189,7 @@ impl BackgroundTask {
             BackgroundTask::CompareHistory => "comparing our WAL with the leader's history",
             BackgroundTask::Checkpoint => "the checkpoint after promotion",
             BackgroundTask::SyncSlots => "keeping the members' replication slots",
+            BackgroundTask::SetStandbyNames => "setting synchronous_standby_names",
             BackgroundTask::EnsureRoles => "creating missing roles",
             BackgroundTask::Configure => "configuring PostgreSQL",
             BackgroundTask::SaveDynamic => "keeping the cluster's configuration beside the data",

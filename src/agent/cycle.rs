@@ -263,10 +263,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 None => std::future::pending().await,
             }
         };
+        // Whom commits wait for is another matter from then on.
+        let waits = !self.server.probe().facts.sync.names.names.is_empty();
+        let standby_lost = async {
+            match waits {
+                true => shared.instance.wait_standby_lost().await,
+                false => std::future::pending().await,
+            }
+        };
         tokio::select! {
             () = self.alarm.at(at) => {}
             () = shared.wake.notified() => {}
             () = changed => {}
+            () = standby_lost => {}
             () = exited => self.server.exited(exit_of),
         }
     }

@@ -81,6 +81,13 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.reading.last().map_or_else(|| Snapshot::default().expect(revision), |seen| seen.expect(revision))
     }
 
+    /// The same, and only while the lock is ours.
+    pub(super) fn as_seen_leading(&self, revision: Option<Revision>) -> Expect {
+        self.reading
+            .last()
+            .map_or_else(|| Snapshot::default().expect_leading(revision), |seen| seen.expect_leading(revision))
+    }
+
     pub(super) async fn replace(&self, key: Key, content: Content, expect: Expect) -> Result<(), DcsError> {
         let limit = self.short_patience();
         match self.shared.bounded(limit, self.shared.dcs.replace(key, content, expect, limit)).await {

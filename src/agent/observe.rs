@@ -118,6 +118,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             watchdog: self.watchdog.seen(),
             about: self.about(),
             branch: self.branch.get(),
+            sync: self.server.probe().facts.sync.clone(),
         };
         Observation {
             now,

@@ -73,6 +73,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         }
         record.proxy = config.postgres.proxy_address.as_ref().map(|proxy| address(proxy, &config.postgres.database));
         record.tags = config.published_tags.clone();
+        if self.memory.release_asked.is_some() {
+            record.tags.extend([("nosync".to_owned(), true.into()), ("sync_priority".to_owned(), 0.into())]);
+        }
         record.pending_restart = self.server.probe().facts.pending_restart.clone();
         record.scheduled_restart = self.scheduled_restart();
         record.pause = self.settings.dynamic.pause;

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, Config, Dynamic};
 use crate::core::local::{Job, StartAs};
-use crate::core::policy::{Floor, Mode, Policy, Timing};
+use crate::core::policy::{Floor, Mode, Policy, SyncMode, Timing};
 use crate::core::units::Revision;
 use crate::dcs::Snapshot;
 use crate::postgres::{DesiredServer, Force};
@@ -188,7 +188,8 @@ impl Settings {
     /// What the server is to run with.
     pub(super) fn desired(&self) -> DesiredServer {
         let server = config::server_settings(&self.dynamic.server, &self.config.postgres.local);
-        DesiredServer { server, use_slots: self.dynamic.use_slots }
+        let synchronous = self.dynamic.synchronous.mode != SyncMode::Off;
+        DesiredServer { server, use_slots: self.dynamic.use_slots, synchronous }
     }
 
     /// How long a start may take before it counts as failed; a failover "at once" is no reason to cut a start short.

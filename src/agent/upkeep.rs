@@ -1,14 +1,19 @@
-//! What goes on beside the decisions, as the core has decided it: slots, roles, restarts at a time.
+//! What goes on beside the decisions, as the core has decided it: slots, synchronous standbys, roles, restarts at a time.
+
+use std::collections::BTreeSet;
 
 use super::background_task::{AtEnd, BackgroundTask, Report};
 use super::cycle::Agent;
 use super::inbox::{BEGIN_WITHIN, PendingRestart};
-use crate::core::decision::{Overtaken, RolesStep, ScheduleStep};
+use super::publish::tell;
+use crate::core::decision::{Overtaken, RolesStep, ScheduleStep, SyncStep};
 use crate::core::local::{LastRole, Postgres, Running, Upstream};
 use crate::core::observation::{Event, Observation, RestartRequest};
 use crate::core::slots::{Brought, SlotsWanted};
-use crate::core::view::ReplicationState;
-use crate::dcs::Dcs;
+use crate::core::standby_names::StandbyNames;
+use crate::core::units::MemberName;
+use crate::core::view::{ReplicationState, SyncState};
+use crate::dcs::{Content, Dcs, DcsError, Key, codec};
 use crate::postgres::Instance;
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
@@ -25,6 +30,33 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             })
         };
         self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, work);
+    }
+
+    /// The key is written at once, since nothing else may come between what was seen and what is promised; the server's
+    /// setting takes a reload.
+    pub(super) async fn bring_synchronous(&mut self, step: &SyncStep, seen: &Observation) {
+        let before = seen.cluster.as_ref().map(|view| view.sync.clone()).unwrap_or_default();
+        let (content, revision) = match step {
+            SyncStep::Leave => return,
+            SyncStep::Set(names) => return self.set_standby_names(Some(names.clone())),
+            SyncStep::GiveBack => return self.set_standby_names(None),
+            SyncStep::Publish { key, seen } => (Content::Json(codec::sync_document(key)), *seen),
+            SyncStep::Unpublish { seen } => (Content::Delete, Some(*seen)),
+        };
+        match self.replace(Key::Sync, content, self.as_seen_leading(revision)).await {
+            Ok(()) => tell_synchronous(step, &before),
+            Err(DcsError::Conflict { .. }) => tracing::info!("Synchronous replication key updated by someone else."),
+            Err(error) => tell(&error, format_args!("Updating sync state failed")),
+        }
+    }
+
+    fn set_standby_names(&mut self, names: Option<StandbyNames>) {
+        let shared = self.shared.clone();
+        let work = async move {
+            let _configuring = shared.configuring.clone().lock_owned().await;
+            Report::of(shared.instance.set_standby_names(names.as_ref()).await, |()| Report::Done)
+        };
+        self.background.begin(BackgroundTask::SetStandbyNames, AtEnd::Wake, work);
     }
 
     pub(super) fn ensure_roles(&mut self, step: RolesStep) {
@@ -69,6 +101,32 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 }
             }
         }
+    }
+}
+
+/// Patroni's words, which monitoring looks for.
+fn tell_synchronous(step: &SyncStep, before: &SyncState) {
+    let names = |standbys: &BTreeSet<MemberName>| {
+        let quoted: Vec<String> = standbys.iter().map(|name| format!("'{name}'")).collect();
+        format!("[{}]", quoted.join(", "))
+    };
+    match step {
+        SyncStep::Publish { key, .. } if before.leader.is_none() && key.standbys.is_empty() => {
+            tracing::info!("Enabled synchronous replication");
+        }
+        SyncStep::Publish { key, .. } if key.quorum > 0 || before.quorum > 0 => {
+            let plain: Vec<&str> = key.standbys.iter().map(MemberName::as_str).collect();
+            tracing::info!("Setting leader to {}, quorum to {} of ({})", key.leader, key.quorum, plain.join(", "));
+        }
+        SyncStep::Publish { key, .. } if key.standbys.len() < before.standbys.len() => {
+            let (from, to) = (names(&before.standbys), names(&key.standbys));
+            tracing::info!("Updating /sync key temporarily from {from} to {to}");
+        }
+        SyncStep::Publish { key, .. } => {
+            tracing::info!("Synchronous standby status assigned to {}", names(&key.standbys));
+        }
+        SyncStep::Unpublish { .. } => tracing::info!("Disabled synchronous replication"),
+        SyncStep::Leave | SyncStep::Set(_) | SyncStep::GiveBack => {}
     }
 }
 

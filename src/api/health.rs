@@ -10,7 +10,7 @@ use super::query::Query;
 use super::shown::{shown_role, shown_state};
 use crate::agent::status::Status;
 use crate::config::{self, units};
-use crate::core::policy::{Pause, Switch};
+use crate::core::policy::{Pause, Switch, SyncMode};
 use crate::core::units::Instant;
 use crate::core::view::{MemberRole, MemberState, ReplicationState};
 
@@ -98,20 +98,10 @@ pub(super) fn sync_duty(status: &Status) -> SyncDuty {
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum SyncMode {
-    Off,
-    Priority,
-    Quorum,
-}
-
 /// `synchronous_mode` of the cluster's configuration.
 pub(super) fn sync_mode(config: Option<&Value>) -> SyncMode {
-    match config.and_then(|config| config.get("synchronous_mode")) {
-        Some(Value::String(word)) if word.eq_ignore_ascii_case("quorum") => SyncMode::Quorum,
-        Some(value) if is_true(value) => SyncMode::Priority,
-        Some(_) | None => SyncMode::Off,
-    }
+    let mode = config.and_then(|config| config.get("synchronous_mode"));
+    mode.and_then(config::synchronous_mode).unwrap_or(SyncMode::Off)
 }
 
 pub(super) fn is_standby_cluster(config: Option<&Value>) -> bool {

@@ -6,7 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::document::shown_reason;
-use super::health::{SyncMode, is_standby_cluster, is_true, sync_mode};
+use super::health::{is_standby_cluster, is_true, sync_mode};
+use crate::core::policy::SyncMode;
 use crate::core::units::{Lsn, MemberName};
 use crate::core::view::{ClusterView, Member, Schedule};
 

@@ -2,11 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::dynamic::{Problem, refused};
+use super::dynamic::refused;
 use super::given::Account;
 use super::mode::Store;
 use super::origin::Origin;
 use super::policy::corrected_timers;
+use super::problem::Problem;
 use super::reader::{Reader, as_switch, remove_nulls};
 use super::{BootstrapConfig, Dynamic};
 use crate::core::policy::{Floor, Mode, Switch};

@@ -1,35 +1,14 @@
 //! The cluster's own configuration, the `config` key: lenient where Patroni is (a bad value means the default),
 //! strict where it rejects a whole document, and plain about what this version does not implement.
 
-use std::fmt;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::problem::Problem;
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, redact, units, words};
+use super::{Dynamic, ServerSettings, redact, synchronous, units, words};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
-
-/// A key of the document and what is wrong with it, or with its value.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Problem {
-    /// `postgresql.parameters`; empty for the whole document.
-    pub key: String,
-    pub what: String,
-}
-
-impl Problem {
-    fn new(key: &str, what: String) -> Self {
-        Problem { key: key.to_owned(), what }
-    }
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let key = if self.key.is_empty() { "the document" } else { &self.key };
-        write!(f, "{key}: {}", self.what)
-    }
-}
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
     problems.iter().map(Problem::to_string).collect()
@@ -50,6 +29,7 @@ impl Dynamic {
         let none = Map::new();
         let postgresql = map.get("postgresql").and_then(Value::as_object).unwrap_or(&none);
         let server = server(postgresql, &mut problems);
+        let synchronous = synchronous::read(map, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -66,6 +46,7 @@ impl Dynamic {
             pause: if switch(map.get("pause")).is_on() { Pause::Paused } else { Pause::Running },
             max_timelines_history: usize::try_from(number("max_timelines_history", 0)).unwrap_or(0),
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
+            synchronous,
             ignore_slots: ignored_slots(map),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
@@ -227,16 +208,8 @@ fn ignored_slots(map: &Map<String, Value>) -> Vec<IgnoredSlot> {
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     let mut refused = Vec::new();
     let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
-    if let Some(value) = map.get("synchronous_mode") {
-        let is_quorum = value.as_str().is_some_and(|text| text.eq_ignore_ascii_case("quorum"));
-        if is_quorum || switch(Some(value)).is_on() {
-            refuse("synchronous_mode", value);
-        }
-    }
-    for key in ["synchronous_mode_strict", "failsafe_mode"] {
-        if let Some(value) = map.get(key).filter(|value| switch(Some(value)).is_on()) {
-            refuse(key, value);
-        }
+    if let Some(value) = map.get("failsafe_mode").filter(|value| switch(Some(value)).is_on()) {
+        refuse("failsafe_mode", value);
     }
     if is_standby_cluster(map.get("standby_cluster")) {
         refuse("standby_cluster", &Value::from("a map"));
@@ -322,9 +295,6 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_named_and_what_is_off_is_not() {
         let cases = [
-            (json!({"synchronous_mode": true}), "synchronous_mode: true"),
-            (json!({"synchronous_mode": "Quorum"}), "synchronous_mode: Quorum"),
-            (json!({"synchronous_mode_strict": "on"}), "synchronous_mode_strict: on"),
             (json!({"failsafe_mode": "1"}), "failsafe_mode: 1"),
             (json!({"standby_cluster": {"host": "a"}}), "standby_cluster: a map"),
             (json!({"standby_cluster": {"port": 5432}}), "standby_cluster: a map"),
@@ -335,7 +305,7 @@ mod tests {
             assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
             assert_eq!(Dynamic::problems_of_patch(&map(document.clone())).len(), 1, "{document}");
         }
-        let off = json!({"synchronous_mode": "off", "synchronous_mode_strict": false, "failsafe_mode": null,
+        let off = json!({"failsafe_mode": null,
                          "standby_cluster": {"host": null, "port": 0, "restore_command": ""}, "slots": {"a": null},
                          "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());

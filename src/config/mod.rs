@@ -24,6 +24,7 @@ mod node;
 mod options;
 mod origin;
 mod policy;
+mod problem;
 mod raw;
 mod reader;
 mod redact;
@@ -31,6 +32,7 @@ mod reload;
 mod secret;
 mod server;
 mod sources;
+mod synchronous;
 mod tls_not_required;
 pub mod units;
 mod unknown;
@@ -55,6 +57,7 @@ pub use reader::as_switch;
 pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
+pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
 pub use watchdog::{DEVICE_MAX as WATCHDOG_DEVICE_MAX, WatchdogConfig, WatchdogMode};
 
@@ -64,7 +67,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::policy::{IgnoredSlot, Mode, Pause, Switch, Timing};
+use crate::core::policy::{IgnoredSlot, Mode, Pause, Switch, Synchronous, Timing};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
@@ -333,6 +336,7 @@ pub struct Dynamic {
     pub max_timelines_history: usize,
     pub member_slots_ttl: Duration,
     pub use_slots: Switch,
+    pub synchronous: Synchronous,
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.

@@ -293,18 +293,16 @@ pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
         }
     }
     let is_on = |key: &str| published.get(key) == Some(&Value::Bool(true));
+    let weighed = |never: &str, name: &str| match (published.get(never), published.get(name).and_then(priority)) {
+        (Some(Value::Bool(true)), _) => 0,
+        (Some(_), priority) => priority.unwrap_or(1).max(1),
+        (None, priority) => priority.unwrap_or(1).max(0),
+    };
     let tags = Tags {
-        failover_priority: match published.get("nofailover") {
-            Some(Value::Bool(true)) => 0,
-            Some(_) => published.get("failover_priority").and_then(priority).unwrap_or(1).max(1),
-            None => published.get("failover_priority").and_then(priority).unwrap_or(1).max(0),
-        },
+        failover_priority: weighed("nofailover", "failover_priority"),
         noloadbalance: is_on("noloadbalance"),
         clonefrom: is_on("clonefrom"),
-        nosync: match published.get("nosync") {
-            Some(value) => value == &Value::Bool(true),
-            None => published.get("sync_priority").and_then(priority).is_some_and(|priority| priority <= 0),
-        },
+        sync_priority: weighed("nosync", "sync_priority"),
         nostream: is_on("nostream"),
     };
     warn_of_contradictions(reader, &published);

@@ -1,11 +1,13 @@
 //! Builds `Policy` from the node's and the cluster's configuration, and tells where the two differ.
 
+use std::time::Duration;
+
 use serde_json::{Map, Value};
 
 use super::document::{is_same, leaves};
 use super::merge::server_settings;
 use super::{Config, Dynamic, redact};
-use crate::core::policy::{Floor, Policy, RewindPolicy, SlotSettings, Switch, Timing};
+use crate::core::policy::{Floor, Policy, RewindPolicy, SlotSettings, Switch, SyncMode, Timing, UNHURRIED};
 
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
@@ -24,6 +26,10 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         primary_start_timeout: dynamic.primary_start_timeout,
         stop_timeout: config.stop_timeout,
+        stop_limit: match (dynamic.synchronous.mode, dynamic.primary_stop_timeout) {
+            (SyncMode::Off, _) | (_, Duration::ZERO) => UNHURRIED,
+            (SyncMode::Priority | SyncMode::Quorum, limit) => limit,
+        },
         rewind: match server.use_pg_rewind {
             Some(Switch::On) => RewindPolicy::Allowed,
             Some(Switch::Off) | None => RewindPolicy::Forbidden,
@@ -39,6 +45,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
             keep_for_failover: Switch::from(!dynamic.member_slots_ttl.is_zero()),
             ignored: dynamic.ignore_slots.clone(),
         },
+        synchronous: dynamic.synchronous,
         refused_settings: dynamic.refused.clone(),
     }
 }

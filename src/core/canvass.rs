@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::branch::{self, Standing};
 use super::context::Ctx;
 use super::decision::{Decision, LeaseStep, Question, Wake};
+use super::electors;
 use super::local::StandbyFacts;
 use super::observation::{
     LeaderRecord, Memory, Observation, PeerAnswer, PeerReport, PeerRole, PeerStatus, PeerWatchdog,
@@ -37,8 +38,13 @@ impl<'a> Canvass<'a> {
     /// All that might take over or know better: the members of the view, and those that were there when a leader was last
     /// seen, since their records may expire together with the leader's.
     pub fn of_all(ctx: &Ctx<'a>) -> Self {
+        // A person may name any member.
+        let wanted = ctx.view.switchover.as_ref().filter(|request| request.leader.is_none());
+        let wanted = wanted.and_then(|request| request.candidate.as_ref());
+        let counts = |name: &MemberName| electors::is_elector(ctx, name) || wanted == Some(name);
         let may_answer = |member: &&Member| {
-            member.name != ctx.policy.name && member.api_url.is_some() && !member.tags.is_nofailover()
+            let able = member.api_url.is_some() && !member.tags.is_nofailover();
+            member.name != ctx.policy.name && able && counts(&member.name)
         };
         let expired = ctx.seen.memory.last_members.values().filter(|member| !ctx.view.is_alive(&member.name));
         let expired = expired.filter(may_answer).map(|member| (member.name.clone(), EXPIRED_PEER_LIMIT));
@@ -111,7 +117,22 @@ impl<'a> Canvass<'a> {
         self.asked.keys().find_map(|peer| {
             let status = eligible(self.answer(peer)?)?;
             let better = better(&self.ctx, peer, status, facts)?;
+            // What a former leader alone has, no client was told of.
+            let is_unconfirmed = status.role == PeerRole::Standby && electors::is_former_leader(&self.ctx, peer);
+            if is_unconfirmed {
+                return None;
+            }
             (!is_given_up(&self.ctx, peer, status, facts)).then_some(better)
+        })
+    }
+}
+
+impl Canvass<'_> {
+    /// Those that have answered, could take over, and are not ahead of us.
+    pub fn not_ahead(&self, facts: &StandbyFacts) -> impl Iterator<Item = &MemberName> {
+        self.asked.keys().filter(|peer| {
+            let status = self.answer(peer).and_then(eligible);
+            status.is_some_and(|status| !is_ahead(&self.ctx, status, facts))
         })
     }
 }
@@ -311,13 +332,20 @@ fn compare_branches(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ord
     }
 }
 
+fn compare(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> Ordering {
+    compare_branches(ctx, status, facts).then(status.position.cmp(&facts.position()))
+}
+
+fn is_ahead(ctx: &Ctx, status: &PeerStatus, facts: &StandbyFacts) -> bool {
+    compare(ctx, status, facts) == Ordering::Greater
+}
+
 fn better(ctx: &Ctx, peer: &MemberName, status: &PeerStatus, facts: &StandbyFacts) -> Option<Reason> {
     if status.role == PeerRole::Primary {
         return Some(Reason::PrimaryAlive { peer: peer.clone() });
     }
-    let branches = compare_branches(ctx, status, facts);
     let (theirs, own) = (status.tags.failover_priority, ctx.policy.tags.failover_priority);
-    match branches.then(status.position.cmp(&facts.position())) {
+    match compare(ctx, status, facts) {
         Ordering::Greater => Some(Reason::PeerAhead { peer: peer.clone() }),
         Ordering::Equal if theirs > own => Some(Reason::PeerPreferred { peer: peer.clone(), theirs, own }),
         Ordering::Equal | Ordering::Less => None,

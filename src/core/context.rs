@@ -12,9 +12,6 @@ use super::reason::Reason;
 use super::units::{Instant, Seconds};
 use super::view::ClusterView;
 
-/// How long a stop that nothing hurries may take before it escalates.
-pub const UNHURRIED: Duration = Duration::from_secs(3600);
-
 #[derive(Clone, Copy)]
 pub struct Ctx<'a> {
     pub policy: &'a Policy,

@@ -1,13 +1,14 @@
 //! One cycle's output: a form with fixed slots, not a script. `agent::act` carries it out in one fixed order:
 //! what takes authority away, the lease, what gives authority, the cluster's documents, questions.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::local::{CloneSource, Reinit, StartAs, StopMode, StopWhy, Upstream};
 use super::lock_seen::LockSeen;
 use super::reason::Reason;
 use super::slots::SlotsWanted;
+use super::standby_names::StandbyNames;
 use super::units::{Instant, Lsn, MemberName, Revision, SystemId};
 
 #[must_use]
@@ -24,10 +25,41 @@ pub struct Decision {
     /// What the server's replication slots are to be; `None`: they stay as they are. With an acquisition only if that won.
     pub slots: Option<SlotsWanted>,
     pub roles: RolesStep,
+    /// The next step towards the synchronous standbys that the cluster wants.
+    pub sync: SyncStep,
     /// What becomes of the restart that is scheduled.
     pub schedule: ScheduleStep,
     /// Set when the agent is to end.
     pub exit: Option<Exit>,
+}
+
+/// One step: the store's word and the server's setting never change together, so that at no moment more is promised than
+/// holds.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SyncStep {
+    Leave,
+    /// Write the `sync` key, over the one that was seen, while the lock is ours.
+    Publish {
+        key: SyncKey,
+        seen: Option<Revision>,
+    },
+    /// Remove the key: the synchronous mode is off.
+    Unpublish {
+        seen: Revision,
+    },
+    /// `synchronous_standby_names` from now on, whatever the user's configuration says.
+    Set(StandbyNames),
+    /// The user's own setting is in force again.
+    GiveBack,
+}
+
+/// What the `sync` key says.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SyncKey {
+    pub leader: MemberName,
+    /// Of how many others a candidate must know that they are not ahead; 0 in priority mode.
+    pub quorum: usize,
+    pub standbys: BTreeSet<MemberName>,
 }
 
 /// The roles that the members log in with.
@@ -197,6 +229,7 @@ impl Decision {
             wake,
             slots: None,
             roles: RolesStep::Leave,
+            sync: SyncStep::Leave,
             schedule: ScheduleStep::Keep,
             exit: None,
         }

@@ -10,12 +10,14 @@ use super::canvass::{
 };
 use super::context::{self, Ctx};
 use super::decision::{Decision, DocumentStep, PostgresStep, Question, Wake};
+use super::electors;
 use super::lease;
 use super::local::{Data, Job, Postgres, Running, StandbyFacts};
 use super::observation::{JobResult, Observation};
-use super::policy::{Mode, Pause, Policy};
+use super::policy::{Mode, Pause, Policy, SyncMode};
 use super::reason::Reason;
 use super::switchover;
+use super::sync;
 use super::units::{Instant, Lsn};
 use super::view::{Holder, Initialize};
 use super::watchdog;
@@ -46,7 +48,10 @@ pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
     if ctx.promotion_refused_until().is_some() {
         return ctx.give_up(Reason::PrePromoteFailed);
     }
-    watchdog::before_primary(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::Promoting))
+    if let Some(first) = watchdog::before_primary(ctx) {
+        return first;
+    }
+    sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::Promoting))
 }
 
 pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
@@ -88,7 +93,7 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     if gave_way(ctx) && others.has_candidate(|position| may_take_over(ctx, position)) {
         return ctx.again_after(LOOK_AGAIN, Reason::LeftToOthers);
     }
-    match others.better_than(facts) {
+    match others.better_than(facts).or_else(|| lacks_votes(ctx, &others, facts)) {
         Some(reason) => ctx.again_after(PEER_LIMIT, reason),
         None => acquire(ctx),
     }
@@ -109,6 +114,10 @@ fn barred(ctx: &Ctx) -> Option<Reason> {
         return Some(Reason::RefusedSettings { settings: ctx.policy.refused_settings.join(", ") });
     }
     if let Some(reason) = watchdog::bars_race(ctx) {
+        return Some(reason);
+    }
+    let by_hand = switchover::takes_over(ctx);
+    if let Some(reason) = electors::barred(ctx).filter(|_| !by_hand) {
         return Some(reason);
     }
     let asked_for = switchover::names_me(ctx);
@@ -138,4 +147,23 @@ fn backing_off(ctx: &Ctx) -> Option<Decision> {
         Job::Bootstrap | Job::Start(_) | Job::Stop { .. } | Job::Restart(_) | Job::Promote => true,
     });
     ctx.backing_off().filter(|_| counts)
+}
+
+/// In quorum mode: whether too few members are known not to be ahead. All that are asked have answered.
+fn lacks_votes(ctx: &Ctx, others: &Canvass, facts: &StandbyFacts) -> Option<Reason> {
+    if electors::active(ctx) != Some(SyncMode::Quorum) {
+        return None;
+    }
+    let me = &ctx.policy.name;
+    let needed = ctx.view.sync.quorum as usize;
+    // A leader that stopped in order has told where its WAL ends: nobody can have been told of more.
+    let status = &ctx.view.status;
+    let has_all = ctx.seen.memory.is_last_word(status)
+        && status.released_by.is_some()
+        && status.optime.is_some_and(|released| released <= facts.position());
+    let is_leader = electors::is_former_leader(ctx, me);
+    // One that is no voter needs one more.
+    let needed = if electors::is_listed(ctx.view, me) { needed } else { needed + 1 };
+    let votes = others.not_ahead(facts).filter(|name| electors::is_listed(ctx.view, name)).count();
+    (votes < needed && !is_leader && !has_all).then_some(Reason::TooFewVotes { votes, needed })
 }

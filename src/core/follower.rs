@@ -3,10 +3,11 @@
 use std::time::Duration;
 
 use super::bootstrap;
-use super::context::{Ctx, UNHURRIED};
+use super::context::Ctx;
 use super::decision::{Decision, PostgresStep, Question};
 use super::local::{LastRole, Reinit, Replay, StandbyFacts, StopMode, StopWhy, Upstream};
 use super::observation::Divergence;
+use super::policy::UNHURRIED;
 use super::reason::Reason;
 use super::units::Instant;
 use super::view::{Member, MemberRole, ReplicationState};

@@ -1,5 +1,6 @@
 //! What our own node is: its data directory, its PostgreSQL, and the one long job that may be running.
 
+use super::standby_names::StandbyNames;
 use super::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
 use super::view::{Address, MemberRole, ReplicationState};
 
@@ -16,6 +17,45 @@ pub struct LocalState {
     /// The newest timeline of our data whose history was read. It may be older than what `postgres` shows.
     pub branch: Option<Branch>,
     pub about: About,
+    pub sync: SyncFacts,
+}
+
+/// Synchronous replication as the server has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct SyncFacts {
+    /// `synchronous_standby_names` in force; of a server that does not run, as its next start will have it.
+    pub names: StandbyNames,
+    pub whose: NamesOf,
+    /// The standbys that stream from here. Known of a primary while the synchronous mode is on or there are names.
+    pub senders: Vec<Sender>,
+}
+
+/// Who has set `synchronous_standby_names`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum NamesOf {
+    /// The user's own configuration, or nobody.
+    #[default]
+    User,
+    Us,
+}
+
+/// A standby that streams from this server.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Sender {
+    /// `application_name`: a member's name, if it is one of ours.
+    pub standby: String,
+    /// What `synchronous_commit` waits for: written, flushed or replayed.
+    pub position: Lsn,
+    pub duty: Duty,
+}
+
+/// `sync_state`, in the order in which those that have the duty are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Duty {
+    Async,
+    Potential,
+    Quorum,
+    Sync,
 }
 
 /// What a request to restart asks of the server.

@@ -15,6 +15,7 @@ use super::observation::{
 use super::reason::Reason;
 use super::serving::is_serving;
 use super::switchover::LEFT_TO_OTHERS;
+use super::sync;
 use super::units::{Instant, Revision};
 use super::view::{AfterPromote, ClusterView, Holder, Initialize};
 
@@ -28,6 +29,7 @@ pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memor
     learn_started(&mut memory, seen, outcome);
     learn_lease(&mut memory, seen, outcome);
     learn_best(&mut memory, seen);
+    sync::learn(&mut memory, seen, &outcome.reason);
     memory
 }
 

@@ -12,7 +12,11 @@ pub mod lock_seen;
 pub mod observation;
 pub mod policy;
 pub mod reason;
+pub mod requests;
 pub mod slots;
+pub mod standby_names;
+pub mod sync;
+pub mod tags;
 pub mod units;
 pub mod view;
 
@@ -23,6 +27,7 @@ mod busy;
 mod canvass;
 mod context;
 mod election;
+mod electors;
 mod follower;
 mod leader;
 mod memory;
@@ -55,7 +60,7 @@ pub const PATRONI_VERSION: &str = "4.1.5";
 
 /// What is to be done now. Total: never fails, never panics.
 pub fn decide(policy: &Policy, seen: &Observation) -> Decision {
-    let decision = upkeep::with(policy, seen, decided(policy, seen));
+    let decision = sync::with(policy, seen, upkeep::with(policy, seen, decided(policy, seen)));
     if let Err(what) = invariants::is_safe(policy, seen, &decision) {
         debug_assert!(false, "{what}: {decision:?} on {seen:?}");
     }
@@ -202,7 +207,8 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
             None => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
         },
         Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
-            ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting)
+            sync::ask_for_release(ctx)
+                .unwrap_or_else(|| ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting))
         }
         Postgres::Stopped => ctx.step(Start(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting),
         // What a primary without the lock does, or one that does not answer, is for the ordinary rules to say.

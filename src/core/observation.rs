@@ -7,8 +7,13 @@ use super::decision::Question;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
+use super::standby_names::StandbyNames;
 use super::units::{Branch, GivenUp, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
-use super::view::{AfterPromote, ClusterStatus, ClusterView, MemberRole, Tags};
+use super::view::{AfterPromote, ClusterStatus, ClusterView, Tags};
+
+pub use super::requests::{
+    ReinitRequest, Requests, RestartConditions, RestartRequest, ScheduledRestart, ShutdownRequest,
+};
 
 /// What `decide` sees.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -103,60 +108,6 @@ pub enum Divergence {
     Undecided,
 }
 
-/// What was asked of this node from outside.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Requests {
-    /// SIGTERM, SIGINT.
-    pub shutdown: Option<ShutdownRequest>,
-    /// `POST /restart`, its filters already checked.
-    pub restart: Option<RestartRequest>,
-    /// `POST /reinitialize`.
-    pub reinitialize: Option<ReinitRequest>,
-    /// `POST /restart` with a time.
-    pub scheduled: Option<ScheduledRestart>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ShutdownRequest {
-    /// Hand over, checkpoint, fast shutdown, release.
-    Graceful,
-    /// A second signal: no hand-over, fast stop at once.
-    Fast,
-    /// A third one: immediate.
-    Immediate,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct RestartRequest {
-    pub timeout: Option<Duration>,
-}
-
-/// A restart that was asked for, to be begun at a time.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct ScheduledRestart {
-    pub at: WallTime,
-    /// When the server that it means was started: if another one runs by then, there is nothing left to do.
-    pub started: Option<String>,
-    pub conditions: RestartConditions,
-}
-
-/// Which server a restart means; what is not given is not looked at.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct RestartConditions {
-    pub role: Option<MemberRole>,
-    /// Only one that is older: 150020 for 15.20.
-    pub older_than: Option<u32>,
-    /// Only one that waits for a restart.
-    pub is_pending: bool,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ReinitRequest {
-    /// From a `clonefrom` member if there is one.
-    AnySource,
-    FromLeader,
-}
-
 /// What one cycle leaves for the next. Changed by `learn` alone.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Memory {
@@ -212,6 +163,10 @@ pub struct Memory {
     /// The slots as they were last brought about, on this server and this data directory; `None`: not known.
     pub slots: Option<SlotsWanted>,
     pub roles: Roles,
+    /// `synchronous_standby_names` as it was seen to change last, on a primary.
+    pub standby_names: Option<NamesSeen>,
+    /// Since when this synchronous standby asks to be released, so that it can stop.
+    pub release_asked: Option<Instant>,
     /// Whether a whole cycle with an answering DCS has gone by since this agent began.
     pub first_cycle: FirstCycle,
 }
@@ -222,6 +177,15 @@ impl Memory {
         let given_up = status.given_up();
         given_up.is_some() && given_up != self.outlived
     }
+}
+
+/// From when on a standby that was not chosen before counts: what clients were told before then it may lack.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct NamesSeen {
+    pub names: StandbyNames,
+    pub since: Instant,
+    /// Where our WAL ended then.
+    pub flushed: Lsn,
 }
 
 /// The roles that the members log in with.

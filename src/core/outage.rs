@@ -1,12 +1,11 @@
 //! The DCS does not answer. Only the lease's remaining time counts, never the kind of error.
 
 use super::authority;
-use super::context::UNHURRIED;
 use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use super::lease;
 use super::local::{DataDir, Guard, Postgres, RecoverySignal, StartAs, StopMode, StopWhy, Upstream};
 use super::observation::{DcsOutage, Handover, HandoverStage, Observation};
-use super::policy::{Pause, Policy};
+use super::policy::{Pause, Policy, UNHURRIED};
 use super::reason::Reason;
 use super::units::Seconds;
 

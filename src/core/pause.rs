@@ -7,7 +7,7 @@ use super::local::{Data, DataDir, Job, Postgres, PrimaryFacts, Running, StandbyF
 use super::observation::FinishedJob;
 use super::reason::Reason;
 use super::view::Initialize;
-use super::{bootstrap, follower, switchover};
+use super::{bootstrap, follower, switchover, sync};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if let Some(wanted) = ctx.seen.requests.reinitialize
@@ -75,7 +75,9 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
 fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
     match ctx.hold() {
         Hold::Held { .. } if ctx.promotion_refused_until().is_some() => ctx.give_up(Reason::PrePromoteFailed),
-        Hold::Held { .. } if switchover::names_me(ctx) => ctx.step(PostgresStep::Promote, Reason::PausedPromoting),
+        Hold::Held { .. } if switchover::names_me(ctx) => {
+            sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::PausedPromoting))
+        }
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
         Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => {

@@ -5,6 +5,9 @@ use std::time::Duration;
 use super::units::MemberName;
 use super::view::{ClusterView, MemberKind, Tags};
 
+/// How long a stop that nothing hurries may take before it escalates.
+pub const UNHURRIED: Duration = Duration::from_secs(3600);
+
 /// What one member decides by, for one cycle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
@@ -18,6 +21,9 @@ pub struct Policy {
     pub primary_start_timeout: Duration,
     /// How long a stop of this member may take in all; whoever asked for it kills the member afterwards.
     pub stop_timeout: Duration,
+    /// How long the stop of a primary may take that nothing hurries: in synchronous mode `primary_stop_timeout`, if that
+    /// is set. Its standbys have every commit that was confirmed.
+    pub stop_limit: Duration,
     pub rewind: RewindPolicy,
     /// Remove a diverged data directory and clone anew when pg_rewind may not be used.
     pub remove_diverged_data: Switch,
@@ -27,9 +33,39 @@ pub struct Policy {
     /// May this member initialise a new cluster?
     pub bootstrap: Switch,
     pub slots: SlotSettings,
+    pub synchronous: Synchronous,
     /// Settings in force that data or availability hang on and that this version does not implement. While there is
     /// one, the member takes no part in a race.
     pub refused_settings: Vec<String>,
+}
+
+/// What the cluster's configuration says about synchronous replication.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct Synchronous {
+    pub mode: SyncMode,
+    /// Whether commits wait where there is no synchronous standby.
+    pub strict: Switch,
+    /// How many standbys are to confirm a commit.
+    pub node_count: usize,
+    /// In bytes: a standby that is further behind is not chosen. `None`: however far it is behind.
+    pub maximum_lag: Option<u64>,
+}
+
+/// `synchronous_mode`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum SyncMode {
+    Off,
+    /// The chosen standbys confirm each commit, and they alone may take over.
+    Priority,
+    /// Some of the standbys confirm a commit; who wants to take over has to compare itself with enough of them.
+    Quorum,
+}
+
+/// As without any configuration.
+impl Default for Synchronous {
+    fn default() -> Self {
+        Synchronous { mode: SyncMode::Off, strict: Switch::Off, node_count: 1, maximum_lag: None }
+    }
 }
 
 /// What the cluster's configuration says about replication slots.

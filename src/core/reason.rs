@@ -66,6 +66,9 @@ reasons! {
     // Election.
     AskingPeers, "asking_peers", "no leader; asking the other members for their WAL positions";
     NotAllowedToPromote, "not_allowed_to_promote", "following a different leader because I am not allowed to promote";
+    NotSynchronous, "not_synchronous", "waiting for a synchronous standby to take the leader lock: the sync key does not name this member";
+    TooFewVotes { votes: usize, needed: usize }, "too_few_votes", "waiting for more votes: {votes} of {needed} members of the quorum are known not to be ahead";
+    PreparingSynchronous, "preparing_synchronous", "setting the synchronous standbys before PostgreSQL takes writes";
     RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not implement";
     TimelineBehind { own: Timeline, cluster: Timeline }, "timeline_behind", "My timeline {own} is behind last known cluster timeline {cluster}";
     OtherBranch { timeline: Timeline }, "other_branch", "waiting for a member on the cluster's timeline {timeline}: ours is none of its history's";
@@ -147,6 +150,7 @@ reasons! {
     // Requests.
     Restarting, "restarting", "restart initiated";
     Reinitializing { source: CloneSource }, "reinitializing", "reinitialize from {source}";
+    AskingForRelease, "asking_for_release", "Waiting for primary to release us from synchronous standby";
     ShuttingDown, "shutting_down", "shutting down";
     Stopped, "stopped", "PostgreSQL is stopped";
     LeftRunning, "left_running", "Leader key is not deleted and Postgresql is not stopped due paused state";

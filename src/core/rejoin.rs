@@ -13,7 +13,7 @@ use super::reason::Reason;
 use super::serving::{self, Successor};
 use super::units::{Instant, Lsn};
 use super::view::{AfterPromote, Holder, Member, MemberRole};
-use super::{bootstrap, canvass, switchover, watchdog};
+use super::{bootstrap, canvass, switchover, sync, watchdog};
 
 /// Tries of pg_rewind before a clone takes its place.
 const REWIND_TRIES: u32 = 2;
@@ -70,7 +70,7 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
     if let Some(Lost { end, published }) = lost_wal(ctx, data) {
         return fail_over(ctx, data, Reason::WalBehindPublished { end, published });
     }
-    ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data))
+    sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data)))
 }
 
 /// Whether the lock may have been ours since this server was a primary: whoever leads takes the word of a release back.
@@ -136,7 +136,7 @@ fn fail_over(ctx: &Ctx, data: &Data, reason: Reason) -> Decision {
                     Some(Lost { end, published }) => Reason::StartingWithoutPublished { end, published },
                     None => in_place(data),
                 };
-                ctx.step(PostgresStep::Start(StartAs::Primary), reason)
+                sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Start(StartAs::Primary), reason))
             }
         },
     }

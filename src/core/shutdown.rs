@@ -11,6 +11,7 @@ use super::outage;
 use super::policy::{Mode, Pause, Policy};
 use super::reason::Reason;
 use super::switchover;
+use super::sync;
 use super::view::{Holder, Initialize};
 use std::time::Duration;
 
@@ -54,7 +55,8 @@ pub fn decide(policy: &Policy, seen: &Observation, how: ShutdownRequest) -> Deci
             None => exit(Vec::new()),
         },
         Postgres::Starting { .. } | Postgres::Running(_) | Postgres::Unresponsive { .. } | Postgres::Stopping => {
-            stop(policy, &ctx, seen, how)
+            let released = ctx.as_ref().filter(|_| how == ShutdownRequest::Graceful).and_then(sync::ask_for_release);
+            released.unwrap_or_else(|| stop(policy, &ctx, seen, how))
         }
     }
 }
@@ -72,7 +74,7 @@ fn keep_lock(ctx: &Option<Ctx>, seen: &Observation) -> Decision {
 }
 
 fn stop(policy: &Policy, ctx: &Option<Ctx>, seen: &Observation, how: ShutdownRequest) -> Decision {
-    let limit = policy.stop_timeout.saturating_sub(AFTER_STOP).max(policy.stop_timeout / 2);
+    let limit = policy.stop_timeout.saturating_sub(AFTER_STOP).max(policy.stop_timeout / 2).min(policy.stop_limit);
     let step = PostgresStep::Stop { mode: stop_mode(how, seen), why: StopWhy::Shutdown, limit };
     Decision { postgres: step, ..keep_lock(ctx, seen) }
 }

@@ -10,13 +10,14 @@ use super::canvass::{
     self, Canvass, PEER_LIMIT, behind_released, is_unlocked_for_ttl, leader_may_live, other_branch, timeline_behind,
     within_lag,
 };
-use super::context::{Ctx, UNHURRIED};
+use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
 use super::lease::Hold;
 use super::local::{PrimaryFacts, StandbyFacts, StartAs, StopMode, StopWhy};
 use super::observation::{Handover, HandoverPurpose, HandoverStage, PeerAnswer};
 use super::policy::Pause;
 use super::reason::Reason;
+use super::sync;
 use super::units::{Instant, Lsn, MemberName};
 use super::view::{MemberKind, MemberState, Schedule, SwitchoverRequest};
 use super::watchdog;
@@ -72,7 +73,8 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
     if !candidates.has_candidate(|position| within_lag(ctx, position, facts.flushed)) {
         return clear(Reason::NoHealthyCandidate);
     }
-    let stop = PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: UNHURRIED };
+    let stop =
+        PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: ctx.policy.stop_limit };
     Some(ctx.step(stop, Reason::HandingOver))
 }
 
@@ -162,8 +164,8 @@ fn release_unconfirmed(ctx: &Ctx, handover: &Handover, position: Lsn) -> Decisio
 
 /// Nobody has the last WAL: the lock is still ours, so nobody else was a primary meanwhile.
 fn take_back(ctx: &Ctx) -> Decision {
-    if let Some(decision) = watchdog::before_primary(ctx) {
-        return decision;
+    if let Some(first) = watchdog::before_primary(ctx).or_else(|| sync::postpone(ctx)) {
+        return first;
     }
     let clear = ctx.view.switchover.as_ref().map(|request| DocumentStep::ClearSwitchover { seen: request.revision });
     let documents = clear.into_iter().collect();

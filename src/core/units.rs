@@ -104,6 +104,11 @@ impl MemberName {
         &self.0
     }
 
+    /// PostgreSQL compares the names of standbys without regard to case.
+    pub fn is_standby(&self, name: &str) -> bool {
+        self.0.eq_ignore_ascii_case(name)
+    }
+
     /// The name of this member's physical replication slot: lower case, `-` and `.` as `_`, any other character as
     /// `u` and its code point (at least four digits), at most 63 characters.
     pub fn slot_name(&self) -> String {

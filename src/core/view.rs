@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
+pub use super::tags::Tags;
+
 use super::units::{GivenUp, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 
 /// One reading of the cluster's keys.
@@ -239,29 +241,6 @@ impl ReplicationState {
             ReplicationState::Streaming => "streaming",
             ReplicationState::InArchiveRecovery => "in archive recovery",
         }
-    }
-}
-
-/// The tags that steer decisions, already interpreted. Own tags stay with the configuration.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Tags {
-    /// 0 means that the member never becomes leader (`nofailover`).
-    pub failover_priority: i32,
-    pub noloadbalance: bool,
-    pub clonefrom: bool,
-    pub nosync: bool,
-    pub nostream: bool,
-}
-
-impl Default for Tags {
-    fn default() -> Self {
-        Tags { failover_priority: 1, noloadbalance: false, clonefrom: false, nosync: false, nostream: false }
-    }
-}
-
-impl Tags {
-    pub fn is_nofailover(&self) -> bool {
-        self.failover_priority <= 0
     }
 }
 

@@ -2,7 +2,7 @@
 
 use super::Snapshot;
 use crate::core::units::{MemberName, Revision};
-use crate::core::view::{AfterPromote, Member, MemberKind, MemberRole, MemberState};
+use crate::core::view::{AfterPromote, Member, MemberKind, MemberRole, MemberState, ReplicationState};
 
 /// Whether changes are heard of.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,6 +29,7 @@ pub(super) fn matters(old: &Snapshot, new: &Snapshot, own: &MemberName) -> bool 
         || old.view.initialize != new.view.initialize
         || revision(&old.documents.config) != revision(&new.documents.config)
         || revision(&old.documents.switchover) != revision(&new.documents.switchover)
+        || old.view.sync != new.view.sync
         || others(old, own).ne(others(new, own))
         || (old.view.status != new.view.status && has_patroni_member(new, own))
 }
@@ -37,10 +38,13 @@ fn revision(document: &Option<super::Document>) -> Option<Revision> {
     document.as_ref().map(|document| document.revision)
 }
 
-type Face<'a> = (&'a MemberName, MemberState, MemberRole, AfterPromote);
+type Face<'a> = (&'a MemberName, MemberState, MemberRole, AfterPromote, Option<ReplicationState>, bool);
 
 fn others<'a>(snapshot: &'a Snapshot, own: &'a MemberName) -> impl Iterator<Item = Face<'a>> {
-    let face = |member: &'a Member| (&member.name, member.state, member.role, member.checkpoint);
+    let face = |member: &'a Member| {
+        let (state, role) = (member.state, member.role);
+        (&member.name, state, role, member.checkpoint, member.replication, member.tags.is_nosync())
+    };
     snapshot.view.members.values().filter(move |member| member.name != *own).map(face)
 }
 

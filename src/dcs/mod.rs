@@ -83,6 +83,7 @@ pub enum Key {
     Config,
     Failover,
     History,
+    Sync,
 }
 
 /// What a reading said of one key. It counts as long as the store has lost nothing since: one that has begun anew counts

@@ -34,6 +34,7 @@ impl LocalPostgres {
             memory.desired = desired.clone();
             memory.applied.clone()
         };
+        self.adopt_standby_names();
         if self.is_single() || (known.as_ref() == Some(desired) && force == Force::No) {
             return Ok(());
         }
@@ -70,7 +71,11 @@ impl LocalPostgres {
         Ok(())
     }
 
-    async fn reload(&self, session: &Session, process: &super::process::Process) -> Result<(), PostgresError> {
+    pub(super) async fn reload(
+        &self,
+        session: &Session,
+        process: &super::process::Process,
+    ) -> Result<(), PostgresError> {
         let attempted = "reload PostgreSQL's configuration";
         let loaded = "SELECT pg_conf_load_time()";
         let before = session.value(loaded).await.map_err(|cause| PostgresError::sql(attempted, &cause))?;
@@ -90,7 +95,7 @@ impl LocalPostgres {
     }
 
     /// The recovery block that belongs into the file of the running server. Whom it follows is not changed here.
-    async fn recovery_in_force(&self, session: &Session) -> Result<Recovery, PostgresError> {
+    pub(super) async fn recovery_in_force(&self, session: &Session) -> Result<Recovery, PostgresError> {
         if !self.has_recovery_signal() {
             return Ok(Recovery::Primary);
         }

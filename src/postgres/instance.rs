@@ -17,6 +17,7 @@ use crate::config::Config;
 use crate::core::local::{CloneSource, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::slots::{Brought, SlotsWanted};
+use crate::core::standby_names::StandbyNames;
 use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
@@ -142,6 +143,14 @@ impl Instance for LocalPostgres {
 
     async fn sync_slots(&self, wanted: &SlotsWanted) -> Result<Brought, PostgresError> {
         self.bring_slots(wanted).await
+    }
+
+    async fn set_standby_names(&self, names: Option<&StandbyNames>) -> Result<(), PostgresError> {
+        self.put_standby_names(names).await
+    }
+
+    async fn wait_standby_lost(&self) {
+        self.a_standby_ended().await;
     }
 
     async fn save_dynamic(&self, config: &Value) -> Result<(), PostgresError> {

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::conf::conninfo::Conninfo;
-use super::conf::parameters::{Identity, ServerParameters, server_parameters, single_mode_options};
+use super::conf::parameters::{Identity, STANDBY_NAMES, ServerParameters, server_parameters, single_mode_options};
 use super::conf::postgresql_conf::{self, ServerFile};
 use super::conf::recovery::{self, Source};
 use super::conf::{Parameters, hba, rules, validate};
@@ -75,8 +75,11 @@ impl LocalPostgres {
             port: config.postgres.port,
             cluster_name: config.scope.clone(),
         };
-        let (parameters, warnings) = server_parameters(&desired.server, &identity, self.rules_version());
+        let (mut parameters, warnings) = server_parameters(&desired.server, &identity, self.rules_version());
         self.warn_once(warnings);
+        if let Some(names) = &self.memory().standby_names {
+            parameters.replace(STANDBY_NAMES, names.to_string());
+        }
         parameters
     }
 

@@ -23,6 +23,7 @@ use crate::boottime;
 use crate::config::{Config, Credentials};
 use crate::core::local::{LastRole, Upstream};
 use crate::core::policy::Switch;
+use crate::core::standby_names::StandbyNames;
 use crate::core::units::{Instant, MemberName, Timeline};
 use crate::core::view::MemberRole;
 use crate::environment::{is_for_hooks_alone, is_withheld};
@@ -72,6 +73,10 @@ pub(super) struct Memory {
     pub(super) warned: std::collections::BTreeSet<String>,
     /// `unix_socket_directories` as the last start had it.
     pub(super) socket_dirs: Option<String>,
+    /// Whom commits are to wait for; `None`: that is the user's to say.
+    pub(super) standby_names: Option<StandbyNames>,
+    /// The server's processes that serve the standbys.
+    pub(super) standby_processes: Vec<Arc<Process>>,
     pub(super) discarded_looked_at: Option<Instant>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
@@ -115,7 +120,7 @@ impl LocalPostgres {
                 silent_since: None,
                 role: None,
                 received_timeline: None,
-                desired: DesiredServer { server: Default::default(), use_slots: Switch::On },
+                desired: DesiredServer { server: Default::default(), use_slots: Switch::On, synchronous: false },
                 upstream: None,
                 conninfo: None,
                 pending_restart: Map::new(),
@@ -124,6 +129,8 @@ impl LocalPostgres {
                 told_role: None,
                 warned: Default::default(),
                 socket_dirs: None,
+                standby_names: None,
+                standby_processes: Vec::new(),
                 discarded_looked_at: None,
                 settled: false,
             }),

@@ -45,6 +45,7 @@ mod slots;
 mod sockets;
 mod staging;
 mod stop;
+mod synchronous;
 mod tablespaces;
 mod tls;
 pub mod version;
@@ -62,10 +63,11 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use crate::config::{Config, ServerSettings};
-use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, Upstream};
+use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, SyncFacts, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::policy::Switch;
 use crate::core::slots::{Brought, SlotsWanted};
+use crate::core::standby_names::StandbyNames;
 use crate::core::units::{Lsn, SystemId, Timeline};
 use crate::core::view::{Address, HistoryEntry};
 
@@ -93,6 +95,7 @@ pub struct ServerFacts {
     pub replication: Vec<Value>,
     /// Slot name to restart_lsn (physical) or confirmed_flush_lsn (logical).
     pub slots: std::collections::BTreeMap<String, Lsn>,
+    pub sync: SyncFacts,
     /// Parameter to `{"old_value":…,"new_value":…}`.
     pub pending_restart: Map<String, Value>,
 }
@@ -102,6 +105,8 @@ pub struct ServerFacts {
 pub struct DesiredServer {
     pub server: ServerSettings,
     pub use_slots: Switch,
+    /// Whether `synchronous_standby_names` is ours to set.
+    pub synchronous: bool,
 }
 
 /// What a job of the server's reports while it runs, for the log and the member's record.
@@ -241,6 +246,14 @@ pub trait Instance: Send + Sync + 'static {
 
     /// Brings the replication slots to this.
     fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<Brought, PostgresError>> + Send;
+
+    /// Whom commits wait for from now on, by `synchronous_standby_names`; `None`: whom the user's configuration names. Returns
+    /// when a running server goes by it.
+    fn set_standby_names(&self, names: Option<&StandbyNames>)
+    -> impl Future<Output = Result<(), PostgresError>> + Send;
+
+    /// Returns when one of the standbys that the last probe has shown streams no longer.
+    fn wait_standby_lost(&self) -> impl Future<Output = ()> + Send;
 
     /// The cluster's `config` document, kept beside the data (`patroni.dynamic.json`).
     fn save_dynamic(&self, config: &Value) -> impl Future<Output = Result<(), PostgresError>> + Send;

@@ -64,7 +64,8 @@ impl LocalPostgres {
             Ok(None) => return self.probe_stopped(alone).await,
             Err(error) => return self.probe_unknown(&error).await,
         };
-        let answer = tokio::time::timeout(deadline, self.ask(&self.heartbeat, STATE.to_owned() + FROM));
+        let answer =
+            tokio::time::timeout(deadline, self.ask(&self.heartbeat, format!("{STATE}{}{FROM}", self.sync_columns())));
         let answer =
             answer.await.unwrap_or_else(|_| Err(NoAnswer::Silent(format!("no answer within {}", Seconds(deadline)))));
         if answer.is_err() && !process.is_alive() {
@@ -76,7 +77,9 @@ impl LocalPostgres {
                 self.announce_found(&postgres, alone);
                 (postgres, facts)
             }
-            Err(why) => (self.unanswered(why), ServerFacts::default()),
+            Err(why) => {
+                (self.unanswered(why), ServerFacts { sync: self.sync_facts(None, None), ..ServerFacts::default() })
+            }
         };
         let pending_restart = self.memory().pending_restart.clone();
         let facts = ServerFacts { postmaster_pid: Some(process.pid()), pending_restart, ..facts };
@@ -126,7 +129,8 @@ impl LocalPostgres {
         let gone = gone.await;
         let postgres = if gone { Postgres::Stopped } else { Postgres::Stopping };
         self.memory().silent_since = None;
-        Probe { data: self.data_state(ServerState::Stopped).await, postgres, facts: ServerFacts::default() }
+        let facts = ServerFacts { sync: self.sync_facts(None, None), ..ServerFacts::default() };
+        Probe { data: self.data_state(ServerState::Stopped).await, postgres, facts }
     }
 
     /// Whether a server runs cannot be told: it counts as one that does not answer.
@@ -204,6 +208,7 @@ impl LocalPostgres {
             replayed_timestamp: text("replayed_at").map(str::to_owned),
             replication: text("replication").and_then(|json| serde_json::from_str(json).ok()).unwrap_or_default(),
             slots: slots.collect(),
+            sync: self.sync_facts(text("standby_names"), text("senders")),
             ..ServerFacts::default()
         };
         let decimal = |name: &str| text(name).and_then(|text| text.parse().ok()).filter(|number: &u32| *number > 0);

@@ -18,6 +18,7 @@ use super::postmaster::{left_pid_file, wait_ready};
 use super::process::Process;
 use super::{PostgresError, RoleChange, archive, rewind_mark};
 use crate::core::local::{LastRole, RecoverySignal, StartAs, Upstream};
+use crate::core::standby_names::StandbyNames;
 use crate::core::view::MemberRole;
 
 const POLL: Duration = Duration::from_millis(10);
@@ -84,6 +85,13 @@ impl LocalPostgres {
 
     /// Writes what the server reads at its start, and starts it.
     async fn spawn(&self, role: &StartAs) -> Result<Arc<Process>, PostgresError> {
+        self.adopt_standby_names();
+        if matches!(role, StartAs::Standby(_))
+            && let Some(names) = &mut self.memory().standby_names
+        {
+            // Nobody waits for a standby's standbys, and what they are to be after a promotion is known then.
+            *names = StandbyNames::default();
+        }
         let mut parameters = self.wanted_parameters();
         let recovery = match role {
             StartAs::Primary => Recovery::Primary,

@@ -42,6 +42,7 @@ mod settings;
 mod single;
 mod space;
 mod sql;
+mod synchronous;
 mod tags;
 #[path = "../support/wait.rs"]
 mod wait;

@@ -101,7 +101,7 @@ impl<S: Store> Cluster<S> {
             timelines.push(seen["timeline"].as_u64().ok_or(format!("{name} has no timeline in {document}"))?);
             match (seen["role"].as_str(), seen["state"].as_str()) {
                 (Some("leader"), Some("running")) => leaders.push(*at),
-                (Some("replica"), Some("streaming")) => {}
+                (Some("replica" | "sync_standby" | "quorum_standby"), Some("streaming")) => {}
                 _ => return Err(format!("{name} is {seen}")),
             }
         }

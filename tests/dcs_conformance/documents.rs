@@ -1,9 +1,11 @@
 //! Documents and records: conditions of writes, and what a reader finds.
 
 use serde_json::json;
+use tamada::core::decision::SyncKey;
 use tamada::core::lock_seen::LockSeen;
+use tamada::core::units::MemberName;
 use tamada::core::view::{ConfigKey, Holder, Initialize, MemberState};
-use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Seen};
+use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, Lock, Seen, codec};
 
 use super::{SOON, World, eventually, record, status, timing};
 
@@ -82,6 +84,37 @@ pub(super) async fn what_a_leader_writes_is_refused_once_the_lock_is_another_one
     write(&second).await.expect("it leads");
     refused(write(&second).await);
     assert!(world.get("history").await.is_some());
+}
+
+/// What the key promises of a standby counts only if it was written over what was seen, by whoever leads.
+pub(super) async fn the_synchronous_standbys_are_the_leaders_to_write<W: World>() {
+    let world = W::open().await;
+    let (first, second) = (world.member("n1"), world.member("n2"));
+    let key = |leader: &str, quorum: usize, standbys: &[&str]| {
+        let standbys = standbys.iter().map(|name| MemberName::from(*name)).collect();
+        Content::Json(codec::sync_document(&SyncKey { leader: leader.into(), quorum, standbys }))
+    };
+    let write = async |member: &W::Dcs, content: Content| {
+        let snapshot = member.read(SOON).await.expect("the store answers");
+        member.replace(Key::Sync, content, snapshot.expect_leading(snapshot.view.sync.revision), SOON).await
+    };
+    assert!(first.acquire(LockSeen::default(), SOON).await.expect("the store answers").is_held());
+    let refused = write(&second, key("n2", 0, &[])).await;
+    assert!(matches!(refused, Err(DcsError::Conflict { key: Key::Sync })), "{refused:?}");
+    let before = first.read(SOON).await.expect("the store answers").expect_leading(None);
+    write(&first, key("n1", 0, &[])).await.expect("it leads");
+    write(&first, key("n1", 1, &["n3", "n2"])).await.expect("it leads");
+    let late = first.replace(Key::Sync, key("n1", 0, &[]), before, SOON).await;
+    assert!(matches!(late, Err(DcsError::Conflict { key: Key::Sync })), "{late:?}");
+    let sync = second.read(SOON).await.expect("the store answers").view.sync.clone();
+    assert_eq!((sync.leader, sync.quorum), (Some("n1".into()), 1));
+    assert_eq!(sync.standbys, ["n2".into(), "n3".into()].into());
+    let own = first.snapshot(SOON).await.expect("the store answers");
+    assert_eq!(own.view.sync.standbys.len(), 2, "what it has written it reads at once");
+    write(&first, Content::Delete).await.expect("it leads");
+    let sync = second.read(SOON).await.expect("the store answers").view.sync.clone();
+    assert_eq!((sync.leader, sync.standbys.len()), (None, 0));
+    write(&first, key("n1", 0, &["n2"])).await.expect("it leads");
 }
 
 pub(super) async fn writes_without_a_condition_and_deletions_work<W: World>() {

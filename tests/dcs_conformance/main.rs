@@ -182,6 +182,7 @@ in_every_world! {
     documents::a_missing_key_is_created_once;
     documents::only_one_of_two_writers_of_a_revision_wins;
     documents::what_a_leader_writes_is_refused_once_the_lock_is_another_ones;
+    documents::the_synchronous_standbys_are_the_leaders_to_write;
     documents::writes_without_a_condition_and_deletions_work;
     documents::a_renewal_writes_the_status_when_it_differs;
     documents::a_renewal_writes_our_record_while_the_lock_is_ours_and_on_our_lease;

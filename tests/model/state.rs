@@ -8,7 +8,7 @@ use tamada::core::decision::Decision;
 use tamada::core::lease;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
-    Running, RunningJob, StandbyFacts, Upstream, Watchdog,
+    Running, RunningJob, StandbyFacts, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::observation::{
     DcsOutage, DivergenceReport, FirstCycle, Memory, Observation, PeerAnswer, PeerReports, PeerRole, PeerStatus,
@@ -219,6 +219,7 @@ impl State {
                 guard: node.guard.map_or(Guard::NoDeadline, Guard::Until),
                 about: About::default(),
                 branch: None,
+                sync: SyncFacts::default(),
             },
             peers: node.peers.clone(),
             divergence: node.divergence.clone(),

@@ -309,6 +309,7 @@ pub fn desired() -> DesiredServer {
             ..ServerSettings::default()
         },
         use_slots: Switch::On,
+        synchronous: false,
     }
 }
 

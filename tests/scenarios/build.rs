@@ -6,7 +6,7 @@ use std::time::Duration;
 use tamada::core::decision::Decision;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
-    Running, StandbyFacts, Upstream, Watchdog,
+    Running, StandbyFacts, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::observation::{
@@ -114,6 +114,7 @@ pub fn seen(cluster: ClusterView, postgres: Postgres) -> Observation {
             guard: Guard::NoDeadline,
             branch: None,
             about: About::default(),
+            sync: SyncFacts::default(),
         },
         peers: PeerReports::new(),
         divergence: None,

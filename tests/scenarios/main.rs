@@ -16,6 +16,7 @@ mod pause;
 mod planned;
 #[path = "../support/policy.rs"]
 mod policy;
+mod quorum;
 mod race;
 mod repair;
 mod shutdown;
@@ -23,6 +24,7 @@ mod single;
 mod slots;
 mod stale;
 mod stopped;
+mod synchronous;
 mod unawares;
 mod unknown;
 mod unlocked;

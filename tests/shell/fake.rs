@@ -12,6 +12,7 @@ use tamada::core::local::{
 };
 use tamada::core::observation::Divergence;
 use tamada::core::slots::{Brought, SlotsWanted};
+use tamada::core::standby_names::StandbyNames;
 use tamada::core::units::{Lsn, SystemId, Timeline};
 use tamada::core::view::{Address, HistoryEntry, ReplicationState};
 use tamada::postgres::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, ServerFacts};
@@ -179,6 +180,14 @@ impl Instance for FakeInstance {
         });
         self.world.note(self.name, "bootstrap");
         Ok(system_id)
+    }
+
+    async fn set_standby_names(&self, _names: Option<&StandbyNames>) -> Result<(), PostgresError> {
+        Ok(())
+    }
+
+    async fn wait_standby_lost(&self) {
+        pending::<()>().await;
     }
 
     async fn ensure_roles(&self) -> Result<(), PostgresError> {

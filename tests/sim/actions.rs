@@ -120,6 +120,7 @@ impl World {
 
     /// (3) what gives authority, documents, questions.
     pub(super) fn give(&mut self, index: usize, decision: &Decision, seen: &Observation) -> Outcome {
+        self.sync_step(index, &decision.sync);
         self.keep_up(index, decision);
         let mut claimed = true;
         for document in &decision.documents {

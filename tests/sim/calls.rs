@@ -1,9 +1,10 @@
 //! Calls to the store and what becomes of them on their way: they arrive and are answered, or the answer is lost, or they
 //! arrive long after the caller has given up, or twice, or never.
 
+use tamada::core::decision::SyncKey;
 use tamada::core::lock_seen::LockSeen;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
-use tamada::core::view::{HistoryEntry, Member};
+use tamada::core::view::{HistoryEntry, Member, SyncState};
 
 use super::store::{Expiry, Store, Word};
 use super::world::World;
@@ -51,6 +52,11 @@ pub enum Call {
     },
     ClearSwitchover {
         seen: Revision,
+    },
+    SetSync {
+        lease: u64,
+        key: Option<SyncKey>,
+        seen: Option<Revision>,
     },
     SetHistory {
         lease: u64,
@@ -158,7 +164,7 @@ impl World {
 
     /// Nothing is said of the lock or a claim before a reading has shown that the store has lost its data.
     fn is_refused(&self, index: usize, call: &Call) -> bool {
-        matches!(call, Call::Acquire { .. } | Call::Renew { .. } | Call::Claim { .. })
+        matches!(call, Call::Acquire { .. } | Call::Renew { .. } | Call::Claim { .. } | Call::SetSync { .. })
             && self.nodes[index].losses != self.store.losses
     }
 
@@ -202,6 +208,16 @@ impl World {
             }
             Call::ClearSwitchover { seen } => {
                 store.switchover = store.switchover.take().filter(|request| request.revision != seen);
+                true
+            }
+            Call::SetSync { lease, key, seen } => {
+                // Where it is another object than the lock, its own version alone is a condition.
+                let may = store.expiry == Expiry::Observed || store.holds(lease);
+                let is_written = may && store.set_sync(key, seen);
+                if is_written {
+                    let SyncState { leader, quorum, standbys, .. } = self.store.sync.clone();
+                    self.log.add(|| format!("{} the sync key: {leader:?} {quorum} of {standbys:?}", self.now));
+                }
                 true
             }
             Call::SetHistory { lease, entries, seen } => {

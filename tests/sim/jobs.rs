@@ -3,6 +3,7 @@
 use tamada::core::local::{Job, LastRole, Replay, StartAs, StopMode, Upstream};
 use tamada::core::note;
 use tamada::core::observation::{Event, FinishedJob, JobProduct, JobResult};
+use tamada::core::standby_names::StandbyNames;
 use tamada::core::units::{Lsn, MemberName, SystemId};
 
 use super::node::{Server, at};
@@ -162,6 +163,9 @@ impl World {
             LastRole::Primary => (Server::Primary, false),
             LastRole::Standby => (Server::Standby, true),
         };
+        if role == LastRole::Standby {
+            node.names = StandbyNames::default();
+        }
         node.replay = Replay::Going;
     }
 

@@ -19,6 +19,7 @@ mod reading;
 mod rng;
 mod slots;
 mod store;
+mod synchronous;
 mod wal;
 mod world;
 
@@ -44,6 +45,20 @@ fn where_each_member_judges_expiry_itself_the_same_holds() {
     worlds(layers, 0..200).expect_none();
     worlds(Layers { demotion: false, ..layers }, 0..100).expect_none();
     worlds(Layers { guard: false, ..layers }, 0..100).expect_none();
+}
+
+/// Whoever was told that a commit is done finds it, whoever dies.
+#[test]
+fn synchronous_modes_lose_nothing() {
+    let layers = Layers { sync: true, ..Layers::ALL };
+    let found = worlds(layers, 0..400);
+    found.expect_none();
+    for what in ["not_synchronous", "too_few_votes", "preparing_synchronous", "asking_for_release"] {
+        assert!(found.reached.contains(what), "no world reached {what}: {:?}", found.reached);
+    }
+    worlds(Layers { demotion: false, ..layers }, 0..100).expect_none();
+    worlds(Layers { guard: false, ..layers }, 0..100).expect_none();
+    worlds(Layers { expiry: Expiry::Observed, ..layers }, 0..100).expect_none();
 }
 
 #[test]
@@ -100,7 +115,7 @@ fn many_worlds() {
     let from = number("FROM", 0);
     let seeds = from..from + number("RUNS", 20);
     let mut violations = 0;
-    let all = Layers { expiry: expiry(), ..Layers::ALL };
+    let all = Layers { expiry: expiry(), sync: sync(), ..Layers::ALL };
     let layers = [
         ("all layers", all),
         ("the guard alone (NO_DEMOTION=1)", Layers { demotion: false, ..all }),
@@ -112,6 +127,11 @@ fn many_worlds() {
         violations += found.violations.len();
     }
     assert_eq!(violations, 0, "see above");
+}
+
+/// `SYNC=1`: with synchronous replication.
+fn sync() -> bool {
+    std::env::var_os("SYNC").is_some()
 }
 
 /// `OBSERVED=1`: in a store in which nothing expires.
@@ -131,6 +151,7 @@ fn replay() {
             demotion: std::env::var("NO_DEMOTION").is_err(),
             lease: std::env::var("NO_LEASE").is_err(),
             expiry: expiry(),
+            sync: sync(),
         },
         Told::Yes,
     );

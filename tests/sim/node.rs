@@ -6,13 +6,14 @@ use tamada::core::decision::Decision;
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
-    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, Upstream, Watchdog,
+    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::note;
 use tamada::core::observation::{
     DivergenceReport, Event, Memory, Observation, PeerReports, PeerRole, PeerStatus, PeerWatchdog, ShutdownRequest,
 };
 use tamada::core::policy::{Pause, Timing};
+use tamada::core::standby_names::StandbyNames;
 use tamada::core::units::{Instant, Lsn, MemberName, SystemId, Timeline};
 use tamada::core::view::{
     Address, AfterPromote, ClusterView, Member, MemberKind, MemberRole, MemberState, ReplicationState, Tags,
@@ -64,6 +65,10 @@ pub struct Node {
     pub wal: Wal,
     pub data: Option<SystemId>,
     pub signal: bool,
+    /// `synchronous_standby_names`.
+    pub names: StandbyNames,
+    /// What that becomes, and when (ms).
+    pub setting: Option<(u64, StandbyNames)>,
     pub upstream: Upstream,
     pub streaming: bool,
     /// Replication slots and from where on they keep WAL.
@@ -118,6 +123,8 @@ pub struct Node {
     pub alone_at: u64,
     /// What it knew when it decided to take the lock.
     pub raced: Raced,
+    /// Whether a person has ever wanted it to lead, whatever it lacked.
+    pub was_wanted: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -148,6 +155,8 @@ impl Node {
             wal: Wal::default(),
             data: None,
             signal: false,
+            names: StandbyNames::default(),
+            setting: None,
             upstream: Upstream::None,
             streaming: false,
             slots: BTreeMap::new(),
@@ -183,6 +192,7 @@ impl Node {
             steady_since: 0,
             alone_at: 0,
             raced: Raced::default(),
+            was_wanted: false,
         }
     }
 
@@ -267,6 +277,7 @@ impl Node {
             guard: self.guard,
             about: About::default(),
             branch: self.wal.branch(),
+            sync: SyncFacts::default(),
         }
     }
 

@@ -6,7 +6,7 @@ use std::cmp::Ordering;
 use tamada::core::invariants::one_writable;
 use tamada::core::local::{Guard, Job};
 use tamada::core::observation::Observation;
-use tamada::core::policy::{Pause, Policy};
+use tamada::core::policy::{Pause, Policy, SyncMode};
 use tamada::core::units::{Lsn, Timeline};
 use tamada::core::view::{ClusterView, Initialize};
 
@@ -28,7 +28,7 @@ pub struct Raced {
     /// Whether the store had lost its data and nobody was known to hold the lock since.
     in_amnesia: bool,
     /// Whether a person wanted this member, whatever it lacks.
-    by_hand: bool,
+    pub by_hand: bool,
 }
 
 impl Raced {
@@ -110,6 +110,13 @@ impl World {
         if how == "start" {
             return told("a start in place loses nothing");
         }
+        // Once the store has lost its data, the key too may be one of long ago; and a new cluster has none until its first
+        // leader has written it.
+        let is_promised = self.layers.sync && self.forgot_at == 0 && self.store.sync.leader.is_some();
+        // Whom a person has wanted has written the key, whether or not it came to lead.
+        if is_promised && !node.was_wanted {
+            return told("a synchronous cluster loses nothing");
+        }
         if let Some((released, position)) = self.released
             && self.now < released + node.raced.ttl
             && has < position
@@ -163,6 +170,10 @@ impl World {
         if knows_so && (is_brought_back || self.acknowledged.agrees_until(&other.wal) < other.wal.end) {
             return false;
         }
+        // One that the key does not name waits for those that it names.
+        if self.layers.sync && self.is_shut_out(other, &|_| false) {
+            return false;
+        }
         let is_steady = other.steady_since.max(node.alone_at) + STEADY <= node.raced.at;
         let may = Lsn(other.wal.end).behind(node.raced.last) <= self.lag_max;
         is_other && is_steady && may && self.acknowledged.agrees_until(&other.wal) > has
@@ -171,7 +182,11 @@ impl World {
     /// Clients were told that all is written that this primary has.
     pub(super) fn acknowledge(&mut self, index: usize) {
         if self.nodes[index].data.is_some() && self.nodes[index].data == self.cluster {
-            self.acknowledged = self.nodes[index].wal.clone();
+            let wal = &self.nodes[index].wal;
+            // What it has received and nobody was told of may still be lost, if the cluster replicates synchronously.
+            let known = if self.layers.sync { self.acknowledged.agrees_until(wal) } else { 0 };
+            let confirmed = self.confirmed(index).unwrap_or(0);
+            self.acknowledged = wal.until(known.max(confirmed));
         }
     }
 
@@ -188,7 +203,23 @@ impl World {
             let branch = node.wal.branch();
             branch.is_some_and(|own| history.began(own.timeline).is_some_and(|began| began != own.began))
         };
-        self.nodes.iter().all(|node| node.half_rewound || lags(node) || is_behind(node) || is_other(node))
+        let is_out = |node: &Node| node.half_rewound || lags(node) || is_behind(node) || is_other(node);
+        self.nodes.iter().all(|node| is_out(node) || self.is_shut_out(node, &is_out))
+    }
+
+    /// Whether the `sync` key lets it lead only if others vote for it that cannot, or not at all.
+    fn is_shut_out(&self, node: &Node, is_out: &dyn Fn(&Node) -> bool) -> bool {
+        let key = &self.store.sync;
+        let is_listed = |node: &Node| key.leader.as_ref() == Some(&node.name) || key.standbys.contains(&node.name);
+        let Some(leader) = key.leader.as_ref().filter(|_| self.layers.sync) else { return false };
+        let votes = self.nodes.iter().filter(|other| other.name != node.name && is_listed(other) && !is_out(other));
+        let needed = key.quorum as usize + usize::from(!is_listed(node));
+        match self.synchronous().mode {
+            _ if key.quorum > 0 => votes.count() < needed && node.name != *leader,
+            SyncMode::Off => false,
+            SyncMode::Priority => !is_listed(node),
+            SyncMode::Quorum => votes.count() < needed && node.name != *leader,
+        }
     }
 
     /// Everybody streams from the holder of the lock, which has every write that clients were told of and that no

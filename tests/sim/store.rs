@@ -3,11 +3,13 @@
 
 use std::collections::BTreeMap;
 
+use tamada::core::decision::SyncKey;
 use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::policy::Timing;
 use tamada::core::units::{Lsn, MemberName, Revision, SystemId};
 use tamada::core::view::{
-    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member, SwitchoverRequest,
+    ClusterStatus, ClusterView, ConfigKey, History, HistoryEntry, Holder, Initialize, Leader, Member,
+    SwitchoverRequest, SyncState,
 };
 
 /// What a release says of the leader: as the agent's has it.
@@ -50,6 +52,7 @@ pub struct Store {
     pub status: ClusterStatus,
     status_revision: Option<Revision>,
     pub switchover: Option<SwitchoverRequest>,
+    pub sync: SyncState,
     pub history: History,
     pub history_written_at: u64,
     /// What the cluster's configuration says.
@@ -222,6 +225,23 @@ impl Store {
         self.switchover = Some(request(revision));
     }
 
+    /// Over the key that was seen alone.
+    pub fn set_sync(&mut self, key: Option<SyncKey>, seen: Option<Revision>) -> bool {
+        if self.sync.revision != seen {
+            return false;
+        }
+        self.sync = match key {
+            None => SyncState::default(),
+            Some(SyncKey { leader, quorum, standbys }) => SyncState {
+                leader: Some(leader),
+                quorum: quorum as u32,
+                standbys,
+                revision: Some(Revision(self.next_revision())),
+            },
+        };
+        true
+    }
+
     fn next_revision(&mut self) -> u64 {
         self.revision += 1;
         self.revision
@@ -272,6 +292,7 @@ impl Store {
             config: ConfigKey::Valid,
             status: self.status.clone(),
             switchover: self.switchover.clone(),
+            sync: self.sync.clone(),
             history: self.history.clone(),
             ..ClusterView::default()
         }

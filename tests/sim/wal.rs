@@ -20,6 +20,15 @@ impl Wal {
         common && leader.left.get(self.left.len()).is_some_and(|&(left, at)| left == self.timeline && self.end <= at)
     }
 
+    /// The same up to a position.
+    pub fn until(&self, position: u64) -> Wal {
+        let left = self.left.iter().position(|(_, at)| position <= *at);
+        match left {
+            Some(index) => Wal { timeline: self.left[index].0, end: position, left: self.left[..index].to_vec() },
+            None => Wal { end: position.min(self.end), ..self.clone() },
+        }
+    }
+
     /// Up to where both hold the same.
     pub fn agrees_until(&self, other: &Wal) -> u64 {
         let (own, theirs) = (self.branches(), other.branches());

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 use tamada::core::decision::LeaseStep;
-use tamada::core::local::{Guard, Job, StopMode, Upstream};
+use tamada::core::local::{Guard, Job, LocalState, StopMode, Upstream};
 use tamada::core::observation::{Event, Observation, ReinitRequest, Requests, RestartRequest};
 use tamada::core::policy::{Pause, Policy, Timing};
 use tamada::core::reason::Reason;
@@ -21,7 +21,7 @@ use super::slots::Scheduled;
 use super::store::{Expiry, Store};
 
 pub const TICK: u64 = 20;
-const BEGIN: u64 = 1_000_000;
+pub const BEGIN: u64 = 1_000_000;
 const FAULTS_UNTIL: u64 = BEGIN + 60_000;
 const END: u64 = FAULTS_UNTIL + 90_000;
 
@@ -35,13 +35,16 @@ pub struct Layers {
     /// standby's own (one without data would never get any).
     pub lease: bool,
     pub expiry: Expiry,
+    /// Whether the cluster replicates synchronously: how is the seed's to say.
+    pub sync: bool,
 }
 
 impl Layers {
-    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true, expiry: Expiry::ByStore };
+    pub const ALL: Layers = Layers { guard: true, demotion: true, lease: true, expiry: Expiry::ByStore, sync: false };
 }
 
 pub struct World {
+    pub(super) seed: u64,
     pub(super) now: u64,
     pub(super) rng: Rng,
     /// Of so many calls to the store one comes late, one twice, and one is not answered.
@@ -88,6 +91,7 @@ impl World {
     pub fn new(seed: u64, layers: Layers, told: Told) -> Self {
         let seconds = Duration::from_secs;
         World {
+            seed,
             now: BEGIN,
             rng: Rng::new(seed),
             fails_over_at_once: seed % 2 == 1,
@@ -134,6 +138,7 @@ impl World {
                 self.finish_promotion(index);
                 self.finish_start(index);
                 self.finish_job(index);
+                self.finish_setting(index);
                 self.write_and_stream(index);
                 self.agent(index);
                 self.judge()?;
@@ -253,6 +258,7 @@ impl World {
             maximum_lag_on_failover: self.lag_max,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             stop_timeout: self.stop_timeout,
+            synchronous: self.synchronous(),
             ..policy_of(self.nodes[index].name.clone())
         }
     }
@@ -324,7 +330,7 @@ impl World {
             now: at(now),
             wall: WallTime(now as i64),
             cluster,
-            local: node.observe(),
+            local: LocalState { sync: self.sync_facts(index), ..node.observe() },
             peers: node.peers.clone(),
             divergence: node.divergence.clone(),
             requests: Requests {
@@ -343,6 +349,7 @@ impl World {
         let races = matches!(decision.lease, LeaseStep::Acquire { .. }) && decision.reason != Reason::StoreForgotMyLock;
         if let (true, Ok(view)) = (races, &seen.cluster) {
             node.raced = Raced::on(view, &seen, read_at, &policy);
+            node.was_wanted |= node.raced.by_hand;
         }
         node.situation = decision.reason.code();
         self.reached.insert(decision.reason.code());

@@ -182,7 +182,7 @@ impl Etcd {
         refused.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
     }
 
-    fn etcdctl(&self, words: &[&str]) -> std::process::Output {
+    pub fn etcdctl(&self, words: &[&str]) -> std::process::Output {
         let endpoint = self.nodes[0].client.to_string();
         let mut command = Command::new("etcdctl");
         command.args(["--endpoints", &endpoint]).args(words).env("ETCDCTL_API", "3");

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Timing};
+use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Synchronous, Timing, UNHURRIED};
 use tamada::core::units::MemberName;
 use tamada::core::view::Tags;
 
@@ -16,12 +16,14 @@ pub fn policy_of(name: MemberName) -> Policy {
         maximum_lag_on_failover: 1 << 20,
         primary_start_timeout: Duration::from_secs(300),
         stop_timeout: Duration::from_secs(60),
+        stop_limit: UNHURRIED,
         rewind: RewindPolicy::Allowed,
         remove_diverged_data: Switch::On,
         remove_data_after_failed_rewind: Switch::On,
         tags: Tags::default(),
         bootstrap: Switch::On,
         slots: SlotSettings::default(),
+        synchronous: Synchronous::default(),
         refused_settings: Vec::new(),
     }
 }

@@ -3,8 +3,9 @@
 use serde_json::{Map, Value};
 
 use crate::agent::status::ClusterStatusDocuments;
-use crate::api::health::{SyncMode, is_true, sync_mode};
+use crate::api::health::{is_true, sync_mode};
 use crate::api::times::{self, Planned};
+use crate::core::policy::SyncMode;
 use crate::core::units::{MemberName, WallTime};
 use crate::core::view::ClusterView;
 

@@ -16,7 +16,8 @@ variables! {
         patroni_retry_timeout: Whole, "bootstrap.dcs.retry_timeout", "10", Cluster;
         /// Maximum lag, in bytes of WAL, of a member that may become the leader.
         patroni_maximum_lag_on_failover: Whole, "bootstrap.dcs.maximum_lag_on_failover", "1048576", Cluster;
-        /// Bytes of WAL that a synchronous standby may be behind. Without synchronous mode it has no effect.
+        /// Bytes of WAL that a synchronous standby may be behind; -1: any number. Without synchronous mode it has no
+        /// effect.
         patroni_maximum_lag_on_syncnode: Text, "bootstrap.dcs.maximum_lag_on_syncnode", "-1", Cluster;
         /// Number of timeline history entries kept in the DCS; 0: all.
         patroni_max_timelines_history: Whole, "bootstrap.dcs.max_timelines_history", "0", Cluster;
@@ -24,9 +25,10 @@ variables! {
         patroni_primary_start_timeout: Whole, "bootstrap.dcs.primary_start_timeout", "300", Cluster;
         /// Seconds that the stop of a primary may take in synchronous mode; 0: no limit.
         patroni_primary_stop_timeout: Whole, "bootstrap.dcs.primary_stop_timeout", "0", Cluster;
-        /// Synchronous replication. Not implemented yet; anything but `off` is refused.
+        /// Synchronous replication: `on` (chosen standbys confirm each commit, and only they may take over) or `quorum`
+        /// (some of the standbys do).
         patroni_synchronous_mode: SyncMode, "bootstrap.dcs.synchronous_mode", "off", Cluster;
-        /// Refuse writes without a synchronous standby. Not implemented yet; `on` is refused.
+        /// Let commits wait where there is no synchronous standby.
         patroni_synchronous_mode_strict: Switch, "bootstrap.dcs.synchronous_mode_strict", "off", Cluster;
         /// Number of synchronous standbys. Without synchronous mode it has no effect.
         patroni_synchronous_node_count: Whole, "bootstrap.dcs.synchronous_node_count", "1", Cluster;

@@ -195,7 +195,7 @@ fn tags_are_interpreted_and_published() {
             Tags { noloadbalance: true, clonefrom: true, ..tags(1) },
             json!({"noloadbalance": true, "clonefrom": true}),
         ),
-        ("sync_priority: 0", Tags { nosync: true, ..tags(1) }, json!({"sync_priority": 0})),
+        ("sync_priority: 0", Tags { sync_priority: 0, ..tags(1) }, json!({"sync_priority": 0})),
         ("foo: Bar, num: 5", tags(1), json!({"foo": "Bar", "num": 5})),
     ];
     for (text, expected, published) in cases {

@@ -7,6 +7,7 @@ use serde_json::{Map, Value, json};
 
 use super::member::integer;
 use super::schedule::schedule_of;
+use crate::core::decision::SyncKey;
 use crate::core::units::{Lsn, MemberName, SystemId, Timeline};
 use crate::core::view::{
     ClusterStatus, ConfigKey, History, HistoryEntry, Holder, Initialize, Schedule, SwitchoverRequest, SyncState,
@@ -157,6 +158,13 @@ pub(super) fn sync_of(document: Option<&Document>) -> SyncState {
     let names = fields.get("sync_standby").and_then(Value::as_str).unwrap_or("");
     sync.standbys = names.split(',').map(str::trim).filter(|name| !name.is_empty()).map(MemberName::new).collect();
     sync
+}
+
+/// The key in Patroni's form and order of fields.
+pub fn sync_document(key: &SyncKey) -> Value {
+    let names: Vec<&str> = key.standbys.iter().map(MemberName::as_str).collect();
+    let standbys = if names.is_empty() { Value::Null } else { names.join(",").into() };
+    json!({"leader": key.leader.as_str(), "quorum": key.quorum, "sync_standby": standbys})
 }
 
 /// Unreadable items are passed over, but without a readable last one the cluster's timeline is not known.

@@ -168,19 +168,19 @@ fn tags_of(tags: &Value, has_address: bool) -> Tags {
     let given = |name: &str| tags.get(name).filter(|value| !value.is_null());
     let is_set = |name: &str| given(name).is_some_and(is_truthy);
     let priority = |name: &str| given(name).and_then(integer);
-    let failover_priority = match (given("nofailover").map(is_truthy), priority("failover_priority")) {
-        (Some(true), _) => 0,
-        (Some(false), priority) => priority.unwrap_or(1).max(1),
-        (None, priority) => priority.unwrap_or(1).max(0),
+    let weighed = |never: &str, name: &str| {
+        let weight = match (given(never).map(is_truthy), priority(name)) {
+            (Some(true), _) => 0,
+            (Some(false), priority) => priority.unwrap_or(1).max(1),
+            (None, priority) => priority.unwrap_or(1).max(0),
+        };
+        i32::try_from(weight).unwrap_or(i32::MAX)
     };
     Tags {
-        failover_priority: i32::try_from(failover_priority).unwrap_or(i32::MAX),
+        failover_priority: weighed("nofailover", "failover_priority"),
         noloadbalance: is_set("noloadbalance"),
         clonefrom: has_address && is_set("clonefrom"),
-        nosync: match given("nosync") {
-            Some(nosync) => is_truthy(nosync),
-            None => priority("sync_priority").is_some_and(|priority| priority <= 0),
-        },
+        sync_priority: weighed("nosync", "sync_priority"),
         nostream: given("nostream").is_some_and(is_yes),
     }
 }

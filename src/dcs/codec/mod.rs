@@ -8,7 +8,9 @@ mod document;
 mod member;
 mod schedule;
 
-pub use document::{OWN_STATUS, failsafe_document, history_document, status_document, switchover_document};
+pub use document::{
+    OWN_STATUS, failsafe_document, history_document, status_document, switchover_document, sync_document,
+};
 pub use member::{MemberRecord, PATRONI_VERSION, address_of, connection_url, member_of, member_record};
 pub use schedule::schedule_of;
 
@@ -59,6 +61,7 @@ pub fn key_path(key: Key) -> &'static str {
         Key::Config => "config",
         Key::Failover => "failover",
         Key::History => "history",
+        Key::Sync => "sync",
     }
 }
 
@@ -122,7 +125,7 @@ pub fn assemble(entries: &Entries, own: &Own) -> (ClusterView, Documents) {
     view.config = document::config_of(documents.config.as_ref());
     view.status = document::status_of(text(STATUS).or_else(|| text(LEGACY_STATUS)).as_deref());
     view.switchover = documents.switchover.as_ref().and_then(document::switchover_of);
-    view.sync = document::sync_of(document("sync").as_ref());
+    view.sync = document::sync_of(document(key_path(Key::Sync)).as_ref());
     view.history = document::history_of(documents.history.as_ref());
     view.failsafe = document::failsafe_of(documents.failsafe.as_ref());
     (view, documents)

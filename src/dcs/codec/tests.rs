@@ -108,7 +108,7 @@ fn a_record_of_patroni_is_read() {
         position: Some(Lsn(67_108_960)),
         replication: Some(ReplicationState::Streaming),
         checkpoint: AfterPromote::Pending,
-        tags: Tags { clonefrom: true, nosync: true, ..Tags::default() },
+        tags: Tags { clonefrom: true, sync_priority: 0, ..Tags::default() },
     };
     assert_eq!(view.members.into_values().collect::<Vec<_>>(), [expected]);
 }
@@ -141,8 +141,8 @@ fn tags_are_interpreted_as_patroni_does() {
     assert_eq!(priority(json!({"failover_priority": "x"})), 1);
     assert_eq!(priority(json!({"failover_priority": 5, "nofailover": true})), 0);
     assert_eq!(priority(json!({"failover_priority": 0, "nofailover": false})), 1);
-    assert!(tags(json!({"sync_priority": 0})).nosync);
-    assert!(!tags(json!({"sync_priority": 0, "nosync": false})).nosync);
+    assert!(tags(json!({"sync_priority": 0})).is_nosync());
+    assert!(!tags(json!({"sync_priority": 0, "nosync": false})).is_nosync());
     assert!(tags(json!({"nostream": "on"})).nostream);
     assert!(!tags(json!({"nostream": "off"})).nostream);
     assert!(!member_of("n".into(), &json!({"tags": {"clonefrom": true}})).tags.clonefrom);

@@ -9,11 +9,8 @@ use tokio::time::Instant;
 use super::failure::Failure;
 use super::objects::{Changes, Object, Write};
 use super::session::{Session, Tries};
-use super::state::CLAIM;
+use super::state::{CLAIM, FAILOVER, SYNC};
 use crate::dcs::{Content, DcsError, Expect, Key, Seen, codec};
-
-/// Of a request; each is an annotation of its own.
-const REQUEST: [&str; 3] = ["leader", "member", "scheduled_at"];
 
 /// The answer to a conditional write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -125,7 +122,8 @@ impl Session {
             Content::Delete => None,
         };
         let (name, annotations) = match key {
-            Key::Failover => (&self.names.failover, request_changes(content)),
+            Key::Failover => (&self.names.failover, fields_as_changes(&FAILOVER, content)),
+            Key::Sync => (&self.names.sync, fields_as_changes(&SYNC, content)),
             Key::Initialize => {
                 let claim = (*content == Content::Claim).then(|| self.claim());
                 (&self.names.config, Changes::from([(codec::key_path(key), text), (CLAIM, claim)]))
@@ -157,11 +155,16 @@ impl Session {
     }
 }
 
-fn request_changes(content: &Content) -> Changes {
+/// Each field of the document is an annotation of its own.
+fn fields_as_changes(names: &'static [&'static str], content: &Content) -> Changes {
     let fields = match content {
         Content::Json(Value::Object(fields)) => Some(fields),
         Content::Json(_) | Content::Claim | Content::Text(_) | Content::Delete => None,
     };
-    let text = |name: &str| fields.and_then(|fields| fields.get(name)?.as_str()).map(str::to_owned);
-    REQUEST.into_iter().map(|name| (name, text(name))).collect()
+    let text = |name: &str| match fields?.get(name)? {
+        Value::String(text) => Some(text.clone()),
+        Value::Number(number) => Some(number.to_string()),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    names.iter().map(|name| (*name, text(name))).collect()
 }

@@ -29,8 +29,8 @@ pub(super) const HOLDER: &str = "tamada_holder";
 pub(super) const CLAIM: &str = "tamada_claim";
 const FAILSAFE: &str = "failsafe";
 const RECORD: [&str; 5] = [LEADER, ACQUIRE_TIME, TTL, RENEW_TIME, TRANSITIONS];
-const SYNC: [&str; 3] = ["leader", "sync_standby", "quorum"];
-const FAILOVER: [&str; 3] = ["leader", "member", "scheduled_at"];
+pub(super) const SYNC: [&str; 3] = ["leader", "sync_standby", "quorum"];
+pub(super) const FAILOVER: [&str; 3] = ["leader", "member", "scheduled_at"];
 /// The lease of what is ours, where the codec asks for one.
 const OURS: i64 = 1;
 
@@ -212,7 +212,7 @@ impl State {
             entries.insert(path.to_owned(), Entry { value, revision: object.revision(), lease: 0 });
         };
         add_fields(&self.names.failover, codec::key_path(Key::Failover), &FAILOVER);
-        add_fields(&self.names.sync, "sync", &SYNC);
+        add_fields(&self.names.sync, codec::key_path(Key::Sync), &SYNC);
         for (name, known) in self.objects.get(&Kind::Pods).into_iter().flatten() {
             let Some(record) = known.object.annotation(STATUS) else { continue };
             // Only whether it was written since the lock was taken counts.

@@ -15,6 +15,9 @@ use super::settings::{PendingRestart, PendingRestarts};
 use super::validate::{Done, Warning, check_value};
 use super::{Parameters, parameters_of, parse_server_bool, value_text};
 
+/// Whom commits wait for.
+pub const STANDBY_NAMES: &str = "synchronous_standby_names";
+
 /// What the node gives every server of its, whatever is configured.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Identity {
@@ -47,6 +50,14 @@ impl ServerParameters {
     pub fn get(&self, name: &str) -> Option<&str> {
         let controlled = self.controlled.iter().find(|(known, _)| *known == name).map(|(_, value)| value);
         controlled.or_else(|| self.others.get(name)).map(String::as_str)
+    }
+
+    /// A value of ours in place of the user's; an empty one leaves PostgreSQL's default.
+    pub fn replace(&mut self, name: &str, value: String) {
+        self.others.retain(|known, _| !known.eq_ignore_ascii_case(name));
+        if !value.is_empty() {
+            self.others.insert(name.to_owned(), value);
+        }
     }
 
     /// Before a start as a standby: raises what is less than the primary had. The entries say what the server will run
