@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use tamada::core::decision::Decision;
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
-    About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
+    About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, NamesOf, Postgres, PrimaryFacts,
     RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::note;
@@ -67,8 +67,9 @@ pub struct Node {
     pub signal: bool,
     /// `synchronous_standby_names`.
     pub names: StandbyNames,
+    pub names_of: NamesOf,
     /// What that becomes, and when (ms).
-    pub setting: Option<(u64, StandbyNames)>,
+    pub setting: Option<(u64, StandbyNames, NamesOf)>,
     pub upstream: Upstream,
     pub streaming: bool,
     /// Replication slots and from where on they keep WAL.
@@ -156,6 +157,7 @@ impl Node {
             data: None,
             signal: false,
             names: StandbyNames::default(),
+            names_of: NamesOf::User,
             setting: None,
             upstream: Upstream::None,
             streaming: false,
