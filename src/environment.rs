@@ -75,6 +75,13 @@ pub fn is_withheld(name: &OsStr) -> bool {
         || is_of_libpq(name)
 }
 
+/// Whether a variable that is withheld from PostgreSQL reaches callbacks and hooks, as with Patroni: those of a pod tell its
+/// scripts where the API server is.
+pub fn is_for_hooks_alone(name: &OsStr) -> bool {
+    let upper = name.as_encoded_bytes().to_ascii_uppercase();
+    upper.starts_with(b"KUBERNETES_") && !upper.windows(8).any(|part| part == b"PASSWORD")
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,6 +114,16 @@ mod tests {
             ["PATH", "LANG", "TZ", "PGDATA", "PGBACKREST_STANZA", "PGHOME", "AWS_REGION", "PATRONI", "LISTEN", "é"];
         for name in left {
             assert!(!is_withheld(OsStr::new(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn hooks_get_what_a_pod_is_told_and_nothing_else_that_is_withheld() {
+        for name in ["KUBERNETES_SERVICE_HOST", "KUBERNETES_ROLE_LABEL", "kubernetes_port"] {
+            assert!(is_for_hooks_alone(OsStr::new(name)), "{name}");
+        }
+        for name in ["KUBERNETES_PASSWORD", "PATRONI_KUBERNETES_LABELS", "PATRONI_UNKNOWN", "PGPASSWORD", "PATH"] {
+            assert!(!is_for_hooks_alone(OsStr::new(name)), "{name}");
         }
     }
 

@@ -5,6 +5,7 @@
 //! renewal. The thread that writes the log is a third.
 
 mod log;
+mod peers;
 mod wal_folders;
 mod worker;
 
@@ -13,31 +14,27 @@ pub use wal_folders::wal_folders;
 use std::ffi::OsString;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::future::{BoxFuture, FutureExt};
-use hyper::Method;
 use nix::unistd::{User, geteuid, gethostname};
-use serde_json::Value;
 use tokio::sync::watch;
 
+use self::peers::HttpPeers;
 use self::worker::Worker;
 use crate::agent::clock::SystemClock;
 use crate::agent::cluster_file::ClusterFile;
 use crate::agent::init_socket::{InitSocket, from_wire};
 use crate::agent::lease_file::LeaseFile;
-use crate::agent::peers::{PeerClient, PeerReply};
 use crate::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes, at_start};
 use crate::api;
 use crate::config::{
     Account, CheckTls, Config, ConfigErrors, CtlConfig, Dynamic, HostFacts, KubernetesAccess, LogConfig, RestConfig,
     Unusable, inspect_data_dir,
 };
-use crate::core::failsafe::Vouch;
 use crate::core::policy::{Floor, Mode};
 use crate::dcs::{self, LeaseToken, Store};
-use crate::http::{Caller, Client, HttpError, endpoint, local_api};
+use crate::http::local_api;
 use crate::postgres::volume::{self, Surroundings};
 use crate::postgres::{LocalPostgres, kept_dynamic};
 use crate::process::inherited_timer;
@@ -198,7 +195,7 @@ impl Beginning {
             return Err(unusable(missing));
         }
         let instance = LocalPostgres::new(Arc::new(composed), inherited);
-        let instance = instance.map_err(|error| unusable(error.to_string()))?;
+        let instance = instance.map_err(|error| unusable(error.to_string()))?.with_hooks_of(&source.environment);
         let telemetry = log::begin(&config.log, incarnation(&handover)).map_err(|failed| {
             let log = Some(Box::new(log::on_standard_error(&config.log)));
             let code = if failed.is_configured { CONFIGURATION } else { FAILED };
@@ -350,60 +347,4 @@ async fn start_when_possible(options: api::Options) -> api::Running {
 fn fail(error: &dyn std::error::Error) -> u8 {
     tracing::error!("{error}");
     FAILED
-}
-
-/// The other members over HTTP, with what the configuration says of certificates and credentials. Without a client,
-/// which only a later agent may be, nobody is asked until a reload brings one.
-struct HttpPeers(RwLock<Option<Client>>);
-
-impl HttpPeers {
-    fn new(config: &Config) -> Self {
-        let client = Client::new(Caller::Member, &config.ctl, &config.rest);
-        let client = client.inspect_err(|error| tracing::error!("no other member can be asked: {error}"));
-        HttpPeers(RwLock::new(client.ok()))
-    }
-
-    fn replace(&self, config: &Config) -> Result<(), HttpError> {
-        let client = Client::new(Caller::Member, &config.ctl, &config.rest)?;
-        *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(client);
-        Ok(())
-    }
-}
-
-impl PeerClient for HttpPeers {
-    fn vouch<'a>(&'a self, url: &'a str, body: &'a Value, limit: Duration) -> BoxFuture<'a, Vouch> {
-        let client = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        let url = endpoint(url, "failsafe");
-        async move {
-            let Some(client) = client else { return Vouch::NoAnswer };
-            match client.send(Method::POST, &url, Some(body), limit).await {
-                Ok(answer) if answer.code == 200 && answer.text() == "Accepted" => Vouch::Accepted,
-                Ok(_) => Vouch::Refused,
-                Err(error) => {
-                    tracing::debug!("{error}");
-                    Vouch::NoAnswer
-                }
-            }
-        }
-        .boxed()
-    }
-
-    fn get<'a>(&'a self, url: &'a str, limit: Duration) -> BoxFuture<'a, Option<PeerReply>> {
-        let client = self.0.read().unwrap_or_else(PoisonError::into_inner).clone();
-        async move {
-            match client?.send(Method::GET, url, None, limit).await {
-                Ok(answer) => Some(PeerReply { status: answer.code, body: answer.json().unwrap_or(Value::Null) }),
-                Err(error @ HttpError::Tls { .. }) => {
-                    // Most likely a matter of certificates, which does not heal by itself.
-                    tracing::warn!("cannot ask a member: {error}");
-                    None
-                }
-                Err(error) => {
-                    tracing::debug!("{error}");
-                    None
-                }
-            }
-        }
-        .boxed()
-    }
 }

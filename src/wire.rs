@@ -18,10 +18,14 @@
 //!    again, does not touch PostgreSQL, and keeps the deadline in force.
 //! 5. The end of the stream means that PID 1 is gone and nobody guards any more: stop as on SIGTERM.
 
+pub mod watchdog;
+
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::time::Duration;
+
+use watchdog::{WatchdogOrder, WatchdogState};
 
 /// The size of every message to PID 1.
 pub const TO_INIT_LEN: usize = 64;
@@ -125,6 +129,7 @@ pub enum ToInit {
     Postmaster(Option<u32>),
     /// The DCS lease to go on with after a restart of the agent.
     Lease(Option<LeaseToken>),
+    Watchdog(WatchdogOrder),
     /// The agent ends on purpose; the container's exit code is to be this one.
     Bye(u8),
 }
@@ -138,6 +143,7 @@ impl ToInit {
             ToInit::Postmaster(Some(pid)) => (6, u64::from(pid)),
             ToInit::Lease(None) => (7, 0),
             ToInit::Lease(Some(token)) => return encode_lease(&token),
+            ToInit::Watchdog(order) => return order.encode(),
             ToInit::Bye(code) => (9, u64::from(code)),
         };
         let mut packet = [0; TO_INIT_LEN];
@@ -156,6 +162,7 @@ impl ToInit {
             6 => Some(ToInit::Postmaster(Some(u32::try_from(value).ok()?))),
             7 => Some(ToInit::Lease(None)),
             8 => Some(ToInit::Lease(Some(LeaseToken::new(packet[2..].get(..usize::from(packet[1]))?)?))),
+            watchdog::KEEP | watchdog::CHECK | watchdog::DISARM => WatchdogOrder::decode(packet).map(ToInit::Watchdog),
             9 => Some(ToInit::Bye(u8::try_from(value).ok()?)),
             _ => None,
         }
@@ -186,6 +193,7 @@ pub enum ToAgent<'a> {
     Deadline(i32),
     /// A signal that came to PID 1, by its number.
     Signal(i32),
+    Watchdog(WatchdogState),
 }
 
 impl<'a> ToAgent<'a> {
@@ -212,6 +220,7 @@ impl<'a> ToAgent<'a> {
             ToAgent::Guard(Guard::Until(nanos)) => (7, nanos),
             ToAgent::Signal(number) => (8, u64::from(number.cast_unsigned())),
             ToAgent::Deadline(number) => (9, u64::from(number.cast_unsigned())),
+            ToAgent::Watchdog(state) => (10, state.encode()),
         };
         buffer[0] = tag;
         buffer[1..9].copy_from_slice(&value.to_le_bytes());
@@ -234,6 +243,7 @@ impl<'a> ToAgent<'a> {
             7 => Some(ToAgent::Guard(Guard::Until(value))),
             8 => Some(ToAgent::Signal(u32::try_from(value).ok()?.cast_signed())),
             9 => Some(ToAgent::Deadline(u32::try_from(value).ok()?.cast_signed())),
+            10 => WatchdogState::decode(value).map(ToAgent::Watchdog),
             _ => None,
         }
     }

@@ -13,12 +13,13 @@ use super::mailbox::RestartResult;
 use super::work::{Work, perform};
 use crate::core::authority::Effect;
 use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Question};
-use crate::core::local::Job;
+use crate::core::lease;
+use crate::core::local::{Job, Postgres};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
 use crate::core::units::MemberName;
 use crate::core::view::Address;
 use crate::dcs::Dcs;
-use crate::postgres::Instance;
+use crate::postgres::{Instance, RoleChange};
 
 /// A stop before a new clone: the data are given up anyhow.
 const CLONE_STOP_LIMIT: Duration = Duration::from_secs(10);
@@ -41,6 +42,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             outcome.started = self.take_away(job, decision, seen).await;
         }
         outcome.lease = self.carry_out_lease(&decision.lease, seen).await;
+        self.tell_demotion(&outcome.lease, seen);
         if outcome.lease == LeaseOutcome::Lost && decision.lease == LeaseStep::Renew {
             // Nothing may come between the loss and the stop that the next cycle decides.
             return outcome;
@@ -130,7 +132,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
-        let work = Work { job: job.clone(), start_limit, stop_limit, leader };
+        let pre_promote_limit = lease::pre_promote_limit(&self.settings.guarded_timing());
+        let work = Work { job: job.clone(), start_limit, stop_limit, pre_promote_limit, leader };
         self.publisher.refresh(
             &self.server.probe().data,
             &self.server.probe().postgres,
@@ -163,6 +166,14 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | Job::Stop { .. }
             | Job::Promote
             | Job::Follow(_) => None,
+        }
+    }
+
+    /// A leader that has crashed and gives way is told of: no stop of ours does it.
+    fn tell_demotion(&self, lease: &LeaseOutcome, seen: &Observation) {
+        let is_given_up = matches!(lease, LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown);
+        if is_given_up && seen.local.postgres == Postgres::Stopped && seen.requests.shutdown.is_none() {
+            self.shared.instance.demoted(RoleChange::Told);
         }
     }
 

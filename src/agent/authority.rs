@@ -17,7 +17,7 @@ use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
 use crate::core::observation::{LeaseOutcome, Observation};
-use crate::core::policy::Policy;
+use crate::core::policy::{Pause, Policy};
 use crate::core::units::{Instant, Lsn};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, DcsError, Lock};
@@ -41,8 +41,9 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     /// How long one call to the store may take: `retry_timeout`, and never past the point where a primary that could
     /// not renew has to begin its stop.
     pub(super) fn patience(&self) -> Duration {
-        let timing = &self.settings.timing;
-        let limit = authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), timing, self.shared.now());
+        let timing = self.settings.guarded_timing();
+        let limit =
+            authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), &timing, self.shared.now());
         // Once the store does not answer there must be time left to ask the members.
         let leads = self.memory.lease_valid_until.is_some();
         let limit = match (failsafe::call_limit(&self.settings.policy()).filter(|_| leads), self.reading.outage()) {
@@ -193,6 +194,25 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let policy = self.settings.policy();
         let guard = self.tenure(&policy, seen, outcome).guard_after();
         self.fence.set_guard(guard);
+        self.keep_watchdog(outcome, seen);
+        let until = self.tenure(&policy, seen, outcome).may_lead_until();
+        self.shared.let_lead_until(until);
+    }
+
+    /// Alive with each renewal, and disarmed where PID 1 has no deadline and nothing can be a primary.
+    fn keep_watchdog(&mut self, outcome: &LeaseOutcome, seen: &Observation) {
+        let timing = self.settings.timing;
+        let is_paused = self.settings.dynamic.pause == Pause::Paused;
+        match (self.fence.guard(), outcome) {
+            (Guard::Until(_), LeaseOutcome::Held { until }) => {
+                self.watchdog.renewed(*until, &timing, self.shared.now());
+            }
+            (Guard::NoDeadline, _) if is_paused || !authority::may_be_primary(&seen.local.postgres) => {
+                self.watchdog.lift();
+            }
+            (Guard::NoDeadline | Guard::Until(_), _) => {}
+        }
+        self.settings.reset_before = self.watchdog.reset_before(&timing);
     }
 
     /// Asked right before a job begins.

@@ -31,6 +31,7 @@ use super::server::Server;
 use super::settings::Settings;
 use super::shared::Shared;
 use super::status::Status;
+use super::watchdog::Watchdog;
 use crate::config::Config;
 use crate::core;
 use crate::core::decision::{Decision, Exit, Wake};
@@ -113,6 +114,7 @@ pub struct Agent<D, I> {
     pub(super) reading: Reading,
     pub(super) answers: Answers,
     pub(super) fence: Fence,
+    pub(super) watchdog: Watchdog,
     pub(super) publisher: Publisher,
     pub(super) kept: KeptFiles,
     pub(super) branch: KnownBranch,
@@ -149,7 +151,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let handle = AgentHandle { mailbox, status: shared.status.subscribe(), signals };
         let agent = Agent {
             alarm: shared.clock.alarm(),
-            settings,
             reread,
             incarnation,
             memory: Remembered::new(kept.cluster()),
@@ -158,6 +159,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             server: Server::not_probed_yet(shared.now()),
             reading: Reading::none_yet(),
             answers: Answers::default(),
+            watchdog: Watchdog::new(init.clone(), settings.config.watchdog.clone()),
             fence: Fence::new(init, guard),
             publisher: Publisher::default(),
             kept,
@@ -165,6 +167,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             reason: Reason::NotStarted,
             cycle_log: CycleLog::default(),
             hurried: 0,
+            settings,
             listeners: Listeners::new(requests, heard),
             shared,
         };

@@ -10,6 +10,7 @@ use super::mailbox::{RestartBody, RestartResult, reply};
 use super::promise::Promised;
 use crate::core::observation::{self, ReinitRequest, Requests, RestartRequest, ShutdownRequest};
 use crate::core::units::Instant;
+use crate::wire::watchdog::WatchdogState;
 
 /// A request that no cycle has begun by then is given up.
 pub(crate) const BEGIN_WITHIN: Duration = Duration::from_secs(30);
@@ -25,6 +26,8 @@ pub(crate) struct Inbox {
     pub(crate) force: ForceOut,
     /// What was promised to a primary in failsafe mode, and whether anything may be promised now.
     pub(crate) promise: Promised,
+    /// What PID 1 has said of the watchdog: an answer to an order each, so that there are few.
+    pub(crate) watchdog: Vec<WatchdogState>,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -77,6 +80,7 @@ impl Inbox {
                 });
             }
             FromInit::Reload => self.reload = Reload::Asked,
+            FromInit::Watchdog(state) => self.watchdog.push(state),
         }
     }
 

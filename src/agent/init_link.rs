@@ -5,6 +5,7 @@
 
 use crate::core::local::Guard;
 use crate::dcs::LeaseToken;
+use crate::wire::watchdog::{WatchdogOrder, WatchdogState};
 
 /// The way to PID 1.
 pub trait InitLink: Send + Sync + 'static {
@@ -12,6 +13,7 @@ pub trait InitLink: Send + Sync + 'static {
     fn guard(&self, guard: Guard);
     /// The lease that our keys hang on, for the agent that comes after us.
     fn lease(&self, token: &LeaseToken);
+    fn watchdog(&self, order: WatchdogOrder);
     /// The postmaster that runs by the last probe; for the case that this agent ends.
     fn postmaster(&self, pid: Option<i32>);
 }
@@ -23,4 +25,5 @@ pub enum FromInit {
     Terminate,
     /// SIGHUP.
     Reload,
+    Watchdog(WatchdogState),
 }

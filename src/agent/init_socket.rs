@@ -21,6 +21,7 @@ use super::init_link::{FromInit, InitLink};
 use crate::core::local::Guard;
 use crate::core::units::Instant;
 use crate::dcs::LeaseToken;
+use crate::wire::watchdog::WatchdogOrder;
 use crate::wire::{self, TO_AGENT_MAX, ToAgent, ToInit};
 
 /// How often a stopping agent says that it lives; three fit into what PID 1 bears.
@@ -68,9 +69,15 @@ impl InitSocket {
                 Ok(length) => length,
                 Err(error) => break error,
             };
-            let Some(ToAgent::Signal(number)) = ToAgent::decode(&buffer[..length]) else { continue };
-            self.tell(ToInit::Alive);
-            let Some(message) = message_of(number) else { continue };
+            let message = match ToAgent::decode(&buffer[..length]) {
+                Some(ToAgent::Signal(number)) => {
+                    self.tell(ToInit::Alive);
+                    message_of(number)
+                }
+                Some(ToAgent::Watchdog(state)) => Some(FromInit::Watchdog(state)),
+                Some(_) | None => None,
+            };
+            let Some(message) = message else { continue };
             if message == FromInit::Terminate && alive.is_none() {
                 alive = Some(tokio::spawn(self.clone().live_on()));
             }
@@ -114,6 +121,10 @@ impl InitLink for InitSocket {
 
     fn lease(&self, token: &LeaseToken) {
         self.tell(ToInit::Lease(wire::LeaseToken::new(token.as_str().as_bytes())));
+    }
+
+    fn watchdog(&self, order: WatchdogOrder) {
+        self.tell(ToInit::Watchdog(order));
     }
 
     fn postmaster(&self, pid: Option<i32>) {

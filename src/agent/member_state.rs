@@ -33,7 +33,7 @@ impl Shown {
             self.stopped = StoppedBy::Us(why);
         }
         match finished.result {
-            JobResult::Done(_) | JobResult::Cancelled => {}
+            JobResult::Done(_) | JobResult::Refused(_) | JobResult::Cancelled => {}
             JobResult::Failed(_) => self.state = failed(&finished.job).unwrap_or(self.state),
         }
     }

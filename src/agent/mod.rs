@@ -40,6 +40,7 @@ mod shared;
 mod startup;
 pub mod status;
 mod upkeep;
+mod watchdog;
 mod work;
 
 pub use cycle::{Agent, AgentHandle, Incarnation, Parts, Reread, Runtimes};

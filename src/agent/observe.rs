@@ -29,10 +29,13 @@ const PROBE_LIMIT: Duration = Duration::from_secs(5);
 impl<D: Dcs, I: Instance> Agent<D, I> {
     /// What came in between two cycles and must be known before the next decision.
     pub(super) async fn begin_cycle(&mut self) {
-        let (reload, force) = {
-            let mut inbox = self.shared.inbox();
-            (std::mem::take(&mut inbox.reload), std::mem::take(&mut inbox.force))
+        let (reload, force, of_watchdog) = {
+            let inbox = &mut *self.shared.inbox();
+            let of_watchdog = std::mem::take(&mut inbox.watchdog);
+            (std::mem::take(&mut inbox.reload), std::mem::take(&mut inbox.force), of_watchdog)
         };
+        of_watchdog.into_iter().for_each(|state| self.watchdog.heard(state, &self.settings.timing));
+        self.watchdog.check(self.shared.now());
         match reload {
             Reload::NotAsked => {}
             Reload::Asked => self.reload(),
@@ -59,6 +62,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Ok(config) => {
                 config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
                 self.settings.reload(config);
+                self.watchdog.reloaded(&self.settings.config.watchdog);
                 self.shared.instance.set_config(self.settings.config.clone());
                 self.shared.dcs.set_credentials(&self.settings.config.dcs);
                 tracing::info!("configuration read again");
@@ -115,6 +119,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             postgres: self.server.probe().postgres.clone(),
             job: self.jobs.running().cloned(),
             guard: self.fence.guard(),
+            watchdog: self.watchdog.seen(),
             about: self.about(),
             branch: self.branch.get(),
             sync: self.server.probe().facts.sync.clone(),
@@ -228,7 +233,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Some(JobResult::Failed(_)) if matches!(self.server.probe().postgres, Postgres::Starting { .. }) => {
                 RestartResult::StillStarting
             }
-            Some(JobResult::Failed(_) | JobResult::Cancelled) | None => RestartResult::Failed,
+            Some(JobResult::Failed(_) | JobResult::Refused(_) | JobResult::Cancelled) | None => RestartResult::Failed,
         };
         restart.answer(result);
     }

@@ -144,6 +144,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             pause: self.settings.dynamic.pause,
             dcs_last_seen: self.reading.last_seen().0 / 1_000,
             system_id: self.server.probe().data.system_id(),
+            watchdog: self.watchdog.seen(),
             tags: config.tags,
             published_tags: config.published_tags.clone(),
             pending_restart: self.server.probe().facts.pending_restart.clone(),

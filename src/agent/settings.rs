@@ -32,6 +32,8 @@ pub(super) struct Settings {
     pub(super) floor: Floor,
     /// The timers in force: those of the document, raised to what the store and the members present can keep.
     pub(super) timing: Timing,
+    /// How long before the lease's end the watchdog that is armed ends.
+    pub(super) reset_before: Duration,
     /// Grows with every change of what the server is to run with.
     pub(super) generation: u64,
     /// The generation that the server was configured with.
@@ -74,6 +76,7 @@ impl Settings {
             ttl_min,
             floor,
             timing,
+            reset_before: Duration::ZERO,
             generation: 1,
             configured: 0,
             saved: 0,
@@ -201,7 +204,12 @@ impl Settings {
     }
 
     pub(super) fn policy(&self) -> Policy {
-        Policy { timing: self.timing, ..config::policy(&self.config, &self.dynamic, self.floor) }
+        Policy { timing: self.guarded_timing(), ..config::policy(&self.config, &self.dynamic, self.floor) }
+    }
+
+    /// The timers in force, with what a watchdog makes of them.
+    pub(super) fn guarded_timing(&self) -> Timing {
+        self.timing.with_watchdog(self.reset_before)
     }
 
     /// What the server is to run with.
@@ -279,7 +287,7 @@ mod tests {
             "basebackup": ["verbose"], "use_unix_socket": true, "database": "other", "bin_name": {"postgres": "pg"},
         });
         settings.force = Force::No;
-        settings.take_in(&snapshot(1, json!({"postgresql": said})));
+        settings.take_in(&snapshot(1, json!({"postgresql": said})), Instant::default());
         let postgres = &settings.config.postgres;
         assert_eq!(
             (&*postgres.callbacks.on_start.join(" "), postgres.callbacks.on_stop.len()),
@@ -296,7 +304,7 @@ mod tests {
         // What is wrong is as if nothing was said, and nothing else is lost by it.
         let wrong =
             json!({"ttl": 60, "postgresql": {"basebackup": "verbose", "krbsrvname": "y", "pg_ctl_timeout": []}});
-        settings.take_in(&snapshot(2, wrong));
+        settings.take_in(&snapshot(2, wrong), Instant::default());
         let postgres = &settings.config.postgres;
         assert_eq!((postgres.krbsrvname.as_deref(), postgres.basebackup.len()), (Some("y"), 0));
         assert_eq!((settings.timing.ttl, settings.told.len()), (Duration::from_secs(60), 2), "{:?}", settings.told);
@@ -306,7 +314,7 @@ mod tests {
     #[test]
     fn what_is_kept_beside_the_data_counts_from_the_start() {
         let document = json!({"postgresql": {"bin_dir": "/opt/bin", "database": "other"}});
-        let kept = Settings::new(settings(&[]).own, Some(document), Duration::ZERO);
+        let kept = Settings::new(settings(&[]).own, Some(document), Duration::ZERO, Instant::default());
         assert_eq!(
             (kept.config.postgres.bin_dir.as_deref(), &*kept.config.postgres.database),
             (Some("/opt/bin".as_ref()), "other")

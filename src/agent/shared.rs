@@ -29,6 +29,8 @@ pub(crate) struct Shared<D, I> {
     pub(crate) status: watch::Sender<Arc<Status>>,
     /// PostgreSQL is being stopped, so that load balancers should go elsewhere although the lock is kept to the end.
     stepping_down: AtomicBool,
+    /// Until when PostgreSQL may be made a primary by what the last cycle knows of the lock (`Tenure::may_lead_until`).
+    may_lead_until: Mutex<Option<Instant>>,
     /// Held while the server's files are being written; a start waits for it.
     pub(crate) configuring: Arc<tokio::sync::Mutex<()>>,
 }
@@ -45,6 +47,7 @@ impl<D, I> Shared<D, I> {
             shutdown: watch::Sender::new(None),
             status: watch::Sender::new(Arc::new(status)),
             stepping_down: AtomicBool::new(false),
+            may_lead_until: Mutex::default(),
             configuring: Arc::default(),
         }
     }
@@ -72,6 +75,16 @@ impl<D, I> Shared<D, I> {
             }
             flips
         });
+    }
+
+    /// What a job asks again before it makes PostgreSQL a primary.
+    pub(crate) fn let_lead_until(&self, until: Option<Instant>) {
+        *self.may_lead_until.lock().expect("nothing panics while it holds an instant") = until;
+    }
+
+    pub(crate) fn may_lead(&self) -> bool {
+        let until = *self.may_lead_until.lock().expect("nothing panics while it holds an instant");
+        until.is_some_and(|until| self.now() < until)
     }
 
     /// PostgreSQL is about to be stopped.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde_json::{Map, Value};
 
 use super::settings::Settings;
-use crate::core::local::{About, Postgres, Replay, Running};
+use crate::core::local::{About, Postgres, Replay, Running, Watchdog};
 use crate::core::policy::{Pause, Switch, Timing};
 use crate::core::reason::Reason;
 use crate::core::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
@@ -38,6 +38,8 @@ pub struct Status {
     /// Epoch seconds of the last successful reading of the DCS; 0 before the first.
     pub dcs_last_seen: i64,
     pub system_id: Option<SystemId>,
+    /// What keeps this member from leading, if its watchdog does.
+    pub watchdog: Watchdog,
     pub tags: Tags,
     pub published_tags: Map<String, Value>,
     pub pending_restart: Map<String, Value>,
@@ -105,6 +107,7 @@ impl Status {
             pause: settings.dynamic.pause,
             dcs_last_seen: 0,
             system_id: None,
+            watchdog: Watchdog::NotRequired,
             tags: config.tags,
             published_tags: config.published_tags.clone(),
             pending_restart: Map::new(),

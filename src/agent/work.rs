@@ -8,7 +8,7 @@ use crate::core::local::{Job, StopMode, StopWhy};
 use crate::core::observation::{JobProduct, JobResult};
 use crate::core::view::Address;
 use crate::dcs::Dcs;
-use crate::postgres::{Instance, PostgresError, Progress};
+use crate::postgres::{Instance, PostgresError, Progress, RoleChange, Waits};
 
 /// A job with all that it needs to know.
 pub(super) struct Work {
@@ -17,6 +17,8 @@ pub(super) struct Work {
     pub(super) start_limit: Duration,
     /// After this a stop kills.
     pub(super) stop_limit: Duration,
+    /// After this `pre_promote` counts as failed.
+    pub(super) pre_promote_limit: Duration,
     /// Of the leader that is rewound from.
     pub(super) leader: Option<Address>,
 }
@@ -30,9 +32,25 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
     let work = match work.job {
         Job::Stop { mode, why } => {
             let began = shared.now();
+            if why != StopWhy::Shutdown {
+                shared.instance.demoted(RoleChange::WithStop);
+            }
+            let waits = match (mode, why) {
+                (_, StopWhy::LostLock) => Waits::Never,
+                (StopMode::CheckpointThenFast, _) => Waits::Always,
+                (StopMode::Fast | StopMode::Immediate, _) => Waits::AsStandby,
+            };
             let mode = prepare_stop(&shared, mode, work.stop_limit / 2).await;
+            let left = work.stop_limit.saturating_sub(shared.now().since(began));
+            shared.instance.before_stop(left, waits).await;
             let stop_limit = work.stop_limit.saturating_sub(shared.now().since(began));
             Work { job: Job::Stop { mode, why }, stop_limit, ..work }
+        }
+        Job::Promote => {
+            if let Some(refusal) = ask_to_promote(&shared, work.pre_promote_limit).await {
+                return refusal;
+            }
+            work
         }
         _ => work,
     };
@@ -48,6 +66,19 @@ pub(super) async fn perform<D: Dcs, I: Instance>(shared: Arc<Shared<D, I>>, work
             JobResult::Failed(error.to_string())
         }
     }
+}
+
+/// The user's word on a promotion, and then the lock's: it may have been lost while the user's command ran.
+async fn ask_to_promote<D: Dcs, I: Instance>(shared: &Shared<D, I>, limit: Duration) -> Option<JobResult> {
+    if let Err(error) = shared.instance.pre_promote(limit).await {
+        tracing::error!("not promoting: {error}");
+        return Some(JobResult::Refused(error.to_string()));
+    }
+    if shared.may_lead() {
+        return None;
+    }
+    tracing::warn!("not promoting: lost leader before promote");
+    Some(JobResult::Cancelled)
 }
 
 /// What is dirty goes to disk while clients still work, so that the stop itself is short. Load balancers are told at its
@@ -73,12 +104,13 @@ fn starts_server(job: &Job) -> bool {
 }
 
 async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, PostgresError> {
-    let Work { job, start_limit, stop_limit, leader } = work;
+    let Work { job, start_limit, stop_limit, pre_promote_limit: _, leader } = work;
     let progress: Progress = Arc::new(|line| tracing::info!("{line}"));
     match job {
         Job::Bootstrap => return instance.bootstrap(progress).await.map(JobProduct::Initialized),
         Job::Clone { from } => instance.clone_from(&from, progress).await?,
         Job::Reinitialize { from, why: _ } => {
+            instance.before_stop(stop_limit, Waits::AsStandby).await;
             instance.stop(StopMode::Immediate, stop_limit).await?;
             instance.clone_from(&from, progress).await?;
         }

@@ -10,6 +10,7 @@ use super::shown::{shown_role, shown_state, shows_postgres};
 use crate::agent::status::{PostgresStatus, Status};
 use crate::config::redacted;
 use crate::core::PATRONI_VERSION;
+use crate::core::local::Watchdog;
 use crate::core::policy::Pause;
 use crate::core::units::Lsn;
 use crate::core::view::MemberRole;
@@ -135,6 +136,9 @@ fn node_part(status: &Status, document: &mut Map<String, Value>) {
         "tamada": env!("CARGO_PKG_VERSION"),
     });
     document.insert("patroni".into(), identity);
+    if status.watchdog == Watchdog::Failed {
+        document.insert("watchdog_failed".into(), true.into());
+    }
     if let Some(scheduled) = &status.scheduled_restart {
         let mut shown = scheduled.clone();
         shown.remove("postmaster_start_time");

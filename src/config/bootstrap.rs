@@ -101,11 +101,6 @@ fn dcs(reader: &mut Reader<'_>, mode: Mode) -> Map<String, Value> {
     if in_base.is_none() {
         add_defaults(reader, &mut dcs);
     }
-    // A cluster that was taken over keeps what its configuration says: an absent key is off there.
-    if mode == Mode::Cluster && !dcs.contains_key("failsafe_mode") {
-        reader.note("bootstrap.dcs.failsafe_mode", "true", Origin::Default);
-        dcs.insert("failsafe_mode".to_owned(), Value::Bool(true));
-    }
     for key in SWITCHES {
         normalise(&mut dcs, key);
     }

@@ -34,10 +34,12 @@ const KNOWN: [&str; 25] = [
     "ttl",
 ];
 
-const KNOWN_OF_POSTGRESQL: [&str; 8] = [
+const KNOWN_OF_POSTGRESQL: [&str; 10] = [
+    "before_stop",
     "parameters",
     "pg_hba",
     "pg_ident",
+    "pre_promote",
     "recovery_conf",
     "remove_data_directory_on_diverged_timelines",
     "remove_data_directory_on_rewind_failure",
@@ -46,7 +48,7 @@ const KNOWN_OF_POSTGRESQL: [&str; 8] = [
 ];
 
 /// Read from a node's own configuration only, although Patroni takes them from both.
-const NODE_ONLY: [&str; 4] = ["before_stop", "create_replica_method", "create_replica_methods", "pre_promote"];
+const NODE_ONLY: [&str; 2] = ["create_replica_method", "create_replica_methods"];
 
 /// Not implemented, wherever they stand.
 const NOT_IMPLEMENTED: [&str; 9] = [

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::problem::Problem;
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, node_settings, redact, synchronous, units};
+use super::{Dynamic, ServerSettings, node_settings, redact, synchronous, units, words};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
@@ -104,6 +104,7 @@ fn timing(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Timing {
         ttl: timer("ttl", default.ttl),
         loop_wait: timer("loop_wait", default.loop_wait),
         retry_timeout: timer("retry_timeout", default.retry_timeout),
+        ..default
     }
 }
 
@@ -177,6 +178,18 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
             Map::new()
         }
     };
+    let mut command = |key: &str| match postgresql.get(key) {
+        None | Some(Value::Null) => None,
+        Some(value) => {
+            let words = value.as_str().filter(|text| !text.contains('\0')).and_then(words::split);
+            if words.is_none() {
+                let path = format!("postgresql.{key}");
+                problems.push(Problem::new(&path, "no command line in a shell's notation".to_owned()));
+            }
+            words.filter(|words| !words.is_empty())
+        }
+    };
+    let (pre_promote, before_stop) = (command("pre_promote"), command("before_stop"));
     let lines = |key: &str| postgresql.get(key).and_then(as_lines).filter(|lines| !lines.is_empty());
     ServerSettings {
         parameters,
@@ -184,6 +197,8 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
         pg_ident: lines("pg_ident"),
         recovery_conf: postgresql.get("recovery_conf").and_then(Value::as_object).cloned(),
         use_pg_rewind: postgresql.get("use_pg_rewind").map(truthy),
+        pre_promote,
+        before_stop,
     }
 }
 
@@ -262,7 +277,8 @@ mod tests {
                            "remove_data_directory_on_diverged_timelines": 1},
         }))
         .unwrap();
-        let timing = Timing { ttl: seconds(25), loop_wait: seconds(5), retry_timeout: seconds(0) };
+        let timing =
+            Timing { ttl: seconds(25), loop_wait: seconds(5), retry_timeout: seconds(0), reset_before: Duration::ZERO };
         assert_eq!(dynamic.timing, timing);
         assert_eq!(dynamic.maximum_lag_on_failover, 1_048_576);
         assert_eq!(dynamic.primary_start_timeout, seconds(7));
@@ -284,6 +300,8 @@ mod tests {
             json!({"loop_wait": [1]}),
             json!({"retry_timeout": "30.7"}),
             json!({"postgresql": {"parameters": ["a"]}}),
+            json!({"postgresql": {"pre_promote": "/bin/fence 'a"}}),
+            json!({"postgresql": {"before_stop": ["/bin/drain"]}}),
         ];
         for document in cases {
             assert_eq!(Dynamic::parse(&document).unwrap_err().len(), 1, "{document}");
@@ -313,7 +331,7 @@ mod tests {
 
     #[test]
     fn a_change_tells_all_that_is_wrong_and_a_document_keeps_what_is_right() {
-        let wrong = json!({"ttl": "x", "failsafe_mode": true,
+        let wrong = json!({"ttl": "x", "slots": {"a": {"type": "physical"}},
                            "postgresql": {"pg_ctl_timeout": 0, "pg_hba": 5, "use_unix_socket": {}, "database": "kept"}});
         let problems = Dynamic::problems_of_patch(&map(wrong.clone()));
         assert_eq!(problems.len(), 5, "{problems:?}");

@@ -13,6 +13,7 @@ use super::raw::RawEnv;
 use super::reader::Reader;
 use super::{
     Config, CtlConfig, DcsConfig, RestConfig, addresses, bootstrap, etcd, kubernetes, log, node, server, unsupported,
+    watchdog,
 };
 
 impl Config {
@@ -116,6 +117,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
     let namespace = node::namespace(reader);
     let ctl = node::ctl(reader, rest.auth.clone());
     let log = log::read(reader);
+    let watchdog = watchdog::read(reader, mode);
     let bootstrap = bootstrap::read(reader, &host.account, &postgres.superuser.username, mode);
     if let Ok(DcsConfig::Etcd3(etcd)) = &dcs {
         addresses::warn_of_loopback(reader, etcd, &postgres, &rest);
@@ -132,6 +134,7 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
         ctl: ctl.clone(),
         rest: rest.clone(),
         log,
+        watchdog,
         tags,
         published_tags,
         bootstrap,

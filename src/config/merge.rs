@@ -44,6 +44,8 @@ pub fn server_settings(cluster: &ServerSettings, local: &ServerSettings) -> Serv
         pg_ident: either(&local.pg_ident, &cluster.pg_ident),
         recovery_conf: local.recovery_conf.clone().or_else(|| cluster.recovery_conf.clone()),
         use_pg_rewind: local.use_pg_rewind.or(cluster.use_pg_rewind),
+        pre_promote: either(&local.pre_promote, &cluster.pre_promote),
+        before_stop: either(&local.before_stop, &cluster.before_stop),
     }
 }
 
@@ -129,11 +131,14 @@ mod tests {
             pg_ident: Some(vec!["cluster".into()]),
             recovery_conf: None,
             use_pg_rewind: Some(Switch::On),
+            pre_promote: Some(vec!["cluster".into()]),
+            before_stop: Some(vec!["cluster".into()]),
         };
         let local = ServerSettings {
             parameters: object(json!({"MAX_connections": 500, "work_mem": "1MB", "Shared_Buffers": "2GB", "x.y": 1})),
             pg_hba: Some(vec!["local".into()]),
             use_pg_rewind: Some(Switch::Off),
+            pre_promote: Some(vec!["local".into()]),
             ..ServerSettings::default()
         };
         let merged = server_settings(&cluster, &local);
@@ -142,6 +147,8 @@ mod tests {
         assert_eq!(merged.pg_hba, Some(vec!["local".into()]));
         assert_eq!(merged.pg_ident, Some(vec!["cluster".into()]));
         assert_eq!(merged.use_pg_rewind, Some(Switch::Off));
+        assert_eq!(merged.pre_promote, Some(vec!["local".into()]));
+        assert_eq!(merged.before_stop, Some(vec!["cluster".into()]));
     }
 
     #[test]

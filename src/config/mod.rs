@@ -1,7 +1,5 @@
 //! Configuration: from environment variables, a YAML document or a file to one checked `Config`, with all errors at
-//! once; and the cluster-wide settings of the `config` key to one checked `Dynamic`.
-//!
-//! Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
+//! once; and the cluster-wide settings of the `config` key to one checked `Dynamic`. Deliberately not here: what a setting does. Secrets never show in `Debug`, `Display` or serialized output.
 
 mod addresses;
 mod bootstrap;
@@ -43,6 +41,7 @@ mod tls_not_required;
 pub mod units;
 mod unknown;
 mod unsupported;
+mod watchdog;
 pub mod words;
 mod yaml;
 
@@ -67,6 +66,7 @@ pub use server::default_pg_hba;
 pub use settings_manual::settings_manual;
 pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
+pub use watchdog::{DEVICE_MAX as WATCHDOG_DEVICE_MAX, WatchdogConfig, WatchdogMode};
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
@@ -95,6 +95,7 @@ pub struct Config {
     pub rest: RestConfig,
     pub ctl: CtlConfig,
     pub log: LogConfig,
+    pub watchdog: WatchdogConfig,
     pub tags: Tags,
     /// All effective tags as they are published, own ones with their YAML type.
     pub published_tags: Map<String, Value>,
@@ -206,6 +207,9 @@ pub struct ServerSettings {
     pub pg_ident: Option<Vec<String>>,
     pub recovery_conf: Option<Map<String, Value>>,
     pub use_pg_rewind: Option<Switch>,
+    /// Command lines, split into words.
+    pub pre_promote: Option<Vec<String>>,
+    pub before_stop: Option<Vec<String>>,
 }
 
 #[derive(Clone, Debug)]
@@ -355,7 +359,6 @@ pub struct BootstrapConfig {
 /// The `config` key, checked. Unknown keys are kept in the document and ignored here.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Dynamic {
-    /// As requested, before minima.
     pub timing: Timing,
     pub maximum_lag_on_failover: u64,
     pub primary_start_timeout: Duration,
@@ -369,9 +372,8 @@ pub struct Dynamic {
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     pub node: NodeSettings,
-    /// `postgresql.remove_data_directory_on_diverged_timelines`, where the cluster has it.
+    /// Where the cluster says so.
     pub remove_diverged_data: Option<Switch>,
-    /// `postgresql.remove_data_directory_on_rewind_failure`, where the cluster has it.
     pub remove_data_after_failed_rewind: Option<Switch>,
     /// Settings that data or availability depend on and that this version does not implement yet, as `name: value`.
     pub refused: Vec<String>,

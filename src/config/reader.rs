@@ -289,7 +289,9 @@ fn has_placeholder(value: &Value) -> bool {
 /// be a `sh -c`.
 fn is_for_a_shell(path: &str) -> bool {
     let key = path.rsplit('.').next().unwrap_or(path);
-    let is_ours = ["postgresql.callbacks.", "bootstrap.post_"].iter().any(|ours| path.starts_with(ours));
+    let is_ours = ["postgresql.callbacks.", "postgresql.pre_promote", "postgresql.before_stop", "bootstrap.post_"]
+        .iter()
+        .any(|ours| path.starts_with(ours));
     is_ours || key.ends_with("_command")
 }
 

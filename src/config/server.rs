@@ -210,6 +210,12 @@ fn callbacks(reader: &mut Reader<'_>) -> Option<Callbacks> {
     is_given.then_some(callbacks)
 }
 
+/// `None`: not given, so that the cluster's counts.
+fn hook(reader: &mut Reader<'_>, path: &str) -> Option<Vec<String>> {
+    let words = reader.command(path);
+    (!words.is_empty()).then_some(words)
+}
+
 /// Options that cannot be used are left out with a warning, as Patroni does.
 fn tool_options(reader: &mut Reader<'_>, path: &str, tool: Tool) -> Option<Vec<String>> {
     let value = reader.value(path)?;
@@ -240,6 +246,8 @@ fn local_settings(reader: &mut Reader<'_>) -> ServerSettings {
         pg_ident: reader.lines("postgresql.pg_ident"),
         recovery_conf,
         use_pg_rewind: reader.switch("postgresql.use_pg_rewind"),
+        pre_promote: hook(reader, "postgresql.pre_promote"),
+        before_stop: hook(reader, "postgresql.before_stop"),
     }
 }
 

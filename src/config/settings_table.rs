@@ -44,8 +44,7 @@ tags.nostream | works |
 tags.nosync, tags.sync_priority | works |
 tags.replicatefrom | not yet | The member follows the leader.
 ## Watchdog
-watchdog.mode | differs | PID 1 ends PostgreSQL before the lease ends, without a device. `required` is refused.
-watchdog.device, watchdog.safety_margin, watchdog.driver | not yet |
+watchdog.mode, watchdog.device, watchdog.safety_margin, watchdog.driver | works | PID 1 keeps the device: [watchdog.md](watchdog.md).
 ## PostgreSQL
 postgresql.listen, postgresql.connect_address, postgresql.proxy_address | works |
 postgresql.data_dir, postgresql.config_dir | works | PGDATA where no `data_dir` is given.
@@ -83,7 +82,7 @@ postgresql.use_unix_socket | works |
 postgresql.use_unix_socket_repl | accepted | Nothing here connects to its own server for replication.
 postgresql.krbsrvname | works |
 postgresql.create_replica_methods, postgresql.create_replica_method | not yet | Replicas are made by pg_basebackup.
-postgresql.pre_promote, postgresql.before_stop | not yet |
+postgresql.pre_promote, postgresql.before_stop | works | [hooks.md](hooks.md)
 postgresql.parameters_primary, postgresql.parameters_replica, postgresql.parameters_standby_leader | not yet | After 4.1.5.
 postgresql.pg_hba_primary, postgresql.pg_hba_replica, postgresql.pg_hba_standby_leader | not yet | After 4.1.5.
 postgresql.pg_ident_primary, postgresql.pg_ident_replica, postgresql.pg_ident_standby_leader | not yet | After 4.1.5.
@@ -120,7 +119,7 @@ check_timeline | differs | Always on: a member of an older timeline never become
 ignore_slots | works |
 synchronous_mode, synchronous_mode_strict, synchronous_node_count, maximum_lag_on_syncnode | differs | [replication.md](replication.md) \
 says what each mode promises. A wrong value, which Patroni replaces by a default, is refused, and rejects a whole document.
-failsafe_mode | refused |
+failsafe_mode | works | [replication.md](replication.md)
 standby_cluster | refused |
 slots, permanent_slots, permanent_replication_slots | refused |
 primary_race_backoff | not yet | After 4.1.5.
@@ -138,7 +137,7 @@ whole.
 postgresql.bin_dir, postgresql.bin_name, postgresql.config_base_name, postgresql.database | works | So too, with a member's next start. \
 A member without data starts before it has heard of them, and has them with the start after its clone.
 postgresql.create_replica_methods, postgresql.create_replica_method | not yet | Replicas are made by pg_basebackup.
-postgresql.pre_promote, postgresql.before_stop | not yet |
+postgresql.pre_promote, postgresql.before_stop | works | [hooks.md](hooks.md)
 postgresql.parameters_primary, postgresql.parameters_replica, postgresql.parameters_standby_leader | not yet | After 4.1.5.
 postgresql.pg_hba_primary, postgresql.pg_hba_replica, postgresql.pg_hba_standby_leader | not yet | After 4.1.5.
 postgresql.pg_ident_primary, postgresql.pg_ident_replica, postgresql.pg_ident_standby_leader | not yet | After 4.1.5.

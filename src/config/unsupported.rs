@@ -20,15 +20,10 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 17] = [
+const WARNED: [&str; 12] = [
     "etcd3.srv_suffix",
     "tags.replicatefrom",
-    "postgresql.pre_promote",
-    "postgresql.before_stop",
     "bootstrap.users",
-    "watchdog.device",
-    "watchdog.safety_margin",
-    "watchdog.driver",
     "postgresql.parameters_primary",
     "postgresql.parameters_replica",
     "postgresql.pg_hba_primary",
@@ -114,7 +109,6 @@ pub(super) fn check(reader: &mut Reader<'_>, mode: Mode) {
         single(reader);
     }
     replica_methods(reader);
-    watchdog(reader);
     if let Some(method) = reader.text("bootstrap.method")
         && method != "initdb"
     {
@@ -156,24 +150,6 @@ fn replica_methods(reader: &mut Reader<'_>) {
         }
         for method in others {
             let _asked = reader.value(&format!("postgresql.{method}"));
-        }
-    }
-}
-
-fn watchdog(reader: &mut Reader<'_>) {
-    let Some(mode) = reader.text("watchdog.mode") else { return };
-    match mode.to_ascii_lowercase().as_str() {
-        "off" | "false" | "no" | "0" | "disable" | "disabled" => {}
-        "automatic" | "auto" => {
-            let place = reader.document.place("watchdog.mode");
-            reader.report.warn(format!("{place}: no watchdog device is opened yet; PID 1 fences without one"));
-        }
-        "required" | "require" => {
-            let accepted = "automatic or off: a watchdog device is not opened yet, so it cannot be required";
-            reader.wrong("watchdog.mode", accepted);
-        }
-        _ => {
-            reader.wrong("watchdog.mode", "off, automatic or required");
         }
     }
 }

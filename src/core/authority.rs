@@ -105,10 +105,11 @@ pub fn can_be_bound(local: &LocalState, memory: &Memory) -> bool {
     !may_be_primary(&local.postgres) && !becomes && local.guard == Guard::NoDeadline
 }
 
-/// Whether a promotion that did not end in time may still come about.
+/// Whether a promotion that did not end in time may still come about. After `pre_promote` has refused one too: an agent
+/// before this one may have begun it.
 pub fn may_still_promote(memory: &Memory) -> bool {
     let last = memory.finished.as_ref().filter(|last| last.job == Job::Promote);
-    last.is_some_and(|last| matches!(last.result, JobResult::Failed(_) | JobResult::Cancelled))
+    last.is_some_and(|last| !matches!(last.result, JobResult::Done(_)))
 }
 
 /// Whether it accepts writes now or by the job that runs. A server that is stopping accepts none.
@@ -179,20 +180,25 @@ impl Tenure<'_> {
 
     /// Whether this job may begin at this moment.
     pub fn may_begin(&self, job: &Job, now: Instant) -> bool {
-        if !job.needs_lock() || self.policy.mode == Mode::Single {
-            return true;
+        !job.needs_lock() || self.may_lead_until().is_some_and(|until| now < until)
+    }
+
+    /// Until when PostgreSQL may be made a primary; `None`: it may not.
+    pub fn may_lead_until(&self) -> Option<Instant> {
+        if self.policy.mode == Mode::Single {
+            return Some(Instant(Duration::MAX));
         }
         let valid_until = match self.outcome {
             LeaseOutcome::Held { until } | LeaseOutcome::Vouched { until } => Some(*until),
             LeaseOutcome::None | LeaseOutcome::Unknown => self.valid_until,
             LeaseOutcome::Lost | LeaseOutcome::Released | LeaseOutcome::ReleaseUnknown => None,
         };
-        let in_time = valid_until.is_some_and(|until| now < lease::stop_deadline(until, &self.policy.timing));
+        let ends = lease::stop_deadline(valid_until?, &self.policy.timing);
         match (self.policy.pause, self.guard) {
             // PID 1 has no deadline then, but somebody else may have been given the lock.
-            (Pause::Paused, _) => in_time,
-            (Pause::Running, Guard::Until(deadline)) => in_time && now < deadline,
-            (Pause::Running, Guard::NoDeadline) => false,
+            (Pause::Paused, _) => Some(ends),
+            (Pause::Running, Guard::Until(deadline)) => Some(ends.min(deadline)),
+            (Pause::Running, Guard::NoDeadline) => None,
         }
     }
 

@@ -8,6 +8,7 @@ use super::observation::{JobResult, ReinitRequest};
 use super::policy::Switch;
 use super::reason::Reason;
 use super::view::{Holder, Initialize, Member, MemberState};
+use super::watchdog;
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if ctx.hold() != Hold::NotOurs {
@@ -24,6 +25,9 @@ pub fn decide(ctx: &Ctx) -> Decision {
             },
             None => ctx.idle(Reason::WaitingForLeader),
         };
+    }
+    if let Some(reason) = watchdog::bars_race(ctx) {
+        return ctx.idle(reason);
     }
     match ctx.view.initialize {
         Initialize::Absent | Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) && has_seen_cluster(ctx) => {

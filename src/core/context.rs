@@ -98,6 +98,18 @@ impl<'a> Ctx<'a> {
         stop_at_once(self.policy, self.seen, reason)
     }
 
+    /// Until when this member leaves the lock to others, because `pre_promote` has refused to let it promote.
+    pub fn promotion_refused_until(&self) -> Option<Instant> {
+        let until = self.seen.memory.promotion_refused? + self.timing().ttl;
+        (until > self.now()).then_some(until)
+    }
+
+    /// Takes no part in races for that long.
+    pub fn after_refused_promotion(&self) -> Option<Decision> {
+        let until = self.promotion_refused_until()?;
+        Some(self.again_after(until.left(self.now()), Reason::PrePromoteBackoff))
+    }
+
     /// The back-off in force after failures, if any.
     pub fn backing_off(&self) -> Option<Decision> {
         let backoff = self.seen.memory.backoff.filter(|backoff| backoff.until > self.now())?;

@@ -14,13 +14,14 @@ use super::electors;
 use super::failsafe;
 use super::lease;
 use super::local::{Data, Job, Postgres, Running, StandbyFacts};
-use super::observation::Observation;
-use super::policy::{Mode, Policy, SyncMode};
+use super::observation::{JobResult, Observation};
+use super::policy::{Mode, Pause, Policy, SyncMode};
 use super::reason::Reason;
 use super::switchover;
 use super::sync;
 use super::units::{Instant, Lsn};
 use super::view::{Holder, Initialize};
+use super::watchdog;
 
 /// How soon a member that may not take the lock yet looks again, when nothing wakes it before.
 const LOOK_AGAIN: Duration = Duration::from_millis(500);
@@ -31,13 +32,25 @@ pub fn stop_failed_promotion(policy: &Policy, seen: &Observation) -> Option<Deci
     let may_come = authority::may_still_promote(&seen.memory);
     let is_standby = matches!(seen.local.postgres, Postgres::Running(Running::Standby(_)));
     let rests = policy.mode == Mode::Cluster && seen.local.job.is_none();
-    (may_come && is_standby && rests).then(|| context::stop_at_once(policy, seen, Reason::PromotionFailed))
+    let refused = seen.memory.finished.as_ref().is_some_and(|last| matches!(last.result, JobResult::Refused(_)));
+    // In a pause PID 1 has no deadline that a former agent's promotion could have been begun under: the lock is given up.
+    if refused && policy.pause == Pause::Paused {
+        return None;
+    }
+    let reason = if refused { Reason::PrePromoteFailed } else { Reason::PromotionFailed };
+    (may_come && is_standby && rests).then(|| context::stop_at_once(policy, seen, reason))
 }
 
 /// The lock is ours: promote, if it lasts long enough to be renewed afterwards.
 pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
     if ctx.now() >= lease::stop_deadline(until, ctx.timing()) {
         return ctx.again_after(lease::RETRY, Reason::LockExpiring);
+    }
+    if ctx.promotion_refused_until().is_some() {
+        return ctx.give_up(Reason::PrePromoteFailed);
+    }
+    if let Some(first) = watchdog::before_primary(ctx) {
+        return first;
     }
     sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::Promoting))
 }
@@ -55,6 +68,9 @@ pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
     }
     if let Some(reason) = barred(ctx) {
         return ctx.idle(reason);
+    }
+    if let Some(wait) = ctx.after_refused_promotion() {
+        return wait;
     }
     if let Some(wait) = switchover::before_race(ctx, facts) {
         return wait;
@@ -97,6 +113,9 @@ fn may_take_over(ctx: &Ctx, position: Lsn) -> bool {
 fn barred(ctx: &Ctx) -> Option<Reason> {
     if !ctx.policy.refused_settings.is_empty() {
         return Some(Reason::RefusedSettings { settings: ctx.policy.refused_settings.join(", ") });
+    }
+    if let Some(reason) = watchdog::bars_race(ctx) {
+        return Some(reason);
     }
     let by_hand = switchover::takes_over(ctx);
     if let Some(reason) = failsafe::barred(ctx) {

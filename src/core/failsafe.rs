@@ -16,42 +16,10 @@ use super::local::{Postgres, Running};
 use super::observation::{Memory, Observation};
 use super::policy::{Pause, Policy, Switch, Timing};
 use super::reason::Reason;
-use super::units::{Instant, MemberName};
+use super::units::MemberName;
 use super::view::{ClusterStatus, ClusterView, Holder, Leader};
 
-/// What is known of failsafe mode beside the store.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Failsafe {
-    /// The answers to the last question.
-    pub vouchers: Option<Vouchers>,
-    /// What we have promised to a primary.
-    pub promise: Option<Promise>,
-    /// Before then a promise may bind us that we do not know: this agent is new, or the mode has just been switched off.
-    pub unsure_until: Option<Instant>,
-}
-
-/// Not to take the lock before then.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Promise {
-    pub leader: MemberName,
-    pub until: Instant,
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Vouchers {
-    /// When the first question was sent.
-    pub asked_at: Instant,
-    /// Those that were asked, with what they said.
-    pub answers: BTreeMap<MemberName, Vouch>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Vouch {
-    Accepted,
-    /// It is a primary, holds the lock or races for it, or knows of no failsafe mode.
-    Refused,
-    NoAnswer,
-}
+pub use super::vouching::{Failsafe, Promise, Vouch, Vouchers};
 
 /// How long a member may take to answer.
 fn limit(timing: &Timing) -> Duration {

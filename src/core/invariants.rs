@@ -4,7 +4,7 @@
 use super::authority::{self, Effect};
 use super::decision::{Decision, LeaseStep, PostgresStep, RolesStep, ScheduleStep};
 use super::lease::Hold;
-use super::local::{Job, LastRole};
+use super::local::{Job, LastRole, Watchdog};
 use super::observation::Observation;
 use super::policy::{Mode, Pause, Policy};
 use super::slots::SlotWanted;
@@ -35,6 +35,9 @@ pub fn is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> Resu
         }
         if decision.lease.gives_up() {
             return Err("PostgreSQL is made a primary while the lock is given up");
+        }
+        if matches!(seen.local.watchdog, Watchdog::Unknown | Watchdog::Usable | Watchdog::Failed) {
+            return Err("PostgreSQL is made a primary without the watchdog that it must have");
         }
     }
     if matches!(decision.lease, LeaseStep::Acquire { .. }) && seen.cluster.is_err() {

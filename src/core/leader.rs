@@ -10,7 +10,7 @@ use super::observation::LockLost;
 use super::reason::Reason;
 use super::units::{Instant, Timeline};
 use super::view::{AfterPromote, ConfigKey, History, Holder, Initialize};
-use super::{failsafe, serving, switchover};
+use super::{failsafe, serving, switchover, watchdog};
 
 pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
     let data = match data {
@@ -45,7 +45,7 @@ fn unconfirmed(ctx: &Ctx) -> Decision {
     let ends = authority::stop_begins(None, ctx.seen.local.guard, ctx.timing());
     match (ends, ctx.seen.local.guard) {
         (Some(ends), Guard::Until(deadline)) if ends <= ctx.now() => {
-            let limit = deadline.left(ctx.now()) / 2;
+            let limit = deadline.left(ctx.now()).saturating_sub(ctx.timing().reset_before) / 2;
             let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit };
             Decision { postgres: stop, ..Decision::idle(Reason::DemotedNoDcs, Wake::At(ctx.now() + lease::RETRY)) }
         }
@@ -55,7 +55,8 @@ fn unconfirmed(ctx: &Ctx) -> Decision {
 
 /// The renewals have brought no answer for too long. An orderly stop, done before the guard would do it the hard way.
 pub fn cannot_renew(ctx: &Ctx, until: Instant) -> Decision {
-    let limit = lease::guard_deadline(until, ctx.timing()).left(ctx.now()) / 2;
+    let left = lease::guard_deadline(until, ctx.timing()).left(ctx.now());
+    let limit = left.saturating_sub(ctx.timing().reset_before) / 2;
     let stop = PostgresStep::Stop { mode: StopMode::Fast, why: StopWhy::LostLock, limit };
     Decision { postgres: stop, ..Decision::idle(Reason::DemotedNoDcs, Wake::At(ctx.now() + lease::RETRY)) }
 }
@@ -72,6 +73,9 @@ pub fn not_ours(ctx: &Ctx) -> Decision {
 
 /// The lock is ours and valid.
 fn lead(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
+    if let Some(decision) = watchdog::on_leader(ctx) {
+        return decision;
+    }
     let mut documents = documents(ctx, data, facts);
     if let Some(decision) = switchover::on_leader(ctx, facts) {
         // What tells the others which branch is the cluster's waits for no request.

@@ -46,6 +46,11 @@ pub fn stop_deadline(valid_until: Instant, timing: &Timing) -> Instant {
     guard_deadline(valid_until, timing) - timing.stop_margin()
 }
 
+/// How long `pre_promote` may take: no longer than the lease lasts that the promotion was begun with, were it not renewed.
+pub fn pre_promote_limit(timing: &Timing) -> Duration {
+    timing.ttl - timing.guard_margin() - timing.stop_margin()
+}
+
 /// When the next renewal is due: `loop_wait` after the last.
 pub fn renewal_due(valid_until: Instant, timing: &Timing) -> Instant {
     valid_until - timing.ttl + timing.loop_wait

@@ -13,6 +13,7 @@ pub struct LocalState {
     pub job: Option<RunningJob>,
     /// Until when PID 1 lets PostgreSQL run as a primary.
     pub guard: Guard,
+    pub watchdog: Watchdog,
     /// The newest timeline of our data whose history was read. It may be older than what `postgres` shows.
     pub branch: Option<Branch>,
     pub about: About,
@@ -237,6 +238,21 @@ pub enum Guard {
     NoDeadline,
     /// PID 1 kills PostgreSQL at this instant.
     Until(Instant),
+}
+
+/// The watchdog device, as far as a member must not lead without one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum Watchdog {
+    /// The member leads with one or without.
+    #[default]
+    NotRequired,
+    /// PID 1 has not said yet whether it could be armed.
+    Unknown,
+    /// Not armed; nothing is known that would keep it from being.
+    Usable,
+    Active,
+    /// It cannot be armed.
+    Failed,
 }
 
 /// The long work in the one job slot.

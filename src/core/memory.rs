@@ -254,6 +254,8 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
         (Job::Bootstrap, JobResult::Done(JobProduct::Initialized(id))) => memory.bootstrapped = Some(*id),
         (Job::Stop { .. }, result) => stop_ended(memory, ended.at, result),
         (Job::Recover, JobResult::Done(_)) => (memory.recovered, memory.failed_recoveries) = (Recovered::Yes, 0),
+        (Job::Promote, JobResult::Refused(_)) => memory.promotion_refused = Some(ended.at),
+        (Job::Promote, JobResult::Done(_)) => memory.promotion_refused = None,
         (Job::Recover, JobResult::Failed(_)) => memory.failed_recoveries += 1,
         (Job::Rewind { from }, JobResult::Done(_)) => {
             memory.failed_rewinds = 0;
@@ -271,7 +273,7 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
         (_, _) => {}
     }
     memory.backoff = match &ended.result {
-        JobResult::Failed(_) => Some(longer(memory.backoff, ended.at)),
+        JobResult::Failed(_) | JobResult::Refused(_) => Some(longer(memory.backoff, ended.at)),
         // A stop mends nothing that has failed.
         JobResult::Done(_) if matches!(ended.job, Job::Stop { .. }) => memory.backoff,
         JobResult::Done(_) => None,
@@ -288,7 +290,9 @@ fn stop_ended(memory: &mut Memory, at: Instant, result: &JobResult) {
         }
         // A harder stop follows; it says how it went.
         JobResult::Cancelled => {}
-        JobResult::Done(JobProduct::Nothing | JobProduct::Initialized(_)) | JobResult::Failed(_) => {
+        JobResult::Done(JobProduct::Nothing | JobProduct::Initialized(_))
+        | JobResult::Failed(_)
+        | JobResult::Refused(_) => {
             memory.handover = None;
         }
     }

@@ -20,6 +20,7 @@ pub mod sync;
 pub mod tags;
 pub mod units;
 pub mod view;
+pub mod vouching;
 
 mod amnesia;
 mod bootstrap;
@@ -41,6 +42,7 @@ mod shutdown;
 mod single;
 mod switchover;
 mod upkeep;
+mod watchdog;
 
 pub use memory::{learn, next_wake, note};
 
@@ -210,7 +212,10 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
     }
     let is_held = matches!(ctx.hold(), Hold::Held { .. });
     Some(match &ctx.seen.local.postgres {
-        Postgres::Running(Running::Primary(_)) if is_held => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
+        Postgres::Running(Running::Primary(_)) if is_held => match watchdog::before_primary(ctx) {
+            Some(_) => return None,
+            None => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
+        },
         Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
             sync::ask_for_release(ctx)
                 .unwrap_or_else(|| ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting))

@@ -4,13 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decision::Question;
-use super::failsafe::Failsafe;
 use super::local::{Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
 use super::standby_names::StandbyNames;
 use super::units::{Branch, GivenUp, Instant, Lsn, MemberName, Revision, SystemId, Timeline, WallTime};
 use super::view::{AfterPromote, ClusterStatus, ClusterView, Tags};
+use super::vouching::Failsafe;
 
 pub use super::requests::{
     ReinitRequest, Requests, RestartConditions, RestartRequest, ScheduledRestart, ShutdownRequest,
@@ -133,7 +133,6 @@ pub struct Memory {
     pub request: Option<(Revision, Instant)>,
     /// A hand-over of the lock that we began and have not finished.
     pub handover: Option<Handover>,
-    /// The job that ended last.
     pub finished: Option<FinishedJob>,
     /// Failures in a row, and when to try again.
     pub backoff: Option<Backoff>,
@@ -161,6 +160,8 @@ pub struct Memory {
     pub failed_rewinds: u32,
     /// A rewind has made this directory fit to follow this leader.
     pub cleared_for: Option<Clearance>,
+    /// When `pre_promote` last refused a promotion; `None` since one came about.
+    pub promotion_refused: Option<Instant>,
     /// The slots as they were last brought about, on this server and this data directory; `None`: not known.
     pub slots: Option<SlotsWanted>,
     pub roles: Roles,
@@ -296,6 +297,8 @@ pub enum JobResult {
     Done(JobProduct),
     /// The text is for people; it is in the log already.
     Failed(String),
+    /// A promotion that `pre_promote` did not agree to: PostgreSQL was not told to promote.
+    Refused(String),
     Cancelled,
 }
 
@@ -342,7 +345,6 @@ pub enum Event {
         /// The lock as the store has it now.
         lock: Option<Revision>,
     },
-    /// The checkpoint that was asked for is done.
     CheckpointDone,
     /// The slots are being brought about: whether it succeeds, and how much of it, is not known.
     SlotsTouched,
@@ -369,7 +371,6 @@ pub enum LeaseOutcome {
     /// No answer to an acquisition or a renewal in time: the old validity stands.
     Unknown,
     Released,
-    /// A release without an answer: it may be carried out at any time, so the lock counts again only when a renewal has
-    /// confirmed it (which makes a release that is still on its way miss it).
+    /// A release without an answer, which may be carried out late: only a renewal, which it then misses, confirms the lock.
     ReleaseUnknown,
 }

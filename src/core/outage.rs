@@ -56,7 +56,7 @@ fn as_primary(policy: &Policy, seen: &Observation) -> Decision {
     }
     let mode = if seen.local.job.is_some() { StopMode::Immediate } else { StopMode::Fast };
     let limit = match seen.local.guard {
-        Guard::Until(guard) => guard.left(seen.now) / 2,
+        Guard::Until(guard) => guard.left(seen.now).saturating_sub(timing.reset_before) / 2,
         Guard::NoDeadline => UNHURRIED.min(timing.stop_margin()),
     };
     let stop = PostgresStep::Stop { mode, why: StopWhy::LostLock, limit };

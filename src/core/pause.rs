@@ -74,6 +74,7 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
 
 fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
     match ctx.hold() {
+        Hold::Held { .. } if ctx.promotion_refused_until().is_some() => ctx.give_up(Reason::PrePromoteFailed),
         Hold::Held { .. } if switchover::names_me(ctx) => {
             sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::PausedPromoting))
         }
@@ -81,6 +82,9 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
         Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => {
             let idle = ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() });
+            if let Some(wait) = ctx.after_refused_promotion() {
+                return wait;
+            }
             switchover::before_race(ctx, facts).unwrap_or(idle)
         }
         Hold::NotOurs => {

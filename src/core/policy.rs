@@ -135,17 +135,19 @@ pub enum RewindPolicy {
     Forbidden,
 }
 
-/// The three timers, as set or as in force.
+/// The three timers, as set or as in force, and what a watchdog makes of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Timing {
     pub ttl: Duration,
     pub loop_wait: Duration,
     pub retry_timeout: Duration,
+    /// How long before the lease's end an armed watchdog resets the machine; zero without one.
+    pub reset_before: Duration,
 }
 
 impl std::fmt::Display for Timing {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Timing { ttl, loop_wait, retry_timeout } = self;
+        let Timing { ttl, loop_wait, retry_timeout, reset_before: _ } = self;
         write!(f, "ttl {ttl:?}, loop_wait {loop_wait:?}, retry_timeout {retry_timeout:?}")
     }
 }
@@ -153,7 +155,7 @@ impl std::fmt::Display for Timing {
 impl Default for Timing {
     fn default() -> Self {
         let seconds = Duration::from_secs;
-        Timing { ttl: seconds(30), loop_wait: seconds(10), retry_timeout: seconds(10) }
+        Timing { ttl: seconds(30), loop_wait: seconds(10), retry_timeout: seconds(10), reset_before: Duration::ZERO }
     }
 }
 
@@ -178,8 +180,18 @@ impl Floor {
     fn minima(self) -> Timing {
         let seconds = Duration::from_secs;
         match self {
-            Floor::Ours => Timing { ttl: seconds(5), loop_wait: seconds(1), retry_timeout: seconds(1) },
-            Floor::Patroni => Timing { ttl: seconds(20), loop_wait: seconds(1), retry_timeout: seconds(3) },
+            Floor::Ours => Timing {
+                ttl: seconds(5),
+                loop_wait: seconds(1),
+                retry_timeout: seconds(1),
+                reset_before: Duration::ZERO,
+            },
+            Floor::Patroni => Timing {
+                ttl: seconds(20),
+                loop_wait: seconds(1),
+                retry_timeout: seconds(3),
+                reset_before: Duration::ZERO,
+            },
         }
     }
 }
@@ -199,7 +211,12 @@ impl Timing {
             loop_wait = ttl - 2 * retry_timeout;
         }
         let seconds = Duration::from_secs;
-        Timing { ttl: seconds(ttl), loop_wait: seconds(loop_wait), retry_timeout: seconds(retry_timeout) }
+        Timing {
+            ttl: seconds(ttl),
+            loop_wait: seconds(loop_wait),
+            retry_timeout: seconds(retry_timeout),
+            reset_before: Duration::ZERO,
+        }
     }
 
     /// How long before the lease's end the guard kills: the time a kill takes and the drift of two clocks.
@@ -207,9 +224,22 @@ impl Timing {
         (self.ttl / 20).clamp(Duration::from_millis(250), Duration::from_secs(1))
     }
 
-    /// How long before the guard's deadline a primary that could not renew begins an orderly stop.
+    /// How long before the guard's deadline a primary that could not renew begins an orderly stop: in time for its end to come
+    /// before a watchdog's, too.
     pub fn stop_margin(&self) -> Duration {
+        self.stop_time() + self.reset_before
+    }
+
+    /// What a stop takes.
+    fn stop_time(&self) -> Duration {
         (self.ttl / 10).clamp(Duration::from_millis(500), Duration::from_secs(2))
+    }
+
+    /// The timers with a watchdog that resets the machine so long before the lease's end. The next renewal must be possible
+    /// before a stop begins: where the watchdog leaves no time for both, the stop comes later than its end.
+    pub fn with_watchdog(self, reset_before: Duration) -> Timing {
+        let needed = self.loop_wait + Duration::from_secs(1) + self.stop_time() + self.guard_margin();
+        Timing { reset_before: reset_before.min(self.ttl.saturating_sub(needed)), ..self }
     }
 }
 
@@ -219,7 +249,12 @@ mod tests {
 
     fn timing(ttl: u64, loop_wait: u64, retry_timeout: u64) -> Timing {
         let seconds = Duration::from_secs;
-        Timing { ttl: seconds(ttl), loop_wait: seconds(loop_wait), retry_timeout: seconds(retry_timeout) }
+        Timing {
+            ttl: seconds(ttl),
+            loop_wait: seconds(loop_wait),
+            retry_timeout: seconds(retry_timeout),
+            reset_before: Duration::ZERO,
+        }
     }
 
     #[test]
@@ -235,6 +270,19 @@ mod tests {
         for ((t, l, r), (et, el, er)) in cases {
             assert_eq!(timing(t, l, r).effective(Floor::Patroni), timing(et, el, er));
         }
+    }
+
+    #[test]
+    fn a_stop_is_over_before_a_watchdog_ends_and_begins_after_a_renewal_was_possible() {
+        let seconds = Duration::from_secs;
+        let stop_begins = |reset_before| {
+            let timing = Timing::default().with_watchdog(seconds(reset_before));
+            (timing.ttl - timing.guard_margin() - timing.stop_margin()).as_secs()
+        };
+        assert_eq!((stop_begins(0), stop_begins(5)), (27, 22), "of 30, with a reset after 25");
+        assert_eq!(stop_begins(15), 12, "with a reset after 15");
+        assert_eq!(stop_begins(20), 11, "loop_wait is 10");
+        assert_eq!(timing(5, 1, 1).with_watchdog(seconds(60)).stop_margin(), Duration::from_millis(2_750));
     }
 
     #[test]

@@ -45,6 +45,12 @@ reasons! {
     Promoting, "promoting", "promoted self to leader by acquiring session lock";
     TakenUnawares, "taken_unawares", "the leader key is on our lease by a call that was given up; releasing it, so that the best member takes it";
     PromotionFailed, "promotion_failed", "the promotion failed; stopping PostgreSQL to give the leader lock to another member";
+    PrePromoteFailed, "pre_promote_failed", "Promotion cancelled because the pre-promote script failed";
+    PrePromoteBackoff, "pre_promote_backoff", "backoff: skip leader race after pre_promote script failure and releasing the lock voluntarily";
+    AwaitingWatchdog, "awaiting_watchdog", "waiting for PID 1 to tell of the watchdog";
+    WatchdogUnusable, "watchdog_unusable", "Watchdog device is not usable";
+    WatchdogNotPromoting, "watchdog_not_promoting", "Not promoting self because watchdog could not be activated";
+    WatchdogDemoting, "watchdog_demoting", "Demoting self because watchdog could not be activated";
     LockExpiring, "lock_expiring", "waiting to promote: the leader lock is about to expire and must be renewed first";
     LockNotConfirmed { left: Seconds }, "lock_not_confirmed", "DCS is not accessible; the leader lock is ours for another {left}";
     DemotedNoDcs, "demoted_no_dcs", "demoting self because DCS is not accessible and I was a leader";

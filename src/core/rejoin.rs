@@ -13,7 +13,7 @@ use super::reason::Reason;
 use super::serving::{self, Successor};
 use super::units::{Instant, Lsn};
 use super::view::{AfterPromote, Holder, Member, MemberRole};
-use super::{bootstrap, canvass, switchover, sync};
+use super::{bootstrap, canvass, switchover, sync, watchdog};
 
 /// Tries of pg_rewind before a clone takes its place.
 const REWIND_TRIES: u32 = 2;
@@ -46,7 +46,13 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
     {
         return ctx.give_up(Reason::TimelineBehind { own: control.timeline, cluster });
     }
+    if let Some(decision) = watchdog::before_primary(ctx).filter(|_| was_primary(data) || watchdog::is_failed(ctx)) {
+        return decision;
+    }
     let tried = ctx.seen.memory.primary_starts > 0;
+    if !was_primary(data) && ctx.promotion_refused_until().is_some() {
+        return ctx.give_up(Reason::PrePromoteFailed);
+    }
     if !was_primary(data) {
         let failed = ctx.seen.memory.backoff.is_some();
         return match ctx.backing_off() {

@@ -41,7 +41,7 @@ fn stopped(ctx: &Ctx, data: &Data) -> Decision {
     let state = data.control.as_ref().map(|control| control.state);
     let clean = matches!(state, Some(ClusterState::ShutDown | ClusterState::ShutDownInRecovery));
     match last.map(|last| &last.result) {
-        Some(JobResult::Failed(why)) => fatal(ctx, Reason::Stopped, why.clone()),
+        Some(JobResult::Failed(why) | JobResult::Refused(why)) => fatal(ctx, Reason::Stopped, why.clone()),
         Some(JobResult::Done(_)) if clean => Decision { exit: Some(Exit::Stopped), ..ctx.idle(Reason::Stopped) },
         Some(JobResult::Done(_) | JobResult::Cancelled) | None => {
             ctx.step(PostgresStep::Start(StartAs::Primary), rejoin::in_place(data))

@@ -20,6 +20,7 @@ use super::reason::Reason;
 use super::sync;
 use super::units::{Instant, Lsn, MemberName};
 use super::view::{MemberKind, MemberState, Schedule, SwitchoverRequest};
+use super::watchdog;
 
 /// How long a candidate may receive nothing of the last WAL of a leader that has shut down.
 const CONFIRM: Duration = Duration::from_secs(3);
@@ -163,7 +164,7 @@ fn release_unconfirmed(ctx: &Ctx, handover: &Handover, position: Lsn) -> Decisio
 
 /// Nobody has the last WAL: the lock is still ours, so nobody else was a primary meanwhile.
 fn take_back(ctx: &Ctx) -> Decision {
-    if let Some(first) = sync::postpone(ctx) {
+    if let Some(first) = watchdog::before_primary(ctx).or_else(|| sync::postpone(ctx)) {
         return first;
     }
     let clear = ctx.view.switchover.as_ref().map(|request| DocumentStep::ClearSwitchover { seen: request.revision });

@@ -24,6 +24,7 @@ mod secret_files;
 mod state;
 mod supervisor;
 mod sys;
+mod watchdog;
 
 pub use environment::unpack as unpack_environment;
 

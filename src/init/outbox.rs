@@ -9,12 +9,14 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, send};
 
 use super::state::State;
+use crate::wire::watchdog::WatchdogState;
 use crate::wire::{CHUNK_MAX, Piece, TO_AGENT_MAX, ToAgent};
 
 pub(super) struct Outbox {
     next: Next,
     /// One bit for each pending signal.
     signals: u64,
+    watchdog: Option<WatchdogState>,
     /// The number of the descriptor that the agent has for its timer.
     deadline: RawFd,
     buffer: [u8; TO_AGENT_MAX],
@@ -46,6 +48,7 @@ impl Outbox {
         Outbox {
             next: Next::Environment { offset: 0 },
             signals: 0,
+            watchdog: None,
             deadline: -1,
             buffer: [0; TO_AGENT_MAX],
             piece: [0; CHUNK_MAX],
@@ -57,6 +60,12 @@ impl Outbox {
         self.deadline = deadline;
         self.next = Next::Environment { offset: 0 };
         self.signals = 0;
+        self.watchdog = None;
+    }
+
+    /// The newest replaces one that was not sent yet.
+    pub(super) fn watchdog(&mut self, state: WatchdogState) {
+        self.watchdog = Some(state);
     }
 
     pub(super) fn signal(&mut self, number: i32) {
@@ -93,7 +102,7 @@ impl Outbox {
             Next::Lease => (ToAgent::Lease(state.lease), After::Next(Next::Guard)),
             Next::Guard => (ToAgent::Guard(state.guard), After::Next(Next::Deadline)),
             Next::Deadline => (ToAgent::Deadline(self.deadline), After::Next(Next::Signals)),
-            Next::Signals if self.signals == 0 => return None,
+            Next::Signals if self.signals == 0 => (ToAgent::Watchdog(self.watchdog?), After::ToldWatchdog),
             Next::Signals => {
                 let number = self.signals.trailing_zeros().cast_signed() + 1;
                 (ToAgent::Signal(number), After::Signalled(number))
@@ -106,12 +115,14 @@ impl Outbox {
 enum After {
     Next(Next),
     Signalled(i32),
+    ToldWatchdog,
 }
 
 impl After {
     fn apply(self, outbox: &mut Outbox) {
         match self {
             After::Next(next) => outbox.next = next,
+            After::ToldWatchdog => outbox.watchdog = None,
             After::Signalled(number) => outbox.signals &= !bit(number),
         }
     }

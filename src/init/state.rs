@@ -92,7 +92,7 @@ pub(super) enum Postmaster {
 }
 
 pub(super) struct State {
-    place: Place,
+    pub(super) place: Place,
     /// The deadline in force when the agent began, or ended. While one runs, the timer that it sets tells.
     pub(super) guard: Guard,
     deadline: Deadline,
@@ -179,7 +179,7 @@ impl State {
                     *bye = Some(code);
                 }
             }
-            ToInit::Alive | ToInit::Postmaster(_) => {}
+            ToInit::Alive | ToInit::Postmaster(_) | ToInit::Watchdog(_) => {}
         }
     }
 

@@ -27,6 +27,7 @@ use super::log::{Format, Level, Log, Style};
 use super::outbox::{Outbox, Sent};
 use super::state::{AgentEnd, Due, Postmaster, State, Way};
 use super::sys::{self, Ended, Identity, Program};
+use super::watchdog::Watchdog;
 use super::{AGENT, FATAL, SECOND_STAGE, memory, prepare};
 use crate::boottime::since_boot;
 use crate::wire::{TO_INIT_LEN, ToInit};
@@ -77,6 +78,7 @@ struct Supervisor {
     agent: Option<Agent>,
     outbox: Outbox,
     postmaster: Option<OwnedFd>,
+    watchdog: Watchdog,
 }
 
 struct Agent {
@@ -114,12 +116,13 @@ impl Supervisor {
             agent: None,
             outbox: Outbox::new(),
             postmaster: None,
+            watchdog: Watchdog::default(),
         })
     }
 
     fn run(&mut self, log: &mut Log) -> u8 {
         loop {
-            self.hear(MESSAGES_MAX);
+            self.hear(MESSAGES_MAX, log);
             self.take_signals();
             let more = self.reap(log);
             self.look_at_postmaster();
@@ -129,7 +132,10 @@ impl Supervisor {
             for _ in 0..16 {
                 match self.state.due(since_boot()) {
                     None => break,
-                    Some(Due::Leave(code)) => return code,
+                    Some(Due::Leave(code)) => {
+                        self.leave_the_watchdog(log);
+                        return code;
+                    }
                     Some(due) => self.carry_out(due, log),
                 }
             }
@@ -177,7 +183,14 @@ impl Supervisor {
         let _ = poll(&mut fds[..used], PollTimeout::NONE);
     }
 
-    fn hear(&mut self, messages_max: usize) {
+    /// Whatever is left below PID 1 ends with it.
+    fn leave_the_watchdog(&mut self, log: &mut Log) {
+        if self.state.place == Place::Init || self.left_behind() == Postmaster::None {
+            self.watchdog.disarm(log);
+        }
+    }
+
+    fn hear(&mut self, messages_max: usize, log: &mut Log) {
         for _ in 0..messages_max {
             let Some(Agent { socket: Some(socket), .. }) = &self.agent else { return };
             // Longer than a message, so that a longer packet is noticed.
@@ -186,7 +199,7 @@ impl Supervisor {
                 Ok(0) => self.hang_up(),
                 Ok(length) => {
                     if let Some(message) = ToInit::decode(&packet[..length]) {
-                        self.heard(message);
+                        self.heard(message, log);
                     }
                 }
                 Err(nix::errno::Errno::EINTR) => {}
@@ -202,10 +215,15 @@ impl Supervisor {
         }
     }
 
-    fn heard(&mut self, message: ToInit) {
+    fn heard(&mut self, message: ToInit, log: &mut Log) {
         if let ToInit::Postmaster(pid) = message {
             self.postmaster = pid.and_then(|pid| self.process_of_the_agent(pid));
             self.look_at_postmaster();
+        }
+        if let ToInit::Watchdog(order) = message
+            && let Some(state) = self.watchdog.obey(order, since_boot(), log)
+        {
+            self.outbox.watchdog(state);
         }
         self.state.heard(message, since_boot());
     }
@@ -248,7 +266,7 @@ impl Supervisor {
 
     fn agent_ended(&mut self, ended: Ended, log: &mut Log) {
         // Its last words: a socket holds a few hundred.
-        self.hear(MESSAGES_MAX * 64);
+        self.hear(MESSAGES_MAX * 64, log);
         self.agent = None;
         self.look_at_postmaster();
         if let Some(deadline) = &self.deadline {
@@ -337,6 +355,7 @@ impl Supervisor {
         match self.spawn() {
             Ok((agent, deadline)) => {
                 self.outbox.restart(deadline.as_fd().as_raw_fd());
+                self.watchdog.agent_started();
                 self.agent = Some(agent);
                 self.deadline = Some(deadline);
                 self.state.agent_started(since_boot());

@@ -179,6 +179,43 @@ pub(super) fn as_identity<T>(identity: &Identity, act: impl FnOnce() -> T) -> io
     done
 }
 
+/// What a watchdog's driver can do (`WDIOF_*` in <linux/watchdog.h>).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct WatchdogOptions(u32);
+
+impl WatchdogOptions {
+    fn has_set_timeout(self) -> bool {
+        self.0 & 0x80 != 0
+    }
+
+    pub(super) fn has_magic_close(self) -> bool {
+        self.0 & 0x100 != 0
+    }
+}
+
+/// WDIOC_GETSUPPORT; an error says that this is no watchdog.
+pub(super) fn watchdog_options(device: BorrowedFd<'_>) -> nix::Result<WatchdogOptions> {
+    // As `struct watchdog_info`: options, firmware version, 32 bytes of a name.
+    let mut info = [0_u32; 10];
+    // SAFETY: the kernel writes one `struct watchdog_info`, for which there is room.
+    let result = unsafe { libc::ioctl(device.as_raw_fd(), nix::request_code_read!(b'W', 0, 40), info.as_mut_ptr()) };
+    Errno::result(result).map(|_| WatchdogOptions(info[0]))
+}
+
+/// WDIOC_SETTIMEOUT where the driver has it, and what WDIOC_GETTIMEOUT says then: it may be another time. In seconds.
+pub(super) fn watchdog_timeout(device: BorrowedFd<'_>, options: WatchdogOptions, timeout: u16) -> nix::Result<u32> {
+    let mut seconds = libc::c_int::from(timeout);
+    if options.has_set_timeout() {
+        // SAFETY: the kernel reads and writes one integer.
+        Errno::result(unsafe {
+            libc::ioctl(device.as_raw_fd(), nix::request_code_readwrite!(b'W', 6, 4), &mut seconds)
+        })?;
+    }
+    // SAFETY: the kernel writes one integer.
+    Errno::result(unsafe { libc::ioctl(device.as_raw_fd(), nix::request_code_read!(b'W', 7, 4), &mut seconds) })?;
+    u32::try_from(seconds).map_err(|_| Errno::ERANGE)
+}
+
 /// Civil time in the container's time zone. The first call reads the zone's file, later ones do not.
 pub(super) fn local_time(seconds: i64) -> libc::tm {
     // SAFETY: all-zero is a valid `tm`; both pointers are valid for the call.

@@ -18,7 +18,7 @@ use super::local::LocalPostgres;
 use super::pidfile::ServerStatus;
 use super::postmaster::read_pid_file;
 use super::server::Announce;
-use super::{DesiredServer, Force, PostgresError};
+use super::{DesiredServer, Force, PostgresError, Waits};
 use crate::core::local::{RecoverySignal, StartAs, StopMode, Upstream};
 use crate::core::units::Seconds;
 use crate::core::view::MemberRole;
@@ -135,6 +135,7 @@ impl LocalPostgres {
             }
             Change::Restart => {
                 drop(session);
+                self.run_before_stop(limit, Waits::AsStandby).await;
                 self.stop_server(StopMode::Fast, limit, Announce::No).await?;
                 self.start_server(&StartAs::Standby(upstream.clone()), limit, Some(Callback::Restart)).await
             }

@@ -248,7 +248,7 @@ impl LocalPostgres {
         let superuser = &config.postgres.superuser;
         let passfile = self.lend_secrets("bootstrap", &address, superuser)?;
         let conninfo = Conninfo::for_program(&address, superuser, self.programs.version).to_string();
-        let mut run = Run::new("post_bootstrap", Path::new(program), &self.env).args(args).arg(conninfo);
+        let mut run = Run::new("post_bootstrap", Path::new(program), &self.hook_env).args(args).arg(conninfo);
         run = run.env("PGOPTIONS", "-c synchronous_commit=local -c statement_timeout=0");
         if superuser.password.is_some() {
             run = run.env("PGPASSFILE", passfile.passfile());

@@ -1,11 +1,12 @@
 //! The five callbacks: a user's command line with `action role scope` appended.
 //!
-//! Never awaited. At most one runs at a time, and a newer one ends an older one with all its children; `on_reload` has
-//! a slot of its own. Their output goes where ours goes, their exit status is looked at for the log alone.
+//! Never awaited. At most one runs at a time, and a newer one ends an older one with all its children, those too that it
+//! has left behind; where killing fails, the newest one waits. `on_reload` has a slot of its own. Their output goes where
+//! ours goes, their exit status is looked at for the log alone.
 
 use std::ffi::OsString;
 use std::process::Stdio;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::kernel::{self, Streams};
 use super::process::{self, Process};
@@ -59,49 +60,102 @@ fn role_word(role: MemberRole) -> &'static str {
 /// Callbacks that run: the newest of each slot.
 #[derive(Default)]
 pub(super) struct Callbacks {
-    role: Mutex<Option<Process>>,
-    reload: Mutex<Option<Process>>,
+    role: Arc<Mutex<Slot>>,
+    reload: Arc<Mutex<Slot>>,
+}
+
+#[derive(Default)]
+struct Slot {
+    /// The callback that was started last, and after its end what it has left behind in its session.
+    running: Vec<Process>,
+    /// What is started when that has gone. `Some` while somebody waits for it.
+    waiting: Option<Next>,
+    /// How many were started.
+    count: u64,
+}
+
+struct Next {
+    command: std::process::Command,
+    callback: Callback,
 }
 
 impl Callbacks {
     /// Starts the command, after ending the one before it in its slot. Returns at once.
     pub(super) fn fire(&self, callback: Callback, role: MemberRole, config: &Config, env: &[(OsString, OsString)]) {
         let [program, args @ ..] = callback.command(config) else { return };
-        let slot = if callback == Callback::Reload { &self.reload } else { &self.role };
-        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-        let former = slot.take().filter(Process::is_alive);
         let mut command = std::process::Command::new(program);
         command.args(args).args([callback.as_str(), role_word(role), &config.scope]);
         command.env_clear().envs(env.iter().map(|(key, value)| (key, value))).stdin(Stdio::null());
         kernel::detach(&mut command, Streams::AsSet, Vec::new());
-        match former {
-            None => *slot = start(command, callback),
-            // Its end is not waited for here; the kill comes before the start all the same.
-            Some(former) => {
-                process::kill_family_now(&former);
-                *slot = start(command, callback);
-            }
+        let shared = if callback == Callback::Reload { &self.reload } else { &self.role };
+        let mut slot = lock(shared);
+        let next = Next { command, callback };
+        if let Some(waiting) = &mut slot.waiting {
+            // Whoever waits starts the newest.
+            *waiting = next;
+            return;
         }
+        let killed = slot.end_running(callback);
+        if killed.iter().all(Process::ends_at_once) {
+            slot.start(next, shared);
+            return;
+        }
+        tracing::warn!("callback {} waits for the end of the one before it, which was killed", callback.as_str());
+        slot.waiting = Some(next);
+        let shared = shared.clone();
+        tokio::spawn(async move {
+            for process in &killed {
+                // An error: it cannot be waited for, and was killed all the same.
+                let _ = process.ended().await;
+            }
+            let mut slot = lock(&shared);
+            if let Some(next) = slot.waiting.take() {
+                slot.start(next, &shared);
+            }
+        });
     }
 }
 
-fn start(command: std::process::Command, callback: Callback) -> Option<Process> {
-    let name = callback.as_str();
-    match tokio::process::Command::from(command).spawn() {
-        Err(error) => {
-            tracing::warn!("cannot run the callback {name}: {error}");
-            None
+fn lock(slot: &Mutex<Slot>) -> MutexGuard<'_, Slot> {
+    slot.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Slot {
+    /// Kills what runs, with all of its family and session.
+    fn end_running(&mut self, by: Callback) -> Vec<Process> {
+        let running: Vec<Process> = self.running.drain(..).filter(Process::is_alive).collect();
+        if !running.is_empty() {
+            tracing::warn!("what an earlier callback has left running is killed for {}", by.as_str());
         }
-        Ok(mut child) => {
-            let process = child.id().and_then(|pid| Process::open(i32::try_from(pid).ok()?));
-            tokio::spawn(async move {
-                match child.wait().await {
-                    Ok(status) if status.success() => tracing::debug!("callback {name} has ended"),
-                    Ok(status) => tracing::warn!("callback {name} ended with {status}"),
-                    Err(error) => tracing::warn!("cannot wait for the callback {name}: {error}"),
+        running.iter().flat_map(process::kill_session_now).collect()
+    }
+
+    fn start(&mut self, next: Next, shared: &Arc<Mutex<Slot>>) {
+        let name = next.callback.as_str();
+        let program = next.command.get_program().to_string_lossy().into_owned();
+        let mut child = match tokio::process::Command::from(next.command).spawn() {
+            Ok(child) => child,
+            Err(error) => return tracing::warn!("cannot run the callback {name}, {program}: {error}"),
+        };
+        self.count += 1;
+        let (count, shared) = (self.count, shared.clone());
+        let leader = child.id().and_then(|pid| i32::try_from(pid).ok()).and_then(|pid| Process::of_child(pid).ok());
+        let watched = leader.as_ref().and_then(|leader| leader.try_clone().ok());
+        self.running = leader.into_iter().collect();
+        tokio::spawn(async move {
+            if let Some(leader) = watched {
+                let _ = leader.ended().await;
+                let mut slot = lock(&shared);
+                if slot.count == count {
+                    // Not yet reaped, so that the session's number is its own.
+                    slot.running = process::session_of(leader.pid());
                 }
-            });
-            process
-        }
+            }
+            match child.wait().await {
+                Ok(status) if status.success() => tracing::debug!("callback {name} has ended"),
+                Ok(status) => tracing::warn!("callback {name}, {program}, ended with {status}"),
+                Err(error) => tracing::warn!("cannot wait for the callback {name}: {error}"),
+            }
+        });
     }
 }

@@ -13,7 +13,7 @@ use super::callbacks::Callback;
 use super::local::LocalPostgres;
 use super::probe::Alone;
 use super::server::Announce;
-use super::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, files};
+use super::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, RoleChange, Waits, files};
 use crate::config::Config;
 use crate::core::local::{CloneSource, StartAs, StopMode, Upstream};
 use crate::core::observation::Divergence;
@@ -91,8 +91,22 @@ impl Instance for LocalPostgres {
 
     async fn restart(&self, role: &StartAs, stop: Duration, start: Duration) -> Result<(), PostgresError> {
         let _alone = self.work.lock().await;
-        self.stop_server(StopMode::CheckpointThenFast, stop, Announce::No).await?;
+        self.checkpoint_before_stop(stop / 2).await;
+        self.run_before_stop(stop, Waits::Always).await;
+        self.stop_server(StopMode::Fast, stop, Announce::No).await?;
         self.start_server(role, start, Some(Callback::Restart)).await
+    }
+
+    async fn pre_promote(&self, limit: Duration) -> Result<(), PostgresError> {
+        self.ask_pre_promote(limit).await
+    }
+
+    async fn before_stop(&self, limit: Duration, waits: Waits) {
+        self.run_before_stop(limit, waits).await;
+    }
+
+    fn demoted(&self, change: RoleChange) {
+        self.tell_demoted(change);
     }
 
     async fn promote(&self, limit: Duration) -> Result<(), PostgresError> {

@@ -26,11 +26,13 @@ use crate::core::policy::Switch;
 use crate::core::standby_names::StandbyNames;
 use crate::core::units::{Instant, MemberName, Timeline};
 use crate::core::view::MemberRole;
-use crate::environment::is_withheld;
+use crate::environment::{is_for_hooks_alone, is_withheld};
 
 pub struct LocalPostgres {
     config: Mutex<Arc<Config>>,
     pub(super) env: Vec<(OsString, OsString)>,
+    /// What callbacks and hooks get.
+    pub(super) hook_env: Vec<(OsString, OsString)>,
     pub(super) data_dir: PathBuf,
     pub(super) programs: Programs,
     pub(super) processes: ServerProcesses,
@@ -99,8 +101,10 @@ impl LocalPostgres {
             )));
         }
         let callbacks = Callbacks::default();
+        let env = for_children(env);
         Ok(LocalPostgres {
-            env: for_children(env),
+            hook_env: env.clone(),
+            env,
             processes: ServerProcesses::new(&data_dir, programs.server_names()),
             data_dir,
             programs,
@@ -132,6 +136,15 @@ impl LocalPostgres {
             }),
             config: Mutex::new(config),
         })
+    }
+
+    /// `environment`: the container's whole one, of which hooks get more than PostgreSQL.
+    pub fn with_hooks_of(mut self, environment: &[(OsString, OsString)]) -> Self {
+        let known = |name: &OsString| self.hook_env.iter().any(|(other, _)| other == name);
+        let given = environment.iter().filter(|(name, _)| is_for_hooks_alone(name) && !known(name)).cloned();
+        let given: Vec<_> = given.collect();
+        self.hook_env.extend(given);
+        self
     }
 
     /// The configuration as of the last reload.

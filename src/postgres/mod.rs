@@ -20,6 +20,7 @@ mod file_system;
 pub(crate) mod files;
 mod held_wal;
 pub mod history;
+mod hooks;
 mod host_addresses;
 mod instance;
 mod kernel;
@@ -53,6 +54,7 @@ pub mod volume;
 mod wal_end;
 mod wal_folder;
 
+pub use hooks::Waits;
 pub use instance::kept_dynamic;
 pub use local::LocalPostgres;
 
@@ -197,6 +199,20 @@ pub trait Instance: Send + Sync + 'static {
         }
     }
 
+    /// The user's word on a promotion, before it: `Err` is no.
+    fn pre_promote(&self, _limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send {
+        async { Ok(()) }
+    }
+
+    /// The user's command before a stop that may take `limit` in all; returns when the stop is to go on.
+    fn before_stop(&self, _limit: Duration, _waits: Waits) -> impl Future<Output = ()> + Send {
+        async {}
+    }
+
+    /// Callbacks are told from now on that a primary was demoted, if this server was one. `RoleChange::Told`: they are
+    /// told at once, of one that will not be stopped any more.
+    fn demoted(&self, _change: RoleChange) {}
+
     /// Promote and wait until the server accepts writes.
     fn promote(&self, limit: Duration) -> impl Future<Output = Result<(), PostgresError>> + Send;
 
@@ -244,6 +260,14 @@ pub trait Instance: Send + Sync + 'static {
     /// The cluster's `config` document, kept beside the data (`patroni.dynamic.json`).
     fn save_dynamic(&self, config: &Value) -> impl Future<Output = Result<(), PostgresError>> + Send;
     fn load_dynamic(&self) -> Option<Value>;
+}
+
+/// Whether a change of the role is an event of its own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RoleChange {
+    Told,
+    /// A stop follows, which tells.
+    WithStop,
 }
 
 /// Whether files are rewritten and the server reloaded although nothing differs (SIGHUP).

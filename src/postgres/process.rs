@@ -41,6 +41,15 @@ impl Process {
         }
     }
 
+    /// A child of ours that was not reaped yet, whether or not it has ended.
+    pub(crate) fn of_child(pid: i32) -> io::Result<Self> {
+        Ok(Process { pid, fd: kernel::pidfd_open(pid)? })
+    }
+
+    pub(crate) fn try_clone(&self) -> io::Result<Self> {
+        Ok(Process { pid: self.pid, fd: self.fd.try_clone()? })
+    }
+
     pub(crate) fn pid(&self) -> i32 {
         self.pid
     }
@@ -59,6 +68,12 @@ impl Process {
         let fd = kernel::watch(self.fd.try_clone()?)?;
         fd.readable().await?.retain_ready();
         Ok(())
+    }
+
+    /// Whether it ends within a moment. Blocks as long; for what was killed.
+    pub(crate) fn ends_at_once(&self) -> bool {
+        let mut fds = [PollFd::new(self.fd.as_fd(), PollFlags::POLLIN)];
+        matches!(nix::poll::poll(&mut fds, PollTimeout::from(10_u8)), Ok(1))
     }
 
     /// Waits until it has ended, but not longer than `limit`.
@@ -171,6 +186,14 @@ pub(crate) fn started_at(pid: i32) -> Option<i64> {
     i64::try_from(boot + ticks / per_second.max(1)).ok()
 }
 
+/// The processes of the session that this one leads, itself not among them. The number means no other session as long as
+/// its leader is not reaped.
+pub(crate) fn session_of(leader: i32) -> Vec<Process> {
+    let session = |pid: i32| stat_fields(pid)?.get(3)?.parse::<i32>().ok();
+    let pids = all_pids().unwrap_or_default().into_iter();
+    pids.filter(|pid| *pid != leader && session(*pid) == Some(leader)).filter_map(Process::open).collect()
+}
+
 /// `root` and everything below it, parents before their children.
 pub(crate) fn family(root: i32) -> Vec<i32> {
     let pids = all_pids().unwrap_or_default();
@@ -192,6 +215,18 @@ pub(crate) fn kill_family_now(root: &Process) -> Vec<Process> {
         let _ = process.signal(Signal::SIGKILL);
     }
     family
+}
+
+/// The same for the leader of a session: those too whose parents have ended.
+pub(crate) fn kill_session_now(leader: &Process) -> Vec<Process> {
+    let mut killed = kill_family_now(leader);
+    let known: Vec<i32> = killed.iter().map(Process::pid).collect();
+    let others = session_of(leader.pid()).into_iter().filter(|process| !known.contains(&process.pid()));
+    for process in others {
+        let _ = process.signal(Signal::SIGKILL);
+        killed.push(process);
+    }
+    killed
 }
 
 /// The same, and waits a moment for the kernel to do it; `false`: some are still there.

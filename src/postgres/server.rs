@@ -16,7 +16,7 @@ use super::layout::Recovery;
 use super::local::LocalPostgres;
 use super::postmaster::{left_pid_file, wait_ready};
 use super::process::Process;
-use super::{PostgresError, archive, rewind_mark};
+use super::{PostgresError, RoleChange, archive, rewind_mark};
 use crate::core::local::{LastRole, RecoverySignal, StartAs, Upstream};
 use crate::core::standby_names::StandbyNames;
 use crate::core::view::MemberRole;
@@ -151,14 +151,30 @@ impl LocalPostgres {
     }
 
     pub(super) fn fire(&self, callback: Callback, role: MemberRole) {
-        self.callbacks.fire(callback, role, &self.config(), &self.env);
+        self.callbacks.fire(callback, role, &self.config(), &self.hook_env);
     }
 
     /// The role as callbacks tell it.
     pub(super) fn told_role(&self) -> MemberRole {
+        let is_demoted = self.memory().told_role == Some(MemberRole::Demoted);
         match self.last_role() {
+            LastRole::Primary if is_demoted => MemberRole::Demoted,
             LastRole::Primary => MemberRole::Primary,
             LastRole::Standby => MemberRole::Replica,
+        }
+    }
+
+    /// Nothing for a standby, nor for one that was told of as demoted already.
+    pub(super) fn tell_demoted(&self, change: RoleChange) {
+        let was_primary = self.last_role() == LastRole::Primary;
+        let told = self.memory().told_role;
+        if !was_primary || matches!(told, Some(MemberRole::Demoted) | None) {
+            return;
+        }
+        self.memory().told_role = Some(MemberRole::Demoted);
+        match change {
+            RoleChange::Told => self.fire(Callback::RoleChange, MemberRole::Demoted),
+            RoleChange::WithStop => {}
         }
     }
 

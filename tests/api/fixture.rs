@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde_json::{Map, Value, json};
 use tamada::agent::status::{ClusterStatusDocuments, PostgresStatus, Status};
 use tamada::config::{HostPort, RestConfig, ServerTokens};
+use tamada::core::local::Watchdog;
 use tamada::core::policy::{Pause, Switch, Timing};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Instant, Lsn, MemberName, Revision, SystemId, Timeline};
@@ -141,6 +142,7 @@ fn blank(name: &str) -> Status {
         cluster: Some(Arc::new(cluster())),
         pause: Pause::Running,
         dcs_last_seen: 1_795_338_917,
+        watchdog: Watchdog::NotRequired,
         system_id: Some(SystemId(7_710_921_647_475_908_793)),
         tags: Tags::default(),
         published_tags: Map::new(),
@@ -151,6 +153,8 @@ fn blank(name: &str) -> Status {
         reason: Reason::Starting,
         job: None,
         maximum_lag_on_failover: 1_048_576,
+        failsafe: Switch::Off,
+        failsafe_until: None,
         branch: None,
         abandoned: None,
     }

@@ -56,6 +56,8 @@ fn a_file_is_all_that_a_member_needs_and_is_read_anew() {
 
     document["tags"] = json!({"zone": "north"});
     document["postgresql"]["parameters"] = json!({"work_mem": "7MB"});
+    let told = member.folder.join("told of the stop");
+    document["postgresql"]["before_stop"] = json!(format!("touch '{}'", told.display()));
     write(&member, &document.to_string());
     processes::signal(member.init(), Signal::SIGHUP);
     until(SOON, "the new tag", || member.get("/patroni").is_ok_and(|reply| reply.json()["tags"]["zone"] == "north"));
@@ -68,7 +70,9 @@ fn a_file_is_all_that_a_member_needs_and_is_read_anew() {
     assert_eq!(member.get("/patroni").expect("an answer").json()["tags"]["zone"], "north");
     let health = member.exec(&["health"]);
     assert!(health.status.success(), "{health:?}");
+    assert!(!told.exists());
     assert_eq!(member.stop(), 0);
+    assert!(told.exists(), "what was read anew is in force");
 }
 
 /// A member that has a file, what the image sets by itself, and nothing else.

@@ -48,4 +48,5 @@ mod synchronous;
 mod tags;
 #[path = "../support/wait.rs"]
 mod wait;
+mod watchdog;
 mod world;

@@ -52,10 +52,10 @@ fn changes_of_the_configuration_reach_every_member() {
             member.get("/patroni").is_ok_and(|reply| reply.json()["pending_restart"].is_null())
         });
     }
-    let refused =
-        cluster.members[leader].send("PATCH", "/config", &json!({"synchronous_mode": true})).expect("an answer");
-    assert_eq!(refused.code, 422);
-    assert!(refused.body.contains("synchronous_mode"), "{refused:?}");
+    let refused = cluster.members[leader]
+        .send("PATCH", "/config", &json!({"standby_cluster": {"host": "x"}}))
+        .expect("an answer");
+    assert!(refused.code == 422 && refused.body.contains("standby_cluster"), "{refused:?}");
     let removed = cluster.members[leader].send("PATCH", "/config", &json!({"ttl": null})).expect("an answer").json();
     assert!(removed.get("ttl").is_none(), "{removed}");
 
@@ -69,9 +69,9 @@ fn changes_of_the_configuration_reach_every_member() {
          1s, which cannot be kept",
     );
     // Settings that have no effect are told with the change, too.
-    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"pre_promote": "/bin/true"}});
+    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"basebackup": "verbose"}});
     assert_eq!(cluster.members[leader].send("PATCH", "/config", &change).expect("an answer").code, 200);
-    all_warn(&cluster, "the cluster's configuration: postgresql.pre_promote has no effect");
+    all_warn(&cluster, "the cluster's configuration: postgresql.basebackup has no effect");
     all_warn(&cluster, "the cluster's configuration: ttll is not a known setting and has no effect");
 
     // A start whose variables say otherwise: the configuration holds, and the difference is told.
@@ -195,6 +195,7 @@ fn callbacks_are_told_what_happened() {
     let reply = cluster.members[first].send("POST", "/switchover", &json!({"leader": leader})).expect("an answer");
     assert_eq!(reply.code, 200, "{reply:?}");
     hears(&cluster, second, two, "given on_role_change primary demo");
+    hears(&cluster, first, one, "given on_stop demoted demo");
     hears(&cluster, first, one, "given on_role_change replica demo");
     cluster.whole(SOON);
     assert_eq!(cluster.members[first].stop(), 0);
@@ -216,9 +217,9 @@ fn a_setting_that_is_not_built_keeps_whoever_finds_it_out_of_the_race() {
         });
     };
     let timers = r#""ttl": 5, "loop_wait": 1, "retry_timeout": 1"#;
-    put(&format!(r#"{{{timers}, "synchronous_mode": true}}"#));
+    put(&format!(r#"{{{timers}, "standby_cluster": {{"host": "x"}}}}"#));
     for member in &cluster.members {
-        member.wait_log(SOON, "the cluster's configuration has synchronous_mode: true, which this version does not");
+        member.wait_log(SOON, "the cluster's configuration has standby_cluster: a map, which this version does not");
     }
     cluster.members[leader].must("SELECT 1");
     cluster.members[leader].kill();

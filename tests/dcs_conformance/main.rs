@@ -119,7 +119,7 @@ impl World for RealEtcd {
 
 fn timing(ttl: u64) -> Timing {
     let seconds = Duration::from_secs;
-    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(5) }
+    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(5), reset_before: Duration::ZERO }
 }
 
 fn record(state: &str) -> Value {

@@ -41,7 +41,7 @@ const SLACK: Duration = Duration::from_millis(500);
 
 fn timing(ttl: u64) -> Timing {
     let seconds = Duration::from_secs;
-    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(3) }
+    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(3), reset_before: Duration::ZERO }
 }
 
 fn member(config: &EtcdConfig, name: &str) -> EtcdDcs {

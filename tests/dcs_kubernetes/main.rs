@@ -54,7 +54,7 @@ async fn in_time<T>(deadline: Duration, call: impl Future<Output = T>) -> T {
 
 fn timing(ttl: u64) -> Timing {
     let seconds = Duration::from_secs;
-    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(3) }
+    Timing { ttl: seconds(ttl), loop_wait: seconds(1), retry_timeout: seconds(3), reset_before: Duration::ZERO }
 }
 
 fn record(state: &str) -> Value {

@@ -14,6 +14,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{Expiration, TimerFd, TimerSetTimeFlags};
 use nix::time::{ClockId, clock_gettime};
+use tamada::wire::watchdog::{Device, Need, WatchdogOrder};
 use tamada::wire::{self, Guard, LeaseToken, ToAgent, ToInit};
 
 /// Lines that a part writes into the test's folder.
@@ -23,7 +24,7 @@ pub fn record(folder: &Path, file: &str, line: &str) {
 }
 
 /// Carries out its arguments one after the other at its first start, then answers what PID 1 says:
-/// `tree` starts a postmaster, `lease=N` tells PID 1, `guard=MS` (from now) and `guard=none` set the deadline, `renew=MS` goes on renewing, `hold` leaves a
+/// `tree` starts a postmaster, `lease=N` tells PID 1, `guard=MS` (from now) and `guard=none` set the deadline, `renew=MS` goes on renewing, `alive=MS` the same with the watchdog's keepalive, `hold` leaves a
 /// process behind that moves the deadline once there is another agent, `last` waits for the deadline and ends at it,
 /// `claim` names a postmaster that somebody else has started, `run=NAME` executes a file of the folder with `-u` and keeps its output, `orphans` makes some, `bye=N` and `exit=N` end, `deaf` does nothing more, `always` does the rest at each start.
 pub fn agent(script: &[OsString]) -> ExitCode {
@@ -112,6 +113,20 @@ impl Agent {
                     }
                 });
             }
+            ("alive", millis) => {
+                let millis: u64 = millis.parse().expect("a number");
+                let device = self.folder.join("watchdog").into_os_string().into_encoded_bytes();
+                let device = Device::new(&device).expect("a short path");
+                let mut socket = self.socket.try_clone().expect("a descriptor");
+                std::thread::spawn(move || {
+                    loop {
+                        let by = boot_nanos() + 5_000_000_000;
+                        let order = WatchdogOrder::Keep { device, need: Need::Required, timeout: 25, by };
+                        socket.write_all(&ToInit::Watchdog(order).encode()).expect("PID 1 reads");
+                        std::thread::sleep(std::time::Duration::from_millis(millis));
+                    }
+                });
+            }
             ("hold", _) => self.leave_a_holder(),
             ("last", micros) => {
                 let end = self.until + micros.parse::<u64>().expect("a number") * 1_000;
@@ -176,6 +191,7 @@ impl Agent {
                         return self.stop();
                     }
                 }
+                Some(ToAgent::Watchdog(state)) => record(&self.folder, "answers", &format!("{state:?}")),
                 // PID 1 is gone.
                 None => return ExitCode::FAILURE,
                 Some(other) => panic!("not now: {other:?}"),

@@ -17,6 +17,7 @@ mod secrets;
 mod signals;
 #[path = "../support/wait.rs"]
 mod wait;
+mod watchdog;
 mod world;
 
 use std::ffi::OsString;
@@ -56,6 +57,10 @@ const TESTS: &[Test] = tests![
     signals::signals_no_process_of_another_user,
     signals::gives_up_with_the_code_of_an_agent_that_never_comes_up,
     signals::waits_for_a_process_to_be_had,
+    watchdog::a_frozen_agent_keeps_no_watchdog_alive,
+    watchdog::an_agent_that_is_restarted_finds_the_countdown_going,
+    watchdog::a_stop_disarms_it,
+    watchdog::what_cannot_be_armed_is_told,
     secrets::no_process_shows_a_secret_to_the_agents_user_nor_to_root,
     secrets::files_that_only_root_can_read_reach_the_agent_and_nobody_else,
     secrets::libpqs_variables_reach_nobody_and_are_named_once,

@@ -93,6 +93,7 @@ impl State {
         let alive = self.store.leases[index].is_some();
         let held = match step {
             LeaseStep::Keep => return LeaseOutcome::None,
+            LeaseStep::Vouched { until } => return LeaseOutcome::Vouched { until: *until },
             LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack { .. } => {
                 if self.holds(index) {
                     self.store.leader = None;
@@ -130,6 +131,8 @@ impl State {
     /// Answers come at once and serve the next cycle alone.
     fn ask(&mut self, index: usize, question: &Question) {
         match question {
+            // The model has no failsafe mode.
+            Question::Vouch { .. } => {}
             Question::Checkpoint => {
                 let node = &mut self.nodes[index];
                 node.memory = note(std::mem::take(&mut node.memory), &Event::CheckpointDone);

@@ -9,7 +9,7 @@ use tamada::core::failsafe::Failsafe;
 use tamada::core::lease;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
-    Running, RunningJob, StandbyFacts, SyncFacts, Upstream,
+    Running, RunningJob, StandbyFacts, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::observation::{
     DcsOutage, DivergenceReport, FirstCycle, Memory, Observation, PeerAnswer, PeerReports, PeerRole, PeerStatus,
@@ -213,6 +213,7 @@ impl State {
             wall: WallTime(0),
             cluster,
             local: LocalState {
+                watchdog: Watchdog::NotRequired,
                 data: DataDir::Present(data),
                 postgres: self.postgres(index),
                 job: node.job.clone(),

@@ -18,7 +18,8 @@ pub const TICK: Duration = Duration::from_millis(250);
 const OLDEST: Duration = Duration::from_secs(2);
 
 /// Five ticks of lease: renewed after one, the stop begins after two, the guard kills after four.
-pub const TIMING: Timing = Timing { ttl: Duration::from_millis(1_250), loop_wait: TICK, retry_timeout: TICK };
+pub const TIMING: Timing =
+    Timing { ttl: Duration::from_millis(1_250), loop_wait: TICK, retry_timeout: TICK, reset_before: Duration::ZERO };
 
 fn back(instant: &mut Instant) {
     *instant = (*instant - TICK).max(NOW - OLDEST);

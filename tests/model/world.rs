@@ -260,7 +260,7 @@ fn calls(step: &LeaseStep) -> impl Iterator<Item = Calls> {
     let (all, count) = (
         [Calls::Answered, Calls::Missed, Calls::Unanswered, Calls::Late],
         match step {
-            LeaseStep::Keep => 1,
+            LeaseStep::Keep | LeaseStep::Vouched { .. } => 1,
             LeaseStep::Acquire { .. } | LeaseStep::Renew => 3,
             LeaseStep::Release { .. } | LeaseStep::ReleaseUnconfirmed { .. } | LeaseStep::GiveBack { .. } => 4,
         },

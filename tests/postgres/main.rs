@@ -14,6 +14,8 @@ mod crash;
 
 mod clone;
 
+mod hooks;
+
 mod libpq;
 
 mod rewind;

@@ -7,7 +7,7 @@ use tamada::core::decision::Decision;
 use tamada::core::failsafe::Failsafe;
 use tamada::core::local::{
     About, ClusterState, Control, Data, DataDir, Guard, LocalState, Postgres, PrimaryFacts, RecoverySignal, Replay,
-    Running, StandbyFacts, SyncFacts, Upstream,
+    Running, StandbyFacts, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::lock_seen::{LockSeen, StatusSeen};
 use tamada::core::observation::{
@@ -108,6 +108,7 @@ pub fn seen(cluster: ClusterView, postgres: Postgres) -> Observation {
         wall: WallTime(1_800_000_000_000),
         cluster: Ok(cluster),
         local: LocalState {
+            watchdog: Watchdog::NotRequired,
             data,
             postgres,
             job: None,

@@ -252,7 +252,8 @@ fn a_primary_on_the_newest_timeline_takes_a_free_lock() {
 #[test]
 fn the_timers_are_those_of_the_cluster() {
     let seconds = Duration::from_secs;
-    let timing = Timing { ttl: seconds(60), loop_wait: seconds(20), retry_timeout: seconds(20) };
+    let timing =
+        Timing { ttl: seconds(60), loop_wait: seconds(20), retry_timeout: seconds(20), reset_before: Duration::ZERO };
     let policy = Policy { timing, ..policy() };
     let mut observation = seen(view(OURS), primary());
     let mut after = |left: u64| {

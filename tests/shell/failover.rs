@@ -19,7 +19,7 @@ pub fn leader_of(world: &World, nodes: &[Node]) -> usize {
     nodes.iter().position(|node| node.name == leader).unwrap()
 }
 
-fn others(nodes: &[Node], leader: usize) -> Vec<&Node> {
+pub fn others(nodes: &[Node], leader: usize) -> Vec<&Node> {
     nodes.iter().enumerate().filter(|(at, _)| *at != leader).map(|(_, node)| node).collect()
 }
 

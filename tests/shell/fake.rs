@@ -18,7 +18,7 @@ use tamada::core::view::{Address, HistoryEntry, ReplicationState};
 use tamada::postgres::{DesiredServer, Force, Instance, PostgresError, Probe, Progress, ServerFacts};
 use tokio::time::sleep;
 
-use crate::server::{Files, ProbeMode, Run, Server, divergence};
+use crate::server::{Files, PrePromote, ProbeMode, Run, Server, divergence};
 use crate::world::World;
 
 const INITDB: Duration = Duration::from_millis(900);
@@ -284,6 +284,22 @@ impl Instance for FakeInstance {
         });
         self.world.note(self.name, "stop");
         Ok(end)
+    }
+
+    async fn pre_promote(&self, limit: Duration) -> Result<(), PostgresError> {
+        let says = self.with(|server| server.pre_promote);
+        self.world.note(self.name, "pre_promote");
+        match says {
+            PrePromote::AgreesAfter(takes) => {
+                sleep(takes).await;
+                Ok(())
+            }
+            PrePromote::Hangs => {
+                sleep(limit).await;
+                Err(PostgresError::TooLong { attempted: "pre_promote".to_owned(), limit })
+            }
+            PrePromote::Refuses => Err(failed("pre_promote", "as the test wants it")),
+        }
     }
 
     async fn promote(&self, _limit: Duration) -> Result<(), PostgresError> {

@@ -1,7 +1,9 @@
 //! One node: its agent as a task, its handle of the store, its PID 1 that really kills at the deadline, and its API.
 
 use std::future::Future;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::task::Poll;
 use std::time::Duration;
 
 use futures_util::future::{BoxFuture, FutureExt};
@@ -12,6 +14,7 @@ use tamada::agent::peers::{PeerClient, PeerReply};
 use tamada::agent::status::Status;
 use tamada::agent::{Agent, AgentHandle, Incarnation, Parts, Runtimes};
 use tamada::config::{Config, DcsConfig};
+use tamada::core::failsafe::Vouch;
 use tamada::core::local::{Guard, Postgres, Running};
 use tamada::core::lock_seen::LockSeen;
 use tamada::core::policy::Timing;
@@ -20,7 +23,8 @@ use tamada::core::view::ClusterStatus;
 use tamada::dcs::memory::{Fault, MemoryDcs};
 use tamada::dcs::{Content, Dcs, DcsError, Expect, Key, LeaseToken, Lock, Snapshot};
 use tamada::postgres::Instance;
-use tokio::sync::oneshot;
+use tamada::wire::watchdog::{WatchdogOrder, WatchdogState};
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
@@ -105,6 +109,8 @@ struct InitState {
     lease: Option<LeaseToken>,
     timer: Option<JoinHandle<()>>,
     told: Option<Instant>,
+    /// To the agent.
+    signals: Option<mpsc::UnboundedSender<FromInit>>,
 }
 
 impl FakeInit {
@@ -147,6 +153,19 @@ impl InitLink for FakeInit {
 
     fn postmaster(&self, _pid: Option<i32>) {}
 
+    fn watchdog(&self, order: WatchdogOrder) {
+        let device = self.world.inner().watchdogs.get(self.name).copied();
+        if device.is_some() && order == WatchdogOrder::Disarm {
+            self.world.note(self.name, "disarm");
+        }
+        let Some(state) = device.and_then(|device| device.answer(order)) else { return };
+        let signals = self.state.lock().unwrap().signals.clone();
+        self.world
+            .note(self.name, if matches!(state, WatchdogState::Armed { .. }) { "keepalive" } else { "no watchdog" });
+        // The agent may have ended.
+        let _ = signals.map(|signals| signals.send(FromInit::Watchdog(state)));
+    }
+
     fn lease(&self, token: &LeaseToken) {
         self.state.lock().unwrap().lease = Some(token.clone());
     }
@@ -156,6 +175,20 @@ impl InitLink for FakeInit {
 struct Peers(World);
 
 impl PeerClient for Peers {
+    fn vouch<'a>(&'a self, url: &'a str, _body: &'a Value, limit: Duration) -> BoxFuture<'a, Vouch> {
+        async move {
+            let host =
+                url.strip_prefix("http://").and_then(|rest| rest.split(':').next()).unwrap_or_default().to_owned();
+            let is_silent = self.0.inner().silent.iter().any(|name| **name == host);
+            if is_silent {
+                sleep(limit).await;
+            }
+            // These nodes have no API of their own: whoever is not silent is taken for a standby.
+            if is_silent { Vouch::NoAnswer } else { Vouch::Accepted }
+        }
+        .boxed()
+    }
+
     fn get<'a>(&'a self, url: &'a str, limit: Duration) -> BoxFuture<'a, Option<PeerReply>> {
         async move {
             let host = url.strip_prefix("http://")?.split(':').next()?.to_owned();
@@ -193,6 +226,7 @@ pub struct Node {
     pub init: Arc<FakeInit>,
     handle: AgentHandle,
     agent: JoinHandle<u8>,
+    frozen: Arc<AtomicBool>,
 }
 
 impl Node {
@@ -205,11 +239,12 @@ impl Node {
     pub fn start_with(world: &World, config: Config) -> Node {
         let name = leak(config.name.as_str());
         world.inner().servers.entry(name).or_insert_with(|| Server::new(name));
-        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None };
+        let state = InitState { guard: Guard::NoDeadline, lease: None, timer: None, told: None, signals: None };
         let init = Arc::new(FakeInit { world: world.clone(), name, state: Mutex::new(state) });
         let dcs = Handle(Arc::new(MemoryDcs::new(&world.store, MemberName::from(name), Timing::default())));
-        let (handle, agent) = run(world, &config, &dcs, &init, Incarnation::First);
-        Node { name, world: world.clone(), config, dcs, init, handle, agent }
+        let frozen = Arc::new(AtomicBool::new(false));
+        let (handle, agent) = run(world, &config, &dcs, &init, Incarnation::First, frozen.clone());
+        Node { name, world: world.clone(), config, dcs, init, handle, agent, frozen }
     }
 
     /// The agent dies; its server runs on and PID 1 starts another one after a while.
@@ -219,7 +254,8 @@ impl Node {
         let name = MemberName::from(self.name);
         let lease = self.init.lease_kept();
         self.dcs = Handle(Arc::new(MemoryDcs::resume(&self.world.store, name, Timing::default(), lease.as_ref())));
-        (self.handle, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later);
+        let frozen = self.frozen.clone();
+        (self.handle, self.agent) = run(&self.world, &self.config, &self.dcs, &self.init, Incarnation::Later, frozen);
     }
 
     /// The node is gone, as by `docker kill`.
@@ -237,6 +273,12 @@ impl Node {
     /// The agent makes no step any more, but its server runs on and PID 1 watches.
     pub fn freeze(&mut self) {
         self.agent.abort();
+        self.world.inner().silent.insert(self.name);
+    }
+
+    /// The loop makes no step any more, but the job that it has begun goes on.
+    pub fn freeze_loop(&self) {
+        self.frozen.store(true, Ordering::Relaxed);
         self.world.inner().silent.insert(self.name);
     }
 
@@ -305,6 +347,7 @@ fn run(
     dcs: &Handle,
     init: &Arc<FakeInit>,
     incarnation: Incarnation,
+    frozen: Arc<AtomicBool>,
 ) -> (AgentHandle, JoinHandle<u8>) {
     let again = config.clone();
     let (mut agent, handle) = Agent::new(Parts {
@@ -321,6 +364,7 @@ fn run(
         cluster_file: None,
         reread: Box::new(move || Ok(again.clone())),
     });
+    init.state.lock().unwrap().signals = Some(handle.signals.clone());
     // As in the real process, the API listens only once the agent is prepared.
     let (there, name) = (world.clone(), init.name);
     there.inner().silent.insert(name);
@@ -333,7 +377,15 @@ fn run(
             }
         }
     };
-    (handle, tokio::spawn(life))
+    let steps = async move {
+        let mut life = Box::pin(life);
+        std::future::poll_fn(|context| match frozen.load(Ordering::Relaxed) {
+            true => Poll::Pending,
+            false => life.as_mut().poll(context),
+        })
+        .await
+    };
+    (handle, tokio::spawn(steps))
 }
 
 /// Names live as long as the test.

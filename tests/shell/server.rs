@@ -23,6 +23,7 @@ pub struct Server {
     pub start_fails: bool,
     pub initdb_fails: bool,
     pub configure_fails: bool,
+    pub pre_promote: PrePromote,
     pub slots: BTreeSet<String>,
     pub configured: u32,
     /// Settings that wait for a restart.
@@ -55,6 +56,15 @@ pub enum ProbeMode {
     Hangs,
 }
 
+/// What the user's command says to a promotion.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum PrePromote {
+    /// Whatever its limit.
+    AgreesAfter(Duration),
+    Refuses,
+    Hangs,
+}
+
 impl Server {
     pub fn new(name: &'static str) -> Self {
         Server {
@@ -66,6 +76,7 @@ impl Server {
             start_fails: false,
             initdb_fails: false,
             configure_fails: false,
+            pre_promote: PrePromote::AgreesAfter(Duration::ZERO),
             slots: BTreeSet::new(),
             configured: 0,
             waiting: Map::new(),

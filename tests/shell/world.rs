@@ -10,6 +10,7 @@ use tamada::agent::clock::{Alarm, Clock};
 use tamada::core::local::Guard;
 use tamada::core::units::{Instant, MemberName, WallTime};
 use tamada::dcs::memory::MemoryStore;
+use tamada::wire::watchdog::{WatchdogOrder, WatchdogState};
 use tokio::time::{self, sleep};
 
 use crate::node::Node;
@@ -52,6 +53,29 @@ pub struct Happening {
     pub what: &'static str,
 }
 
+/// A watchdog device.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Device {
+    Works,
+    /// It is there, but another process has it.
+    Busy,
+    Missing,
+}
+
+impl Device {
+    pub fn answer(self, order: WatchdogOrder) -> Option<WatchdogState> {
+        match (order, self) {
+            (WatchdogOrder::Keep { timeout, .. }, Device::Works) => {
+                Some(WatchdogState::Armed { timeout: u32::from(timeout) })
+            }
+            (WatchdogOrder::Keep { .. }, Device::Busy | Device::Missing) => Some(WatchdogState::Failed),
+            (WatchdogOrder::Check(_), Device::Works | Device::Busy) => Some(WatchdogState::Usable),
+            (WatchdogOrder::Check(_), Device::Missing) => Some(WatchdogState::Unusable),
+            (WatchdogOrder::Disarm, _) => None,
+        }
+    }
+}
+
 #[derive(Default)]
 pub struct Inner {
     pub servers: BTreeMap<&'static str, Server>,
@@ -61,6 +85,8 @@ pub struct Inner {
     pub initdbs: u64,
     /// What each node's PID 1 was told last.
     pub guards: BTreeMap<&'static str, Guard>,
+    /// What each node's PID 1 answers about its watchdog; none: nothing.
+    pub watchdogs: BTreeMap<&'static str, Device>,
     /// How long a node takes to read its history files.
     pub slow_history: BTreeMap<&'static str, Duration>,
     /// Set by tests of what needs no lock.

@@ -107,6 +107,10 @@ impl World {
                 self.nodes[index].promotes_at = Some(self.now + self.rng.below(2_000));
                 failed("not promoted in time")
             }
+            Job::Promote if self.is_faulty() && self.rng.one_in(10) => {
+                self.reached.insert("a promotion that pre_promote refused");
+                JobResult::Refused("pre_promote".to_owned())
+            }
             Job::Promote => self.promote_effect(index),
             Job::Follow(upstream) => {
                 self.nodes[index].upstream = upstream.clone();

@@ -6,8 +6,8 @@ use tamada::core::decision::Decision;
 use tamada::core::failsafe::{Promise, Vouchers};
 use tamada::core::lease::guard_deadline;
 use tamada::core::local::{
-    About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, Postgres, PrimaryFacts,
-    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, SyncFacts, Upstream,
+    About, ClusterState, Control, Data, DataDir, Guard, Job, LastRole, LocalState, NamesOf, Postgres, PrimaryFacts,
+    RecoverySignal, Replay, Running, RunningJob, StandbyFacts, StartAs, StopWhy, SyncFacts, Upstream, Watchdog,
 };
 use tamada::core::note;
 use tamada::core::observation::{
@@ -66,10 +66,9 @@ pub struct Node {
     pub wal: Wal,
     pub data: Option<SystemId>,
     pub signal: bool,
-    /// `synchronous_standby_names`.
     pub names: StandbyNames,
-    /// What that becomes, and when (ms).
-    pub setting: Option<(u64, StandbyNames)>,
+    pub names_of: NamesOf,
+    pub setting: Option<(u64, StandbyNames, NamesOf)>,
     pub upstream: Upstream,
     pub streaming: bool,
     /// Replication slots and from where on they keep WAL.
@@ -115,7 +114,6 @@ pub struct Node {
     pub replay: Replay,
     /// What it has promised to a primary in failsafe mode.
     pub promise: Option<Promise>,
-    /// When its agent began (ms).
     pub began: u64,
     /// The answers to the last question in failsafe mode, and when they are known (ms).
     pub vouchers: Option<(u64, Vouchers)>,
@@ -130,7 +128,6 @@ pub struct Node {
     pub alone_at: u64,
     /// What it knew when it decided to take the lock.
     pub raced: Raced,
-    /// Whether a person has ever wanted it to lead, whatever it lacked.
     pub was_wanted: bool,
 }
 
@@ -145,6 +142,7 @@ pub const TIMING: Timing = Timing {
     ttl: std::time::Duration::from_secs(5),
     loop_wait: std::time::Duration::from_secs(1),
     retry_timeout: std::time::Duration::from_secs(1),
+    reset_before: std::time::Duration::ZERO,
 };
 
 pub fn at(ms: u64) -> Instant {
@@ -162,6 +160,7 @@ impl Node {
             data: None,
             signal: false,
             names: StandbyNames::default(),
+            names_of: NamesOf::User,
             setting: None,
             upstream: Upstream::None,
             streaming: false,
@@ -281,6 +280,7 @@ impl Node {
             }),
         };
         LocalState {
+            watchdog: Watchdog::NotRequired,
             data,
             postgres: self.postgres(),
             job: self.job.as_ref().map(|(job, since, _)| RunningJob { job: job.clone(), since: at(*since) }),

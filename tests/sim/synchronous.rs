@@ -68,8 +68,7 @@ impl World {
         };
         let senders =
             if node.server == Server::Primary { self.served(index).map(sender).collect() } else { Vec::new() };
-        let whose = if self.layers.sync { NamesOf::Us } else { NamesOf::User };
-        SyncFacts { names: node.names.clone(), whose, senders }
+        SyncFacts { names: node.names.clone(), whose: node.names_of, senders }
     }
 
     /// Up to where this primary's commits are confirmed. `None`: they wait.
@@ -92,18 +91,18 @@ impl World {
         let lease = self.nodes[index].lease;
         let call = match step {
             SyncStep::Leave => return,
-            SyncStep::Set(names) => return self.set_names(index, names.clone()),
-            SyncStep::GiveBack => return self.set_names(index, StandbyNames::default()),
+            SyncStep::Set(names) => return self.set_names(index, names.clone(), NamesOf::Us),
+            SyncStep::GiveBack => return self.set_names(index, StandbyNames::default(), NamesOf::User),
             SyncStep::Publish { key, seen } => Call::SetSync { lease, key: Some(key.clone()), seen: *seen },
             SyncStep::Unpublish { seen } => Call::SetSync { lease, key: None, seen: Some(*seen) },
         };
         self.call(index, call, now);
     }
 
-    fn set_names(&mut self, index: usize, names: StandbyNames) {
+    fn set_names(&mut self, index: usize, names: StandbyNames, whose: NamesOf) {
         if self.nodes[index].setting.is_none() {
             let takes = 20 + self.rng.below(200);
-            self.nodes[index].setting = Some((self.now + takes, names));
+            self.nodes[index].setting = Some((self.now + takes, names, whose));
         }
     }
 
@@ -111,9 +110,9 @@ impl World {
     pub(super) fn finish_setting(&mut self, index: usize) {
         let now = self.now;
         let node = &mut self.nodes[index];
-        if let Some((_, names)) = node.setting.take_if(|(at, _)| *at <= now) {
+        if let Some((_, names, whose)) = node.setting.take_if(|(at, ..)| *at <= now) {
             self.log.add(|| format!("{now} {} waits for '{names}'", node.name));
-            node.names = names;
+            (node.names, node.names_of) = (names, whose);
             node.wake = now;
         }
     }

@@ -32,9 +32,8 @@ variables! {
         patroni_synchronous_mode_strict: Switch, "bootstrap.dcs.synchronous_mode_strict", "off", Cluster;
         /// Number of synchronous standbys. Without synchronous mode it has no effect.
         patroni_synchronous_node_count: Whole, "bootstrap.dcs.synchronous_node_count", "1", Cluster;
-        /// Keep running as the primary while the DCS is unavailable and all members are reachable. A cluster that is made by
-        /// variables has it on, one that was taken over what its `/config` says.
-        patroni_failsafe_mode: Switch, "bootstrap.dcs.failsafe_mode", "on (Patroni: off)", Cluster;
+        /// Keep running as the primary while the DCS is unavailable and all members are reachable.
+        patroni_failsafe_mode: Switch, "bootstrap.dcs.failsafe_mode", "off", Cluster;
         /// Accepted for compatibility: a member of an older timeline is always kept out of elections.
         patroni_check_timeline: Switch, "bootstrap.dcs.check_timeline", "on (Patroni: off)", Cluster;
         /// How long the replication slot of a member whose key is gone from the DCS is kept; 0: it is removed at once.

@@ -38,13 +38,13 @@ variables! {
         patroni_thread_pool_size: Whole, "thread_pool_size", "5", Restart;
         /// Accepted for compatibility; has no effect.
         patroni_thread_stack_size: Text, "thread_stack_size", "524288", Restart;
-        /// `off`, `automatic` or `required`. PID 1 fences without a device; `required` is not implemented yet and
-        /// refused.
+        /// `off`, `automatic` (a watchdog device that works is used) or `required` (this member does not lead without one):
+        /// docs/watchdog.md. PID 1 fences without a device, too.
         patroni_watchdog_mode: Text, "watchdog.mode", "automatic", Restart;
-        /// The watchdog's device. Not implemented yet.
+        /// The watchdog's device: an absolute path of at most 48 bytes.
         patroni_watchdog_device: Text, "watchdog.device", "/dev/watchdog", Restart;
-        /// Seconds between the watchdog's end and the lease's. Not implemented yet.
-        patroni_watchdog_safety_margin: Text, "watchdog.safety_margin", "5", Restart;
+        /// Seconds between the reset of the machine and the end of the lease; -1: half of `ttl`.
+        patroni_watchdog_safety_margin: Whole, "watchdog.safety_margin", "5", Restart;
     }
 }
 

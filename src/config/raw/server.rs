@@ -101,9 +101,10 @@ variables! {
             "as the cluster: on where variables alone made it, else off as in Patroni", Restart;
         /// Ways to make a replica. Only `basebackup` is implemented.
         patroni_postgresql_create_replica_methods: List, "postgresql.create_replica_methods", "basebackup", Restart;
-        /// Command run before a promotion. Not implemented yet.
+        /// Command run before a promotion, by the holder of the lock: unless it ends with 0 within the lease, nothing is
+        /// promoted and the lock is given up (docs/hooks.md).
         patroni_postgresql_pre_promote: Text, "postgresql.pre_promote", "", Restart;
-        /// Command run before a stop. Not implemented yet.
+        /// Command run before a stop, which waits for it a limited time; its failure is logged (docs/hooks.md).
         patroni_postgresql_before_stop: Text, "postgresql.before_stop", "", Restart;
     }
 }

@@ -312,12 +312,12 @@ fn a_policy_is_made_of_both_configurations() {
     let made = policy(&config, &parsed(&Value::Object(config.bootstrap.dcs.clone())), Floor::Ours);
     assert_eq!((made.mode, made.rewind), (Mode::Cluster, RewindPolicy::Allowed));
     assert!(made.refused_settings.is_empty() && made.bootstrap.is_on());
-    let other = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 1, "failsafe_mode": true,
+    let other = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 1, "standby_cluster": {"host": "a"},
                        "postgresql": {"remove_data_directory_on_diverged_timelines": true}});
     let made = policy(&config, &parsed(&other), Floor::Patroni);
     assert_eq!(made.timing.ttl, Duration::from_secs(20));
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
-    assert_eq!(made.refused_settings, ["failsafe_mode: true"]);
+    assert_eq!(made.refused_settings, ["standby_cluster: a map"]);
 }
 
 #[test]

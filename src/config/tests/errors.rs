@@ -7,7 +7,7 @@ use super::super::*;
 use super::{cluster, error_lines, host, load};
 
 /// Changes of a right configuration, and how the line begins.
-const WRONG: [(&[(&str, &str)], &str); 52] = [
+const WRONG: [(&[(&str, &str)], &str); 56] = [
     (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
     (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
     (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
@@ -38,7 +38,13 @@ const WRONG: [(&[(&str, &str)], &str); 52] = [
     (&[("PATRONI_FAILSAFE_MODE", "perhaps")], "PATRONI_FAILSAFE_MODE: \"perhaps\" given; expected: on, true"),
     (&[("PATRONI_STANDBY_CLUSTER", "host: x")], "PATRONI_STANDBY_CLUSTER: standby_cluster: a map given"),
     (&[("PATRONI_SLOTS", "{a: {type: physical}}")], "PATRONI_SLOTS: slots: a given"),
-    (&[("PATRONI_WATCHDOG_MODE", "required")], "PATRONI_WATCHDOG_MODE: \"required\" given"),
+    (&[("PATRONI_WATCHDOG_MODE", "perhaps")], "PATRONI_WATCHDOG_MODE: \"perhaps\" given"),
+    (&[("PATRONI_WATCHDOG_DEVICE", "watchdog0")], "PATRONI_WATCHDOG_DEVICE: \"watchdog0\" given"),
+    (&[("PATRONI_WATCHDOG_SAFETY_MARGIN", "-2")], "PATRONI_WATCHDOG_SAFETY_MARGIN: \"-2\" given"),
+    (
+        &[("PATRONI_CONFIGURATION", "{watchdog: {mode: required, driver: ipmi}}")],
+        "watchdog.driver in PATRONI_CONFIGURATION: \"ipmi\" given",
+    ),
     (&[("PATRONI_BOOTSTRAP_METHOD", "pitr")], "PATRONI_BOOTSTRAP_METHOD: \"pitr\" given"),
     (&[("PATRONI_POSTGRESQL_PARAMETERS", "{a")], "PATRONI_POSTGRESQL_PARAMETERS: text that is not valid YAML"),
     (&[("PATRONI_POSTGRESQL_PARAMETERS", "bad")], "PATRONI_POSTGRESQL_PARAMETERS: a key without a value"),
@@ -70,6 +76,7 @@ const WRONG: [(&[(&str, &str)], &str); 52] = [
     (&[("PATRONI_LOG_LEVEL", "LOUD")], "PATRONI_LOG_LEVEL: \"LOUD\" given"),
     (&[("PATRONI_TAGS", "nofailover: maybe")], "PATRONI_TAGS: \"maybe\" given"),
     (&[("PATRONI_POSTGRESQL_CALLBACKS", "on_start: \"/bin/x 'a\"")], "PATRONI_POSTGRESQL_CALLBACKS: a command"),
+    (&[("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x 'a")], "PATRONI_POSTGRESQL_PRE_PROMOTE: a command"),
 ];
 
 #[test]
@@ -125,7 +132,7 @@ fn all_errors_come_at_once() {
         ("PATRONI_TTL", "x"),
         ("PATRONI_LOG_TYPE", "xml"),
         ("PATRONI_RESTAPI_LISTEN", "y:z"),
-        ("PATRONI_FAILSAFE_MODE", "true"),
+        ("PATRONI_FAILSAFE_MODE", "perhaps"),
     ]));
     for expected in [
         "PATRONI_TTL",
@@ -161,10 +168,8 @@ fn what_is_not_utf8_is_an_error_only_in_our_variables() {
 fn settings_that_have_no_effect_yet_are_warned_about() {
     let cases = [
         ("PATRONI_TAGS", "replicatefrom: n2"),
-        ("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x"),
-        ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
-        ("PATRONI_WATCHDOG_MODE", "automatic"),
+        ("PATRONI_CONFIGURATION", "{watchdog: {driver: ipmi}}"),
         ("PATRONI_ETCD3_SRV_SUFFIX", "x"),
         ("PATRONI_WHATEVER_IT_IS", "1"),
         ("TAMADA_WHATEVER", "1"),
@@ -172,7 +177,7 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_CONFIGURATION", "{foo: {bar: {baz: 1}, x: 2}}"),
         ("PATRONI_CONFIGURATION", "{ttl: 20}"),
         ("PATRONI_CONFIGURATION", "{postgresql: {parameters: {Max_Connections: 5, work_mem: 1MB}}}"),
-        ("PATRONI_BOOTSTRAP_DCS", "{postgresql: {pre_promote: x}}"),
+        ("PATRONI_BOOTSTRAP_DCS", "{postgresql: {create_replica_methods: [x]}}"),
         ("PATRONI_CONFIGURATION", "{environment: {password: x}}"),
     ];
     for (name, value) in cases {
@@ -185,6 +190,13 @@ fn settings_that_have_no_effect_yet_are_warned_about() {
         ("PATRONI_THREAD_POOL_SIZE", "5"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "basebackup"),
         ("PATRONI_WATCHDOG_MODE", "off"),
+        ("PATRONI_WATCHDOG_MODE", "required"),
+        (
+            "PATRONI_CONFIGURATION",
+            "{watchdog: {mode: auto, device: /dev/watchdog1, safety_margin: -1, driver: testing}}",
+        ),
+        ("PATRONI_POSTGRESQL_PRE_PROMOTE", "/bin/x"),
+        ("PATRONI_POSTGRESQL_BEFORE_STOP", "/bin/x"),
         ("PATRONI_MAIN_SERVICE_HOST", "10.0.0.1"),
     ] {
         assert_eq!(cluster(&[(name, value)]).unwrap().warnings, Vec::<String>::new(), "{name}");

@@ -171,7 +171,12 @@ fn an_idle_connection_stays_fresh_between_renewals_and_for_less_than_a_ttl() {
     assert_eq!((renewal_due_after(&defaults), silence_max(&defaults)), (seconds(15), seconds(25)));
     for (ttl, loop_wait, retry_timeout) in [(5, 1, 1), (5, 1, 2), (20, 1, 3), (20, 14, 3), (30, 10, 10), (300, 10, 10)]
     {
-        let wished = Timing { ttl: seconds(ttl), loop_wait: seconds(loop_wait), retry_timeout: seconds(retry_timeout) };
+        let wished = Timing {
+            ttl: seconds(ttl),
+            loop_wait: seconds(loop_wait),
+            retry_timeout: seconds(retry_timeout),
+            reset_before: Duration::ZERO,
+        };
         let timing = wished.effective(Floor::Ours);
         let next_cycle = renewal_due_after(&timing) + timing.loop_wait;
         assert!(next_cycle <= silence_max(&timing), "{timing:?}");
