@@ -71,7 +71,7 @@ pub fn instead_of_stop(policy: &Policy, seen: &Observation) -> Option<Decision> 
         _ if others.is_empty() => Some(seen.now + timing.ttl),
         Some(vouchers) => {
             let accepts = |name: &&MemberName| vouchers.answers.get(*name) == Some(&Vouch::Accepted);
-            others.keys().all(|name| accepts(name)).then(|| vouchers.asked_at + timing.ttl)
+            others.keys().all(accepts).then(|| vouchers.asked_at + timing.ttl)
         }
         None => None,
     };
