@@ -69,9 +69,9 @@ fn changes_of_the_configuration_reach_every_member() {
          1s, which cannot be kept",
     );
     // Settings that have no effect are told with the change, too.
-    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"basebackup": "verbose"}});
+    let change = json!({"loop_wait": 1, "ttll": 1, "postgresql": {"create_replica_methods": ["x"]}});
     assert_eq!(cluster.members[leader].send("PATCH", "/config", &change).expect("an answer").code, 200);
-    all_warn(&cluster, "the cluster's configuration: postgresql.basebackup has no effect");
+    all_warn(&cluster, "the cluster's configuration: postgresql.create_replica_methods has no effect");
     all_warn(&cluster, "the cluster's configuration: ttll is not a known setting and has no effect");
 
     // A start whose variables say otherwise: the configuration holds, and the difference is told.
