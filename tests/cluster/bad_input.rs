@@ -85,7 +85,7 @@ fn wrong_variables_end_the_start() {
         ("PATRONI_POSTGRESQL_LISTEN", "127.0.0.1:99999", "PATRONI_POSTGRESQL_LISTEN"),
         ("PATRONI_ETCD3_HOSTS", "etcd:port", "PATRONI_ETCD3_HOSTS"),
         ("PATRONI_SCOPE", "", "PATRONI_SCOPE: not set"),
-        ("PATRONI_SYNCHRONOUS_MODE", "on", "PATRONI_SYNCHRONOUS_MODE"),
+        ("PATRONI_SYNCHRONOUS_MODE", "maybe", "PATRONI_SYNCHRONOUS_MODE"),
         ("PATRONI_ETCD3_SRV", "example.org", "PATRONI_ETCD3_SRV"),
         (
             "PATRONI_POSTGRESQL_BIN_DIR",
