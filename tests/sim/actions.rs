@@ -2,9 +2,11 @@
 
 use tamada::core::authority::{Effect, Tenure, call_limit};
 use tamada::core::decision::{Decision, DocumentStep, LastWord, LeaseStep, PostgresStep, Question, Wake};
+use tamada::core::failsafe::{self, Store};
 use tamada::core::local::{Job, Replay, StopWhy};
 use tamada::core::observation::{
-    Divergence, DivergenceReport, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport, PeerReports,
+    Divergence, DivergenceReport, JobResult, LeaseOutcome, Memory, Observation, Outcome, PeerAnswer, PeerReport,
+    PeerReports,
 };
 use tamada::core::policy::Policy;
 use tamada::core::units::{Lsn, Timeline};
@@ -21,7 +23,7 @@ impl World {
     pub(super) fn take_and_lease(&mut self, index: usize, mut decision: Box<Decision>, mut seen: Box<Observation>) {
         let mut started = None;
         if let PostgresStep::Stop { mode, why, limit } = &decision.postgres
-            && (self.layers.demotion || *why != StopWhy::LostLock)
+            && (self.layers.demotion || *why != StopWhy::LostLock || self.was_refused(index))
         {
             let takes = self.rng.below(300).min(limit.as_millis() as u64).max(20);
             let job = Job::Stop { mode: *mode, why: *why };
@@ -47,6 +49,13 @@ impl World {
             false => 0,
         };
         self.nodes[index].acting = Some((self.now + takes + pause, Phase::Give, decision, seen));
+    }
+
+    /// Whether its promotion was refused: then what is stopped is no primary that has lost its lock, and nothing but that stop
+    /// lets it go on.
+    fn was_refused(&self, index: usize) -> bool {
+        let last = self.nodes[index].memory.finished.as_ref();
+        last.is_some_and(|last| last.job == Job::Promote && matches!(last.result, JobResult::Refused(_)))
     }
 
     fn lease_step(&mut self, index: usize, step: &LeaseStep) -> (LeaseOutcome, u64) {
@@ -75,9 +84,8 @@ impl World {
                 node.release_pending |= releases;
                 let outcome = if releases { LeaseOutcome::ReleaseUnknown } else { LeaseOutcome::Unknown };
                 let limit = call_limit(node.memory.lease_valid_until, node.guard, &node.timing, at(begun));
-                let most =
-                    tamada::core::failsafe::call_limit(&policy).filter(|_| node.memory.lease_valid_until.is_some());
-                return (outcome, limit.min(most.unwrap_or(limit)).as_millis() as u64);
+                let limit = failsafe::call_limit(&policy, node.memory.lease_valid_until, Store::Answers, limit);
+                return (outcome, limit.as_millis() as u64);
             }
             (Some(_), step) if step.gives_up() => return (LeaseOutcome::Released, latency),
             (Some(held), _) => held,
