@@ -12,7 +12,7 @@ use super::reading::Outage;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::{LastWord, LeaseStep};
-use crate::core::failsafe;
+use crate::core::failsafe::{self, Store};
 use crate::core::lease;
 use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
@@ -44,13 +44,11 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         let timing = self.settings.guarded_timing();
         let limit =
             authority::call_limit(self.memory.lease_valid_until, self.fence.guard(), &timing, self.shared.now());
-        // Once the store does not answer there must be time left to ask the members.
-        let leads = self.memory.lease_valid_until.is_some();
-        let limit = match (failsafe::call_limit(&self.settings.policy()).filter(|_| leads), self.reading.outage()) {
-            (Some(most), Outage::No) => limit.min(most),
-            (Some(most), Outage::Yes) => limit.min(most / 3),
-            (None, _) => limit,
+        let store = match self.reading.outage() {
+            Outage::No => Store::Answers,
+            Outage::Yes => Store::IsSilent,
         };
+        let limit = failsafe::call_limit(&self.settings.policy(), self.memory.lease_valid_until, store, limit);
         match self.shared.inbox().shutdown {
             None => limit,
             Some(_) => limit.min(SHUTDOWN_GRACE),

@@ -16,7 +16,7 @@ use super::local::{Postgres, Running};
 use super::observation::{Memory, Observation};
 use super::policy::{Pause, Policy, Switch, Timing};
 use super::reason::Reason;
-use super::units::MemberName;
+use super::units::{Instant, MemberName};
 use super::view::{ClusterStatus, ClusterView, Holder, Leader};
 
 pub use super::vouching::{Failsafe, Promise, Vouch, Vouchers};
@@ -26,9 +26,24 @@ fn limit(timing: &Timing) -> Duration {
     (timing.ttl / 10).clamp(Duration::from_millis(300), Duration::from_secs(2))
 }
 
-/// How long a call to the store may take where the members have to be asked in time, too.
-pub fn call_limit(policy: &Policy) -> Option<Duration> {
-    policy.failsafe.is_on().then(|| policy.timing.ttl.saturating_sub(policy.timing.loop_wait) / 4)
+/// Whether the store answered last.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Store {
+    Answers,
+    IsSilent,
+}
+
+/// How much of the time that a call to the store may take a leader gives it: once the store does not answer there must be
+/// time left to ask the members.
+pub fn call_limit(policy: &Policy, valid_until: Option<Instant>, store: Store, limit: Duration) -> Duration {
+    if !policy.failsafe.is_on() || valid_until.is_none() {
+        return limit;
+    }
+    let most = policy.timing.ttl.saturating_sub(policy.timing.loop_wait) / 4;
+    limit.min(match store {
+        Store::Answers => most,
+        Store::IsSilent => most / 3,
+    })
 }
 
 /// The key as it should be: every member that says where it answers, and its leader.

@@ -9,19 +9,16 @@ mod candidates;
 mod priority;
 mod state;
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::context::Ctx;
-use super::decision::{Decision, PostgresStep, SyncKey, SyncStep, Wake};
+use super::decision::{Decision, PostgresStep, SyncStep, Wake};
 use super::electors::active;
 use super::local::{NamesOf, Postgres, PrimaryFacts, Running};
 use super::observation::{Memory, NamesSeen, Observation};
 use super::policy::{Mode, Policy, SyncMode};
 use super::reason::Reason;
-use super::standby_names::{Method, StandbyNames};
-use quorum::Before;
-use state::{Next, State};
+use state::{Before, Next, State};
 
 /// How soon a standby that has just been chosen is looked at again, and for how long so soon.
 const SOON: Duration = Duration::from_millis(50);
@@ -31,36 +28,11 @@ const LATER: Duration = Duration::from_secs(1);
 /// What has to be done before this server takes writes, so that no commit is confirmed that the key's members may lack.
 pub fn before_primary(ctx: &Ctx) -> SyncStep {
     let state = State::of(ctx);
-    let settings = &ctx.policy.synchronous;
-    let now = &ctx.seen.local.sync;
-    let me = &ctx.policy.name;
-    let is_mine = state.leader.as_ref() == Some(me);
-    let (names, key) = match settings.mode {
-        SyncMode::Off if now.whose == NamesOf::Us => return SyncStep::GiveBack,
+    let Before { names, key } = match ctx.policy.synchronous.mode {
+        SyncMode::Off if ctx.seen.local.sync.whose == NamesOf::Us => return SyncStep::GiveBack,
         SyncMode::Off => return SyncStep::Leave,
-        SyncMode::Priority => {
-            let kept = match &state.leader {
-                _ if is_mine => state.published.clone(),
-                Some(former) if settings.strict.is_on() => {
-                    state.published.iter().chain([former]).filter(|name| *name != me).cloned().collect()
-                }
-                Some(_) | None => BTreeSet::new(),
-            };
-            let keeps_more = is_mine && state.set.is_superset(&kept) && now.names.count == state.set.len();
-            let names = if kept.is_empty() && settings.strict.is_on() {
-                StandbyNames::nobody(Method::First)
-            } else if keeps_more && !kept.is_empty() {
-                now.names.clone()
-            } else {
-                StandbyNames::all_of(kept.clone())
-            };
-            let key = SyncKey { leader: me.clone(), quorum: 0, standbys: kept };
-            (names, (state.leader.is_some() && !is_mine).then_some(key))
-        }
-        SyncMode::Quorum => {
-            let Before { names, key } = quorum::before_primary(ctx, &state);
-            (names, key)
-        }
+        SyncMode::Priority => priority::before_primary(ctx, &state),
+        SyncMode::Quorum => quorum::before_primary(ctx, &state),
     };
     match key {
         _ if !state.is_set_to(&names) => SyncStep::Set(names),

@@ -5,8 +5,8 @@
 
 use std::collections::BTreeSet;
 
-use super::candidates::{has_caught_up, is_one_on_its_way, standbys};
-use super::state::{Next, State};
+use super::candidates::{Standby, has_caught_up, is_one_on_its_way, standbys};
+use super::state::{Before, Next, State};
 use crate::core::context::Ctx;
 use crate::core::decision::SyncKey;
 use crate::core::local::{Duty, PrimaryFacts};
@@ -22,7 +22,7 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
     let wanted = ctx.policy.synchronous.node_count;
     let is_strict = ctx.policy.synchronous.strict.is_on();
     let picked: BTreeSet<MemberName> = found.iter().take(wanted).map(|standby| standby.name.clone()).collect();
-    let is_confirmed = |standby: &&super::candidates::Standby| {
+    let is_confirmed = |standby: &&Standby| {
         let is_new = !state.published.contains(&standby.name);
         let is_named = state.set.contains(&standby.name);
         is_named && standby.duty == Duty::Sync && (!is_new || has_caught_up(ctx, standby))
@@ -49,6 +49,30 @@ pub(super) fn next(ctx: &Ctx, facts: &PrimaryFacts) -> Next {
         true => Next::Awaited,
         false => publish(ctx, confirmed),
     }
+}
+
+/// A leader that starts again waits for no fewer than before. A new one begins with nobody; in strict mode with those that
+/// had everything, the former leader among them.
+pub(super) fn before_primary(ctx: &Ctx, state: &State) -> Before {
+    let me = &ctx.policy.name;
+    let is_strict = ctx.policy.synchronous.strict.is_on();
+    let now = &ctx.seen.local.sync.names;
+    let is_mine = state.leader.as_ref() == Some(me);
+    let kept = match &state.leader {
+        _ if is_mine => state.published.clone(),
+        Some(former) if is_strict => {
+            state.published.iter().chain([former]).filter(|name| *name != me).cloned().collect()
+        }
+        Some(_) | None => BTreeSet::new(),
+    };
+    let keeps_more = is_mine && state.set.is_superset(&kept) && now.count == state.set.len();
+    let names = match kept.is_empty() {
+        true if is_strict => StandbyNames::nobody(Method::First),
+        false if keeps_more => now.clone(),
+        true | false => StandbyNames::all_of(kept.clone()),
+    };
+    let key = SyncKey { leader: me.clone(), quorum: 0, standbys: kept };
+    Before { names, key: (state.leader.is_some() && !is_mine).then_some(key) }
 }
 
 fn publish(ctx: &Ctx, standbys: BTreeSet<MemberName>) -> Next {

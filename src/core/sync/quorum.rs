@@ -6,7 +6,7 @@
 use std::collections::BTreeSet;
 
 use super::candidates::{Standby, has_caught_up, is_one_on_its_way, standbys};
-use super::state::{Next, State};
+use super::state::{Before, Next, State};
 use crate::core::context::Ctx;
 use crate::core::decision::SyncKey;
 use crate::core::local::{Duty, PrimaryFacts};
@@ -337,12 +337,6 @@ fn active(found: &[Standby], wanted: usize) -> Names {
     let able = found.iter().filter(|standby| !standby.is_nofailover).count();
     let rest = found.iter().filter(|standby| standby.is_nofailover).take(wanted.saturating_sub(able));
     found.iter().filter(|standby| !standby.is_nofailover).chain(rest).map(|standby| standby.name.clone()).collect()
-}
-
-/// What has to hold before a server takes writes.
-pub(super) struct Before {
-    pub(super) names: StandbyNames,
-    pub(super) key: Option<SyncKey>,
 }
 
 /// What a new leader waits for, by the key that its predecessor left: as many as keep the promise of that key, which from

@@ -19,6 +19,12 @@ pub(super) enum Next {
     Awaited,
 }
 
+/// What has to hold before a server takes writes.
+pub(super) struct Before {
+    pub(super) names: StandbyNames,
+    pub(super) key: Option<SyncKey>,
+}
+
 /// The key and the setting, with names as the members spell them.
 pub(super) struct State<'a> {
     pub(super) leader: Option<MemberName>,
