@@ -147,8 +147,9 @@ impl<S: Store> Cluster<S> {
         });
     }
 
+    /// An agent that has just been started does not answer yet.
     pub fn cluster_document(&self, at: usize) -> Value {
-        self.members[at].get("/cluster").expect("the member answers").json()
+        eventually(SOON, "the member answers", || self.members[at].get("/cluster")).0.json()
     }
 
     /// What is said of a member in `/cluster`.
