@@ -69,6 +69,9 @@ pub(super) async fn others_changes_wake_and_own_ones_do_not<W: World>() {
     world.put("failover", r#"{"leader":"n2"}"#).await;
     ends(sleeper, "a request").await;
     let sleeper = waiter(&member).await;
+    world.put("sync", r#"{"leader":"n2","sync_standby":"n1"}"#).await;
+    ends(sleeper, "the synchronous standbys").await;
+    let sleeper = waiter(&member).await;
     world.put("initialize", "").await;
     ends(sleeper, "a bootstrap").await;
     let sleeper = waiter(&member).await;
@@ -91,7 +94,6 @@ pub(super) async fn what_nobody_acts_on_does_not_wake<W: World>() {
     let mut moved = record("running");
     moved["xlog_location"] = json!(67_108_960);
     other.publish(&moved, SOON).await.expect("the store answers");
-    world.put("sync", "{}").await;
     world.put("unknown", "x").await;
     caught_up(&mut world, &member, "b").await;
     assert!(!sleeper.is_finished());
