@@ -14,21 +14,27 @@ use super::work::{Work, perform};
 use crate::core::authority::Effect;
 use crate::core::decision::{Decision, Exit, LeaseStep, PostgresStep, Question};
 use crate::core::lease;
-use crate::core::local::{Job, Postgres};
+use crate::core::local::{HistoryOf, Job, Postgres, Source};
 use crate::core::observation::{LeaseOutcome, Observation, Outcome};
-use crate::core::units::MemberName;
 use crate::core::view::Address;
 use crate::dcs::Dcs;
 use crate::postgres::{Instance, RoleChange};
 
 /// A stop before a new clone: the data are given up anyhow.
 const CLONE_STOP_LIMIT: Duration = Duration::from_secs(10);
-/// Where a member's PostgreSQL answers, by its record.
-pub(super) fn address_of(member: &MemberName, seen: &Observation) -> Option<Address> {
-    seen.cluster.as_ref().ok()?.members.get(member)?.address.clone()
-}
 
 impl<D: Dcs, I: Instance> Agent<D, I> {
+    /// Where the server answers whose history counts: a member's by its record.
+    pub(super) fn address_of(&self, history: &HistoryOf, seen: &Observation) -> Option<Address> {
+        match history {
+            HistoryOf::Member(name) => seen.cluster.as_ref().ok()?.members.get(name)?.address.clone(),
+            HistoryOf::Remote => match self.settings.policy().cluster.source()? {
+                Source::Remote(remote) => Some(remote.address()),
+                Source::Archive => None,
+            },
+        }
+    }
+
     pub(super) async fn act(&mut self, decision: &Decision, seen: &Observation) -> Outcome {
         let mut outcome = Outcome {
             now: self.shared.now(),
@@ -129,7 +135,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             | PostgresStep::Recover
             | PostgresStep::ResumeReplay => self.settings.policy().stop_limit,
         };
-        let leader = if let Job::Rewind { from } = &job { address_of(from, seen) } else { None };
+        let leader = if let Job::Rewind { from } = &job { self.address_of(from, seen) } else { None };
         let start_limit = self.begin_requested(&job).unwrap_or_else(|| self.settings.start_limit(&job));
         tracing::info!("{job}: begun");
         let pre_promote_limit = lease::pre_promote_limit(&self.settings.guarded_timing());

@@ -162,23 +162,26 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         LeaseOutcome::ReleaseUnknown
     }
 
-    /// A leader's status; nothing while a job runs or PostgreSQL is no primary.
+    /// A leader's status; nothing while a job runs, or PostgreSQL is neither a primary nor what leads a standby cluster.
     fn status_to_publish(&mut self, seen: &Observation) -> Option<ClusterStatus> {
-        let (Postgres::Running(Running::Primary(facts)), None, Ok(view)) =
-            (&seen.local.postgres, self.jobs.running(), &seen.cluster)
+        let (Postgres::Running(running), None, Ok(view)) = (&seen.local.postgres, self.jobs.running(), &seen.cluster)
         else {
             return None;
+        };
+        let position = match running {
+            Running::Primary(facts) => facts.flushed,
+            Running::Standby(facts) if facts.upstream.is_elsewhere() => facts.position(),
+            Running::Standby(_) => return None,
         };
         let name = &self.settings.config.name;
         let ttl = self.settings.dynamic.member_slots_ttl;
         let mut slots = std::collections::BTreeMap::new();
         if self.settings.dynamic.use_slots.is_on() && !ttl.is_zero() {
             slots.clone_from(&self.server.probe().facts.slots);
-            slots.insert(name.slot_name(), facts.flushed);
+            slots.insert(name.slot_name(), position);
         }
         let retain_slots = self.publisher.retain_slots(self.shared.now(), name, view, &slots, ttl);
-        let status =
-            ClusterStatus { optime: Some(facts.flushed), slots, retain_slots, released_by: None, gave_way: None };
+        let status = ClusterStatus { optime: Some(position), slots, retain_slots, released_by: None, gave_way: None };
         let due = Due { now: self.shared.now(), leader: leader_of(seen), step: self.step() };
         Some(self.publisher.status_due(status, &view.status, due))
     }

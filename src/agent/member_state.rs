@@ -104,7 +104,7 @@ impl Shown {
         match postgres {
             Postgres::Running(Running::Primary(_)) => self.while_demoting(MemberRole::Primary),
             Postgres::Running(Running::Standby(_)) if job == Some(&Job::Promote) => MemberRole::Promoted,
-            Postgres::Running(Running::Standby(_)) => MemberRole::Replica,
+            Postgres::Running(Running::Standby(facts)) => facts.upstream.role(),
             Postgres::Starting { role: LastRole::Primary, .. } => MemberRole::Primary,
             Postgres::Starting { role: LastRole::Standby, .. } => MemberRole::Replica,
             Postgres::Unresponsive { .. } | Postgres::Stopping => self.while_demoting(self.role),

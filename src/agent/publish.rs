@@ -145,7 +145,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             dcs_last_seen: self.reading.last_seen().0 / 1_000,
             system_id: self.server.probe().data.system_id(),
             watchdog: self.watchdog.seen(),
-            tags: config.tags,
+            tags: config.tags.clone(),
             published_tags: config.published_tags.clone(),
             pending_restart: self.server.probe().facts.pending_restart.clone(),
             scheduled_restart: self.scheduled_restart(),

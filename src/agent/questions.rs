@@ -3,12 +3,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::act::address_of;
 use super::background_task::{AtEnd, BackgroundTask, Begun, Report};
 use super::cycle::Agent;
 use super::peers::{Asked, ask_all, ask_to_vouch};
 use crate::core::decision::Question;
-use crate::core::local::{Postgres, Running};
+use crate::core::local::{HistoryOf, Postgres, Running};
 use crate::core::observation::{DivergenceReport, Observation};
 use crate::core::units::MemberName;
 use crate::dcs::Dcs;
@@ -74,8 +73,8 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         current.or_else(|| self.memory.last_members.get(name)).and_then(|member| member.api_url.clone())
     }
 
-    fn compare_history(&mut self, leader: MemberName, seen: &Observation) -> Begun {
-        let Some(address) = address_of(&leader, seen) else { return Begun::Busy };
+    fn compare_history(&mut self, leader: HistoryOf, seen: &Observation) -> Begun {
+        let Some(address) = self.address_of(&leader, seen) else { return Begun::Busy };
         let limit = self.settings.timing.retry_timeout;
         let shared = self.shared.clone();
         let work = async move {

@@ -15,7 +15,7 @@ use super::mailbox::{
 use super::peers::{Asked, ask_all};
 use super::shared::Shared;
 use super::status::{ClusterStatusDocuments, PostgresStatus};
-use crate::config::{Dynamic, Patched, is_same_document, patch};
+use crate::config::{Dynamic, Patched, is_same_document, objections_to_document, patch};
 use crate::core::observation::{PeerAnswer, PeerWatchdog, ReinitRequest, RestartRequest};
 use crate::core::units::MemberName;
 use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
@@ -187,6 +187,10 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
         let current = snapshot.documents.config.as_ref();
         match change {
             ConfigChange::Replace(body) => {
+                let objections = objections_to_document(&body, &snapshot.view);
+                if !objections.is_empty() {
+                    return ConfigResult::Refused(objections);
+                }
                 let body = Value::Object(body);
                 match current.is_some_and(|current| is_same_document(&current.value, &body)) {
                     true => ConfigResult::Done(body),
@@ -196,6 +200,10 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
             ConfigChange::Merge(body) => match current.map(|current| (&current.value, current.revision)) {
                 Some((Value::Object(fields), revision)) => match patch(fields, &body) {
                     Patched::Changed(document) => {
+                        let objections = objections_to_document(&document, &snapshot.view);
+                        if !objections.is_empty() {
+                            return ConfigResult::Refused(objections);
+                        }
                         self.write_config(Value::Object(document), snapshot.expect(Some(revision))).await
                     }
                     Patched::Same => {

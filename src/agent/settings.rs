@@ -215,8 +215,10 @@ impl Settings {
     /// What the server is to run with.
     pub(super) fn desired(&self) -> DesiredServer {
         let server = config::server_settings(&self.dynamic.server, &self.config.postgres.local);
-        let synchronous = self.dynamic.synchronous.mode != SyncMode::Off;
-        DesiredServer { server, use_slots: self.dynamic.use_slots, synchronous }
+        let standby = self.dynamic.standby_cluster.as_ref();
+        let synchronous = standby.is_none() && self.dynamic.synchronous.mode != SyncMode::Off;
+        let standby_cluster = standby.map(|standby| standby.recovery.clone());
+        DesiredServer { server, use_slots: self.dynamic.use_slots, synchronous, standby_cluster }
     }
 
     /// How long a start may take before it counts as failed; a failover "at once" is no reason to cut a start short.

@@ -108,7 +108,7 @@ impl Status {
             dcs_last_seen: 0,
             system_id: None,
             watchdog: Watchdog::NotRequired,
-            tags: config.tags,
+            tags: config.tags.clone(),
             published_tags: config.published_tags.clone(),
             pending_restart: Map::new(),
             scheduled_restart: None,

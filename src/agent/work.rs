@@ -121,7 +121,10 @@ async fn carry_out<I: Instance>(instance: &I, work: Work) -> Result<JobProduct, 
         Job::Recover => instance.recover().await?,
         Job::Start(role) => instance.start(&role, start_limit).await?,
         Job::Stop { mode, why: StopWhy::LostLock } => instance.demote(mode, stop_limit).await?,
-        Job::Stop { mode, why: StopWhy::Shutdown | StopWhy::Handover | StopWhy::Refused | StopWhy::Rejoin } => {
+        Job::Stop {
+            mode,
+            why: StopWhy::Shutdown | StopWhy::Handover | StopWhy::Refused | StopWhy::Rejoin | StopWhy::StandbyCluster,
+        } => {
             let ended_at = instance.stop(mode, stop_limit).await?;
             return Ok(ended_at.map_or(JobProduct::Nothing, JobProduct::StoppedAt));
         }

@@ -98,9 +98,9 @@ pub(super) fn sync_duty(status: &Status) -> SyncDuty {
     }
 }
 
-/// `synchronous_mode` of the cluster's configuration.
+/// `synchronous_mode` of the cluster's configuration. A standby cluster has none.
 pub(super) fn sync_mode(config: Option<&Value>) -> SyncMode {
-    let mode = config.and_then(|config| config.get("synchronous_mode"));
+    let mode = config.filter(|_| !is_standby_cluster(config)).and_then(|config| config.get("synchronous_mode"));
     mode.and_then(config::synchronous_mode).unwrap_or(SyncMode::Off)
 }
 

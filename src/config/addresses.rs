@@ -2,8 +2,8 @@
 
 use std::net::IpAddr;
 
-use super::reader::Reader;
-use super::{EtcdConfig, PostgresConfig, RestConfig};
+use super::reader::{Reader, parse_host_port};
+use super::{EtcdConfig, HostPort, PostgresConfig, RestConfig};
 
 /// An address on the loopback interface is everybody's own: warned about, unless the DCS is on it too, as where a whole
 /// cluster runs on one machine.
@@ -36,4 +36,20 @@ fn warn(reader: &mut Reader<'_>, path: &str, text: &str) {
 
 pub(super) fn is_loopback(host: &str) -> bool {
     host == "localhost" || host.parse::<IpAddr>().is_ok_and(|address| address.to_canonical().is_loopback())
+}
+
+impl HostPort {
+    /// `host:port`, `[v6]:port`; without a port where there is a default.
+    pub fn parse(text: &str, default_port: Option<u16>) -> Option<HostPort> {
+        parse_host_port(text, default_port)
+    }
+}
+
+impl std::fmt::Display for HostPort {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.host.contains(':') {
+            true => write!(f, "[{}]:{}", self.host, self.port),
+            false => write!(f, "{}:{}", self.host, self.port),
+        }
+    }
 }

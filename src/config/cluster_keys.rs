@@ -93,6 +93,12 @@ impl Dynamic {
             let parameters = postgresql.get("parameters").and_then(Value::as_object);
             warnings.extend(parameters.into_iter().flat_map(misplaced));
         }
+        let standby = document.get("standby_cluster").and_then(Value::as_object);
+        if standby.is_some_and(|standby| !custom_methods(standby).is_empty()) {
+            let text = "standby_cluster.create_replica_methods: the first copy is made by pg_basebackup only; other \
+                        methods have no effect yet";
+            warnings.push(text.to_owned());
+        }
         if document.get("check_timeline").and_then(as_switch) == Some(Switch::Off) {
             let text = "check_timeline: off has no effect: a member of an older timeline never becomes the leader";
             warnings.push(text.to_owned());
@@ -187,6 +193,9 @@ mod tests {
         for key in NOT_IMPLEMENTED {
             assert_eq!(Dynamic::without_effect(&json!({"postgresql": {key: {"a": 1}}})).len(), 1, "{key}");
         }
+        let standby = |methods: Value| json!({"standby_cluster": {"host": "a", "create_replica_methods": methods}});
+        assert_eq!(Dynamic::without_effect(&standby(json!(["wal_e", "basebackup"]))).len(), 1);
+        assert!(Dynamic::without_effect(&standby(json!(["basebackup"]))).is_empty());
         assert_eq!(Dynamic::without_effect(&json!({"check_timeline": "off"})).len(), 1);
         assert_eq!(Dynamic::without_effect(&json!({"primary_race_backoff": 3})).len(), 1);
         assert!(Dynamic::without_effect(&json!({"check_timeline": true, "ttl": 30})).is_empty());

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 
 use super::problem::Problem;
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, node_settings, redact, synchronous, units, words};
+use super::{Dynamic, ServerSettings, node_settings, redact, standby_cluster, synchronous, units, words};
 use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
@@ -31,6 +31,7 @@ impl Dynamic {
         let server = server(postgresql, &mut problems);
         let synchronous = synchronous::read(map, &mut problems);
         let failsafe = failsafe(map, &mut problems);
+        let standby_cluster = standby_cluster::read(map, &mut problems);
         if !problems.is_empty() {
             return Err(problems);
         }
@@ -49,6 +50,7 @@ impl Dynamic {
             member_slots_ttl: Duration::from_secs(whole(map.get("member_slots_ttl"), Some("s")).unwrap_or(1800)),
             synchronous,
             failsafe,
+            standby_cluster,
             ignore_slots: ignored_slots(map),
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
@@ -64,7 +66,9 @@ impl Dynamic {
     pub fn problems_of_patch(body: &Map<String, Value>) -> Vec<String> {
         let mut given = body.clone();
         given.retain(|_, value| !value.is_null());
-        Dynamic::problems_of(&given)
+        let mut problems = Dynamic::problems_of(&given);
+        problems.retain(|problem| problem != standby_cluster::WITHOUT_HOST);
+        problems
     }
 
     /// Why a PUT of this document must be refused: it stands there as it is, `null` included.
@@ -229,9 +233,6 @@ fn ignored_slots(map: &Map<String, Value>) -> Vec<IgnoredSlot> {
 pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
     let mut refused = Vec::new();
     let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
-    if is_standby_cluster(map.get("standby_cluster")) {
-        refuse("standby_cluster", &Value::from("a map"));
-    }
     for key in PERMANENT_SLOTS {
         let names: Vec<&str> = permanent_slots(map, key).map(String::as_str).collect();
         if !names.is_empty() {
@@ -313,8 +314,6 @@ mod tests {
     #[test]
     fn what_is_not_implemented_is_named_and_what_is_off_is_not() {
         let cases = [
-            (json!({"standby_cluster": {"host": "a"}}), "standby_cluster: a map"),
-            (json!({"standby_cluster": {"port": 5432}}), "standby_cluster: a map"),
             (json!({"slots": {"a": {"type": "physical"}}}), "slots: a"),
             (json!({"permanent_slots": {"a": {}}}), "permanent_slots: a"),
         ];
@@ -322,9 +321,7 @@ mod tests {
             assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
             assert_eq!(Dynamic::problems_of_patch(&map(document.clone())).len(), 1, "{document}");
         }
-        let off = json!({
-                         "standby_cluster": {"host": null, "port": 0, "restore_command": ""}, "slots": {"a": null},
-                         "ignore_slots": []});
+        let off = json!({"slots": {"a": null}, "ignore_slots": []});
         assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
         assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
     }

@@ -104,13 +104,13 @@ fn read(reader: &mut Reader<'_>, raw: &RawEnv, host: &HostFacts) -> (Result<Conf
     }
     kubernetes::surroundings(reader);
     let rest = node::rest(reader, host, mode);
-    let (tags, published_tags) = node::tags(reader);
     let postgres = server::read(reader, host, mode, data_dir.clone().unwrap_or_default());
     unsupported::check(reader, mode);
     // PID 1 obeys it; it is read here so that a value that is no switch is an error.
     reader.switch_or("environment.no_new_privs", crate::core::policy::Switch::On);
     let malloc_arena_max = reader.text("environment.malloc_arena_max");
     let name = node::name(reader, host, wanted);
+    let (tags, published_tags) = node::tags(reader, &name);
     let stop_timeout = node::stop_timeout(reader);
     let keep_discarded = node::keep_discarded(reader);
     let scope = node::scope(reader, wanted);

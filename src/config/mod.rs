@@ -36,6 +36,7 @@ mod server;
 mod settings_manual;
 mod settings_table;
 mod sources;
+mod standby_cluster;
 mod synchronous;
 mod tls_not_required;
 pub mod units;
@@ -64,6 +65,7 @@ pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
 pub use settings_manual::settings_manual;
+pub use standby_cluster::{StandbyCluster, StandbyRecovery, objections as objections_to_document};
 pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
 pub use watchdog::{DEVICE_MAX as WATCHDOG_DEVICE_MAX, WatchdogConfig, WatchdogMode};
@@ -369,6 +371,7 @@ pub struct Dynamic {
     pub use_slots: Switch,
     pub synchronous: Synchronous,
     pub failsafe: Switch,
+    pub standby_cluster: Option<StandbyCluster>,
     pub ignore_slots: Vec<IgnoredSlot>,
     pub server: ServerSettings,
     pub node: NodeSettings,
@@ -377,22 +380,6 @@ pub struct Dynamic {
     pub remove_data_after_failed_rewind: Option<Switch>,
     /// Settings that data or availability depend on and that this version does not implement yet, as `name: value`.
     pub refused: Vec<String>,
-}
-
-impl HostPort {
-    /// `host:port`, `[v6]:port`; without a port where there is a default.
-    pub fn parse(text: &str, default_port: Option<u16>) -> Option<HostPort> {
-        reader::parse_host_port(text, default_port)
-    }
-}
-
-impl std::fmt::Display for HostPort {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.host.contains(':') {
-            true => write!(f, "[{}]:{}", self.host, self.port),
-            false => write!(f, "{}:{}", self.host, self.port),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use super::addresses::is_loopback;
 use super::given::{HostFacts, Purpose};
 use super::mode::Wanted;
 use super::origin::Origin;
-use super::reader::{Reader, as_switch, remove_nulls};
+use super::reader::{Reader, as_switch, remove_nulls, scalar};
 use super::server::{is_wildcard, not_a_wildcard, own_address};
 use super::{BasicAuth, CtlConfig, HostPort, RestConfig, ServerTls, ServerTokens, VerifyClient, redact, units};
 use crate::core::policy::{Mode, Switch};
@@ -228,7 +228,7 @@ pub(super) fn ctl(reader: &mut Reader<'_>, rest_auth: Option<BasicAuth>) -> CtlC
 }
 
 /// The tags as decisions take them, and as they are published.
-pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
+pub(super) fn tags(reader: &mut Reader<'_>, name: &MemberName) -> (Tags, Map<String, Value>) {
     let mut published = reader.map("tags").cloned().unwrap_or_default();
     remove_nulls(&mut published);
     for key in ["nofailover", "noloadbalance", "clonefrom", "nosync", "nostream"] {
@@ -255,6 +255,7 @@ pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
         clonefrom: is_on("clonefrom"),
         sync_priority: weighed("nosync", "sync_priority"),
         nostream: is_on("nostream"),
+        replicatefrom: replicatefrom(reader, &published, name),
     };
     warn_of_contradictions(reader, &published);
     let is_kept = |key: &str| match key {
@@ -268,6 +269,20 @@ pub(super) fn tags(reader: &mut Reader<'_>) -> (Tags, Map<String, Value>) {
         .collect();
     let kept = published.iter().filter(|(key, _)| !dropped.contains(&key.as_str()));
     (tags, kept.map(|(key, value)| (key.clone(), value.clone())).collect())
+}
+
+fn replicatefrom(reader: &mut Reader<'_>, tags: &Map<String, Value>, me: &MemberName) -> Option<MemberName> {
+    let value = tags.get("replicatefrom").filter(|value| value.as_str() != Some(""))?;
+    let Some(name) = scalar(value).filter(|name| is_key(name)) else {
+        reader.wrong("tags.replicatefrom", "a member's name");
+        return None;
+    };
+    if name == me.as_str() {
+        let place = reader.document.place("tags.replicatefrom");
+        reader.report.warn(format!("{place}: {name} is this member itself: it follows the leader"));
+        return None;
+    }
+    Some(MemberName::new(name))
 }
 
 fn warn_of_contradictions(reader: &mut Reader<'_>, tags: &Map<String, Value>) {

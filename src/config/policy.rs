@@ -7,7 +7,9 @@ use serde_json::{Map, Value};
 use super::document::{is_same, leaves};
 use super::merge::server_settings;
 use super::{Config, Dynamic, redact};
-use crate::core::policy::{Floor, Policy, RewindPolicy, SlotSettings, Switch, SyncMode, Timing, UNHURRIED};
+use crate::core::policy::{
+    ClusterKind, Floor, Policy, RewindPolicy, SlotSettings, Switch, SyncMode, Synchronous, Timing, UNHURRIED,
+};
 
 /// What one member decides by.
 pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
@@ -18,15 +20,20 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
     // A node that keeps diverged data keeps them after a failed rewind, too, unless it says otherwise.
     let own_failed_rewind = own.remove_data_directory_on_rewind_failure.or(own_diverged.filter(|own| !own.is_on()));
     let failed_rewind = own_failed_rewind.or(dynamic.remove_data_after_failed_rewind);
+    let standby = dynamic.standby_cluster.as_ref();
+    // Nothing here writes, so that nobody is waited for, or vouched for.
+    let synchronous = standby.map_or(dynamic.synchronous, |_| Synchronous::default());
+    let failsafe = standby.map_or(dynamic.failsafe, |_| Switch::Off);
     Policy {
         name: config.name.clone(),
         mode: config.dcs.mode(),
         timing: dynamic.timing.effective(floor),
         pause: dynamic.pause,
+        cluster: standby.map_or(ClusterKind::Primary, |standby| ClusterKind::Standby(standby.source.clone())),
         maximum_lag_on_failover: dynamic.maximum_lag_on_failover,
         primary_start_timeout: dynamic.primary_start_timeout,
         stop_timeout: config.stop_timeout,
-        stop_limit: match (dynamic.synchronous.mode, dynamic.primary_stop_timeout) {
+        stop_limit: match (synchronous.mode, dynamic.primary_stop_timeout) {
             (SyncMode::Off, _) | (_, Duration::ZERO) => UNHURRIED,
             (SyncMode::Priority | SyncMode::Quorum, limit) => limit,
         },
@@ -38,15 +45,15 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         // was made by variables alone has both in its configuration (`bootstrap`).
         remove_diverged_data: diverged.unwrap_or(Switch::Off),
         remove_data_after_failed_rewind: failed_rewind.unwrap_or(Switch::Off),
-        tags: config.tags,
+        tags: config.tags.clone(),
         bootstrap: config.bootstrap.may_initialise,
         slots: SlotSettings {
             use_slots: dynamic.use_slots,
             keep_for_failover: Switch::from(!dynamic.member_slots_ttl.is_zero()),
             ignored: dynamic.ignore_slots.clone(),
         },
-        synchronous: dynamic.synchronous,
-        failsafe: dynamic.failsafe,
+        synchronous,
+        failsafe,
         refused_settings: dynamic.refused.clone(),
     }
 }

@@ -42,7 +42,7 @@ the authorities are known.
 tags.nofailover, tags.failover_priority, tags.noloadbalance, tags.clonefrom | works |
 tags.nostream | works |
 tags.nosync, tags.sync_priority | works |
-tags.replicatefrom | not yet | The member follows the leader.
+tags.replicatefrom | works | A circle, and a member that names itself: it follows the leader. [replication.md](replication.md)
 ## Watchdog
 watchdog.mode, watchdog.device, watchdog.safety_margin, watchdog.driver | works | PID 1 keeps the device: [watchdog.md](watchdog.md).
 ## PostgreSQL
@@ -120,7 +120,8 @@ ignore_slots | works |
 synchronous_mode, synchronous_mode_strict, synchronous_node_count, maximum_lag_on_syncnode | differs | [replication.md](replication.md) \
 says what each mode promises. A wrong value, which Patroni replaces by a default, is refused, and rejects a whole document.
 failsafe_mode | works | [replication.md](replication.md)
-standby_cluster | refused |
+standby_cluster | differs | [replication.md](replication.md). A wrong value, which Patroni passes over, is refused, and rejects a whole \
+document. `create_replica_methods`: the first copy is made by pg_basebackup.
 slots, permanent_slots, permanent_replication_slots | refused |
 primary_race_backoff | not yet | After 4.1.5.
 ## PostgreSQL

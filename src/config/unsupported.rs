@@ -20,9 +20,8 @@ const STORES: [(&str, &str); 5] = [
 ];
 
 /// Local settings that are only warned about.
-const WARNED: [&str; 12] = [
+const WARNED: [&str; 11] = [
     "etcd3.srv_suffix",
-    "tags.replicatefrom",
     "bootstrap.users",
     "postgresql.parameters_primary",
     "postgresql.parameters_replica",

@@ -13,7 +13,7 @@ use super::decision::PostgresStep;
 use super::lease;
 use super::local::{Guard, Job, LastRole, LocalState, Postgres, Running, StartAs, StopMode};
 use super::observation::{JobResult, LeaseOutcome, Memory, Observation};
-use super::policy::{Mode, Pause, Policy, Timing};
+use super::policy::{ClusterKind, Mode, Pause, Policy, Timing};
 use super::units::Instant;
 use super::view::ClusterView;
 
@@ -157,6 +157,7 @@ impl Tenure<'_> {
         let timing = &self.policy.timing;
         match (self.policy.mode, self.policy.pause, self.outcome) {
             (Mode::Single, _, _) | (Mode::Cluster, Pause::Paused, _) => Guard::NoDeadline,
+            (Mode::Cluster, Pause::Running, _) if self.holds_for_standbys() => Guard::NoDeadline,
             (Mode::Cluster, Pause::Running, LeaseOutcome::Held { until } | LeaseOutcome::Vouched { until }) => {
                 Guard::Until(lease::guard_deadline(*until, timing))
             }
@@ -188,6 +189,9 @@ impl Tenure<'_> {
         if self.policy.mode == Mode::Single {
             return Some(Instant(Duration::MAX));
         }
+        if self.policy.cluster != ClusterKind::Primary {
+            return None;
+        }
         let valid_until = match self.outcome {
             LeaseOutcome::Held { until } | LeaseOutcome::Vouched { until } => Some(*until),
             LeaseOutcome::None | LeaseOutcome::Unknown => self.valid_until,
@@ -216,6 +220,23 @@ impl Tenure<'_> {
     /// Whether PostgreSQL is a primary as far as is known, or may become one by the lock or by what is under way.
     fn may_lead(&self) -> bool {
         may_be_primary(&self.seen.local.postgres) || self.job.is_some_and(Job::needs_lock) || self.is_locked()
+    }
+
+    /// Whether it is a fact of this observation that the lock, held or not, makes no primary: the cluster is a standby cluster
+    /// and nothing here is one. Where PID 1 has a deadline, a promotion may be under way that was begun before the cluster
+    /// became one; it ends with a stop.
+    fn holds_for_standbys(&self) -> bool {
+        let job = self.job.is_some_and(Job::may_make_primary);
+        let quiet = match &self.seen.local.postgres {
+            Postgres::Stopped => true,
+            Postgres::Running(Running::Standby(_)) | Postgres::Starting { role: LastRole::Standby, .. } => {
+                self.guard == Guard::NoDeadline && !may_still_promote(&self.seen.memory)
+            }
+            Postgres::Unresponsive { role: LastRole::Standby, .. } => self.guard == Guard::NoDeadline,
+            Postgres::Running(Running::Primary(_)) | Postgres::Starting { role: LastRole::Primary, .. } => false,
+            Postgres::Unresponsive { role: LastRole::Primary, .. } | Postgres::Stopping => false,
+        };
+        self.policy.cluster != ClusterKind::Primary && quiet && !job
     }
 
     /// Whether PostgreSQL was seen to be a primary for which nothing is known of a lease. A server that does not answer is not

@@ -3,9 +3,9 @@
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, Exit, PostgresStep};
 use super::lease::Hold;
-use super::local::{CloneFrom, CloneSource, Job, Reinit};
+use super::local::{CloneFrom, CloneSource, Job, Reinit, Source};
 use super::observation::{JobResult, ReinitRequest};
-use super::policy::Switch;
+use super::policy::{ClusterKind, Switch};
 use super::reason::Reason;
 use super::view::{Holder, Initialize, Member, MemberState};
 use super::watchdog;
@@ -33,15 +33,29 @@ pub fn decide(ctx: &Ctx) -> Decision {
         Initialize::Absent | Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) && has_seen_cluster(ctx) => {
             ctx.idle(Reason::NotInitializing)
         }
-        Initialize::Absent if may_bootstrap(ctx) => new_cluster(ctx),
+        Initialize::Absent if may_bootstrap(ctx) => first_member(ctx, vec![DocumentStep::ClaimInitialize]),
         // Our own claim from before this agent was started anew.
-        Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) => {
-            ctx.step(PostgresStep::Bootstrap, Reason::Bootstrapping)
-        }
+        Initialize::InProgress(Holder::Us) if may_bootstrap(ctx) => first_member(ctx, Vec::new()),
         Initialize::Absent | Initialize::InProgress(_) | Initialize::Done(_) | Initialize::Invalid(_) => {
             ctx.idle(Reason::WaitingForLeader)
         }
     }
+}
+
+/// A new cluster, or the first copy of the one that a standby cluster follows.
+fn first_member(ctx: &Ctx, claim: Vec<DocumentStep>) -> Decision {
+    let decision = match &ctx.policy.cluster {
+        ClusterKind::Primary => ctx.step(PostgresStep::Bootstrap, Reason::Bootstrapping),
+        ClusterKind::Standby(Source::Archive) => return ctx.idle(Reason::NothingToCloneFrom),
+        ClusterKind::Standby(Source::Remote(remote)) => {
+            if let Some(wait) = ctx.backing_off() {
+                return wait;
+            }
+            let source = CloneSource::remote(remote);
+            ctx.step(PostgresStep::Clone(source.clone()), Reason::Cloning { source })
+        }
+    };
+    Decision { documents: claim, ..decision }
 }
 
 fn may_bootstrap(ctx: &Ctx) -> bool {

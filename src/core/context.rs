@@ -7,7 +7,7 @@ use super::decision::{Decision, LastWord, LeaseStep, PostgresStep, Wake};
 use super::lease::{self, Hold};
 use super::local::{DataDir, Postgres, Running, StopMode, StopWhy};
 use super::observation::Observation;
-use super::policy::{Policy, Timing};
+use super::policy::{ClusterKind, Policy, Timing};
 use super::reason::Reason;
 use super::units::{Instant, Seconds};
 use super::view::ClusterView;
@@ -32,9 +32,12 @@ impl<'a> Ctx<'a> {
         Hold::of(self.view, &self.seen.memory, self.seen.now)
     }
 
-    /// Whether the lock, which is on our lease, was never confirmed to this agent, and nothing here can be a primary.
+    /// Whether the lock, which is on our lease, was never confirmed to this agent, and nothing here can be a primary. In a
+    /// standby cluster that is as it should be: its leader goes on after a restart of the agent.
     pub fn is_taken_unawares(&self) -> bool {
-        self.seen.memory.lease_valid_until.is_none() && authority::is_no_primary(&self.seen.local)
+        self.policy.cluster == ClusterKind::Primary
+            && self.seen.memory.lease_valid_until.is_none()
+            && authority::is_no_primary(&self.seen.local)
     }
 
     /// Nothing to do but to keep the lock if we have it.

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use super::local::{CloneSource, Reinit, StartAs, StopMode, StopWhy, Upstream};
+use super::local::{CloneSource, HistoryOf, Reinit, StartAs, StopMode, StopWhy, Upstream};
 use super::lock_seen::LockSeen;
 use super::reason::Reason;
 use super::slots::SlotsWanted;
@@ -134,7 +134,7 @@ pub enum PostgresStep {
         why: Reinit,
     },
     Rewind {
-        from: MemberName,
+        from: HistoryOf,
     },
     Recover,
     /// `pg_wal_replay_resume()`.
@@ -200,8 +200,8 @@ impl std::fmt::Display for Overtaken {
 pub enum Question {
     /// `GET api_url` of these members, in parallel, each at most so long.
     Peers(BTreeMap<MemberName, Duration>),
-    /// Compare our WAL with this leader's history.
-    Divergence { leader: MemberName },
+    /// Compare our WAL with this history.
+    Divergence { leader: HistoryOf },
     /// `POST /failsafe` to these members, at their addresses, each at most so long.
     Vouch { members: BTreeMap<MemberName, Option<String>>, limit: Duration },
     /// A checkpoint in the background: after a promotion, so that pg_rewind sees the new timeline; on a standby, so

@@ -17,6 +17,7 @@ use super::local::{Data, Job, Postgres, Running, StandbyFacts};
 use super::observation::{JobResult, Observation};
 use super::policy::{Mode, Pause, Policy, SyncMode};
 use super::reason::Reason;
+use super::standby_leader;
 use super::switchover;
 use super::sync;
 use super::units::{Instant, Lsn};
@@ -56,6 +57,9 @@ pub fn promote(ctx: &Ctx, until: Instant) -> Decision {
 }
 
 pub fn decide(ctx: &Ctx, data: &Data, facts: &StandbyFacts) -> Decision {
+    if let Some(first) = standby_leader::first(ctx, data) {
+        return first;
+    }
     match ctx.view.initialize {
         Initialize::Done(_) => {}
         Initialize::InProgress(Holder::Other) if ctx.seen.memory.cluster != Some(data.system_id) => {

@@ -6,8 +6,9 @@ use super::decision::{Decision, LeaseStep, PostgresStep, RolesStep, ScheduleStep
 use super::lease::Hold;
 use super::local::{Job, LastRole, Watchdog};
 use super::observation::Observation;
-use super::policy::{Mode, Pause, Policy};
-use super::slots::SlotWanted;
+use super::policy::{ClusterKind, Mode, Pause, Policy};
+use super::slots::{self, SlotWanted};
+use super::tree;
 
 /// At most one server of a cluster takes writes.
 pub fn one_writable<'a>(writable: impl IntoIterator<Item = &'a str>) -> Result<(), String> {
@@ -29,6 +30,9 @@ pub fn is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> Resu
         return Err("the lock is given up although PostgreSQL is not known to be stopped or a standby");
     }
     let job = if let Effect::Gives(job) = decision.postgres.effect() { Some(job) } else { None };
+    if job.as_ref().is_some_and(Job::may_make_primary) && policy.cluster != ClusterKind::Primary {
+        return Err("PostgreSQL is made a primary in a standby cluster");
+    }
     if job.as_ref().is_some_and(Job::needs_lock) {
         if !matches!(hold, Some(Hold::Held { .. })) {
             return Err("PostgreSQL is made a primary without a lock that is confirmed");
@@ -61,13 +65,17 @@ fn upkeep_is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> R
     if policy.mode == Mode::Single || slots.pause != policy.pause {
         return Err("slots of a single server, or dropped in pause");
     }
-    let streams = view.members.values().filter(|member| member.name != policy.name && !member.tags.nostream);
+    let others = view.members.values().filter(|member| member.name != policy.name && !member.tags.nostream);
+    let streams = others.filter(|member| tree::streams_from(policy, view, LastRole::Primary, member));
     let mut names = streams.map(|member| member.name.slot_name());
     if slots.role == LastRole::Primary && policy.slots.use_slots.is_on() && !names.all(|name| slots.keeps(&name)) {
         return Err("a leader keeps no slot for a member that streams");
     }
     let is_published = |(name, wanted): (&String, &SlotWanted)| match wanted {
-        SlotWanted::Kept(Some(position)) => view.status.slots.get(name) == Some(position),
+        SlotWanted::Kept(Some(position)) => view
+            .members
+            .values()
+            .any(|member| member.name.slot_name() == **name && slots::position_of(view, member) == Some(*position)),
         SlotWanted::Kept(None) | SlotWanted::Streams => true,
     };
     if !slots.physical.iter().all(is_published) {

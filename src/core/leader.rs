@@ -10,7 +10,7 @@ use super::observation::LockLost;
 use super::reason::Reason;
 use super::units::{Instant, Timeline};
 use super::view::{AfterPromote, ConfigKey, History, Holder, Initialize};
-use super::{failsafe, serving, switchover, watchdog};
+use super::{failsafe, serving, standby_leader, switchover, watchdog};
 
 pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
     let data = match data {
@@ -19,10 +19,12 @@ pub fn decide(ctx: &Ctx, data: &DataDir, facts: &PrimaryFacts) -> Decision {
     };
     match ctx.hold() {
         Hold::Held { until } if ctx.now() >= lease::stop_deadline(until, ctx.timing()) => cannot_renew(ctx, until),
-        Hold::Held { .. } => lead(ctx, data, facts),
+        Hold::Held { .. } => standby_leader::demotion(ctx).unwrap_or_else(|| lead(ctx, data, facts)),
         Hold::Unconfirmed => unconfirmed(ctx),
         Hold::NotOurs => match &ctx.view.leader {
-            None if ctx.seen.memory.lock_lost == LockLost::No => unlocked(ctx, data, facts),
+            None if ctx.seen.memory.lock_lost == LockLost::No => {
+                standby_leader::without_lock(ctx).unwrap_or_else(|| unlocked(ctx, data, facts))
+            }
             None | Some(_) => not_ours(ctx),
         },
     }

@@ -1,8 +1,10 @@
 //! What our own node is: its data directory, its PostgreSQL, and the one long job that may be running.
 
 use super::standby_names::StandbyNames;
-use super::units::{Branch, Instant, Lsn, MemberName, SystemId, Timeline};
-use super::view::{Address, MemberRole, ReplicationState};
+use super::units::{Branch, Instant, Lsn, SystemId, Timeline};
+use super::view::{MemberRole, ReplicationState};
+
+pub use super::upstream::{CloneFrom, CloneSource, HistoryOf, Remote, Source, Upstream};
 
 /// Everything observed on this node in one cycle.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -218,19 +220,6 @@ pub enum Replay {
     Paused,
 }
 
-/// Where a standby streams from, or is to stream from.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Upstream {
-    /// Nobody: neither `primary_conninfo` nor a slot.
-    None,
-    Member {
-        name: MemberName,
-        address: Address,
-    },
-    /// Somebody that is not a member we know (found in a running server's settings).
-    Foreign,
-}
-
 /// PID 1's fence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Guard {
@@ -277,7 +266,7 @@ pub enum Job {
         why: Reinit,
     },
     Rewind {
-        from: MemberName,
+        from: HistoryOf,
     },
     /// Crash recovery in single-user mode, so that pg_rewind and a standby start find a consistent directory.
     Recover,
@@ -290,19 +279,6 @@ pub enum Job {
     Promote,
     /// New replication settings; reloads, or restarts where the version needs it.
     Follow(Upstream),
-}
-
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct CloneSource {
-    pub name: MemberName,
-    pub address: Address,
-    pub kind: CloneFrom,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum CloneFrom {
-    Leader,
-    Replica,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -345,6 +321,8 @@ pub enum StopWhy {
     Refused,
     /// Before pg_rewind or a start in another role.
     Rejoin,
+    /// The cluster has become a standby cluster: the lock is kept.
+    StandbyCluster,
 }
 
 impl std::fmt::Display for Job {
@@ -365,19 +343,11 @@ impl std::fmt::Display for Job {
             Job::Stop { why: StopWhy::Shutdown, .. } => f.write_str("shutdown"),
             Job::Stop { why: StopWhy::Handover, .. } => f.write_str("switchover: demote"),
             Job::Stop { why: StopWhy::LostLock, .. } => f.write_str("demoting"),
+            Job::Stop { why: StopWhy::StandbyCluster, .. } => f.write_str("demoting to a standby cluster"),
             Job::Stop { why: StopWhy::Refused | StopWhy::Rejoin, .. } => f.write_str("stopping"),
             Job::Restart(_) => f.write_str("restart"),
             Job::Promote => f.write_str("promote"),
             Job::Follow(_) => f.write_str("changing primary_conninfo"),
-        }
-    }
-}
-
-impl std::fmt::Display for CloneSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self.kind {
-            CloneFrom::Leader => write!(f, "leader '{}'", self.name),
-            CloneFrom::Replica => write!(f, "replica '{}'", self.name),
         }
     }
 }

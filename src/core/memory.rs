@@ -116,7 +116,13 @@ fn is_in_doubt(memory: &Memory, view: &ClusterView, now: Instant) -> bool {
 }
 
 fn request_seen(memory: &Memory, view: &ClusterView, seen: &Observation) -> Option<(Revision, Instant)> {
-    let leads = view.is_ours() && matches!(seen.local.postgres, Postgres::Running(Running::Primary(_)));
+    let serves = match &seen.local.postgres {
+        Postgres::Running(Running::Primary(_)) => true,
+        // The leader of a standby cluster.
+        Postgres::Running(Running::Standby(facts)) => facts.upstream.is_elsewhere(),
+        Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => false,
+    };
+    let leads = view.is_ours() && serves;
     let request = view.switchover.as_ref().filter(|_| leads)?;
     let known = memory.request.filter(|(revision, _)| *revision == request.revision);
     known.or(Some((request.revision, seen.now)))
@@ -175,7 +181,7 @@ fn begin_handover(memory: &mut Memory, seen: &Observation, why: StopWhy, now: In
     let purpose = match why {
         StopWhy::Handover => HandoverPurpose::Switchover,
         StopWhy::Shutdown => HandoverPurpose::Shutdown,
-        StopWhy::LostLock | StopWhy::Refused | StopWhy::Rejoin => {
+        StopWhy::LostLock | StopWhy::Refused | StopWhy::Rejoin | StopWhy::StandbyCluster => {
             memory.handover = None;
             return;
         }
@@ -268,7 +274,7 @@ fn job_ended(memory: &mut Memory, ended: &FinishedJob) {
             memory.abandoned = None;
             memory.failed_rewinds = 0;
             (memory.recovered, memory.failed_recoveries) = (Recovered::No, 0);
-            memory.cleared_for = Some(Clearance { leader: from.name.clone(), at: ended.at });
+            memory.cleared_for = Some(Clearance { leader: from.history(), at: ended.at });
         }
         (_, _) => {}
     }

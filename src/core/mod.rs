@@ -18,7 +18,9 @@ pub mod slots;
 pub mod standby_names;
 pub mod sync;
 pub mod tags;
+pub mod tree;
 pub mod units;
+pub mod upstream;
 pub mod view;
 pub mod vouching;
 
@@ -31,6 +33,7 @@ mod context;
 mod election;
 mod electors;
 mod follower;
+mod follows;
 mod leader;
 mod memory;
 mod outage;
@@ -40,6 +43,7 @@ mod schedule;
 mod serving;
 mod shutdown;
 mod single;
+mod standby_leader;
 mod switchover;
 mod upkeep;
 mod watchdog;
@@ -52,7 +56,7 @@ use decision::{Decision, Exit};
 use lease::Hold;
 use local::{DataDir, LastRole, Postgres, RecoverySignal, Running};
 use observation::{FirstCycle, Observation};
-use policy::{Mode, Pause, Policy};
+use policy::{ClusterKind, Mode, Pause, Policy};
 use reason::Reason;
 use view::Initialize;
 
@@ -92,8 +96,15 @@ fn decided(policy: &Policy, seen: &Observation) -> Decision {
 /// A primary that we have vouched for leads, whatever the store says of its lock.
 fn with_promise(ctx: &Ctx) -> Decision {
     match failsafe::with_promised(ctx.seen, ctx.view) {
-        Some(view) => connected(&Ctx { view: &view, ..*ctx }),
-        None => failsafe::keeps_promise(ctx).unwrap_or_else(|| connected(ctx)),
+        Some(view) => of_kind(&Ctx { view: &view, ..*ctx }),
+        None => failsafe::keeps_promise(ctx).unwrap_or_else(|| of_kind(ctx)),
+    }
+}
+
+fn of_kind(ctx: &Ctx) -> Decision {
+    match &ctx.policy.cluster {
+        ClusterKind::Primary => connected(ctx),
+        ClusterKind::Standby(_) => connected(&Ctx { view: &standby_leader::believed(ctx.view), ..*ctx }),
     }
 }
 
@@ -135,7 +146,10 @@ fn connected(ctx: &Ctx) -> Decision {
         (Postgres::Stopping, _) => serving::overdue(ctx).unwrap_or_else(|| ctx.idle(Reason::Stopping)),
         (Postgres::Running(Running::Primary(facts)), data) => leader::decide(ctx, data, facts),
         (Postgres::Running(Running::Standby(facts)), data) => match (ctx.hold(), data) {
-            (Hold::Held { until }, DataDir::Present(_)) => election::promote(ctx, until),
+            (Hold::Held { until }, DataDir::Present(data)) => match &ctx.policy.cluster {
+                ClusterKind::Primary => election::promote(ctx, until),
+                ClusterKind::Standby(source) => standby_leader::decide(ctx, data, facts, source),
+            },
             (Hold::Held { .. }, DataDir::Empty | DataDir::Unusable(_)) => ctx.stop_at_once(ctx.broken_data()),
             // A call that came late has taken it, or one whose answer was lost: what was true when it was sent may not be
             // true any more. Only a promotion that is under way by a former agent goes on.
@@ -173,7 +187,8 @@ fn replica_before_cluster(ctx: &Ctx) -> Option<Decision> {
     let running_standby = matches!(ctx.seen.local.postgres, Postgres::Running(Running::Standby(_)));
     let first = ctx.seen.memory.first_cycle == FirstCycle::Pending;
     let is_known = ctx.seen.memory.cluster == ctx.seen.local.data.system_id() || ctx.seen.memory.amnesia.is_some();
-    if !(first && running_standby && ctx.view.leader.is_none()) || is_known {
+    let is_expected = is_known || ctx.policy.cluster.source().is_some();
+    if !(first && running_standby && ctx.view.leader.is_none()) || is_expected {
         return None;
     }
     let reason = Reason::ReplicaBeforeCluster;
@@ -218,9 +233,9 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
         },
         Postgres::Running(Running::Standby(_)) | Postgres::Unresponsive { role: LastRole::Standby, .. } => {
             sync::ask_for_release(ctx)
-                .unwrap_or_else(|| ctx.step(Restart(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting))
+                .unwrap_or_else(|| ctx.step(Restart(StartAs::Standby(follows::upstream(ctx))), Reason::Restarting))
         }
-        Postgres::Stopped => ctx.step(Start(StartAs::Standby(follower::upstream(ctx))), Reason::Restarting),
+        Postgres::Stopped => ctx.step(Start(StartAs::Standby(follows::upstream(ctx))), Reason::Restarting),
         // What a primary without the lock does, or one that does not answer, is for the ordinary rules to say.
         Postgres::Running(Running::Primary(_)) | Postgres::Unresponsive { role: LastRole::Primary, .. } => return None,
         Postgres::Starting { .. } | Postgres::Stopping => return None,

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::decision::Question;
-use super::local::{Job, LocalState};
+use super::local::{HistoryOf, Job, LocalState};
 use super::reason::Reason;
 use super::slots::SlotsWanted;
 use super::standby_names::StandbyNames;
@@ -93,7 +93,7 @@ pub enum PeerWatchdog {
 /// How our WAL relates to the leader's, found out on request.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct DivergenceReport {
-    pub leader: MemberName,
+    pub leader: HistoryOf,
     pub asked_at: Instant,
     pub divergence: Divergence,
 }
@@ -250,10 +250,10 @@ pub enum Recovered {
     Yes,
 }
 
-/// Since then our WAL fits `leader`'s; earlier comparisons no longer count.
+/// Since then our WAL fits this history; earlier comparisons no longer count.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Clearance {
-    pub leader: MemberName,
+    pub leader: HistoryOf,
     pub at: Instant,
 }
 

@@ -5,9 +5,10 @@ use super::decision::{Decision, LeaseStep, PostgresStep, Wake};
 use super::lease::Hold;
 use super::local::{Data, DataDir, Job, Postgres, PrimaryFacts, Running, StandbyFacts, StartAs, StopWhy, Upstream};
 use super::observation::FinishedJob;
+use super::policy::ClusterKind;
 use super::reason::Reason;
 use super::view::Initialize;
-use super::{bootstrap, follower, switchover, sync};
+use super::{bootstrap, follows, switchover, sync};
 
 pub fn decide(ctx: &Ctx) -> Decision {
     if let Some(wanted) = ctx.seen.requests.reinitialize
@@ -47,7 +48,7 @@ fn stopped(ctx: &Ctx) -> Decision {
     let handed_over = |last: &&FinishedJob| matches!(last.job, Job::Stop { why: StopWhy::Handover, .. });
     let stopped_for_it = ctx.seen.memory.finished.as_ref().filter(handed_over).is_some();
     if stopped_for_it && ctx.view.other_leader().is_some() {
-        return ctx.step(PostgresStep::Start(StartAs::Standby(follower::upstream(ctx))), Reason::StartingStandby);
+        return ctx.step(PostgresStep::Start(StartAs::Standby(follows::upstream(ctx))), Reason::StartingStandby);
     }
     without_primary(ctx, Reason::PausedNotRunning)
 }
@@ -64,7 +65,7 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
             Some(decision) => decision,
             None => ctx.idle(Reason::PausedLeading { name: ctx.policy.name.clone() }),
         },
-        Hold::NotOurs if ctx.view.leader.is_none() && own_cluster => {
+        Hold::NotOurs if ctx.view.leader.is_none() && own_cluster && ctx.policy.cluster == ClusterKind::Primary => {
             let lease = LeaseStep::Acquire { seen: ctx.view.lock_and_status_seen() };
             Decision { lease, ..Decision::idle(Reason::AcquiredAsPrimary, Wake::Now) }
         }
@@ -75,10 +76,13 @@ fn primary(ctx: &Ctx, data: &Data, facts: &PrimaryFacts) -> Decision {
 fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
     match ctx.hold() {
         Hold::Held { .. } if ctx.promotion_refused_until().is_some() => ctx.give_up(Reason::PrePromoteFailed),
-        Hold::Held { .. } if switchover::names_me(ctx) => {
+        Hold::Held { .. } if switchover::names_me(ctx) && ctx.policy.cluster == ClusterKind::Primary => {
             sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Promote, Reason::PausedPromoting))
         }
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
+        Hold::Held { .. } if ctx.policy.cluster != ClusterKind::Primary => {
+            ctx.idle(Reason::PausedStandbyLeader { name: ctx.policy.name.clone() })
+        }
         Hold::Held { .. } => ctx.release(Reason::PausedReleased),
         Hold::NotOurs if ctx.view.leader.is_none() && switchover::takes_over(ctx) => {
             let idle = ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() });
@@ -88,7 +92,7 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
             switchover::before_race(ctx, facts).unwrap_or(idle)
         }
         Hold::NotOurs => {
-            let wanted = follower::upstream(ctx);
+            let wanted = follows::upstream(ctx);
             match &wanted {
                 Upstream::Member { name, .. } if facts.upstream != wanted => {
                     let leader = name.clone();
@@ -96,9 +100,11 @@ fn standby(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
                 }
                 // A standby that has been given `nostream` streams on until the pause ends, as with Patroni: its slot is not
                 // dropped before that either.
-                Upstream::Member { .. } | Upstream::None | Upstream::Foreign => {
-                    ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() })
-                }
+                Upstream::Member { .. }
+                | Upstream::Remote(_)
+                | Upstream::Archive
+                | Upstream::None
+                | Upstream::Foreign => ctx.idle(Reason::PausedIdle { name: ctx.policy.name.clone() }),
             }
         }
     }

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::units::MemberName;
+use super::upstream::Source;
 use super::view::{ClusterView, MemberKind, Tags};
 
 /// How long a stop that nothing hurries may take before it escalates.
@@ -15,6 +16,7 @@ pub struct Policy {
     pub mode: Mode,
     pub timing: Timing,
     pub pause: Pause,
+    pub cluster: ClusterKind,
     /// In bytes.
     pub maximum_lag_on_failover: u64,
     /// How long a crashed primary may take to start in place; zero: fail over at once.
@@ -119,6 +121,24 @@ impl Switch {
 impl From<bool> for Switch {
     fn from(on: bool) -> Self {
         if on { Switch::On } else { Switch::Off }
+    }
+}
+
+/// What the lock is good for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ClusterKind {
+    /// Whoever holds it is the primary.
+    Primary,
+    /// `standby_cluster`: whoever holds it follows this source and the others follow it; nobody takes writes.
+    Standby(Source),
+}
+
+impl ClusterKind {
+    pub fn source(&self) -> Option<&Source> {
+        match self {
+            ClusterKind::Primary => None,
+            ClusterKind::Standby(source) => Some(source),
+        }
     }
 }
 

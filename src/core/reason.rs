@@ -4,7 +4,7 @@
 
 use std::fmt;
 
-use super::local::{CloneSource, Job};
+use super::local::{CloneSource, HistoryOf, Job};
 use super::units::{Lsn, MemberName, Seconds, SystemId, Timeline};
 
 macro_rules! reasons {
@@ -35,6 +35,8 @@ reasons! {
     // Steady state.
     Leading { name: MemberName }, "leading", "no action. I am ({name}), the leader with the lock";
     Following { name: MemberName, leader: MemberName }, "following", "no action. I am ({name}), a secondary, and following a leader ({leader})";
+    FollowingStandbyLeader { name: MemberName, leader: MemberName }, "following_standby_leader", "no action. I am ({name}), a secondary, and following a standby leader ({leader})";
+    LeadingStandbys { name: MemberName }, "leading_standbys", "no action. I am ({name}), the standby leader with the lock";
     Serving, "serving", "no action. I am a single server without a DCS";
     StandbyAlone, "standby_alone", "no action. I am a standby without a DCS";
 
@@ -114,15 +116,15 @@ reasons! {
     StartFailedRelease, "start_failed_release", "removed leader key after trying and failing to start postgres";
     StartTimeout, "start_timeout", "stopped PostgreSQL because of startup timeout";
     Recovering, "recovering", "doing crash recovery in a single user mode";
-    CheckingDivergence { leader: MemberName }, "checking_divergence", "comparing our WAL with the history of {leader}";
-    Rewinding { leader: MemberName }, "rewinding", "running pg_rewind from {leader}";
+    CheckingDivergence { leader: HistoryOf }, "checking_divergence", "comparing our WAL with the history of {leader}";
+    Rewinding { leader: HistoryOf }, "rewinding", "running pg_rewind from {leader}";
     RewindUnfinished, "rewind_unfinished", "pg_rewind was interrupted, so that PostgreSQL cannot be started; waiting for a leader to repeat it or to clone from";
     Recloning { source: CloneSource }, "recloning", "reinitializing due to diverged timelines, from {source}";
     RecloningWalGone { source: CloneSource }, "recloning_wal_gone", "the leader no longer has the WAL that follows ours; reinitializing from {source}";
     RecloningUnrecovered { source: CloneSource }, "recloning_unrecovered", "crash recovery has failed again and again; reinitializing from {source}";
-    DivergedNoRemedy { leader: MemberName }, "diverged_no_remedy", "our WAL has diverged from that of {leader}, pg_rewind is not possible and the data directory may not be replaced; run: tamada reinit";
-    WalGoneNoRemedy { leader: MemberName }, "wal_gone_no_remedy", "{leader} no longer has the WAL that follows ours and the data directory may not be replaced; run: tamada reinit";
-    WaitingForCheckpoint { leader: MemberName }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
+    DivergedNoRemedy { leader: HistoryOf }, "diverged_no_remedy", "our WAL has diverged from that of {leader}, pg_rewind is not possible and the data directory may not be replaced; run: tamada reinit";
+    WalGoneNoRemedy { leader: HistoryOf }, "wal_gone_no_remedy", "{leader} no longer has the WAL that follows ours and the data directory may not be replaced; run: tamada reinit";
+    WaitingForCheckpoint { leader: HistoryOf }, "waiting_for_checkpoint", "Waiting for checkpoint on {leader} before rewind";
     StartingStandby, "starting_standby", "starting as a secondary";
     RestartingStandby, "restarting_standby", "restarting after failure";
     StartingReadOnly, "starting_read_only", "starting as readonly because i had the session lock";
@@ -135,7 +137,8 @@ reasons! {
 
     // Following.
     NewUpstream { leader: MemberName }, "new_upstream", "following new leader {leader}";
-    StoppingToRejoin { leader: MemberName }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
+    StoppingToRejoin { leader: HistoryOf }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
+    NewParent { member: MemberName }, "new_parent", "following {member}, which the tag replicatefrom names";
     ResumingReplay, "resuming_replay", "WAL replay was paused; resuming it";
     LeaderNotReady { leader: MemberName }, "leader_not_ready", "waiting for {leader} to become the primary";
     StreamsFromNobody, "streams_from_nobody", "nostream is set: WAL comes from the archive alone from now on";
@@ -152,6 +155,16 @@ reasons! {
     ReleasedEmpty, "released_empty", "released leader key voluntarily as data dir empty and currently leader";
     ReleasedForeign, "released_foreign", "released leader key voluntarily due to the system ID mismatch";
     ReplicaBeforeCluster, "replica_before_cluster", "No initialize key in DCS and PostgreSQL is running as replica, aborting start. Start the member with the primary first";
+
+    // Standby cluster.
+    NewSource, "new_source", "promoted self to a standby leader because i had the session lock";
+    StartingStandbyLeader, "starting_standby_leader", "starting as a standby leader because i had the session lock";
+    DemotingCluster, "demoting_cluster", "demoting to a standby cluster";
+    NotPrimaryOfStandbys, "not_primary_of_standbys", "stopping PostgreSQL to start it as a standby: this is a standby cluster, and the leader lock is not ours";
+    MayBePromoting, "may_be_promoting", "stopping PostgreSQL to start it as a standby: this is a standby cluster, and a promotion that was begun before may be under way";
+    StandbyOfItself { member: MemberName }, "standby_of_itself", "the server that standby_cluster names is {member}, a member of this cluster: nothing is changed until it names another";
+    NothingToCloneFrom, "nothing_to_clone_from", "waiting for a member with data: standby_cluster names no host to make a copy from";
+    PausedStandbyLeader { name: MemberName }, "paused_standby_leader", "PAUSE: no action. I am ({name}), the standby leader with the lock";
 
     // Requests.
     Restarting, "restarting", "restart initiated";

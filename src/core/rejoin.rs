@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use super::context::Ctx;
 use super::decision::{Decision, PostgresStep, Question};
-use super::follower::{self, upstream};
+use super::follower;
+use super::follows::{self, upstream};
 use super::lease::Hold;
-use super::local::{ClusterState, Data, Job, RecoverySignal, Reinit, StartAs, Upstream};
+use super::local::{ClusterState, Data, HistoryOf, Job, RecoverySignal, Reinit, Source, StartAs, Upstream};
 use super::observation::{Divergence, JobResult, Recovered};
-use super::policy::RewindPolicy;
+use super::policy::{ClusterKind, RewindPolicy};
 use super::reason::Reason;
 use super::serving::{self, Successor};
 use super::units::{Instant, Lsn};
@@ -28,7 +29,10 @@ pub fn decide(ctx: &Ctx, data: &Data) -> Decision {
         return decision;
     }
     match ctx.hold() {
-        Hold::Held { .. } => with_lock(ctx, data),
+        Hold::Held { .. } => match &ctx.policy.cluster {
+            ClusterKind::Primary => with_lock(ctx, data),
+            ClusterKind::Standby(source) => with_lock_of_standbys(ctx, data, source),
+        },
         Hold::Unconfirmed if ctx.is_taken_unawares() && !may_have_kept_it(ctx, data) => ctx.give_back(),
         Hold::Unconfirmed => ctx.idle(Reason::ConfirmingLock),
         Hold::NotOurs => without_lock(ctx, data),
@@ -71,6 +75,36 @@ fn with_lock(ctx: &Ctx, data: &Data) -> Decision {
         return fail_over(ctx, data, Reason::WalBehindPublished { end, published });
     }
     sync::postpone(ctx).unwrap_or_else(|| ctx.step(PostgresStep::Start(StartAs::Primary), in_place(data)))
+}
+
+/// The lock of a standby cluster: whether this server was a primary or a standby before, it starts as a standby.
+fn with_lock_of_standbys(ctx: &Ctx, data: &Data, source: &Source) -> Decision {
+    if standby_start_failed(ctx).is_some() {
+        match serving::successor(ctx) {
+            Successor::Asked(missing) => return canvass::ask(ctx, missing, Reason::Sweeping),
+            Successor::Ready => return ctx.give_up(Reason::StartFailedRelease),
+            Successor::Nobody => {}
+        }
+    }
+    if let Some(wait) = ctx.backing_off() {
+        return wait;
+    }
+    let start = || ctx.step(PostgresStep::Start(StartAs::Standby(upstream(ctx))), Reason::StartingStandbyLeader);
+    let Some(history) = source.history() else { return start() };
+    if data.signal == RecoverySignal::RewindUnfinished {
+        return repair(ctx, data, &history);
+    }
+    match relation(ctx, data, &history) {
+        Relation::Fits | Relation::WalGone => start(),
+        Relation::Diverged => repair(ctx, data, &history),
+        Relation::RecoverFirst => recover(ctx),
+        Relation::Unknown => check(ctx, history),
+    }
+}
+
+fn check(ctx: &Ctx, history: HistoryOf) -> Decision {
+    let ask = Some(Question::Divergence { leader: history.clone() });
+    Decision { ask, ..ctx.again_after(LOOK_AGAIN, Reason::CheckingDivergence { leader: history }) }
 }
 
 /// Whether the lock may have been ours since this server was a primary: whoever leads takes the word of a release back.
@@ -150,7 +184,7 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
     let may_start = data.signal != RecoverySignal::RewindUnfinished;
     let leader = match &ctx.view.leader {
         Some(leader) => leader,
-        None if may_start => return standby(Upstream::None, standby_reason(data)),
+        None if may_start => return standby(without_leader(ctx, data), standby_reason(data)),
         None => return ctx.idle(Reason::RewindUnfinished),
     };
     if leader.name == ctx.policy.name || leader.holder == Holder::Us {
@@ -159,23 +193,35 @@ fn without_lock(ctx: &Ctx, data: &Data) -> Decision {
         }
         return standby(Upstream::None, Reason::OwnNameHeldElsewhere);
     }
-    let Some(record) = follower::leader(ctx) else {
+    let Some(record) = follows::leader(ctx) else {
         return ctx.again_after(LOOK_AGAIN, Reason::LeaderWithoutAddress { leader: leader.name.clone() });
     };
     let wanted = upstream(ctx);
+    let Some(history) = follower::history(ctx, record) else {
+        return match may_start {
+            true => standby(wanted, standby_reason(data)),
+            false => ctx.idle(Reason::RewindUnfinished),
+        };
+    };
     if !may_start {
-        return repair(ctx, data, record);
+        return repair(ctx, data, &history);
     }
-    match relation(ctx, data, record) {
+    match relation(ctx, data, &history) {
         Relation::Fits => standby(wanted, standby_reason(data)),
-        Relation::Diverged => repair(ctx, data, record),
+        Relation::Diverged => repair(ctx, data, &history),
         Relation::WalGone => bootstrap::reclone(ctx, Reinit::WalGone, ctx.policy.remove_diverged_data)
             .unwrap_or_else(|| standby(wanted, standby_reason(data))),
         Relation::RecoverFirst => recover(ctx),
-        Relation::Unknown => {
-            let ask = Some(Question::Divergence { leader: record.name.clone() });
-            Decision { ask, ..ctx.again_after(LOOK_AGAIN, Reason::CheckingDivergence { leader: record.name.clone() }) }
-        }
+        Relation::Unknown => check(ctx, history),
+    }
+}
+
+/// While nobody leads: the member that `replicatefrom` names. A copy that was never started may need WAL before it lets
+/// anybody in, which only the source of a standby cluster has.
+fn without_leader(ctx: &Ctx, data: &Data) -> Upstream {
+    match ctx.policy.cluster.source() {
+        Some(source) if data.signal == RecoverySignal::BackupLabel => source.clone().into(),
+        Some(_) | None => upstream(ctx),
     }
 }
 
@@ -189,8 +235,8 @@ enum Relation {
     Unknown,
 }
 
-fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
-    let cleared = ctx.seen.memory.cleared_for.as_ref().filter(|cleared| cleared.leader == leader.name);
+fn relation(ctx: &Ctx, data: &Data, leader: &HistoryOf) -> Relation {
+    let cleared = ctx.seen.memory.cleared_for.as_ref().filter(|cleared| cleared.leader == *leader);
     if follower::report_since(ctx, leader, Instant::default()) == Some(Divergence::Diverged) {
         return Relation::Diverged;
     }
@@ -213,6 +259,8 @@ fn relation(ctx: &Ctx, data: &Data, leader: &Member) -> Relation {
         Some(Divergence::None) => Relation::Fits,
         Some(Divergence::Diverged) => Relation::Diverged,
         Some(Divergence::WalGone) => Relation::WalGone,
+        // A server elsewhere may be away for long: until it answers this one serves what it has.
+        Some(Divergence::Undecided) if *leader == HistoryOf::Remote => Relation::Fits,
         Some(Divergence::Undecided) | None => Relation::Unknown,
     }
 }
@@ -231,9 +279,11 @@ fn is_unclean(ctx: &Ctx, data: &Data) -> bool {
 }
 
 /// Our WAL holds what the leader's history does not: rewind, or a clone where that is impossible.
-fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
-    if leader.role != MemberRole::Primary || leader.checkpoint == AfterPromote::Pending {
-        return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.name.clone() });
+fn repair(ctx: &Ctx, data: &Data, leader: &HistoryOf) -> Decision {
+    if let HistoryOf::Member(name) = leader
+        && ctx.view.members.get(name).is_none_or(owes_checkpoint)
+    {
+        return ctx.again_after(LOOK_AGAIN, Reason::WaitingForCheckpoint { leader: leader.clone() });
     }
     let may_remove = match ctx.policy.rewind {
         // pg_rewind wants a server that was shut down, and this one was never started.
@@ -246,14 +296,18 @@ fn repair(ctx: &Ctx, data: &Data, leader: &Member) -> Decision {
             if is_unclean(ctx, data) {
                 return recover(ctx);
             }
-            let reason = Reason::Rewinding { leader: leader.name.clone() };
-            return ctx.step(PostgresStep::Rewind { from: leader.name.clone() }, reason);
+            let reason = Reason::Rewinding { leader: leader.clone() };
+            return ctx.step(PostgresStep::Rewind { from: leader.clone() }, reason);
         }
         RewindPolicy::Allowed => ctx.policy.remove_data_after_failed_rewind,
         RewindPolicy::Forbidden => ctx.policy.remove_diverged_data,
     };
     bootstrap::reclone(ctx, Reinit::Diverged, may_remove)
-        .unwrap_or_else(|| ctx.idle(Reason::DivergedNoRemedy { leader: leader.name.clone() }))
+        .unwrap_or_else(|| ctx.idle(Reason::DivergedNoRemedy { leader: leader.clone() }))
+}
+
+fn owes_checkpoint(leader: &Member) -> bool {
+    leader.role != MemberRole::Primary || leader.checkpoint == AfterPromote::Pending
 }
 
 /// Crash recovery. Where it fails again and again, a clone; where that may not be, it is tried for as long as it takes.

@@ -9,7 +9,7 @@ use super::context::Ctx;
 use super::decision::Decision;
 use super::lease::Hold;
 use super::local::{ClusterState, DataDir, LastRole, LocalState, Postgres, Running};
-use super::policy::Pause;
+use super::policy::{ClusterKind, Pause};
 use super::reason::Reason;
 use super::units::{Instant, MemberName};
 use super::view::Schedule;
@@ -60,7 +60,9 @@ fn since(ctx: &Ctx) -> Option<Instant> {
         Postgres::Starting { since, .. } | Postgres::Unresponsive { since, .. } => Some(since),
         Postgres::Running(_) | Postgres::Stopped | Postgres::Stopping => None,
     };
-    began.into_iter().chain(ctx.seen.memory.not_serving_since).min()
+    // The leader of a standby cluster takes no writes.
+    let not_serving = ctx.seen.memory.not_serving_since.filter(|_| ctx.policy.cluster == ClusterKind::Primary);
+    began.into_iter().chain(not_serving).min()
 }
 
 /// `primary_start_timeout: 0` asks for a failover after a crash; a server that is silent for a moment has not crashed.

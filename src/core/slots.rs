@@ -8,8 +8,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::LastRole;
 use super::policy::{IgnoredSlot, Pause, Policy};
+use super::tree;
 use super::units::Lsn;
-use super::view::ClusterView;
+use super::view::{ClusterView, Member};
 
 /// What the slots of one server are to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -182,27 +183,38 @@ impl IgnoredSlot {
     }
 }
 
+/// How far a member's slot may be moved on. One that streams from another standby moves no slot of the leader's, which may
+/// have an old position of it.
+pub fn position_of(view: &ClusterView, member: &Member) -> Option<Lsn> {
+    let published = view.status.slots.get(&member.name.slot_name()).copied();
+    match member.tags.replicatefrom {
+        Some(_) => published.max(member.position),
+        None => published,
+    }
+}
+
 /// The slots of a server that runs in this role. `retained`: names of members that are away and expected back.
 pub fn wanted(policy: &Policy, view: &ClusterView, role: LastRole, retained: &BTreeSet<String>) -> SlotsWanted {
     let settings = &policy.slots;
     let own = policy.name.slot_name();
-    let keeps = match role {
-        LastRole::Primary => settings.use_slots.is_on(),
-        // Who never becomes leader has nobody to keep WAL for.
-        LastRole::Standby => {
-            settings.use_slots.is_on() && settings.keep_for_failover.is_on() && !policy.tags.is_nofailover()
-        }
-    };
+    // Who never becomes leader has nobody to keep WAL for but those that stream from it.
+    let is_candidate = role == LastRole::Primary || !policy.tags.is_nofailover();
+    let keeps = is_candidate && settings.keep_for_failover.is_on();
     let mut physical = BTreeMap::new();
-    if keeps {
-        let streaming = view.members.values().filter(|member| !member.tags.nostream);
-        for name in streaming.map(|member| member.name.slot_name()).filter(|name| *name != own) {
-            let wanted = match role {
-                LastRole::Primary => SlotWanted::Streams,
-                LastRole::Standby => SlotWanted::Kept(view.status.slots.get(&name).copied()),
+    if settings.use_slots.is_on() {
+        let others = view.members.values().filter(|member| !member.tags.nostream && member.name.slot_name() != own);
+        for member in others {
+            let wanted = if tree::streams_from(policy, view, role, member) {
+                SlotWanted::Streams
+            } else if keeps {
+                SlotWanted::Kept(position_of(view, member))
+            } else {
+                continue;
             };
-            physical.insert(name, wanted);
+            physical.insert(member.name.slot_name(), wanted);
         }
+    }
+    if settings.use_slots.is_on() && (keeps || role == LastRole::Primary) {
         for name in retained.iter().filter(|name| **name != own) {
             physical.entry(name.clone()).or_insert(SlotWanted::Kept(None));
         }

@@ -33,10 +33,35 @@ pub const LEFT_TO_OTHERS: Duration = Duration::from_secs(3);
 
 /// On the holder of the lock: what a request wants of it now. `None`: nothing.
 pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
+    let stop =
+        PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: ctx.policy.stop_limit };
+    match request_now(ctx, facts.flushed)? {
+        Asked::Decided(decision) => Some(*decision),
+        Asked::HandOver => Some(ctx.step(stop, Reason::HandingOver)),
+    }
+}
+
+/// The same in a standby cluster. Nobody writes, and its leader goes on as a standby: it gives the lock up with its position.
+pub fn on_standby_leader(ctx: &Ctx, facts: &StandbyFacts) -> Option<Decision> {
+    let lease = LeaseStep::Release { last_position: Some(facts.position()) };
+    match request_now(ctx, facts.position())? {
+        Asked::Decided(decision) => Some(*decision),
+        Asked::HandOver => Some(Decision { lease, ..Decision::idle(Reason::HandingOver, Wake::Now) }),
+    }
+}
+
+/// What a request comes to on the leader.
+enum Asked {
+    Decided(Box<Decision>),
+    /// It is due, and somebody can take over.
+    HandOver,
+}
+
+fn request_now(ctx: &Ctx, position: Lsn) -> Option<Asked> {
     let request = ctx.view.switchover.as_ref()?;
     let clear = |reason| {
         let documents = vec![DocumentStep::ClearSwitchover { seen: request.revision }];
-        Some(Decision { documents, ..ctx.idle(reason) })
+        Some(Asked::Decided(Box::new(Decision { documents, ..ctx.idle(reason) })))
     };
     match &request.scheduled_at {
         Schedule::Now if ctx.policy.pause == Pause::Paused && request.candidate.is_none() => {
@@ -68,14 +93,12 @@ pub fn on_leader(ctx: &Ctx, facts: &PrimaryFacts) -> Option<Decision> {
     let since = known.map_or(ctx.now(), |(_, since)| since);
     let candidates = Canvass::of_candidates(ctx, request.candidate.as_ref()).since(since);
     if let Some(missing) = candidates.missing() {
-        return Some(canvass::ask(ctx, missing, Reason::CheckingCandidates));
+        return Some(Asked::Decided(Box::new(canvass::ask(ctx, missing, Reason::CheckingCandidates))));
     }
-    if !candidates.has_candidate(|position| within_lag(ctx, position, facts.flushed)) {
+    if !candidates.has_candidate(|theirs| within_lag(ctx, theirs, position)) {
         return clear(Reason::NoHealthyCandidate);
     }
-    let stop =
-        PostgresStep::Stop { mode: StopMode::CheckpointThenFast, why: StopWhy::Handover, limit: ctx.policy.stop_limit };
-    Some(ctx.step(stop, Reason::HandingOver))
+    Some(Asked::HandOver)
 }
 
 /// A scheduled request wakes the leader when it is due.

@@ -21,7 +21,6 @@ use super::server::Announce;
 use super::{DesiredServer, Force, PostgresError, Waits};
 use crate::core::local::{RecoverySignal, StartAs, StopMode, Upstream};
 use crate::core::units::Seconds;
-use crate::core::view::MemberRole;
 
 const STATEMENT_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a reload may take to be seen by the server's own tables.
@@ -125,12 +124,16 @@ impl LocalPostgres {
         let change = recovery::compare(&wanted, &running, self.rules_version());
         self.write_passfile(upstream)?;
         match change {
-            Change::No => self.remember_upstream(upstream),
+            Change::No => {
+                self.remember_upstream(upstream)?;
+                self.tell_follows(upstream, None);
+                Ok(())
+            }
             Change::Reload => {
                 self.write_files(&self.wanted_parameters(), &Recovery::Standby(wanted)).await?;
                 self.remember_upstream(upstream)?;
                 self.reload(&session, &process).await?;
-                self.fire(Callback::Reload, MemberRole::Replica);
+                self.tell_follows(upstream, Some(Callback::Reload));
                 Ok(())
             }
             Change::Restart => {
@@ -142,11 +145,23 @@ impl LocalPostgres {
         }
     }
 
+    /// A standby that follows another server now: whether it leads a standby cluster is a role of its own.
+    fn tell_follows(&self, upstream: &Upstream, callback: Option<Callback>) {
+        let now = upstream.role();
+        let before = self.memory().told_role.replace(now);
+        let changed = before.is_some_and(|before| before != now);
+        if let Some(callback) = if changed { Some(Callback::RoleChange) } else { callback } {
+            self.fire(callback, now);
+        }
+    }
+
     /// Finds the address of the host that a standby of this upstream connects to.
     pub(super) async fn look_up(&self, upstream: &Upstream) -> Answer {
         match upstream {
             Upstream::Member { address, .. } => self.hosts.look_up(&address.host).await,
-            Upstream::None | Upstream::Foreign => Answer::No,
+            // libpq looks it up by itself: it may be several hosts, and no promotion waits for it.
+            Upstream::Remote(_) => Answer::No,
+            Upstream::None | Upstream::Archive | Upstream::Foreign => Answer::No,
         }
     }
 
@@ -170,7 +185,7 @@ impl LocalPostgres {
         }
         let signalled = process.signal(Signal::SIGHUP);
         signalled.map_err(|cause| PostgresError::failed("reload PostgreSQL's configuration", cause))?;
-        self.fire(Callback::Reload, MemberRole::Replica);
+        self.fire(Callback::Reload, upstream.role());
         Ok(())
     }
 
@@ -202,7 +217,7 @@ impl LocalPostgres {
     fn passfile_state(&self, upstream: &Upstream) -> Passfile {
         let config = self.config();
         let credentials = &config.postgres.replication;
-        let (Upstream::Member { address, .. }, Some(password)) = (upstream, &credentials.password) else {
+        let (Some(address), Some(password)) = (upstream.address(), &credentials.password) else {
             return Passfile::Matches;
         };
         let wanted = pgpass::content(&address.host, address.port, &credentials.username, password);

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
+use super::PostgresError;
 use super::conf::conninfo::Conninfo;
 use super::conf::parameters::{Identity, STANDBY_NAMES, ServerParameters, server_parameters, single_mode_options};
 use super::conf::postgresql_conf::{self, ServerFile};
@@ -16,9 +17,8 @@ use super::files::{self, Written};
 use super::local::LocalPostgres;
 use super::process;
 use super::version::Version;
-use super::{DesiredServer, PostgresError};
 use crate::config::Config;
-use crate::core::local::Upstream;
+use crate::core::local::{Remote, Upstream};
 use crate::core::policy::Mode;
 use crate::core::units::MemberName;
 use crate::core::view::Address;
@@ -39,9 +39,11 @@ pub(super) enum Recovery {
 
 /// `tamada.upstream`: whom the recovery settings on disk name, so that a restarted agent knows.
 #[derive(Serialize, Deserialize)]
-struct UpstreamFile {
-    name: MemberName,
-    address: Address,
+#[serde(untagged)]
+enum UpstreamFile {
+    Member { name: MemberName, address: Address },
+    Remote { remote: Remote },
+    Archive { archive: () },
 }
 
 impl LocalPostgres {
@@ -114,16 +116,32 @@ impl LocalPostgres {
     pub(super) fn standby_settings(&self, upstream: &Upstream) -> Parameters {
         let config = self.config();
         let desired = self.memory().desired.clone();
-        let (user, warnings) = recovery::user_settings(&desired.server, self.rules_version());
+        let (mut user, warnings) = recovery::user_settings(&desired.server, self.rules_version());
         self.warn_once(warnings);
+        if let Some(standby) = &desired.standby_cluster {
+            recovery::add_standby_cluster(&mut user, standby, upstream.is_elsewhere());
+        }
         let source = match upstream {
-            Upstream::None | Upstream::Foreign => None,
-            Upstream::Member { address, .. } => Some(self.source(&config, &desired, address)),
+            Upstream::None | Upstream::Archive | Upstream::Foreign => None,
+            Upstream::Member { address, .. } => {
+                let mut source = self.source(&config, address);
+                source.slot = desired.use_slots.is_on().then(|| config.name.slot_name());
+                Some(source)
+            }
+            Upstream::Remote(remote) => {
+                let mut source = self.source(&config, &remote.address());
+                source.slot = remote.slot.clone().filter(|_| desired.use_slots.is_on());
+                if remote.is_choice() {
+                    source.conninfo = source.conninfo.with("target_session_attrs", "read-write");
+                }
+                Some(source)
+            }
         };
         recovery::standby_settings(&user, source.as_ref())
     }
 
-    fn source(&self, config: &Config, desired: &DesiredServer, address: &Address) -> Source {
+    /// Without a slot.
+    fn source(&self, config: &Config, address: &Address) -> Source {
         let postgres = &config.postgres;
         let conninfo = Conninfo::for_standby(
             address,
@@ -137,7 +155,7 @@ impl LocalPostgres {
             Some(found) => conninfo.with("hostaddr", found.to_string()),
             None => conninfo,
         };
-        Source { conninfo, slot: desired.use_slots.is_on().then(|| config.name.slot_name()) }
+        Source { conninfo, slot: None }
     }
 
     /// Writes everything that a start in cluster mode needs.
@@ -261,15 +279,17 @@ impl LocalPostgres {
     pub(super) fn remember_upstream(&self, upstream: &Upstream) -> Result<(), PostgresError> {
         self.memory().upstream = Some(upstream.clone());
         let path = self.data_dir.join(UPSTREAM);
-        let result = match upstream {
-            Upstream::None | Upstream::Foreign => files::remove_if_there(&path),
-            Upstream::Member { name, address } => {
-                let file = UpstreamFile { name: name.clone(), address: address.clone() };
-                let text = serde_json::to_vec(&file).map_err(std::io::Error::other);
-                text.and_then(|text| {
-                    files::replace_if_different(&path, &text, files::file_mode(&self.data_dir)).map(drop)
-                })
-            }
+        let file = match upstream.clone() {
+            Upstream::None | Upstream::Foreign => None,
+            Upstream::Member { name, address } => Some(UpstreamFile::Member { name, address }),
+            Upstream::Remote(remote) => Some(UpstreamFile::Remote { remote }),
+            Upstream::Archive => Some(UpstreamFile::Archive { archive: () }),
+        };
+        let result = match file {
+            None => files::remove_if_there(&path),
+            Some(file) => serde_json::to_vec(&file)
+                .map_err(std::io::Error::other)
+                .and_then(|text| files::replace_if_different(&path, &text, files::file_mode(&self.data_dir)).map(drop)),
         };
         result.map_err(|cause| PostgresError::failed(format!("write {}", path.display()), cause))
     }
@@ -278,14 +298,19 @@ impl LocalPostgres {
     pub(super) fn upstream_on_disk(&self) -> Option<Upstream> {
         self.memory().upstream.clone().or_else(|| {
             let file: UpstreamFile = serde_json::from_slice(&std::fs::read(self.data_dir.join(UPSTREAM)).ok()?).ok()?;
-            Some(Upstream::Member { name: file.name, address: file.address })
+            Some(match file {
+                UpstreamFile::Member { name, address } => Upstream::Member { name, address },
+                UpstreamFile::Remote { remote } => Upstream::Remote(remote),
+                UpstreamFile::Archive { archive: () } => Upstream::Archive,
+            })
         })
     }
 
     /// The upstream that the running server's connection string names.
     pub(super) fn upstream_in_force(&self, conninfo: &str) -> Upstream {
+        let known = self.upstream_on_disk();
         if conninfo.is_empty() {
-            return Upstream::None;
+            return known.filter(|known| *known == Upstream::Archive).unwrap_or(Upstream::None);
         }
         let names = |address: &Address| {
             let conninfo = Conninfo::parse(conninfo)?;
@@ -296,12 +321,8 @@ impl LocalPostgres {
             }
             Some(is_named)
         };
-        match self.upstream_on_disk() {
-            Some(Upstream::Member { name, address }) if names(&address) == Some(true) => {
-                Upstream::Member { name, address }
-            }
-            Some(Upstream::Member { .. } | Upstream::None | Upstream::Foreign) | None => Upstream::Foreign,
-        }
+        let is_it = |known: &Upstream| known.address().is_some_and(|address| names(&address) == Some(true));
+        known.filter(is_it).unwrap_or(Upstream::Foreign)
     }
 
     /// Arguments of `postgres`.

@@ -22,10 +22,9 @@ use super::{DesiredServer, PostgresError};
 use crate::boottime;
 use crate::config::{Config, Credentials};
 use crate::core::local::{LastRole, Upstream};
-use crate::core::policy::Switch;
 use crate::core::standby_names::StandbyNames;
 use crate::core::units::{Instant, MemberName, Timeline};
-use crate::core::view::MemberRole;
+use crate::core::view::{Address, MemberRole};
 use crate::environment::{is_for_hooks_alone, is_withheld};
 
 pub struct LocalPostgres {
@@ -120,7 +119,7 @@ impl LocalPostgres {
                 silent_since: None,
                 role: None,
                 received_timeline: None,
-                desired: DesiredServer { server: Default::default(), use_slots: Switch::On, synchronous: false },
+                desired: DesiredServer::default(),
                 upstream: None,
                 conninfo: None,
                 pending_restart: Map::new(),
@@ -278,12 +277,31 @@ impl LocalPostgres {
         session.map_err(|cause| PostgresError::failed("connect to the local PostgreSQL", cause))
     }
 
-    /// A session with another server, in the database of its address.
+    /// A session with another server, in the database of its address. Of several hosts it is the first that takes writes.
     pub(super) async fn connect_to(
         &self,
-        address: &crate::core::view::Address,
+        address: &Address,
         credentials: &Credentials,
     ) -> Result<Session, PostgresError> {
+        if !address.host.contains(',') {
+            return self.connect_to_one(address, credentials).await;
+        }
+        let mut refusals = Vec::new();
+        for host in address.host.split(',') {
+            let one = Address { host: host.to_owned(), ..address.clone() };
+            match self.connect_to_one(&one, credentials).await {
+                Ok(session) => match session.value("SELECT pg_is_in_recovery()").await {
+                    Ok(answer) if answer.as_deref() == Some("f") => return Ok(session),
+                    Ok(_) => refusals.push(format!("{host} takes no writes")),
+                    Err(error) => refusals.push(format!("{host}: {}", connect::explain(&error))),
+                },
+                Err(error) => refusals.push(error.to_string()),
+            }
+        }
+        Err(PostgresError::failed(format!("connect to {}:{}", address.host, address.port), refusals.join("; ")))
+    }
+
+    async fn connect_to_one(&self, address: &Address, credentials: &Credentials) -> Result<Session, PostgresError> {
         let target = Target {
             host: host_of(&address.host),
             port: address.port,

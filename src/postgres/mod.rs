@@ -64,7 +64,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::config::{Config, ServerSettings};
+use crate::config::{Config, ServerSettings, StandbyRecovery};
 use crate::core::local::{CloneSource, DataDir, Postgres, StartAs, StopMode, SyncFacts, Upstream};
 use crate::core::observation::Divergence;
 use crate::core::policy::Switch;
@@ -109,6 +109,16 @@ pub struct DesiredServer {
     pub use_slots: Switch,
     /// Whether `synchronous_standby_names` is ours to set.
     pub synchronous: bool,
+    /// The recovery settings of a standby cluster, where it is one.
+    pub standby_cluster: Option<StandbyRecovery>,
+}
+
+/// Before anything is known of the cluster's.
+impl Default for DesiredServer {
+    fn default() -> Self {
+        let server = ServerSettings::default();
+        DesiredServer { server, use_slots: Switch::On, synchronous: false, standby_cluster: None }
+    }
 }
 
 /// What a job of the server's reports while it runs, for the log and the member's record.

@@ -52,9 +52,9 @@ impl Drop for LentSecrets {
 impl LocalPostgres {
     /// The password file that `primary_conninfo` names.
     pub(super) fn write_passfile(&self, upstream: &Upstream) -> Result<(), PostgresError> {
-        let Upstream::Member { address, .. } = upstream else { return Ok(()) };
+        let Some(address) = upstream.address() else { return Ok(()) };
         let config = self.config();
-        self.write_passfile_at(&config.postgres.pgpass, address, &config.postgres.replication)
+        self.write_passfile_at(&config.postgres.pgpass, &address, &config.postgres.replication)
     }
 
     /// A password file for this server and these credentials; none where there is no password.

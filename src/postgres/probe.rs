@@ -100,7 +100,7 @@ impl LocalPostgres {
     fn announce_found(&self, postgres: &Postgres, alone: Alone) {
         let role = match postgres {
             Postgres::Running(Running::Primary(_)) => MemberRole::Primary,
-            Postgres::Running(Running::Standby(_)) => MemberRole::Replica,
+            Postgres::Running(Running::Standby(facts)) => facts.upstream.role(),
             Postgres::Stopped | Postgres::Starting { .. } | Postgres::Unresponsive { .. } | Postgres::Stopping => {
                 return;
             }

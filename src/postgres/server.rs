@@ -140,7 +140,7 @@ impl LocalPostgres {
     fn announce_start(&self, role: &StartAs, callback: Option<Callback>) {
         let now = match role {
             StartAs::Primary => MemberRole::Primary,
-            StartAs::Standby(_) => MemberRole::Replica,
+            StartAs::Standby(upstream) => upstream.role(),
         };
         let before = self.memory().told_role.replace(now);
         let changed = before.is_some_and(|before| before != now);
@@ -160,7 +160,7 @@ impl LocalPostgres {
         match self.last_role() {
             LastRole::Primary if is_demoted => MemberRole::Demoted,
             LastRole::Primary => MemberRole::Primary,
-            LastRole::Standby => MemberRole::Replica,
+            LastRole::Standby => self.upstream_on_disk().map_or(MemberRole::Replica, |upstream| upstream.role()),
         }
     }
 

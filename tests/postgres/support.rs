@@ -310,6 +310,7 @@ pub fn desired() -> DesiredServer {
         },
         use_slots: Switch::On,
         synchronous: false,
+        standby_cluster: None,
     }
 }
 

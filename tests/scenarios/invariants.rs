@@ -126,9 +126,10 @@ fn no_slot_is_missing_that_a_member_streams_from() {
 fn no_slot_is_moved_on_to_a_position_that_the_leader_has_not_published() {
     let judged = |position: Option<u64>| {
         let mut observation = renewed(seen(view(OURS), primary()), 1);
-        observation.cluster.as_mut().expect("there is a view").status.slots.insert("z".to_owned(), Lsn(60));
+        observation.cluster.as_mut().expect("there is a view").status.slots.insert("c".to_owned(), Lsn(60));
         let mut wanted = slots();
-        wanted.physical.insert("z".to_owned(), SlotWanted::Kept(position.map(Lsn)));
+        wanted.role = LastRole::Standby;
+        wanted.physical.insert("c".to_owned(), SlotWanted::Kept(position.map(Lsn)));
         is_safe(&policy(), &observation, &Decision { slots: Some(wanted), ..idle() })
     };
     assert_eq!((judged(None), judged(Some(60))), (Ok(()), Ok(())));

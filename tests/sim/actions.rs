@@ -280,7 +280,8 @@ impl World {
             }
             Question::Vouch { members, limit } => self.ask_to_vouch(index, members, *limit),
             Question::Divergence { leader } => {
-                let found = self.nodes.iter().position(|other| other.name == *leader).expect("a member's name");
+                let found = self.nodes.iter().position(|other| Some(&other.name) == leader.member());
+                let found = found.expect("a member's name");
                 let (source, own) = (&self.nodes[found], &self.nodes[index].wal);
                 let divergence = match (source.server, own.fits(&source.wal)) {
                     _ if !self.reaches(index, found) => Divergence::Undecided,

@@ -80,7 +80,7 @@ impl World {
                 node.server = Server::Down { clean: true };
                 done
             }
-            Job::Rewind { from } => self.rewind_effect(index, found(from)),
+            Job::Rewind { from } => self.rewind_effect(index, found(from.member().expect("a member's name"))),
             Job::Recover if self.is_faulty() && self.rng.one_in(8) => failed("crash recovery failed"),
             Job::Recover => {
                 self.nodes[index].server = Server::Down { clean: true };

@@ -3,7 +3,9 @@
 
 use std::time::Duration;
 
-use tamada::core::policy::{Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Synchronous, Timing, UNHURRIED};
+use tamada::core::policy::{
+    ClusterKind, Mode, Pause, Policy, RewindPolicy, SlotSettings, Switch, Synchronous, Timing, UNHURRIED,
+};
 use tamada::core::units::MemberName;
 use tamada::core::view::Tags;
 
@@ -13,6 +15,7 @@ pub fn policy_of(name: MemberName) -> Policy {
         mode: Mode::Cluster,
         timing: Timing::default(),
         pause: Pause::Running,
+        cluster: ClusterKind::Primary,
         maximum_lag_on_failover: 1 << 20,
         primary_start_timeout: Duration::from_secs(300),
         stop_timeout: Duration::from_secs(60),

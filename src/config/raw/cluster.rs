@@ -43,7 +43,8 @@ variables! {
         /// Replication slots that are not dropped although nobody wants them: maps with any of `name`, `type`, `database`,
         /// `plugin`.
         patroni_ignore_slots: List, "bootstrap.dcs.ignore_slots", "[]", Cluster;
-        /// Run as a standby cluster of another one. Not implemented yet and refused.
+        /// Run as a standby cluster: `host`, `port`, `primary_slot_name`, `restore_command`, `archive_cleanup_command`,
+        /// `recovery_min_apply_delay`.
         patroni_standby_cluster: Map, "bootstrap.dcs.standby_cluster", "", Cluster;
         /// PostgreSQL's parameters for all members.
         patroni_postgresql_parameters: Map, "bootstrap.dcs.postgresql.parameters", "{}", Cluster;

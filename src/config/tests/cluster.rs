@@ -4,7 +4,8 @@ use serde_json::{Value, json};
 
 use super::super::*;
 use super::{cluster, error_lines, host, load_on};
-use crate::core::policy::{Floor, Mode, RewindPolicy};
+use crate::core::policy::{ClusterKind, Floor, Mode, RewindPolicy, Synchronous};
+use crate::core::upstream::{Remote, Source};
 use crate::core::view::Tags;
 
 #[test]
@@ -313,11 +314,15 @@ fn a_policy_is_made_of_both_configurations() {
     assert_eq!((made.mode, made.rewind), (Mode::Cluster, RewindPolicy::Allowed));
     assert!(made.refused_settings.is_empty() && made.bootstrap.is_on());
     let other = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 1, "standby_cluster": {"host": "a"},
+                       "synchronous_mode": "quorum", "failsafe_mode": true,
                        "postgresql": {"remove_data_directory_on_diverged_timelines": true}});
     let made = policy(&config, &parsed(&other), Floor::Patroni);
     assert_eq!(made.timing.ttl, Duration::from_secs(20));
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
-    assert_eq!(made.refused_settings, ["standby_cluster: a map"]);
+    assert!(made.refused_settings.is_empty());
+    let remote = Remote { host: "a".into(), port: 5432, slot: None };
+    assert_eq!(made.cluster, ClusterKind::Standby(Source::Remote(remote)));
+    assert_eq!((made.synchronous, made.failsafe), (Synchronous::default(), Switch::Off), "nothing here writes");
 }
 
 #[test]

@@ -36,7 +36,9 @@ const WRONG: [(&[(&str, &str)], &str); 56] = [
     (&[("PATRONI_SYNCHRONOUS_MODE", "some")], "PATRONI_SYNCHRONOUS_MODE: \"some\" given; expected: off, on or quorum"),
     (&[("PATRONI_SYNCHRONOUS_NODE_COUNT", "0")], "PATRONI_SYNCHRONOUS_NODE_COUNT: "),
     (&[("PATRONI_FAILSAFE_MODE", "perhaps")], "PATRONI_FAILSAFE_MODE: \"perhaps\" given; expected: on, true"),
-    (&[("PATRONI_STANDBY_CLUSTER", "host: x")], "PATRONI_STANDBY_CLUSTER: standby_cluster: a map given"),
+    (&[("PATRONI_STANDBY_CLUSTER", "host: a b")], "PATRONI_STANDBY_CLUSTER: "),
+    (&[("PATRONI_STANDBY_CLUSTER", "port: 5432")], "PATRONI_STANDBY_CLUSTER: "),
+    (&[("PATRONI_TAGS", "{replicatefrom: [n2]}")], "PATRONI_TAGS: "),
     (&[("PATRONI_SLOTS", "{a: {type: physical}}")], "PATRONI_SLOTS: slots: a given"),
     (&[("PATRONI_WATCHDOG_MODE", "perhaps")], "PATRONI_WATCHDOG_MODE: \"perhaps\" given"),
     (&[("PATRONI_WATCHDOG_DEVICE", "watchdog0")], "PATRONI_WATCHDOG_DEVICE: \"watchdog0\" given"),
@@ -167,7 +169,7 @@ fn what_is_not_utf8_is_an_error_only_in_our_variables() {
 #[test]
 fn settings_that_have_no_effect_yet_are_warned_about() {
     let cases = [
-        ("PATRONI_TAGS", "replicatefrom: n2"),
+        ("PATRONI_TAGS", "replicatefrom: n1"),
         ("PATRONI_POSTGRESQL_CREATE_REPLICA_METHODS", "pgbackrest,basebackup"),
         ("PATRONI_CONFIGURATION", "{watchdog: {driver: ipmi}}"),
         ("PATRONI_ETCD3_SRV_SUFFIX", "x"),

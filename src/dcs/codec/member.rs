@@ -182,6 +182,10 @@ fn tags_of(tags: &Value, has_address: bool) -> Tags {
         clonefrom: has_address && is_set("clonefrom"),
         sync_priority: weighed("nosync", "sync_priority"),
         nostream: given("nostream").is_some_and(is_yes),
+        replicatefrom: given("replicatefrom")
+            .and_then(Value::as_str)
+            .filter(|name| !name.is_empty())
+            .map(MemberName::from),
     }
 }
 

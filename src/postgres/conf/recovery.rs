@@ -4,7 +4,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::config::{ServerSettings, units};
+use crate::config::{ServerSettings, StandbyRecovery, units};
 use crate::core::local::RecoverySignal;
 use crate::postgres::version::Version;
 
@@ -63,6 +63,21 @@ pub fn user_settings(settings: &ServerSettings, version: Version) -> (Parameters
         used.map(|used| *value = used).is_some()
     });
     (user, warnings)
+}
+
+/// What a standby cluster says goes before the user's own. The delay is that of its leader alone, which the others follow.
+pub fn add_standby_cluster(user: &mut Parameters, standby: &StandbyRecovery, is_leader: bool) {
+    let delay = standby.min_apply_delay.as_ref().filter(|_| is_leader);
+    let settings = [
+        ("restore_command", standby.restore_command.as_ref()),
+        ("archive_cleanup_command", standby.archive_cleanup_command.as_ref()),
+        ("recovery_min_apply_delay", delay),
+    ];
+    for (name, value) in settings {
+        if let Some(value) = value {
+            user.insert(name.to_owned(), value.clone());
+        }
+    }
 }
 
 /// Servers up to 15 know `promote_trigger_file`, later ones nothing of the kind.
