@@ -10,7 +10,7 @@ use crate::core::upstream::{Remote, Source};
 use crate::core::view::ClusterView;
 
 /// Of a change it is no problem: the host stands in the document already.
-pub(super) const WITHOUT_HOST: &str = "standby_cluster.host: missing, although a port is given";
+pub(super) const WITHOUT_HOST: &str = "standby_cluster: a port is given, but no host";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StandbyCluster {

@@ -44,6 +44,7 @@ mod settings;
 mod single;
 mod space;
 mod sql;
+mod standby_cluster;
 mod synchronous;
 mod tags;
 #[path = "../support/wait.rs"]

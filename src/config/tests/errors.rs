@@ -7,7 +7,7 @@ use super::super::*;
 use super::{cluster, error_lines, host, load};
 
 /// Changes of a right configuration, and how the line begins.
-const WRONG: [(&[(&str, &str)], &str); 56] = [
+const WRONG: [(&[(&str, &str)], &str); 58] = [
     (&[("POSTGRES_PASSWORD", "")], "POSTGRES_PASSWORD: not set"),
     (&[("PATRONI_REPLICATION_PASSWORD", "")], "PATRONI_REPLICATION_PASSWORD: not set"),
     (&[("PATRONI_SUPERUSER_PASSWORD", "other")], "POSTGRES_PASSWORD: a different password given"),
