@@ -46,6 +46,10 @@ pub enum Command {
     Pause(Wait),
     /// Enable automatic failover again.
     Resume(Wait),
+    /// Make a standby cluster of this cluster: it follows another one, and takes no writes.
+    DemoteCluster(DemoteCluster),
+    /// Make a cluster with a primary of this standby cluster.
+    PromoteCluster(PromoteCluster),
     /// Check this member's configuration; show or change the cluster's.
     #[command(subcommand)]
     Config(ConfigCommand),
@@ -171,6 +175,31 @@ pub struct Wait {
     /// Wait until all members have noticed.
     #[arg(long)]
     pub wait: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct DemoteCluster {
+    /// The primary of the other cluster; several with commas between them.
+    #[arg(long, value_name = "HOST")]
+    pub host: Option<String>,
+    #[arg(long, value_name = "PORT")]
+    pub port: Option<u16>,
+    /// What fetches WAL from the other cluster's archive.
+    #[arg(long, value_name = "COMMAND")]
+    pub restore_command: Option<String>,
+    /// The slot that is used there.
+    #[arg(long, value_name = "NAME")]
+    pub primary_slot_name: Option<String>,
+    /// Do not ask for confirmation.
+    #[arg(long)]
+    pub force: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PromoteCluster {
+    /// Do not ask for confirmation.
+    #[arg(long)]
+    pub force: bool,
 }
 
 #[derive(Debug, Subcommand)]

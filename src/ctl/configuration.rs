@@ -86,6 +86,13 @@ pub async fn resume(settings: &Settings, until: Until) -> Result<(), CtlError> {
     Ok(())
 }
 
+/// A change that is written, or an error.
+pub async fn change(members: &Members, change: &Value) -> Result<(), CtlError> {
+    let answer = patch(members, change).await?;
+    answer.warnings.iter().for_each(|warning| warn(warning));
+    document(&answer).map(drop)
+}
+
 async fn patch(members: &Members, change: &Value) -> Result<Answer, CtlError> {
     members.ask_first(members.leader(), Method::PATCH, "/config", Some(change), WRITE_LIMIT).await
 }

@@ -9,6 +9,7 @@ mod clusters;
 mod configuration;
 mod health;
 mod history;
+mod kind;
 mod list;
 mod members;
 mod prompt;
@@ -127,6 +128,8 @@ async fn carry_out(
         Command::Reinit(options) => restarts::reinitialize(&load()?, &options).await,
         Command::Pause(options) => configuration::pause(&load()?, options.wait.into()).await,
         Command::Resume(options) => configuration::resume(&load()?, options.wait.into()).await,
+        Command::DemoteCluster(options) => kind::demote(&load()?, &options).await,
+        Command::PromoteCluster(options) => kind::promote(&load()?, &options).await,
         Command::ShowConfig => configuration::run(&load()?, ConfigCommand::Show).await,
         Command::Config(command) => configuration::run(&load()?, command).await,
         Command::Flush(what) => restarts::flush(&load()?, what).await,

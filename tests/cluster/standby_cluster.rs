@@ -118,12 +118,21 @@ fn a_standby_cluster_follows_another_one_and_changes_its_leader_and_its_kind() {
     codes(&cluster.members[leader], &[("/primary", 200), ("/standby-leader", 503)]);
     cluster.members[leader].must("INSERT INTO rows VALUES (100)");
     source_member.must("INSERT INTO rows VALUES (4)");
-    patch(&cluster.members[leader], &json!({"standby_cluster": {"host": host, "port": port}}), 200);
+    let demoted =
+        cluster.members[leader].ctl(&["demote-cluster", "--host", &host, "--port", &port.to_string(), "--force"]);
+    let told = String::from_utf8_lossy(&demoted.stdout);
+    assert!(demoted.status.success() && told.contains("cluster is successfully demoted"), "{demoted:?}");
+    assert!(told.contains("Standby Leader"), "{told}");
     standbys(&mut cluster, seconds(60));
     arrives(source_member, &mut cluster, 5);
     for member in &cluster.members {
         assert_eq!(member.must("SELECT count(*) FROM rows WHERE number = 100"), "0");
     }
+    let again = cluster.members[0].ctl(&["demote-cluster", "--host", "elsewhere", "--force"]);
+    assert!(!again.status.success(), "{again:?}");
+    let promoted = cluster.members[0].ctl(&["promote-cluster", "--force"]);
+    assert!(promoted.status.success(), "{promoted:?}");
+    cluster.whole(SOON);
 }
 
 #[test]

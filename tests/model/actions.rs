@@ -144,7 +144,7 @@ impl State {
                 }
             }
             Question::Divergence { leader } => {
-                let (own, source) = (&self.nodes[index], &self.nodes[index_of(leader)]);
+                let (own, source) = (&self.nodes[index], &self.nodes[index_of(leader.member().expect("a member"))]);
                 let divergence = match (source.server, own.was_primary && own.timeline < source.timeline) {
                     (Server::Primary, true) => Divergence::Diverged,
                     (Server::Primary, false) => Divergence::None,
@@ -181,7 +181,7 @@ impl State {
             Job::Follow(upstream) => self.nodes[index].upstream = followed(upstream),
             Job::Recover => self.nodes[index].server = Server::Down { clean: true },
             Job::Rewind { from } => {
-                let source = self.nodes[index_of(from)].clone();
+                let source = self.nodes[index_of(from.member().expect("a member"))].clone();
                 if source.server != Server::Primary {
                     return failed();
                 }
@@ -271,6 +271,6 @@ fn done() -> JobResult {
 fn followed(upstream: &Upstream) -> Option<usize> {
     match upstream {
         Upstream::Member { name, .. } => Some(index_of(name)),
-        Upstream::None | Upstream::Foreign => None,
+        Upstream::None | Upstream::Remote(_) | Upstream::Archive | Upstream::Foreign => None,
     }
 }
