@@ -12,10 +12,11 @@ use super::canvass::{
 };
 use super::context::Ctx;
 use super::decision::{Decision, DocumentStep, LeaseStep, PostgresStep, Wake};
+use super::follows;
 use super::lease::Hold;
 use super::local::{PrimaryFacts, StandbyFacts, StartAs, StopMode, StopWhy};
 use super::observation::{Handover, HandoverPurpose, HandoverStage, PeerAnswer};
-use super::policy::Pause;
+use super::policy::{ClusterKind, Pause};
 use super::reason::Reason;
 use super::sync;
 use super::units::{Instant, Lsn, MemberName};
@@ -187,6 +188,11 @@ fn release_unconfirmed(ctx: &Ctx, handover: &Handover, position: Lsn) -> Decisio
 
 /// Nobody has the last WAL: the lock is still ours, so nobody else was a primary meanwhile.
 fn take_back(ctx: &Ctx) -> Decision {
+    if ctx.policy.cluster != ClusterKind::Primary {
+        // It has become a standby cluster since the stop began; the request stands.
+        let start = PostgresStep::Start(StartAs::Standby(follows::upstream(ctx)));
+        return ctx.step(start, Reason::StartingStandbyLeader);
+    }
     if let Some(first) = watchdog::before_primary(ctx).or_else(|| sync::postpone(ctx)) {
         return first;
     }

@@ -7,7 +7,10 @@ use tamada::core::local::{
     CloneFrom, CloneSource, ClusterState, DataDir, Guard, HistoryOf, Job, Postgres, RecoverySignal, Remote, Running,
     Source, StartAs, StopMode, StopWhy, Upstream,
 };
-use tamada::core::observation::{Divergence, DivergenceReport, FinishedJob, JobResult, LeaseOutcome, Observation};
+use tamada::core::observation::{
+    Divergence, DivergenceReport, FinishedJob, Handover, HandoverPurpose, HandoverStage, JobResult, LeaseOutcome,
+    Observation,
+};
 use tamada::core::policy::{ClusterKind, Pause, Policy};
 use tamada::core::reason::Reason;
 use tamada::core::units::{Lsn, SystemId};
@@ -193,6 +196,17 @@ fn a_leader_that_cannot_start_gives_way_to_one_that_can() {
     assert!(matches!(decided(&stopped).ask, Some(Question::Peers(_))));
     let answered = answers(stopped, &[("b", 500), ("c", 400)]);
     assert!(decided(&answered).lease.gives_up(), "{:?}", decided(&answered));
+}
+
+#[test]
+fn a_hand_over_that_is_taken_back_makes_no_primary_any_more() {
+    let mut stopped = renewed(stopped(OURS, ClusterState::ShutDown, RecoverySignal::None), 1);
+    let stage = HandoverStage::Confirming { position: Lsn(1_000), since: second(900) };
+    let (purpose, best) = (HandoverPurpose::Switchover, None);
+    stopped.memory.handover = Some(Handover { purpose, candidate: None, since: second(890), stage, best });
+    let seen = unreachable(unreachable(stopped, "b"), "c");
+    assert_eq!(decide(&policy(), &seen).postgres, PostgresStep::Start(StartAs::Primary));
+    assert_eq!(decided(&seen).postgres, PostgresStep::Start(StartAs::Standby(Upstream::Remote(remote()))));
 }
 
 #[test]

@@ -280,8 +280,13 @@ impl World {
             }
             Question::Vouch { members, limit } => self.ask_to_vouch(index, members, *limit),
             Question::Divergence { leader } => {
-                let found = self.nodes.iter().position(|other| Some(&other.name) == leader.member());
-                let found = found.expect("a member's name");
+                let Some(found) = self.nodes.iter().position(|other| Some(&other.name) == leader.member()) else {
+                    let divergence = Divergence::Undecided;
+                    self.nodes[index].divergence =
+                        Some(DivergenceReport { leader: leader.clone(), asked_at: now, divergence });
+                    self.nodes[index].wake = self.now + 20;
+                    return;
+                };
                 let (source, own) = (&self.nodes[found], &self.nodes[index].wal);
                 let divergence = match (source.server, own.fits(&source.wal)) {
                     _ if !self.reaches(index, found) => Divergence::Undecided,

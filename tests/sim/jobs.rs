@@ -1,6 +1,6 @@
 //! What each long job does to a simulated server when its time has come.
 
-use tamada::core::local::{Job, LastRole, Replay, StartAs, StopMode, Upstream};
+use tamada::core::local::{CloneFrom, Job, LastRole, Replay, StartAs, StopMode, Upstream};
 use tamada::core::note;
 use tamada::core::observation::{Event, FinishedJob, JobProduct, JobResult};
 use tamada::core::standby_names::StandbyNames;
@@ -66,6 +66,7 @@ impl World {
                 node.server = Server::Primary;
                 JobResult::Done(JobProduct::Initialized(id))
             }
+            Job::Clone { from } if from.kind == CloneFrom::Remote => failed("the source does not answer"),
             Job::Clone { from } | Job::Reinitialize { from, .. } => {
                 let source = &self.nodes[found(&from.name)];
                 let runs = matches!(source.server, Server::Primary | Server::Standby);
@@ -80,7 +81,10 @@ impl World {
                 node.server = Server::Down { clean: true };
                 done
             }
-            Job::Rewind { from } => self.rewind_effect(index, found(from.member().expect("a member's name"))),
+            Job::Rewind { from } => match from.member() {
+                Some(name) => self.rewind_effect(index, found(name)),
+                None => failed("the source does not answer"),
+            },
             Job::Recover if self.is_faulty() && self.rng.one_in(8) => failed("crash recovery failed"),
             Job::Recover => {
                 self.nodes[index].server = Server::Down { clean: true };

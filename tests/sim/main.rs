@@ -19,6 +19,7 @@ mod policy;
 mod reading;
 mod rng;
 mod slots;
+mod standbys;
 mod store;
 mod synchronous;
 mod wal;
@@ -76,6 +77,21 @@ fn failsafe_mode_keeps_one_writable_primary() {
     worlds(Layers { guard: false, ..layers }, 0..200).expect_none();
     worlds(Layers { expiry: Expiry::Observed, ..layers }, 0..200).expect_none();
     worlds(Layers { sync: true, ..layers }, 0..200).expect_none();
+}
+
+/// Nobody writes in a standby cluster, and nobody but the holder of the lock once it is none any more.
+#[test]
+fn a_standby_cluster_takes_no_writes_and_has_one_primary_afterwards() {
+    let layers = Layers { standby: true, ..Layers::ALL };
+    let found = worlds(layers, 0..400);
+    found.expect_none();
+    for what in ["demoting_cluster", "leading_standbys", "following_standby_leader", "starting_standby_leader"] {
+        assert!(found.reached.contains(what), "no world reached {what}: {:?}", found.reached);
+    }
+    worlds(Layers { demotion: false, ..layers }, 0..200).expect_none();
+    worlds(Layers { guard: false, ..layers }, 0..200).expect_none();
+    worlds(Layers { expiry: Expiry::Observed, ..layers }, 0..200).expect_none();
+    worlds(Layers { failsafe: Failsafe::On, ..layers }, 0..200).expect_none();
 }
 
 #[test]
@@ -138,7 +154,7 @@ fn many_worlds() {
     let from = number("FROM", 0);
     let seeds = from..from + number("RUNS", 20);
     let mut violations = 0;
-    let all = Layers { expiry: expiry(), sync: sync(), failsafe: failsafe(), ..Layers::ALL };
+    let all = Layers { expiry: expiry(), sync: sync(), failsafe: failsafe(), standby: standby(), ..Layers::ALL };
     let layers = [
         ("all layers", all),
         ("the guard alone (NO_DEMOTION=1)", Layers { demotion: false, ..all }),
@@ -150,6 +166,11 @@ fn many_worlds() {
         violations += found.violations.len();
     }
     assert_eq!(violations, 0, "see above");
+}
+
+/// `STANDBY=1`: the cluster is a standby cluster for a while.
+fn standby() -> bool {
+    std::env::var_os("STANDBY").is_some()
 }
 
 /// `FAILSAFE=1`: with failsafe mode.
@@ -181,6 +202,7 @@ fn replay() {
             expiry: expiry(),
             sync: sync(),
             failsafe: failsafe(),
+            standby: standby(),
         },
         Told::Yes,
     );

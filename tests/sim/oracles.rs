@@ -99,7 +99,8 @@ impl World {
         let node = &self.nodes[index];
         let has = self.acknowledged.agrees_until(&node.wal);
         let lost = self.acknowledged.end.saturating_sub(has);
-        if lost == 0 {
+        // Which timeline was the cluster's before does not count in a standby cluster, as in Patroni.
+        if lost == 0 || self.layers.standby {
             return None;
         }
         let told = |why: &str| {

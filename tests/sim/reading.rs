@@ -81,6 +81,7 @@ impl World {
         let read = self.read(index);
         let now = self.now;
         let is_paused = self.store.is_paused;
+        let is_in_standby_cluster = self.says_standby_cluster();
         let timing = self.store.timing.unwrap_or(self.nodes[index].timing);
         let store = &self.store;
         let node = &mut self.nodes[index];
@@ -95,6 +96,7 @@ impl World {
             node.timing = timing;
             node.take_in_ttl(now);
         }
+        node.is_in_standby_cluster = is_in_standby_cluster;
         node.pause = if is_paused { Pause::Paused } else { Pause::Running };
         if node.losses != store.losses {
             node.losses = store.losses;

@@ -39,6 +39,8 @@ pub struct Layers {
     /// Whether the cluster replicates synchronously: how is the seed's to say.
     pub sync: bool,
     pub failsafe: Failsafe,
+    /// Whether the cluster becomes a standby cluster for a while.
+    pub standby: bool,
 }
 
 impl Layers {
@@ -49,6 +51,7 @@ impl Layers {
         expiry: Expiry::ByStore,
         sync: false,
         failsafe: Failsafe::Off,
+        standby: false,
     };
 }
 
@@ -77,6 +80,8 @@ pub struct World {
     pub(super) lag_max: u64,
     pub(super) stop_timeout: Duration,
     pub(super) pause_until: u64,
+    /// Since when all members should know of the standby cluster.
+    pub(super) standby_since: u64,
     pub(super) scheduled: Option<Scheduled>,
     pub(super) backup: Option<Box<Store>>,
     /// When the store lost its data last.
@@ -118,6 +123,7 @@ impl World {
             lag_max: [1 << 20, 200, 30][(seed / 2 % 3) as usize],
             stop_timeout: seconds([60, 8][(seed / 6 % 2) as usize]),
             pause_until: 0,
+            standby_since: 0,
             scheduled: (seed % 5 == 4).then_some(Scheduled { index: 1, at: BEGIN + 45_000, begun: 0, is_over: false }),
             backup: None,
             forgot_at: 0,
@@ -151,6 +157,7 @@ impl World {
                 self.write_and_stream(index);
                 self.agent(index);
                 self.judge()?;
+                self.none_writable()?;
             }
             self.notice_steady();
             if self.now > FAULTS_UNTIL + 30_000 && self.whole().is_ok() {
@@ -225,7 +232,9 @@ impl World {
                 };
                 let found = self.nodes.iter().position(|other| other.name == *name).expect("a member's name");
                 let (node, source) = (&self.nodes[index], &self.nodes[found]);
-                let streams = source.server == Server::Primary
+                let is_source = source.server == Server::Primary
+                    || (source.server == Server::Standby && source.upstream.is_elsewhere());
+                let streams = is_source
                     && self.reaches(index, found)
                     && node.wal.fits(&source.wal)
                     && node.wal.end >= source.oldest;
@@ -264,6 +273,7 @@ impl World {
         Policy {
             timing: self.nodes[index].timing,
             pause: self.nodes[index].pause,
+            cluster: self.kind(index),
             maximum_lag_on_failover: self.lag_max,
             primary_start_timeout: Duration::from_secs(if self.fails_over_at_once { 0 } else { 300 }),
             stop_timeout: self.stop_timeout,
