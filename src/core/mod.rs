@@ -225,9 +225,10 @@ fn restart_requested(ctx: &Ctx) -> Option<Decision> {
         DataDir::Present(_) => {}
         DataDir::Empty | DataDir::Unusable(_) => return None,
     }
-    let is_held = matches!(ctx.hold(), Hold::Held { .. });
+    // A primary of what has become a standby cluster is on its way to another role.
+    let may_lead = matches!(ctx.hold(), Hold::Held { .. }) && ctx.policy.cluster == ClusterKind::Primary;
     Some(match &ctx.seen.local.postgres {
-        Postgres::Running(Running::Primary(_)) if is_held => match watchdog::before_primary(ctx) {
+        Postgres::Running(Running::Primary(_)) if may_lead => match watchdog::before_primary(ctx) {
             Some(_) => return None,
             None => ctx.step(Restart(StartAs::Primary), Reason::Restarting),
         },

@@ -9,7 +9,7 @@ use tamada::core::local::{
 };
 use tamada::core::observation::{
     Divergence, DivergenceReport, FinishedJob, Handover, HandoverPurpose, HandoverStage, JobResult, LeaseOutcome,
-    Observation,
+    Observation, RestartRequest,
 };
 use tamada::core::policy::{ClusterKind, Pause, Policy};
 use tamada::core::reason::Reason;
@@ -207,6 +207,14 @@ fn a_hand_over_that_is_taken_back_makes_no_primary_any_more() {
     let seen = unreachable(unreachable(stopped, "b"), "c");
     assert_eq!(decide(&policy(), &seen).postgres, PostgresStep::Start(StartAs::Primary));
     assert_eq!(decided(&seen).postgres, PostgresStep::Start(StartAs::Standby(Upstream::Remote(remote()))));
+}
+
+#[test]
+fn a_restart_that_was_asked_for_makes_no_primary_any_more() {
+    let mut asked = renewed(seen(view(OURS), primary()), 1);
+    asked.requests.restart = Some(RestartRequest { timeout: None });
+    assert_eq!(decide(&policy(), &asked).postgres, PostgresStep::Restart(StartAs::Primary));
+    assert!(matches!(decided(&asked).postgres, PostgresStep::Stop { why: StopWhy::StandbyCluster, .. }));
 }
 
 #[test]

@@ -91,8 +91,6 @@ pub struct Node {
     /// What it goes by, as it read it last.
     pub timing: Timing,
     pub pause: Pause,
-    /// By the configuration that was read last.
-    pub is_in_standby_cluster: bool,
     /// The versions of the documents in its last reading.
     pub history_seen: u64,
     pub initialize_seen: u64,
@@ -180,7 +178,6 @@ impl Node {
             checkpoint_done_at: None,
             timing: TIMING,
             pause: Pause::Running,
-            is_in_standby_cluster: false,
             history_seen: 0,
             initialize_seen: 0,
             losses: 0,

@@ -96,7 +96,7 @@ impl World {
             node.timing = timing;
             node.take_in_ttl(now);
         }
-        node.is_in_standby_cluster = is_in_standby_cluster;
+        self.in_standby_cluster[index] = is_in_standby_cluster;
         node.pause = if is_paused { Pause::Paused } else { Pause::Running };
         if node.losses != store.losses {
             node.losses = store.losses;

@@ -18,7 +18,7 @@ impl World {
 
     pub(super) fn kind(&self, index: usize) -> ClusterKind {
         let remote = Remote { host: "elsewhere".to_owned(), port: 5432, slot: None };
-        match self.nodes[index].is_in_standby_cluster {
+        match self.in_standby_cluster[index] {
             true => ClusterKind::Standby(Source::Remote(remote)),
             false => ClusterKind::Primary,
         }

@@ -82,6 +82,8 @@ pub struct World {
     pub(super) pause_until: u64,
     /// Since when all members should know of the standby cluster.
     pub(super) standby_since: u64,
+    /// Of each member, by the configuration that it read last.
+    pub(super) in_standby_cluster: [bool; 3],
     pub(super) scheduled: Option<Scheduled>,
     pub(super) backup: Option<Box<Store>>,
     /// When the store lost its data last.
@@ -124,6 +126,7 @@ impl World {
             stop_timeout: seconds([60, 8][(seed / 6 % 2) as usize]),
             pause_until: 0,
             standby_since: 0,
+            in_standby_cluster: [false; 3],
             scheduled: (seed % 5 == 4).then_some(Scheduled { index: 1, at: BEGIN + 45_000, begun: 0, is_over: false }),
             backup: None,
             forgot_at: 0,
