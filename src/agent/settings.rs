@@ -10,7 +10,9 @@ use serde_json::{Map, Value};
 use crate::config::{self, Config, Dynamic};
 use crate::core::local::{Job, StartAs};
 use crate::core::policy::{Floor, Mode, Policy, SyncMode, Timing};
+use crate::core::tree::{self, NotHeeded};
 use crate::core::units::{Instant, Revision};
+use crate::core::view::ClusterView;
 use crate::dcs::Snapshot;
 use crate::postgres::{DesiredServer, Force};
 
@@ -48,6 +50,8 @@ pub(super) struct Settings {
     waiting: Vec<&'static str>,
     /// The last warnings about the cluster's configuration.
     told: Vec<String>,
+    /// Why `replicatefrom` is not heeded, as it was told last.
+    told_parent: Option<NotHeeded>,
     /// The timers that were told last, as configured and as in force.
     told_timing: Option<(Timing, Timing)>,
 }
@@ -84,6 +88,7 @@ impl Settings {
             told_refused: Vec::new(),
             waiting: Vec::new(),
             told: Vec::new(),
+            told_parent: None,
             told_timing: None,
         }
     }
@@ -109,6 +114,7 @@ impl Settings {
             self.failsafe_changed = now;
         }
         self.floor = Floor::of(&snapshot.view);
+        self.tell_parent(&snapshot.view);
         let given = self.dynamic.timing;
         let timing = in_force(given, self.ttl_min, self.floor);
         if self.told_timing != Some((given, timing)) {
@@ -124,6 +130,18 @@ impl Settings {
         }
         self.timing = timing;
         TimingChange::Changed
+    }
+
+    /// Whoever leads follows nobody, and need not know.
+    fn tell_parent(&mut self, view: &ClusterView) {
+        if self.config.tags.replicatefrom.is_none() || view.is_ours() {
+            return;
+        }
+        let told = tree::parent(&self.policy(), view).err();
+        if let Some(why) = told.as_ref().filter(|_| told != self.told_parent) {
+            tracing::warn!("{why}");
+        }
+        self.told_parent = told;
     }
 
     fn take_in_document(&mut self, document: &Value) {

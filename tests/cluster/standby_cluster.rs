@@ -155,6 +155,7 @@ fn three_levels_of_members_stream_from_each_other() {
     // Without the one in the middle it follows the leader.
     cluster.members[1].kill();
     streams(&cluster.members[0], "m3");
+    cluster.members[2].wait_log(SOON, "the tag replicatefrom names m2, which is not there");
     cluster.members[1].start();
     streams(&cluster.members[1], "m3");
     streams(&cluster.members[0], "m2");
