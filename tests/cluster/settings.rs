@@ -53,7 +53,7 @@ fn changes_of_the_configuration_reach_every_member() {
         });
     }
     let refused = cluster.members[leader]
-        .send("PATCH", "/config", &json!({"standby_cluster": {"host": "x"}}))
+        .send("PATCH", "/config", &json!({"standby_cluster": {"host": "x", "port": 0}}))
         .expect("an answer");
     assert!(refused.code == 422 && refused.body.contains("standby_cluster"), "{refused:?}");
     let removed = cluster.members[leader].send("PATCH", "/config", &json!({"ttl": null})).expect("an answer").json();
@@ -217,9 +217,9 @@ fn a_setting_that_is_not_built_keeps_whoever_finds_it_out_of_the_race() {
         });
     };
     let timers = r#""ttl": 5, "loop_wait": 1, "retry_timeout": 1"#;
-    put(&format!(r#"{{{timers}, "standby_cluster": {{"host": "x"}}}}"#));
+    put(&format!(r#"{{{timers}, "slots": {{"x": {{"type": "physical"}}}}}}"#));
     for member in &cluster.members {
-        member.wait_log(SOON, "the cluster's configuration has standby_cluster: a map, which this version does not");
+        member.wait_log(SOON, "the cluster's configuration has slots: x, which this version does not");
     }
     cluster.members[leader].must("SELECT 1");
     cluster.members[leader].kill();
