@@ -9,6 +9,7 @@ use super::promise::Race;
 use super::publish::{leader_of, tell};
 use super::publisher::Due;
 use super::reading::Outage;
+use super::retain;
 use super::shared::SHUTDOWN_GRACE;
 use crate::core::authority::{self, Tenure};
 use crate::core::decision::{LastWord, LeaseStep};
@@ -18,6 +19,7 @@ use crate::core::local::{Guard, Job, Postgres, Running};
 use crate::core::lock_seen::LockSeen;
 use crate::core::observation::{LeaseOutcome, Observation};
 use crate::core::policy::{Pause, Policy};
+use crate::core::slots;
 use crate::core::units::{Instant, Lsn};
 use crate::core::view::ClusterStatus;
 use crate::dcs::{Dcs, DcsError, Lock};
@@ -174,15 +176,18 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             Running::Standby(_) => return None,
         };
         let name = &self.settings.config.name;
-        let ttl = self.settings.dynamic.member_slots_ttl;
-        let mut slots = std::collections::BTreeMap::new();
-        if self.settings.dynamic.use_slots.is_on() && !ttl.is_zero() {
-            slots.clone_from(&self.server.probe().facts.slots);
-            slots.insert(name.slot_name(), position);
-        }
-        let retain_slots = self.publisher.retain_slots(self.shared.now(), name, view, &slots, ttl);
+        let policy = self.settings.policy();
+        let retained = self.publisher.retained();
+        let found = &self.server.probe().facts.slots;
+        let slots = slots::published(&policy, view, &retained, found, position);
+        let permanent = &policy.slots.permanent;
+        let settings = retain::Settings { ttl: self.settings.dynamic.member_slots_ttl, permanent };
+        let retain_slots = self.publisher.retain_slots(self.shared.now(), name, view, &slots, &settings);
+        // What lies between two positions of a logical slot is sent again after a failover.
+        let is_exact = slots::logical_moved(permanent, &view.status.slots, &slots);
+        let step = if is_exact { 0 } else { self.step() };
         let status = ClusterStatus { optime: Some(position), slots, retain_slots, released_by: None, gave_way: None };
-        let due = Due { now: self.shared.now(), leader: leader_of(seen), step: self.step() };
+        let due = Due { now: self.shared.now(), leader: leader_of(seen), step };
         Some(self.publisher.status_due(status, &view.status, due))
     }
 

@@ -1,7 +1,7 @@
 //! Short work beside the loop that no decision waits for within its cycle: asking peers, comparing histories, the
 //! checkpoint after promotion, files, slots. Of each kind at most one runs; its report is collected by the next cycle.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,6 +25,7 @@ pub(super) enum BackgroundTask {
     CompareHistory,
     Checkpoint,
     SyncSlots,
+    TendLogicalSlots,
     SetStandbyNames,
     EnsureRoles,
     Configure,
@@ -45,6 +46,7 @@ pub(super) enum Report {
     Divergence(DivergenceReport),
     Checkpointed,
     SlotsBrought(SlotsWanted),
+    SlotsCopied(BTreeSet<String>),
     RolesEnsured,
     /// This generation of the settings is in force.
     Configured(u64),
@@ -170,6 +172,7 @@ impl BackgroundTask {
     fn limit(self) -> Duration {
         match self {
             BackgroundTask::Checkpoint => Duration::from_secs(3600),
+            BackgroundTask::TendLogicalSlots => Duration::from_secs(1800),
             BackgroundTask::AskPeers
             | BackgroundTask::AskToVouch
             | BackgroundTask::CompareHistory
@@ -194,6 +197,7 @@ impl BackgroundTask {
             BackgroundTask::CompareHistory => "comparing our WAL with the leader's history",
             BackgroundTask::Checkpoint => "the checkpoint after promotion",
             BackgroundTask::SyncSlots => "keeping the members' replication slots",
+            BackgroundTask::TendLogicalSlots => "tending the logical replication slots",
             BackgroundTask::SetStandbyNames => "setting synchronous_standby_names",
             BackgroundTask::EnsureRoles => "creating missing roles",
             BackgroundTask::Configure => "configuring PostgreSQL",

@@ -91,6 +91,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 self.memory.note(&Event::CheckpointDone);
             }
             Report::SlotsBrought(slots) => self.memory.note(&Event::SlotsBrought(slots)),
+            Report::SlotsCopied(names) => self.memory.note(&Event::SlotsCopied(names)),
             Report::RolesEnsured => self.memory.note(&Event::RolesEnsured),
             Report::Configured(generation) => self.settings.configured = generation,
             Report::DynamicSaved(generation) => self.settings.saved = generation,
@@ -125,6 +126,7 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
             sync: self.server.probe().facts.sync.clone(),
         };
         let cluster = cluster.map(|snapshot| snapshot.view.clone());
+        cluster.iter().for_each(|view| self.publisher.goes_on(now, view));
         let failsafe = self.failsafe(&local, &cluster, now);
         Observation {
             now,

@@ -3,13 +3,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use serde_json::Value;
 
 use super::member_state::Shown;
 use super::pace::{self, Pace};
-use super::retain::Retained;
+use super::retain::{self, Retained};
 use super::status::ClusterStatusDocuments;
 use crate::core::local::{DataDir, Job, Postgres};
 use crate::core::observation::FinishedJob;
@@ -101,9 +100,14 @@ impl Publisher {
         me: &MemberName,
         view: &ClusterView,
         slots: &BTreeMap<String, Lsn>,
-        ttl: Duration,
+        settings: &retain::Settings<'_>,
     ) -> BTreeSet<String> {
-        self.retained.refresh(now, me, view, slots, ttl)
+        self.retained.refresh(now, me, view, slots, settings)
+    }
+
+    /// After each reading.
+    pub(super) fn goes_on(&mut self, now: Instant, view: &ClusterView) {
+        self.retained.go_on(now, view);
     }
 
     pub(super) fn retained(&self) -> BTreeSet<String> {

@@ -15,10 +15,10 @@ use super::mailbox::{
 use super::peers::{Asked, ask_all};
 use super::shared::Shared;
 use super::status::{ClusterStatusDocuments, PostgresStatus};
-use crate::config::{Dynamic, Patched, is_same_document, objections_to_document, patch};
+use crate::config::{self, Dynamic, Patched, is_same_document, objections_to_document, patch};
 use crate::core::observation::{PeerAnswer, PeerWatchdog, ReinitRequest, RestartRequest};
 use crate::core::units::MemberName;
-use crate::dcs::{Content, Dcs, DcsError, Expect, Key, codec};
+use crate::dcs::{Content, Dcs, DcsError, Expect, Key, Snapshot, codec};
 use crate::postgres::Instance;
 
 /// Requests worked on at a time; the others wait in the mailbox.
@@ -173,14 +173,16 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
     }
 
     async fn change_config(&self, change: ConfigChange) -> ConfigResult {
-        let refused = match &change {
+        let mut refused = match &change {
             ConfigChange::Merge(body) => Dynamic::problems_of_patch(body),
             ConfigChange::Replace(body) => Dynamic::problems_of(body),
         };
+        let read = self.dcs.read(self.limit()).await;
+        refused.extend(read.as_ref().map(|snapshot| problems_of_slots(&change, snapshot)).unwrap_or_default());
         if !refused.is_empty() {
             return ConfigResult::Refused(refused);
         }
-        let snapshot = match self.dcs.read(self.limit()).await {
+        let snapshot = match read {
             Ok(snapshot) => snapshot,
             Err(error) => return ConfigResult::Unreachable(error.to_string()),
         };
@@ -297,4 +299,21 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
         });
         eligible.map(|(name, _)| name).collect()
     }
+}
+
+/// What is wrong with the slots as they would stand afterwards, where the change is one of slots: what stands there
+/// already, in a document of Patroni's, is in the way of no other change.
+fn problems_of_slots(change: &ConfigChange, snapshot: &Snapshot) -> Vec<String> {
+    let current = snapshot.documents.config.as_ref().and_then(|current| current.value.as_object());
+    let document = match (change, current) {
+        (ConfigChange::Replace(body), _) => body.clone(),
+        (ConfigChange::Merge(body), _) if !config::concerns_slots(body) => return Vec::new(),
+        (ConfigChange::Merge(body), Some(fields)) => match patch(fields, body) {
+            Patched::Changed(document) => document,
+            Patched::Same => return Vec::new(),
+        },
+        (ConfigChange::Merge(body), None) => body.clone(),
+    };
+    let members = snapshot.view.members.keys().map(MemberName::slot_name).collect();
+    config::problems_of_slots(&document, &members)
 }

@@ -9,7 +9,7 @@ use serde_json::{Map, Value};
 
 use crate::config::{self, Config, Dynamic};
 use crate::core::local::{Job, StartAs};
-use crate::core::policy::{Floor, Mode, Policy, SyncMode, Timing};
+use crate::core::policy::{Floor, Mode, PermanentSlot, Policy, SyncMode, Timing};
 use crate::core::tree::{self, NotHeeded};
 use crate::core::units::{Instant, Revision};
 use crate::core::view::ClusterView;
@@ -236,7 +236,13 @@ impl Settings {
         let standby = self.dynamic.standby_cluster.as_ref();
         let synchronous = standby.is_none() && self.dynamic.synchronous.mode != SyncMode::Off;
         let standby_cluster = standby.map(|standby| standby.recovery.clone());
-        DesiredServer { server, use_slots: self.dynamic.use_slots, synchronous, standby_cluster }
+        let tags = &self.config.tags;
+        let is_logical = |slot: &PermanentSlot| matches!(slot, PermanentSlot::Logical { .. });
+        let logical_slots = self.dynamic.use_slots.is_on()
+            && !tags.is_nofailover()
+            && !tags.nostream
+            && self.dynamic.permanent_slots.values().any(is_logical);
+        DesiredServer { server, use_slots: self.dynamic.use_slots, synchronous, standby_cluster, logical_slots }
     }
 
     /// How long a start may take before it counts as failed; a failover "at once" is no reason to cut a start short.

@@ -20,13 +20,19 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
     pub(super) fn bring_slots(&mut self, wanted: SlotsWanted) {
         // One that fails half-way, or that has to leave a slot, has changed others.
         self.memory.note(&Event::SlotsTouched);
+        if !wanted.logical.is_empty() {
+            let (shared, wanted) = (self.shared.clone(), wanted.clone());
+            let work = async move { Report::of(shared.instance.tend_logical_slots(&wanted).await, |()| Report::Done) };
+            self.background.begin(BackgroundTask::TendLogicalSlots, AtEnd::Wait, work);
+        }
         let shared = self.shared.clone();
         let work = async move {
             let brought = shared.instance.sync_slots(&wanted).await;
             Report::of(brought, |brought| match brought {
                 Brought::All => Report::SlotsBrought(wanted),
                 // Not known as brought about, they are tried again.
-                Brought::AllButUsed => Report::Done,
+                Brought::Partly => Report::Done,
+                Brought::Copied(names) => Report::SlotsCopied(names),
             })
         };
         self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, work);

@@ -2,14 +2,12 @@
 
 use serde_json::{Map, Value, json};
 
-use super::dynamic::refused;
 use super::given::Account;
 use super::mode::Store;
 use super::origin::Origin;
 use super::policy::corrected_timers;
-use super::problem::Problem;
 use super::reader::{Reader, as_switch, remove_nulls};
-use super::{BootstrapConfig, Dynamic};
+use super::{BootstrapConfig, Dynamic, slots};
 use crate::core::policy::{Floor, Mode, Switch};
 
 /// Keys that every member reads as booleans. Patroni takes the text `off` for true in some of them, so words
@@ -122,10 +120,9 @@ fn dcs(reader: &mut Reader<'_>, mode: Mode) -> Map<String, Value> {
             {
                 reader.report.warn(format!("bootstrap.dcs: {warning}"));
             }
-            for Problem { key, what } in refused(&dcs) {
-                let path = format!("bootstrap.dcs.{key}");
-                let accepted = "nothing: this version does not implement it yet";
-                reader.error(&path, format!("{key}: {what} given"), accepted);
+            for problem in slots::problems(&dcs) {
+                let path = format!("bootstrap.dcs.{}", problem.key);
+                reader.error(&path, problem.to_string(), "slots as docs/replication.md describes them");
             }
         }
         Err(problems) => {

@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::reader::as_switch;
-use super::{Dynamic, node_settings};
+use super::{Dynamic, node_settings, slots};
 use crate::core::policy::Switch;
 
 const KNOWN: [&str; 25] = [
@@ -113,7 +113,9 @@ impl Dynamic {
     pub fn warnings(document: &Map<String, Value>) -> Vec<String> {
         let unknown = Dynamic::unknown_keys(document).into_iter();
         let unknown = unknown.map(|key| format!("{key} is not a known setting and has no effect"));
-        Dynamic::without_effect(&Value::Object(document.clone())).into_iter().chain(unknown).collect()
+        let slots = slots::problems(document).into_iter();
+        let slots = slots.map(|problem| format!("{problem}; this is left out, and a slot of that name is left alone"));
+        Dynamic::without_effect(&Value::Object(document.clone())).into_iter().chain(unknown).chain(slots).collect()
     }
 
     /// Paths of the keys in this document that nobody reads; `null` is absent.

@@ -1,14 +1,43 @@
 //! The cluster's own configuration, the `config` key: lenient where Patroni is (a bad value means the default),
 //! strict where it rejects a whole document, and plain about what this version does not implement.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+use super::lenient::{is_something, whole};
 use super::problem::Problem;
 use super::reader::{as_lines, as_switch};
-use super::{Dynamic, ServerSettings, node_settings, redact, standby_cluster, synchronous, units, words};
-use crate::core::policy::{IgnoredSlot, Pause, Switch, Timing};
+use super::{
+    NodeSettings, ServerSettings, StandbyCluster, node_settings, redact, slots, standby_cluster, synchronous, words,
+};
+use crate::core::policy::{IgnoredSlot, Pause, PermanentSlot, Switch, Synchronous, Timing};
+
+/// The `config` key, checked. Unknown keys are kept in the document and ignored here.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dynamic {
+    pub timing: Timing,
+    pub maximum_lag_on_failover: u64,
+    pub primary_start_timeout: Duration,
+    pub primary_stop_timeout: Duration,
+    pub pause: Pause,
+    pub max_timelines_history: usize,
+    pub member_slots_ttl: Duration,
+    pub use_slots: Switch,
+    pub synchronous: Synchronous,
+    pub failsafe: Switch,
+    pub standby_cluster: Option<StandbyCluster>,
+    pub permanent_slots: BTreeMap<String, PermanentSlot>,
+    pub ignore_slots: Vec<IgnoredSlot>,
+    pub server: ServerSettings,
+    pub node: NodeSettings,
+    /// Where the cluster says so.
+    pub remove_diverged_data: Option<Switch>,
+    pub remove_data_after_failed_rewind: Option<Switch>,
+    /// Settings that data or availability depend on and that this version does not implement yet, as `name: value`.
+    pub refused: Vec<String>,
+}
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
     problems.iter().map(Problem::to_string).collect()
@@ -35,6 +64,7 @@ impl Dynamic {
         if !problems.is_empty() {
             return Err(problems);
         }
+        let slots = slots::read(map, Switch::from(is_standby_cluster(map.get("standby_cluster"))));
         let number = |key: &str, default| whole(map.get(key), None).unwrap_or(default);
         let seconds = |key: &str, old_key: &str, default| {
             let given = if map.contains_key(key) { map.get(key) } else { map.get(old_key) };
@@ -51,13 +81,14 @@ impl Dynamic {
             synchronous,
             failsafe,
             standby_cluster,
-            ignore_slots: ignored_slots(map),
+            permanent_slots: slots.permanent,
+            ignore_slots: slots.ignored,
             use_slots: postgresql.get("use_slots").map_or(Switch::On, |value| switch(Some(value))),
             remove_diverged_data: postgresql.get("remove_data_directory_on_diverged_timelines").map(truthy),
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
             node: node_settings::read(postgresql).0,
-            refused: as_texts(refused(map)),
+            refused: Vec::new(),
         })
     }
 
@@ -82,9 +113,7 @@ impl Dynamic {
             let (_, problems) = node_settings::read(postgresql);
             as_texts(problems.into_iter().chain(node_settings::problems_of_server(postgresql)).collect())
         });
-        let unsupported =
-            refused(document).into_iter().map(|setting| format!("{setting} is not implemented by this version"));
-        parsed.err().into_iter().chain(of_node).flatten().chain(no_map).chain(unsupported).collect()
+        parsed.err().into_iter().chain(of_node).flatten().chain(no_map).collect()
     }
 }
 
@@ -134,16 +163,6 @@ fn timer(value: &Value) -> Option<Duration> {
     Some(Duration::from_secs((seconds.max(0.0) as u64).min(SECONDS_MAX)))
 }
 
-/// A whole number that is not negative; a negative one is 0. `None` for anything that is no number.
-fn whole(value: Option<&Value>, unit: Option<&str>) -> Option<u64> {
-    let number = match value? {
-        Value::Number(number) => number.as_f64()?.round_ties_even(),
-        Value::String(text) => units::parse_int(text, unit)? as f64,
-        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => return None,
-    };
-    Some(number.max(0.0) as u64)
-}
-
 /// A boolean word or a boolean; anything else is off.
 fn switch(value: Option<&Value>) -> Switch {
     value.and_then(as_switch).unwrap_or(Switch::Off)
@@ -153,17 +172,6 @@ fn switch(value: Option<&Value>) -> Switch {
 /// means on only by accident.
 fn truthy(value: &Value) -> Switch {
     as_switch(value).unwrap_or(Switch::from(is_something(value)))
-}
-
-fn is_something(value: &Value) -> bool {
-    match value {
-        Value::Null => false,
-        Value::Bool(value) => *value,
-        Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !text.is_empty(),
-        Value::Array(items) => !items.is_empty(),
-        Value::Object(map) => !map.is_empty(),
-    }
 }
 
 /// Whether this section of the cluster's configuration makes it a standby cluster: it names something to follow.
@@ -204,42 +212,6 @@ fn server(postgresql: &Map<String, Value>, problems: &mut Vec<Problem>) -> Serve
         pre_promote,
         before_stop,
     }
-}
-
-/// The keys of Patroni's permanent slots.
-const PERMANENT_SLOTS: [&str; 3] = ["slots", "permanent_replication_slots", "permanent_slots"];
-
-/// Permanent slots, as far as they are given.
-fn permanent_slots<'a>(map: &'a Map<String, Value>, key: &str) -> impl Iterator<Item = &'a String> + use<'a> {
-    let slots = map.get(key).and_then(Value::as_object).into_iter().flatten();
-    slots.filter(|(_, slot)| !slot.is_null()).map(|(name, _)| name)
-}
-
-/// Slots that are never dropped as unknown: those of `ignore_slots`, and permanent ones, which this version does not
-/// maintain but which somebody wants. Entries that are no maps are passed over; a property that is empty is not given.
-fn ignored_slots(map: &Map<String, Value>) -> Vec<IgnoredSlot> {
-    let entries = map.get("ignore_slots").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_object);
-    let entry = |entry: &Map<String, Value>| {
-        let text =
-            |key: &str| entry.get(key).and_then(Value::as_str).filter(|text| !text.is_empty()).map(str::to_owned);
-        IgnoredSlot { name: text("name"), kind: text("type"), database: text("database"), plugin: text("plugin") }
-    };
-    let permanent = PERMANENT_SLOTS.iter().flat_map(|key| permanent_slots(map, key));
-    let named = permanent.map(|name| IgnoredSlot { name: Some(name.clone()), ..IgnoredSlot::default() });
-    entries.map(entry).chain(named).collect()
-}
-
-/// Settings in this document that data or availability depend on and that are not implemented.
-pub(super) fn refused(map: &Map<String, Value>) -> Vec<Problem> {
-    let mut refused = Vec::new();
-    let mut refuse = |key: &str, value: &Value| refused.push(Problem::new(key, redact::shown(key, value)));
-    for key in PERMANENT_SLOTS {
-        let names: Vec<&str> = permanent_slots(map, key).map(String::as_str).collect();
-        if !names.is_empty() {
-            refuse(key, &Value::from(names.join(", ")));
-        }
-    }
-    refused
 }
 
 #[cfg(test)]
@@ -312,23 +284,8 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_implemented_is_named_and_what_is_off_is_not() {
-        let cases = [
-            (json!({"slots": {"a": {"type": "physical"}}}), "slots: a"),
-            (json!({"permanent_slots": {"a": {}}}), "permanent_slots: a"),
-        ];
-        for (document, expected) in cases {
-            assert_eq!(Dynamic::parse(&document).unwrap().refused, [expected], "{document}");
-            assert_eq!(Dynamic::problems_of_patch(&map(document.clone())).len(), 1, "{document}");
-        }
-        let off = json!({"slots": {"a": null}, "ignore_slots": []});
-        assert!(Dynamic::parse(&off).unwrap().refused.is_empty());
-        assert!(Dynamic::problems_of_patch(&map(off)).is_empty());
-    }
-
-    #[test]
     fn a_change_tells_all_that_is_wrong_and_a_document_keeps_what_is_right() {
-        let wrong = json!({"ttl": "x", "slots": {"a": {"type": "physical"}},
+        let wrong = json!({"ttl": "x", "standby_cluster": {"host": "a"},
                            "postgresql": {"pg_ctl_timeout": 0, "pg_hba": 5, "use_unix_socket": {}, "database": "kept"}});
         let problems = Dynamic::problems_of_patch(&map(wrong.clone()));
         assert_eq!(problems.len(), 5, "{problems:?}");
@@ -340,18 +297,6 @@ mod tests {
         document.remove("ttl");
         let read = Dynamic::parse(&Value::Object(document)).unwrap().node;
         assert_eq!((read.database.as_deref(), read.pg_ctl_timeout, read.use_unix_socket), (Some("kept"), None, None));
-    }
-
-    #[test]
-    fn ignored_slots_are_read() {
-        let document = json!({"ignore_slots": [{"name": "x", "type": "physical", "plugin": ""}, {}, "x"]});
-        let text = |text: &str| Some(text.to_owned());
-        let first = IgnoredSlot { name: text("x"), kind: text("physical"), ..IgnoredSlot::default() };
-        let dynamic = Dynamic::parse(&document).unwrap();
-        assert_eq!((dynamic.ignore_slots, dynamic.refused), (vec![first, IgnoredSlot::default()], Vec::new()));
-        let permanent = Dynamic::parse(&json!({"slots": {"a": {"type": "logical"}, "b": null}})).unwrap();
-        let named = IgnoredSlot { name: text("a"), ..IgnoredSlot::default() };
-        assert_eq!(permanent.ignore_slots, [named], "what this version does not maintain it does not drop either");
     }
 
     #[test]

@@ -13,6 +13,7 @@ mod etcd;
 mod given;
 mod initdb;
 mod kubernetes;
+mod lenient;
 mod load;
 mod log;
 mod log_layout;
@@ -35,6 +36,7 @@ mod secret;
 mod server;
 mod settings_manual;
 mod settings_table;
+mod slots;
 mod sources;
 mod standby_cluster;
 mod synchronous;
@@ -47,7 +49,7 @@ pub mod words;
 mod yaml;
 
 pub use document::ClusterVariable;
-pub use dynamic::is_standby_cluster;
+pub use dynamic::{Dynamic, is_standby_cluster};
 pub use effective::{Effective, EffectiveLine};
 pub use error::{ConfigError, ConfigErrors};
 pub use given::{
@@ -65,6 +67,7 @@ pub use redact::{HIDDEN, redacted};
 pub use secret::Secret;
 pub use server::default_pg_hba;
 pub use settings_manual::settings_manual;
+pub use slots::{concerns_slots, problems_of_slots};
 pub use standby_cluster::{StandbyCluster, StandbyRecovery, objections as objections_to_document};
 pub use synchronous::synchronous_mode;
 pub use tls_not_required::clear_text_warning;
@@ -76,7 +79,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
-use crate::core::policy::{IgnoredSlot, Mode, Pause, Switch, Synchronous, Timing};
+use crate::core::policy::{Mode, Switch};
 use crate::core::units::MemberName;
 use crate::core::view::Tags;
 
@@ -356,30 +359,6 @@ pub struct BootstrapConfig {
     pub may_initialise: Switch,
     /// A database to be made with a new cluster; `None`: none besides PostgreSQL's own.
     pub database: Option<String>,
-}
-
-/// The `config` key, checked. Unknown keys are kept in the document and ignored here.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Dynamic {
-    pub timing: Timing,
-    pub maximum_lag_on_failover: u64,
-    pub primary_start_timeout: Duration,
-    pub primary_stop_timeout: Duration,
-    pub pause: Pause,
-    pub max_timelines_history: usize,
-    pub member_slots_ttl: Duration,
-    pub use_slots: Switch,
-    pub synchronous: Synchronous,
-    pub failsafe: Switch,
-    pub standby_cluster: Option<StandbyCluster>,
-    pub ignore_slots: Vec<IgnoredSlot>,
-    pub server: ServerSettings,
-    pub node: NodeSettings,
-    /// Where the cluster says so.
-    pub remove_diverged_data: Option<Switch>,
-    pub remove_data_after_failed_rewind: Option<Switch>,
-    /// Settings that data or availability depend on and that this version does not implement yet, as `name: value`.
-    pub refused: Vec<String>,
 }
 
 #[cfg(test)]

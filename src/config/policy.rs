@@ -50,6 +50,7 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         slots: SlotSettings {
             use_slots: dynamic.use_slots,
             keep_for_failover: Switch::from(!dynamic.member_slots_ttl.is_zero()),
+            permanent: dynamic.permanent_slots.clone(),
             ignored: dynamic.ignore_slots.clone(),
         },
         synchronous,

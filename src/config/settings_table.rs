@@ -122,7 +122,8 @@ says what each mode promises. A wrong value, which Patroni replaces by a default
 failsafe_mode | works | [replication.md](replication.md)
 standby_cluster | differs | [replication.md](replication.md). A wrong value, which Patroni passes over, is refused, and rejects a whole \
 document. `create_replica_methods`: the first copy is made by pg_basebackup.
-slots, permanent_slots, permanent_replication_slots | refused |
+slots, permanent_slots, permanent_replication_slots | works | [replication.md](replication.md). An entry that is wrong is refused; in \
+a document that is there already it is left out, and a slot of its name is left alone.
 primary_race_backoff | not yet | After 4.1.5.
 ## PostgreSQL
 postgresql.parameters | works | Rules of PostgreSQL 13 to 18. `max_connections`, `max_locks_per_transaction`, \

@@ -5,10 +5,11 @@ use std::time::Duration;
 use super::context::Ctx;
 use super::decision::{Decision, PostgresStep, Question};
 use super::lease::Hold;
-use super::local::{HistoryOf, LastRole, Reinit, Replay, StandbyFacts, StopMode, StopWhy, Upstream};
+use super::local::{HistoryOf, LastRole, Reinit, Replay, StandbyFacts, StartAs, StopMode, StopWhy, Upstream};
 use super::observation::Divergence;
 use super::policy::{ClusterKind, UNHURRIED};
 use super::reason::Reason;
+use super::sync;
 use super::units::Instant;
 use super::view::{Member, MemberRole, ReplicationState};
 use super::{bootstrap, follows};
@@ -76,8 +77,12 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
         ClusterKind::Primary => Reason::Following { name, leader },
         ClusterKind::Standby(_) => Reason::FollowingStandbyLeader { name, leader },
     };
+    let is_streaming = facts.replication == Some(ReplicationState::Streaming);
+    if let Some(restart) = take_slots_in(ctx, &wanted).filter(|_| is_streaming) {
+        return restart;
+    }
     let Some(history) = history.filter(|_| is_ready(record)) else { return ctx.idle(following) };
-    if facts.replication == Some(ReplicationState::Streaming) {
+    if is_streaming {
         return ctx.idle(following);
     }
     // Nothing shows a member that does not stream that its history is not the leader's, so it asks once.
@@ -87,6 +92,18 @@ pub fn decide(ctx: &Ctx, facts: &StandbyFacts) -> Decision {
     }
     // It should stream and does not: our WAL may hold what the leader's history does not.
     compare(ctx, &history, following)
+}
+
+/// PostgreSQL reads its slots from disk at its start alone. Not while a change of the leader is asked for: it may need us.
+fn take_slots_in(ctx: &Ctx, upstream: &Upstream) -> Option<Decision> {
+    let copies = &ctx.seen.memory.slot_copies;
+    if copies.is_empty() || ctx.view.switchover.is_some() {
+        return None;
+    }
+    let names: Vec<String> = copies.iter().map(|name| format!("'{name}'")).collect();
+    let reason = Reason::CopyingSlots { names: format!("[{}]", names.join(", ")) };
+    let restart = PostgresStep::Restart(StartAs::Standby(upstream.clone()));
+    Some(sync::ask_for_release(ctx).unwrap_or_else(|| ctx.step(restart, reason)))
 }
 
 /// A standby behind another leader that lets nobody in: it may wait for WAL of a history that is not the leader's.

@@ -7,7 +7,7 @@ use super::lease::Hold;
 use super::local::{Job, LastRole, Watchdog};
 use super::observation::Observation;
 use super::policy::{ClusterKind, Mode, Pause, Policy};
-use super::slots::{self, SlotWanted};
+use super::slots::{self, LogicalWanted, SlotWanted};
 use super::tree;
 
 /// At most one server of a cluster takes writes.
@@ -78,7 +78,10 @@ fn upkeep_is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> R
             .any(|member| member.name.slot_name() == **name && slots::position_of(view, member) == Some(*position)),
         SlotWanted::Kept(None) | SlotWanted::Streams => true,
     };
-    if !slots.physical.iter().all(is_published) {
+    let is_confirmed = |(name, wanted): (&String, &LogicalWanted)| {
+        wanted.confirmed.is_none() || view.status.slots.get(name) == wanted.confirmed.as_ref()
+    };
+    if !slots.physical.iter().all(is_published) || !slots.logical.iter().all(is_confirmed) {
         return Err("a slot is moved on to a position that the leader has not published");
     }
     Ok(())

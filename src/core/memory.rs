@@ -40,6 +40,7 @@ pub fn note(mut memory: Memory, event: &Event) -> Memory {
         Event::CheckpointDone => memory.checkpoint = AfterPromote::Done,
         Event::SlotsTouched => memory.slots = None,
         Event::SlotsBrought(slots) => memory.slots = Some(slots.clone()),
+        Event::SlotsCopied(names) => memory.slot_copies.clone_from(names),
         Event::RolesEnsured => memory.roles = Roles::Ensured,
         Event::JobEnded(ended) => job_ended(&mut memory, ended),
         Event::TtlChanged { at, ttl } => {
@@ -140,6 +141,7 @@ fn learn_local(memory: &mut Memory, seen: &Observation) {
     if !matches!(seen.local.postgres, Postgres::Running(_)) {
         // What replaces its data has none of them.
         memory.slots = None;
+        memory.slot_copies.clear();
     }
     if memory.is_vouched && !matches!(seen.local.postgres, Postgres::Running(Running::Primary(_))) {
         (memory.lease_valid_until, memory.is_vouched) = (None, false);
@@ -172,7 +174,9 @@ fn learn_started(memory: &mut Memory, seen: &Observation, outcome: &Outcome) {
         }
         Some(Job::Stop { why, .. }) => begin_handover(memory, seen, *why, outcome.now),
         Some(Job::Bootstrap | Job::Clone { .. } | Job::Reinitialize { .. } | Job::Rewind { .. } | Job::Recover) => {}
-        Some(Job::Start(StartAs::Standby(_)) | Job::Restart(_) | Job::Follow(_)) | None => {}
+        // It takes the copies in.
+        Some(Job::Restart(_)) => memory.slot_copies.clear(),
+        Some(Job::Start(StartAs::Standby(_)) | Job::Follow(_)) | None => {}
     }
 }
 

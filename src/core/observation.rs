@@ -164,6 +164,8 @@ pub struct Memory {
     pub promotion_refused: Option<Instant>,
     /// The slots as they were last brought about, on this server and this data directory; `None`: not known.
     pub slots: Option<SlotsWanted>,
+    /// Logical slots of which copies wait for a start of the server.
+    pub slot_copies: BTreeSet<String>,
     pub roles: Roles,
     /// `synchronous_standby_names` as it was seen to change last, on a primary.
     pub standby_names: Option<NamesSeen>,
@@ -350,6 +352,8 @@ pub enum Event {
     SlotsTouched,
     /// The server has these slots, and none that should have been dropped.
     SlotsBrought(SlotsWanted),
+    /// Copies of these logical slots are ready to be put in place with the server's next start.
+    SlotsCopied(BTreeSet<String>),
     RolesEnsured,
 }
 

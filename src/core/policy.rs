@@ -1,5 +1,6 @@
 //! The settings that decisions depend on, already merged and checked by `config`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::units::MemberName;
@@ -78,14 +79,28 @@ pub struct SlotSettings {
     pub use_slots: Switch,
     /// Whether slots of members that stream from elsewhere are kept (`member_slots_ttl` is not zero).
     pub keep_for_failover: Switch,
+    /// By name: those that are there whether or not somebody uses them.
+    pub permanent: BTreeMap<String, PermanentSlot>,
     pub ignored: Vec<IgnoredSlot>,
 }
 
 /// As without any configuration.
 impl Default for SlotSettings {
     fn default() -> Self {
-        SlotSettings { use_slots: Switch::On, keep_for_failover: Switch::On, ignored: Vec::new() }
+        SlotSettings {
+            use_slots: Switch::On,
+            keep_for_failover: Switch::On,
+            permanent: BTreeMap::new(),
+            ignored: Vec::new(),
+        }
     }
+}
+
+/// An entry of `slots`.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum PermanentSlot {
+    Physical,
+    Logical { database: String, plugin: String },
 }
 
 /// An entry of `ignore_slots`: each property that is given has to match.

@@ -140,6 +140,7 @@ reasons! {
     StoppingToRejoin { leader: HistoryOf }, "stopping_to_rejoin", "our WAL has diverged from that of {leader}; stopping PostgreSQL to repair it";
     NewParent { member: MemberName }, "new_parent", "following {member}, which the tag replicatefrom names";
     ResumingReplay, "resuming_replay", "WAL replay was paused; resuming it";
+    CopyingSlots { names: String }, "copying_slots", "Copying logical slots {names} from the primary";
     LeaderNotReady { leader: MemberName }, "leader_not_ready", "waiting for {leader} to become the primary";
     StreamsFromNobody, "streams_from_nobody", "nostream is set: WAL comes from the archive alone from now on";
     LeaderWithoutAddress { leader: MemberName }, "leader_without_address", "waiting for the member record of {leader}";

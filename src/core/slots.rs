@@ -1,5 +1,5 @@
 //! Which replication slots this member's server is to have: one for each member that may stream from it, now or after a
-//! failover. What is found besides is dropped or left alone.
+//! failover, and the permanent ones. What is found besides is dropped or left alone.
 //!
 //! As in Patroni, a slot that no member streams from and that `ignore_slots` does not name is dropped, physical or logical,
 //! unless somebody uses it: it would hold WAL back for ever. In pause nothing is dropped.
@@ -7,10 +7,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::local::LastRole;
-use super::policy::{IgnoredSlot, Pause, Policy};
+use super::policy::{IgnoredSlot, Pause, PermanentSlot, Policy};
 use super::tree;
 use super::units::Lsn;
-use super::view::{ClusterView, Member};
+use super::view::{Address, ClusterView, Member, MemberRole};
 
 /// What the slots of one server are to be.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -19,6 +19,10 @@ pub struct SlotsWanted {
     pub role: LastRole,
     /// Physical slots by name.
     pub physical: BTreeMap<String, SlotWanted>,
+    /// Logical slots by name.
+    pub logical: BTreeMap<String, LogicalWanted>,
+    /// The primary that a standby has copies of the logical ones from.
+    pub source: Option<Address>,
     pub pause: Pause,
     /// Slots that match one of these are never dropped as unknown.
     pub ignored: Vec<IgnoredSlot>,
@@ -26,10 +30,25 @@ pub struct SlotsWanted {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum SlotWanted {
-    /// A member streams from here and moves it on itself.
+    /// A member, or somebody else, streams from here and moves it on.
     Streams,
     /// Kept for a member that streams from elsewhere or is away; moved on to this position where it is known.
     Kept(Option<Lsn>),
+}
+
+/// A permanent logical slot.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct LogicalWanted {
+    pub database: String,
+    pub plugin: String,
+    /// On a standby: how far its consumer has confirmed, as the leader has published it. `None`: that is not known, and the
+    /// slot is neither copied nor moved on.
+    pub confirmed: Option<Lsn>,
+}
+
+/// Whether the server takes this as the name of a slot.
+pub fn is_slot_name(name: &str) -> bool {
+    (1..64).contains(&name.len()) && name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'))
 }
 
 /// The smallest size of a WAL segment, and a slot keeps whole segments: one that has moved by less keeps nearly the same.
@@ -65,14 +84,18 @@ pub struct SlotFound<'a> {
     pub holds_rows: bool,
     /// From where on it keeps WAL; `None`: it keeps none.
     pub reserved: Option<Lsn>,
+    /// How far the consumer of a logical one has confirmed.
+    pub confirmed: Option<Lsn>,
 }
 
 /// What bringing the slots about has led to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Brought {
     All,
-    /// One that is to go is still used: it is looked at again.
-    AllButUsed,
+    /// One that is to go is still used, or one is not as it should be yet: they are looked at again.
+    Partly,
+    /// Logical slots are ready to be put in place while the server does not run.
+    Copied(BTreeSet<String>),
 }
 
 /// What is done with a slot that exists.
@@ -95,7 +118,7 @@ pub enum Unwanted {
     Lost,
     HoldsRows,
     ReservesNothing,
-    /// A logical one with a member's name.
+    /// The one of this name is to be of another type, for another database or with another plugin.
     OtherKind,
 }
 
@@ -103,12 +126,14 @@ pub enum Unwanted {
 impl std::fmt::Display for Unwanted {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Unwanted::Unknown => ": no member streams from it and ignore_slots does not name it",
+            Unwanted::Unknown => ": no member streams from it, and neither slots nor ignore_slots names it",
             Unwanted::FormerPrimarys => " of a former primary",
             Unwanted::Lost => ": its WAL is gone",
             Unwanted::HoldsRows => ": it holds back vacuum for a standby that is elsewhere",
             Unwanted::ReservesNothing => ": it reserves no WAL",
-            Unwanted::OtherKind => ": it is a logical one and has a member's name",
+            Unwanted::OtherKind => {
+                ": the one of this name is to be of another type, for another database or with another plugin"
+            }
         })
     }
 }
@@ -125,25 +150,38 @@ impl SlotsWanted {
     }
 
     /// Whether bringing these about would change nothing worth a session on the server, where `old` stand: the same slots,
-    /// and none of them further by more than a little.
+    /// and no physical one further by more than a little. What lies between two positions of a logical one is sent again.
     pub fn is_near(&self, old: &SlotsWanted) -> bool {
         let is_near = |(name, new): (&String, &SlotWanted)| old.physical.get(name).is_some_and(|old| new.is_near(*old));
         let differs_in_slots_alone = SlotsWanted { physical: old.physical.clone(), ..self.clone() } == *old;
         differs_in_slots_alone && self.physical.len() == old.physical.len() && self.physical.iter().all(is_near)
     }
 
+    /// Logical slots that are missing here and that the primary has. Copies need a stop, so that none are made in pause.
+    pub fn to_copy<'a>(&'a self, is_there: impl Fn(&str) -> bool + 'a) -> impl Iterator<Item = &'a str> {
+        let may_copy = self.role == LastRole::Standby && self.pause == Pause::Running && self.source.is_some();
+        let missing = move |(name, slot): &(&String, &LogicalWanted)| slot.confirmed.is_some() && !is_there(name);
+        self.logical.iter().filter(move |_| may_copy).filter(missing).map(|(name, _)| name.as_str())
+    }
+
+    /// Whether a slot of this name is the logical one that is wanted.
+    pub fn is_as_wanted(&self, name: &str, database: Option<&str>, plugin: Option<&str>) -> bool {
+        self.logical
+            .get(name)
+            .is_some_and(|wanted| database == Some(wanted.database.as_str()) && plugin == Some(wanted.plugin.as_str()))
+    }
+
     /// A slot in use is never dropped.
     pub fn verdict(&self, slot: &SlotFound<'_>) -> Verdict {
-        let position = match self.physical.get(slot.name) {
-            Some(SlotWanted::Kept(position)) => *position,
-            Some(SlotWanted::Streams) | None => None,
+        let (position, at) = match (self.physical.get(slot.name), self.logical.get(slot.name)) {
+            (Some(SlotWanted::Kept(position)), _) => (*position, slot.reserved),
+            (None, Some(logical)) if !slot.is_failover && !slot.is_lost => (logical.confirmed, slot.confirmed),
+            (Some(SlotWanted::Streams), _) | (None, _) => (None, None),
         };
-        match (self.unwanted(slot), position, slot.reserved) {
+        match (self.unwanted(slot), position, at) {
             (Some(why), ..) if slot.is_active => Verdict::InUse(why),
             (Some(why), ..) => Verdict::Drop(why),
-            (None, Some(position), Some(reserved)) if position > reserved && !slot.is_active => {
-                Verdict::Advance(position)
-            }
+            (None, Some(position), Some(at)) if position > at && !slot.is_active => Verdict::Advance(position),
             (None, ..) => Verdict::Leave,
         }
     }
@@ -153,6 +191,9 @@ impl SlotsWanted {
             return None;
         }
         let is_ignored = self.ignored.iter().any(|entry| entry.matches(slot));
+        if let (None, Some(_)) = (self.physical.get(slot.name), self.logical.get(slot.name)) {
+            return self.unwanted_logical(slot, is_ignored);
+        }
         match self.physical.get(slot.name) {
             Some(_) if !slot.is_physical() => Some(Unwanted::OtherKind),
             Some(_) if slot.is_lost && !is_ignored => Some(Unwanted::Lost),
@@ -168,6 +209,19 @@ impl SlotsWanted {
                 LastRole::Standby => Some(Unwanted::FormerPrimarys),
                 LastRole::Primary => (!slot.is_failover).then_some(Unwanted::Unknown),
             },
+        }
+    }
+
+    /// One with the name of a logical slot that is wanted. Those that PostgreSQL carries over are its own, and a former
+    /// primary's would be in the way of that.
+    fn unwanted_logical(&self, slot: &SlotFound<'_>, is_ignored: bool) -> Option<Unwanted> {
+        match self.role {
+            _ if slot.is_physical() || !self.is_as_wanted(slot.name, slot.database, slot.plugin) => {
+                Some(Unwanted::OtherKind)
+            }
+            LastRole::Standby if slot.is_failover => Some(Unwanted::FormerPrimarys),
+            LastRole::Primary if slot.is_failover => None,
+            LastRole::Standby | LastRole::Primary => (slot.is_lost && !is_ignored).then_some(Unwanted::Lost),
         }
     }
 }
@@ -198,26 +252,93 @@ pub fn wanted(policy: &Policy, view: &ClusterView, role: LastRole, retained: &BT
     let settings = &policy.slots;
     let own = policy.name.slot_name();
     // Who never becomes leader has nobody to keep WAL for but those that stream from it.
-    let is_candidate = role == LastRole::Primary || !policy.tags.is_nofailover();
-    let keeps = is_candidate && settings.keep_for_failover.is_on();
-    let mut physical = BTreeMap::new();
-    if settings.use_slots.is_on() {
-        let others = view.members.values().filter(|member| !member.tags.nostream && member.name.slot_name() != own);
-        for member in others {
-            let wanted = if tree::streams_from(policy, view, role, member) {
-                SlotWanted::Streams
-            } else if keeps {
-                SlotWanted::Kept(position_of(view, member))
-            } else {
-                continue;
-            };
-            physical.insert(member.name.slot_name(), wanted);
-        }
+    let may_lead = role == LastRole::Primary || !policy.tags.is_nofailover();
+    let keeps = settings.use_slots.is_on() && may_lead;
+    let keeps_members = keeps && settings.keep_for_failover.is_on();
+    let published = |name: &String| view.status.slots.get(name).copied();
+    let of_role = |name: &String| match role {
+        LastRole::Primary => SlotWanted::Streams,
+        LastRole::Standby => SlotWanted::Kept(published(name)),
+    };
+    let (mut physical, mut logical) = (BTreeMap::new(), BTreeMap::new());
+    let others = view.members.values().filter(|member| !member.tags.nostream && member.name.slot_name() != own);
+    for member in others.filter(|_| settings.use_slots.is_on()) {
+        let wanted = if tree::streams_from(policy, view, role, member) {
+            SlotWanted::Streams
+        } else if keeps_members {
+            SlotWanted::Kept(position_of(view, member))
+        } else {
+            continue;
+        };
+        physical.insert(member.name.slot_name(), wanted);
     }
-    if settings.use_slots.is_on() && (keeps || role == LastRole::Primary) {
+    if keeps && (role == LastRole::Primary || keeps_members) {
         for name in retained.iter().filter(|name| **name != own) {
             physical.entry(name.clone()).or_insert(SlotWanted::Kept(None));
         }
     }
-    SlotsWanted { role, physical, pause: policy.pause, ignored: settings.ignored.clone() }
+    for (name, slot) in settings.permanent.iter().filter(|(name, _)| keeps && **name != own) {
+        match slot {
+            PermanentSlot::Physical => drop(physical.insert(name.clone(), of_role(name))),
+            // A member's name is the member's, and without its feedback the primary would remove what a slot needs.
+            PermanentSlot::Logical { .. } if physical.contains_key(name) || streams_from_nobody(policy, role) => {}
+            PermanentSlot::Logical { database, plugin } => {
+                let confirmed = published(name).filter(|_| role == LastRole::Standby);
+                let wanted = LogicalWanted { database: database.clone(), plugin: plugin.clone(), confirmed };
+                logical.insert(name.clone(), wanted);
+            }
+        }
+    }
+    let leader = view.other_leader().filter(|leader| leader.role == MemberRole::Primary && !logical.is_empty());
+    let source = leader.and_then(|leader| leader.address.clone()).filter(|_| role == LastRole::Standby);
+    SlotsWanted { role, physical, logical, source, pause: policy.pause, ignored: settings.ignored.clone() }
+}
+
+fn streams_from_nobody(policy: &Policy, role: LastRole) -> bool {
+    role == LastRole::Standby && policy.tags.nostream
+}
+
+/// What of its slots a leader publishes, for the others to move theirs on to. `found`: all that it has.
+pub fn published(
+    policy: &Policy,
+    view: &ClusterView,
+    retained: &BTreeSet<String>,
+    found: &BTreeMap<String, Lsn>,
+    end: Lsn,
+) -> BTreeMap<String, Lsn> {
+    let settings = &policy.slots;
+    let wanted = wanted(policy, view, LastRole::Primary, retained);
+    let is_ours = |name: &&String| {
+        let is_managed = wanted.physical.contains_key(*name) || wanted.logical.contains_key(*name);
+        is_managed && (settings.keep_for_failover.is_on() || settings.permanent.contains_key(*name))
+    };
+    let mut slots: BTreeMap<String, Lsn> =
+        found.iter().filter(|(name, _)| is_ours(name)).map(|(name, at)| (name.clone(), *at)).collect();
+    let own = policy.name.slot_name();
+    let own_counts = settings.keep_for_failover.is_on() || settings.permanent.contains_key(&own);
+    if settings.use_slots.is_on() && own_counts && !policy.tags.nostream {
+        slots.insert(own, end);
+    }
+    slots
+}
+
+/// Whether the position of a logical slot is another one.
+pub fn logical_moved(
+    permanent: &BTreeMap<String, PermanentSlot>,
+    before: &BTreeMap<String, Lsn>,
+    now: &BTreeMap<String, Lsn>,
+) -> bool {
+    let logical = permanent.iter().filter(|(_, slot)| **slot != PermanentSlot::Physical);
+    logical.map(|(name, _)| name).any(|name| before.get(name) != now.get(name))
+}
+
+/// Whether a logical slot on a standby may be used after a promotion: what its decoding needs of the catalogs was protected
+/// on the primary all the time, by the primary's own slot at first and then by what this standby has reported.
+///
+/// `first`: the `catalog_xmin` of the primary's slot when it was first looked at. `reported`: that of this standby's
+/// physical slot there. `own`: that of the slot here.
+pub fn is_safe_after_promotion(first: u32, reported: u32, own: u32) -> bool {
+    // Transaction numbers are a circle.
+    let is_not_after = |a: u32, b: u32| b.wrapping_sub(a) < 1 << 31;
+    is_not_after(first, reported) && is_not_after(reported, own)
 }

@@ -146,6 +146,10 @@ impl Instance for LocalPostgres {
         self.bring_slots(wanted).await
     }
 
+    async fn tend_logical_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+        self.tend_logical(wanted).await
+    }
+
     async fn set_standby_names(&self, names: Option<&StandbyNames>) -> Result<(), PostgresError> {
         self.put_standby_names(names).await
     }

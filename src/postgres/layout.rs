@@ -79,6 +79,9 @@ impl LocalPostgres {
         };
         let (mut parameters, warnings) = server_parameters(&desired.server, &identity, self.rules_version());
         self.warn_once(warnings);
+        if desired.logical_slots {
+            parameters.replace("hot_standby_feedback", "on".to_owned());
+        }
         if let Some(names) = &self.memory().standby_names {
             parameters.replace(STANDBY_NAMES, names.to_string());
         }

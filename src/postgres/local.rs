@@ -17,6 +17,7 @@ use super::host_addresses::HostAddresses;
 use super::postmaster::{ServerProcesses, read_pid_file};
 use super::process::Process;
 use super::programs::{Programs, Run};
+use super::slot_memory::SlotMemory;
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
 use crate::boottime;
@@ -79,6 +80,7 @@ pub(super) struct Memory {
     pub(super) discarded_looked_at: Option<Instant>,
     /// Whether leftovers of an earlier agent were looked for.
     pub(super) settled: bool,
+    pub(super) slots: SlotMemory,
 }
 
 impl LocalPostgres {
@@ -132,6 +134,7 @@ impl LocalPostgres {
                 standby_processes: Vec::new(),
                 discarded_looked_at: None,
                 settled: false,
+                slots: SlotMemory::default(),
             }),
             config: Mutex::new(config),
         })
@@ -243,6 +246,15 @@ impl LocalPostgres {
 
     /// A session with the local server as the superuser.
     pub(super) async fn connect(&self, purpose: &str, statement_timeout: Duration) -> Result<Session, ConnectError> {
+        self.connect_in(&self.config().postgres.database, purpose, statement_timeout).await
+    }
+
+    async fn connect_in(
+        &self,
+        database: &str,
+        purpose: &str,
+        statement_timeout: Duration,
+    ) -> Result<Session, ConnectError> {
         let config = self.config();
         let addresses = self.local_addresses();
         let first = self.memory().last_address.min(addresses.len().saturating_sub(1));
@@ -254,8 +266,8 @@ impl LocalPostgres {
             let target = Target {
                 host,
                 port,
-                database: &config.postgres.database,
-                application_name: format!("tamada {} {purpose}", config.name).trim_end().to_owned(),
+                database,
+                application_name: self.application_name(purpose),
                 statement_timeout,
                 whose: Whose::Ours,
             };
@@ -275,6 +287,22 @@ impl LocalPostgres {
     pub(super) async fn session(&self, purpose: &str, statement_timeout: Duration) -> Result<Session, PostgresError> {
         let session = self.connect(purpose, statement_timeout).await;
         session.map_err(|cause| PostgresError::failed("connect to the local PostgreSQL", cause))
+    }
+
+    /// The same in another database than ours.
+    pub(super) async fn session_in(
+        &self,
+        database: &str,
+        purpose: &str,
+        statement_timeout: Duration,
+    ) -> Result<Session, PostgresError> {
+        let session = self.connect_in(database, purpose, statement_timeout).await;
+        session.map_err(|cause| PostgresError::failed(format!("connect to the local database {database}"), cause))
+    }
+
+    /// As `pg_stat_activity` shows our sessions.
+    pub(super) fn application_name(&self, purpose: &str) -> String {
+        format!("tamada {} {purpose}", self.name()).trim_end().to_owned()
     }
 
     /// A session with another server, in the database of its address. Of several hosts it is the first that takes writes.

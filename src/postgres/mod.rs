@@ -42,6 +42,7 @@ mod rewind_mark;
 mod segments;
 mod senders;
 mod server;
+mod slot_memory;
 mod slots;
 mod sockets;
 mod staging;
@@ -111,13 +112,15 @@ pub struct DesiredServer {
     pub synchronous: bool,
     /// The recovery settings of a standby cluster, where it is one.
     pub standby_cluster: Option<StandbyRecovery>,
+    /// Whether there are logical slots, here or on the primary, whose rows a standby has to report (`hot_standby_feedback`).
+    pub logical_slots: bool,
 }
 
 /// Before anything is known of the cluster's.
 impl Default for DesiredServer {
     fn default() -> Self {
         let server = ServerSettings::default();
-        DesiredServer { server, use_slots: Switch::On, synchronous: false, standby_cluster: None }
+        DesiredServer { server, use_slots: Switch::On, synchronous: false, standby_cluster: None, logical_slots: false }
     }
 }
 
@@ -256,8 +259,13 @@ pub trait Instance: Send + Sync + 'static {
     /// The timeline history of the running or stopped server, oldest first, as `history` wants it (without leaders).
     fn history(&self, timeline: Timeline) -> impl Future<Output = Result<Vec<HistoryEntry>, PostgresError>> + Send;
 
-    /// Brings the replication slots to this.
+    /// Brings the replication slots to this, but for what takes long.
     fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<Brought, PostgresError>> + Send;
+
+    /// Creates the logical slots that a primary lacks, and moves those of a standby on; may take minutes.
+    fn tend_logical_slots(&self, _wanted: &SlotsWanted) -> impl Future<Output = Result<(), PostgresError>> + Send {
+        async { Ok(()) }
+    }
 
     /// Whom commits wait for from now on, by `synchronous_standby_names`; `None`: whom the user's configuration names. Returns
     /// when a running server goes by it.

@@ -69,6 +69,8 @@ impl LocalPostgres {
             // A former primary's: no standby archives it, and its stop did not wait for the archiver.
             archive::archive_ready(self).await;
         }
+        self.put_slots_in_place(role);
+        self.memory().slots.safety.clear();
         let left = left_pid_file(&self.data_dir);
         let process = self.spawn(role).await?;
         let ready = wait_ready(&self.data_dir, &process, left, limit).await;
@@ -183,6 +185,7 @@ impl LocalPostgres {
     pub(super) async fn promote_server(&self, limit: Duration) -> Result<(), PostgresError> {
         let attempted = "promote PostgreSQL";
         let process = self.postmaster().ok_or_else(|| PostgresError::failed(attempted, "it does not run"))?;
+        self.warn_of_unsafe_slots();
         let trigger = self.data_dir.join("promote");
         // Not flushed: after a crash it means nothing.
         std::fs::write(&trigger, b"").map_err(|cause| PostgresError::failed(attempted, cause))?;

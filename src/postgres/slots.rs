@@ -1,4 +1,10 @@
-//! Replication slots of the local server, brought to what the core wants (`core/slots.rs`).
+//! Replication slots of the local server, brought to what the core wants (`core/slots.rs`): listed, dropped and created here.
+//! What takes long is done beside: `logical` creates and moves on logical slots, `copies` takes them over from the primary,
+//! `safety` finds out from when on a copy may be used.
+
+mod copies;
+mod logical;
+mod safety;
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -9,18 +15,15 @@ use super::PostgresError;
 use super::conf::roles::literal;
 use super::connect::{self, Session};
 use super::local::LocalPostgres;
-use crate::core::slots::{Brought, SlotFound, SlotsWanted, Verdict};
+use crate::core::local::LastRole;
+use crate::core::slots::{Brought, SlotFound, SlotsWanted, Unwanted, Verdict, is_slot_name};
 use crate::core::units::Lsn;
 
 /// `failover` and `synced` are there from PostgreSQL 17 on.
 const FOUND: &str = "SELECT slot_name, slot_type, active, temporary, wal_status, database, plugin, restart_lsn, xmin, \
+    catalog_xmin, confirmed_flush_lsn, \
     to_jsonb(s) ->> 'failover' AS failover, to_jsonb(s) ->> 'synced' AS synced \
     FROM pg_replication_slots s";
-
-/// What the server takes as one; retained names come from a document that others write too.
-fn is_slot_name(name: &str) -> bool {
-    (1..64).contains(&name.len()) && name.bytes().all(|c| matches!(c, b'a'..=b'z' | b'0'..=b'9' | b'_'))
-}
 
 struct Found<'a>(&'a SimpleQueryRow);
 
@@ -46,6 +49,7 @@ impl Found<'_> {
             is_lost: self.text("wal_status") == Some("lost"),
             holds_rows: self.text("xmin").is_some(),
             reserved: self.text("restart_lsn").and_then(|text| text.parse().ok()),
+            confirmed: self.text("confirmed_flush_lsn").and_then(|text| text.parse().ok()),
         }
     }
 }
@@ -53,9 +57,12 @@ impl Found<'_> {
 impl LocalPostgres {
     pub(super) async fn bring_slots(&self, wanted: &SlotsWanted) -> Result<Brought, PostgresError> {
         let session = self.session("slots", Duration::from_secs(10)).await?;
+        if wanted.role == LastRole::Primary {
+            self.stop_advancing(&session).await;
+        }
         let listed = session.rows(FOUND).await;
         let rows = listed.map_err(|cause| PostgresError::sql("list the replication slots", &cause))?;
-        let mut brought = Brought::All;
+        let mut is_complete = true;
         let mut present = BTreeSet::new();
         for row in &rows {
             let found = Found(row);
@@ -63,18 +70,18 @@ impl LocalPostgres {
             let name = slot.name;
             match wanted.verdict(&slot) {
                 Verdict::InUse(why) => {
-                    brought = Brought::AllButUsed;
+                    is_complete = false;
                     self.warn_of(format!("the replication slot {name} stays as long as it is used{why}"));
                     present.insert(name.to_owned());
                 }
-                Verdict::Drop(why) => {
-                    tracing::info!("dropping the replication slot {name}{why}");
-                    let sql = format!("SELECT pg_drop_replication_slot({})", literal(name));
-                    self.on_slot(&session, &sql, &format!("drop the replication slot {name}")).await?;
-                }
+                Verdict::Drop(why) => self.drop_slot(&session, &slot, wanted, why).await?,
                 Verdict::Advance(position) => {
                     present.insert(name.to_owned());
-                    self.advance(&session, name, position).await;
+                    // A logical one is moved on by decoding, which takes its time.
+                    match wanted.keeps(name) {
+                        true => self.advance(&session, name, position).await,
+                        false => is_complete = false,
+                    }
                 }
                 Verdict::Leave => {
                     present.insert(name.to_owned());
@@ -85,7 +92,40 @@ impl LocalPostgres {
             let sql = format!("SELECT pg_create_physical_replication_slot({}, true)", literal(name));
             self.on_slot(&session, &sql, &format!("create the replication slot {name}")).await?;
         }
-        Ok(brought)
+        let missing = wanted.logical.iter().filter(|(name, _)| !present.contains(*name));
+        is_complete &= match wanted.role {
+            LastRole::Primary => missing.count() == 0,
+            // Of those whose position is not known yet nothing can be said.
+            LastRole::Standby => missing.filter(|(_, slot)| slot.confirmed.is_some()).count() == 0,
+        };
+        if wanted.role == LastRole::Standby && !wanted.logical.is_empty() {
+            let copied = self.copy_slots(wanted, &present).await?;
+            if !copied.is_empty() {
+                return Ok(Brought::Copied(copied));
+            }
+            is_complete &= self.are_safe(&session, wanted, &rows).await?;
+        }
+        Ok(if is_complete { Brought::All } else { Brought::Partly })
+    }
+
+    async fn drop_slot(
+        &self,
+        session: &Session,
+        slot: &SlotFound<'_>,
+        wanted: &SlotsWanted,
+        why: Unwanted,
+    ) -> Result<(), PostgresError> {
+        let name = slot.name;
+        if why == Unwanted::Lost && wanted.role == LastRole::Primary && wanted.logical.contains_key(name) {
+            tracing::error!(
+                "the WAL that the logical replication slot {name} kept is gone (max_slot_wal_keep_size): its consumer has \
+                 missed changes and has to begin anew; the slot is created again from here on"
+            );
+        }
+        tracing::info!("dropping the replication slot {name}{why}");
+        self.memory().slots.safety.remove(name);
+        let sql = format!("SELECT pg_drop_replication_slot({})", literal(name));
+        self.on_slot(session, &sql, &format!("drop the replication slot {name}")).await
     }
 
     async fn on_slot(&self, session: &Session, sql: &str, attempted: &str) -> Result<(), PostgresError> {

@@ -12,7 +12,7 @@ use tamada::config::{Account, Config, FoundData, HostFacts, KubernetesAccess, Se
 use tamada::core::local::{
     CloneFrom, CloneSource, LastRole, Postgres, Running, StandbyFacts, StartAs, StopMode, Upstream,
 };
-use tamada::core::policy::{Pause, Switch};
+use tamada::core::policy::Pause;
 use tamada::core::slots::{SlotWanted, SlotsWanted};
 use tamada::core::units::MemberName;
 use tamada::core::view::Address;
@@ -261,7 +261,14 @@ pub fn copy(from: &Path, to: &Path) {
 /// Slots of a primary for these members, and nothing besides.
 pub fn slots_for(members: &[&str]) -> SlotsWanted {
     let physical = members.iter().map(|name| (MemberName::from(*name).slot_name(), SlotWanted::Streams)).collect();
-    SlotsWanted { role: LastRole::Primary, physical, pause: Pause::Running, ignored: Vec::new() }
+    SlotsWanted {
+        role: LastRole::Primary,
+        physical,
+        logical: BTreeMap::new(),
+        source: None,
+        pause: Pause::Running,
+        ignored: Vec::new(),
+    }
 }
 
 /// A primary and a replica that streams from it.
@@ -308,9 +315,7 @@ pub fn desired() -> DesiredServer {
             pg_hba: Some(hba.map(str::to_owned).to_vec()),
             ..ServerSettings::default()
         },
-        use_slots: Switch::On,
-        synchronous: false,
-        standby_cluster: None,
+        ..DesiredServer::default()
     }
 }
 

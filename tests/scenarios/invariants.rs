@@ -56,7 +56,8 @@ fn a_decision_that_breaks_a_rule_is_refused() {
 /// What a leader's server is to have: slots of b and c.
 fn slots() -> SlotsWanted {
     let physical = ["b", "c"].map(|name| (name.to_owned(), SlotWanted::Streams)).into();
-    SlotsWanted { role: LastRole::Primary, physical, pause: Pause::Running, ignored: Vec::new() }
+    let (logical, source, ignored) = Default::default();
+    SlotsWanted { role: LastRole::Primary, physical, logical, source, pause: Pause::Running, ignored }
 }
 
 fn idle() -> Decision {

@@ -101,6 +101,7 @@ fn found<'a>(name: &'a str, kind: &'a str) -> SlotFound<'a> {
         is_lost: false,
         holds_rows: false,
         reserved: Some(Lsn(40)),
+        confirmed: None,
     }
 }
 
@@ -195,7 +196,7 @@ fn a_primary_keeps_the_slot_of_a_member_that_is_away_with_its_rows() {
 fn the_log_says_of_each_slot_why_it_is_dropped() {
     use Unwanted::{FormerPrimarys, HoldsRows, Lost, OtherKind, ReservesNothing, Unknown};
     let reasons = [FormerPrimarys, HoldsRows, Lost, OtherKind, ReservesNothing, Unknown].map(|why| why.to_string());
-    assert_eq!(reasons[5], ": no member streams from it and ignore_slots does not name it");
+    assert_eq!(reasons[5], ": no member streams from it, and neither slots nor ignore_slots names it");
     let different: BTreeSet<&String> = reasons.iter().collect();
     assert_eq!(different.len(), reasons.len());
 }

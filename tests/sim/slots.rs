@@ -85,6 +85,7 @@ impl World {
                 is_lost: false,
                 holds_rows: false,
                 reserved: Some(Lsn(reserved)),
+                confirmed: None,
             };
             match wanted.verdict(&slot) {
                 Verdict::Leave => {}

@@ -38,7 +38,7 @@ variables! {
         patroni_check_timeline: Switch, "bootstrap.dcs.check_timeline", "on (Patroni: off)", Cluster;
         /// How long the replication slot of a member whose key is gone from the DCS is kept; 0: it is removed at once.
         patroni_member_slots_ttl: Seconds, "bootstrap.dcs.member_slots_ttl", "1800", Cluster;
-        /// Permanent replication slots. Not implemented yet; any entry is refused.
+        /// Permanent replication slots: name to `{type: physical}`, or `{type: logical, database: …, plugin: …}`.
         patroni_slots: Map, "bootstrap.dcs.slots", "{}", Cluster;
         /// Replication slots that are not dropped although nobody wants them: maps with any of `name`, `type`, `database`,
         /// `plugin`.

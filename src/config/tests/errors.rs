@@ -39,7 +39,7 @@ const WRONG: [(&[(&str, &str)], &str); 58] = [
     (&[("PATRONI_STANDBY_CLUSTER", "host: a b")], "PATRONI_STANDBY_CLUSTER: "),
     (&[("PATRONI_STANDBY_CLUSTER", "port: 5432")], "PATRONI_STANDBY_CLUSTER: "),
     (&[("PATRONI_TAGS", "{replicatefrom: [n2]}")], "PATRONI_TAGS: "),
-    (&[("PATRONI_SLOTS", "{a: {type: physical}}")], "PATRONI_SLOTS: slots: a given"),
+    (&[("PATRONI_SLOTS", "{a: {type: other}}")], "PATRONI_SLOTS: slots.a.type: \"other\" given"),
     (&[("PATRONI_WATCHDOG_MODE", "perhaps")], "PATRONI_WATCHDOG_MODE: \"perhaps\" given"),
     (&[("PATRONI_WATCHDOG_DEVICE", "watchdog0")], "PATRONI_WATCHDOG_DEVICE: \"watchdog0\" given"),
     (&[("PATRONI_WATCHDOG_SAFETY_MARGIN", "-2")], "PATRONI_WATCHDOG_SAFETY_MARGIN: \"-2\" given"),

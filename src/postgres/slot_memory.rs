@@ -1,0 +1,38 @@
+//! What is remembered of logical replication slots from one call to the next.
+
+use std::collections::BTreeMap;
+
+use crate::core::units::Instant;
+use crate::core::view::Address;
+
+#[derive(Default)]
+pub(super) struct SlotMemory {
+    /// Of the primary's slots, for the server's next start.
+    pub(super) copies: Option<Copies>,
+    /// Of the logical slots that this standby has.
+    pub(super) safety: BTreeMap<String, Safety>,
+    /// Whether one is being moved on.
+    pub(super) is_advancing: bool,
+}
+
+pub(super) struct Copies {
+    pub(super) from: Address,
+    pub(super) made: Instant,
+    pub(super) slots: Vec<SlotCopy>,
+}
+
+pub(super) struct SlotCopy {
+    pub(super) name: String,
+    /// The content of its file.
+    pub(super) state: Vec<u8>,
+}
+
+/// Whether a logical slot may be used after a promotion of this standby.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Safety {
+    /// `catalog_xmin` of the primary's slot when it was first looked at.
+    Waits {
+        first: u32,
+    },
+    Safe,
+}
