@@ -13,6 +13,7 @@ mod leader;
 mod memory;
 mod outage;
 mod pause;
+mod permanent_slots;
 mod planned;
 #[path = "../support/policy.rs"]
 mod policy;
