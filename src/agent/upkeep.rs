@@ -22,7 +22,10 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
         self.memory.note(&Event::SlotsTouched);
         if !wanted.logical.is_empty() {
             let (shared, wanted) = (self.shared.clone(), wanted.clone());
-            let work = async move { Report::of(shared.instance.tend_logical_slots(&wanted).await, |()| Report::Done) };
+            let work = async move {
+                let copied = shared.instance.tend_logical_slots(&wanted).await;
+                Report::of(copied, |names| if names.is_empty() { Report::Done } else { Report::SlotsCopied(names) })
+            };
             self.background.begin(BackgroundTask::TendLogicalSlots, AtEnd::Wait, work);
         }
         let shared = self.shared.clone();
@@ -32,7 +35,6 @@ impl<D: Dcs, I: Instance> Agent<D, I> {
                 Brought::All => Report::SlotsBrought(wanted),
                 // Not known as brought about, they are tried again.
                 Brought::Partly => Report::Done,
-                Brought::Copied(names) => Report::SlotsCopied(names),
             })
         };
         self.background.begin(BackgroundTask::SyncSlots, AtEnd::Wait, work);

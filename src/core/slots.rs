@@ -89,13 +89,11 @@ pub struct SlotFound<'a> {
 }
 
 /// What bringing the slots about has led to.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Brought {
     All,
     /// One that is to go is still used, or one is not as it should be yet: they are looked at again.
     Partly,
-    /// Logical slots are ready to be put in place while the server does not run.
-    Copied(BTreeSet<String>),
 }
 
 /// What is done with a slot that exists.

@@ -3,6 +3,7 @@
 //! **Invariant:** of the operations that change the data directory or the server one runs at a time; a probe never
 //! waits for them.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -146,7 +147,7 @@ impl Instance for LocalPostgres {
         self.bring_slots(wanted).await
     }
 
-    async fn tend_logical_slots(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+    async fn tend_logical_slots(&self, wanted: &SlotsWanted) -> Result<BTreeSet<String>, PostgresError> {
         self.tend_logical(wanted).await
     }
 

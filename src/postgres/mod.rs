@@ -59,6 +59,7 @@ pub use hooks::Waits;
 pub use instance::kept_dynamic;
 pub use local::LocalPostgres;
 
+use std::collections::BTreeSet;
 use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
@@ -262,9 +263,13 @@ pub trait Instance: Send + Sync + 'static {
     /// Brings the replication slots to this, but for what takes long.
     fn sync_slots(&self, wanted: &SlotsWanted) -> impl Future<Output = Result<Brought, PostgresError>> + Send;
 
-    /// Creates the logical slots that a primary lacks, and moves those of a standby on; may take minutes.
-    fn tend_logical_slots(&self, _wanted: &SlotsWanted) -> impl Future<Output = Result<(), PostgresError>> + Send {
-        async { Ok(()) }
+    /// Creates the logical slots that a primary lacks, moves those of a standby on, and copies what it lacks from the primary;
+    /// may take minutes. The names of the copies, which are put in place with the next start as a standby.
+    fn tend_logical_slots(
+        &self,
+        _wanted: &SlotsWanted,
+    ) -> impl Future<Output = Result<BTreeSet<String>, PostgresError>> + Send {
+        async { Ok(BTreeSet::new()) }
     }
 
     /// Whom commits wait for from now on, by `synchronous_standby_names`; `None`: whom the user's configuration names. Returns

@@ -1,6 +1,6 @@
 //! What is remembered of logical replication slots from one call to the next.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::core::units::Instant;
 use crate::core::view::Address;
@@ -9,6 +9,8 @@ use crate::core::view::Address;
 pub(super) struct SlotMemory {
     /// Of the primary's slots, for the server's next start.
     pub(super) copies: Option<Copies>,
+    /// Logical slots that the primary has and this standby lacks.
+    pub(super) missing: BTreeSet<String>,
     /// Of the logical slots that this standby has.
     pub(super) safety: BTreeMap<String, Safety>,
     /// Whether one is being moved on.

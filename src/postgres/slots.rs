@@ -1,9 +1,10 @@
 //! Replication slots of the local server, brought to what the core wants (`core/slots.rs`): listed, dropped and created here.
 //! What takes long is done beside: `logical` creates and moves on logical slots, `copies` takes them over from the primary,
-//! `safety` finds out from when on a copy may be used.
+//! with the WAL that they need (`missing_wal`), `safety` finds out from when on a copy may be used.
 
 mod copies;
 mod logical;
+mod missing_wal;
 mod safety;
 
 use std::collections::BTreeSet;
@@ -99,10 +100,6 @@ impl LocalPostgres {
             LastRole::Standby => missing.filter(|(_, slot)| slot.confirmed.is_some()).count() == 0,
         };
         if wanted.role == LastRole::Standby && !wanted.logical.is_empty() {
-            let copied = self.copy_slots(wanted, &present).await?;
-            if !copied.is_empty() {
-                return Ok(Brought::Copied(copied));
-            }
             is_complete &= self.are_safe(&session, wanted, &rows).await?;
         }
         Ok(if is_complete { Brought::All } else { Brought::Partly })

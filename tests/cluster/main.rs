@@ -42,6 +42,7 @@ mod rejoin;
 mod renewals;
 mod settings;
 mod single;
+mod slots;
 mod space;
 mod sql;
 mod standby_cluster;

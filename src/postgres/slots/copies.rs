@@ -13,11 +13,10 @@ use tokio_postgres::SimpleQueryRow;
 use crate::core::local::{StartAs, Upstream};
 use crate::core::slots::SlotsWanted;
 use crate::core::units::Lsn;
-use crate::core::view::Address;
-use crate::postgres::control::Freshness;
+use crate::postgres::connect::Session;
 use crate::postgres::local::LocalPostgres;
 use crate::postgres::slot_memory::{Copies, SlotCopy};
-use crate::postgres::{PostgresError, conf::roles::literal, files, segments};
+use crate::postgres::{PostgresError, conf::roles::literal, files};
 
 /// How old a copy may be that is put in place: the primary goes on.
 const AGE_MAX: Duration = Duration::from_secs(60);
@@ -27,86 +26,83 @@ impl LocalPostgres {
     pub(super) async fn copy_slots(
         &self,
         wanted: &SlotsWanted,
-        present: &BTreeSet<String>,
+        is_there: impl Fn(&str) -> bool,
     ) -> Result<BTreeSet<String>, PostgresError> {
-        self.memory().slots.copies = None;
-        let missing: Vec<&str> = wanted.to_copy(|name| present.contains(name)).collect();
+        let missing: Vec<&str> = wanted.to_copy(is_there).collect();
+        self.memory().slots.missing = missing.iter().map(|name| (*name).to_owned()).collect();
         let (Some(source), false) = (&wanted.source, missing.is_empty()) else { return Ok(BTreeSet::new()) };
-        let made = self.now();
-        let rows = self.read_states(source, &missing).await?;
-        let mut slots = Vec::new();
-        for name in missing {
-            let Some(row) = rows.iter().find(|row| row.get("slot_name") == Some(name)) else {
-                self.warn_of(format!("the primary has no logical replication slot {name} that could be taken over"));
-                continue;
-            };
+        let primary = self.connect_to(source, Self::rewind_credentials(&self.config())).await?;
+        let mut fit = Vec::new();
+        for row in read_states(&primary, &missing).await? {
+            let name = row.get("slot_name").unwrap_or_default();
             if !wanted.is_as_wanted(name, row.get("database"), row.get("plugin")) {
                 self.warn_of(format!(
                     "the logical replication slot {name} of the primary is another one than slots says"
                 ));
-                continue;
+            } else if let Err(error) = self.fetch_wal(&primary, lsn(&row)).await {
+                self.warn_of(format!("cannot take the logical replication slot {name} over from the primary: {error}"));
+            } else {
+                fit.push(name.to_owned());
             }
-            let reserved: Option<Lsn> = row.get("restart_lsn").and_then(|text| text.parse().ok());
-            if !self.has_wal_from(reserved).await {
-                self.warn_of(format!(
-                    "the logical replication slot {name} cannot be taken over yet: it needs WAL that this member does not \
-                     have. It can be once its consumer has read that from the primary"
-                ));
-                continue;
-            }
-            let state = row.get("state").and_then(from_hex).unwrap_or_default();
-            slots.push(SlotCopy { name: name.to_owned(), state });
         }
-        let names: BTreeSet<String> = slots.iter().map(|copy| copy.name.clone()).collect();
-        if !slots.is_empty() {
-            self.memory().slots.copies = Some(Copies { from: source.clone(), made, slots });
+        for name in missing.iter().filter(|name| !fit.iter().any(|fit| fit == *name)) {
+            tracing::debug!("the primary has no logical replication slot {name} that could be taken over now");
         }
-        Ok(names)
-    }
-
-    /// Those that PostgreSQL carries over itself (17 and later) are left to it.
-    async fn read_states(&self, source: &Address, names: &[&str]) -> Result<Vec<SimpleQueryRow>, PostgresError> {
-        let session = self.connect_to(source, Self::rewind_credentials(&self.config())).await?;
-        let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
-        let sql = format!(
-            "SELECT slot_name, database, plugin, restart_lsn, \
-             encode(pg_read_binary_file('pg_replslot/' || slot_name || '/state'), 'hex') AS state \
-             FROM pg_replication_slots s WHERE NOT pg_is_in_recovery() AND slot_type = 'logical' AND NOT temporary \
-             AND wal_status <> 'lost' AND to_jsonb(s) ->> 'failover' IS DISTINCT FROM 'true' AND slot_name IN ({})",
-            names.join(", ")
-        );
-        session.rows(&sql).await.map_err(|cause| {
-            PostgresError::sql(format!("read logical slots of {}:{}", source.host, source.port), &cause)
-        })
-    }
-
-    async fn has_wal_from(&self, position: Option<Lsn>) -> bool {
-        let control = self.control_data(Freshness::IdentifierOnly).await.ok();
-        let (Some(position), Some(size)) = (position, control.and_then(|control| control.wal_segment_size)) else {
-            return false;
+        let fit: Vec<&str> = fit.iter().map(String::as_str).collect();
+        // Once more: fetching may have taken its time.
+        let made = self.now();
+        let rows = if fit.is_empty() { Vec::new() } else { read_states(&primary, &fit).await? };
+        let copy = |row: &SimpleQueryRow| {
+            let state = row.get("state").and_then(from_hex)?;
+            Some(SlotCopy { name: row.get("slot_name")?.to_owned(), state })
         };
-        let wanted = segments::number_at(position, size);
-        let files = std::fs::read_dir(self.data_dir.join("pg_wal")).into_iter().flatten().flatten();
-        files
-            .filter_map(|file| file.file_name().into_string().ok())
-            .any(|name| segments::number(&name) == Some(&wanted))
+        let slots: Vec<SlotCopy> = rows.iter().filter_map(copy).collect();
+        let names = slots.iter().map(|copy| copy.name.clone()).collect();
+        self.memory().slots.copies = Some(Copies { from: source.clone(), made, slots });
+        Ok(names)
     }
 
     /// Before the start of a server that does not run.
     pub(in crate::postgres) fn put_slots_in_place(&self, role: &StartAs) {
-        let Some(copies) = self.memory().slots.copies.take() else { return };
-        let is_source = matches!(role, StartAs::Standby(Upstream::Member { address, .. }) if *address == copies.from);
-        if !is_source || self.now().since(copies.made) > AGE_MAX {
-            return;
-        }
-        for copy in copies.slots {
-            match put(&self.data_dir, &copy) {
-                Ok(Put::Yes) => tracing::info!("took the logical replication slot {} over from the primary", copy.name),
-                Ok(Put::IsThere) => {}
-                Err(error) => tracing::warn!("cannot take the logical replication slot {} over: {error}", copy.name),
+        let copies = self.memory().slots.copies.take();
+        let is_source = |copies: &Copies| matches!(role, StartAs::Standby(Upstream::Member { address, .. }) if *address == copies.from);
+        let copies = copies.filter(|copies| is_source(copies) && self.now().since(copies.made) <= AGE_MAX);
+        match copies {
+            Some(copies) if !copies.slots.is_empty() => {
+                if let Err(error) = self.put_wal_in_place() {
+                    return tracing::warn!("cannot put the WAL of logical replication slots in place: {error}");
+                }
+                copies.slots.iter().for_each(|copy| tell(copy, put(&self.data_dir, copy)));
             }
+            Some(_) | None => {}
         }
+        self.forget_fetched_wal();
     }
+}
+
+fn tell(copy: &SlotCopy, put: io::Result<Put>) {
+    match put {
+        Ok(Put::Yes) => tracing::info!("took the logical replication slot {} over from the primary", copy.name),
+        Ok(Put::IsThere) => {}
+        Err(error) => tracing::warn!("cannot take the logical replication slot {} over: {error}", copy.name),
+    }
+}
+
+fn lsn(row: &SimpleQueryRow) -> Option<Lsn> {
+    row.get("restart_lsn").and_then(|text| text.parse().ok())
+}
+
+/// Those that PostgreSQL carries over itself (17 and later) are left to it.
+async fn read_states(primary: &Session, names: &[&str]) -> Result<Vec<SimpleQueryRow>, PostgresError> {
+    let names: Vec<String> = names.iter().map(|name| literal(name)).collect();
+    let sql = format!(
+        "SELECT slot_name, database, plugin, restart_lsn, \
+         encode(pg_read_binary_file('pg_replslot/' || slot_name || '/state'), 'hex') AS state \
+         FROM pg_replication_slots s WHERE NOT pg_is_in_recovery() AND slot_type = 'logical' AND NOT temporary \
+         AND wal_status <> 'lost' AND to_jsonb(s) ->> 'failover' IS DISTINCT FROM 'true' AND slot_name IN ({})",
+        names.join(", ")
+    );
+    primary.rows(&sql).await.map_err(|cause| PostgresError::sql("read logical slots of the primary", &cause))
 }
 
 enum Put {
@@ -136,7 +132,7 @@ fn put(data_dir: &Path, copy: &SlotCopy) -> io::Result<Put> {
     Ok(Put::Yes)
 }
 
-fn from_hex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn from_hex(text: &str) -> Option<Vec<u8>> {
     let digits = text.as_bytes().chunks(2);
     digits.map(|pair| u8::from_str_radix(std::str::from_utf8(pair).ok()?, 16).ok()).collect()
 }

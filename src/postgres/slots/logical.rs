@@ -1,6 +1,7 @@
 //! Logical slots: created on a primary, moved on on a standby. Both may take as long as a transaction of somebody else's or the
 //! decoding of what lies between.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio_postgres::error::SqlState;
@@ -20,13 +21,16 @@ const ADVANCES: &str = "advancing slots";
 
 impl LocalPostgres {
     /// One that fails keeps nobody else's from being tended.
-    pub(in crate::postgres) async fn tend_logical(&self, wanted: &SlotsWanted) -> Result<(), PostgresError> {
+    pub(in crate::postgres) async fn tend_logical(
+        &self,
+        wanted: &SlotsWanted,
+    ) -> Result<BTreeSet<String>, PostgresError> {
         let session = self.session("slots", Duration::from_secs(10)).await?;
         let rows = session.rows(&format!("{FOUND} WHERE NOT temporary")).await;
         let rows = rows.map_err(|cause| PostgresError::sql("list the replication slots", &cause))?;
+        let is_there = |name: &str| rows.iter().any(|row| Found(row).slot().name == name);
         match wanted.role {
             LastRole::Primary => {
-                let is_there = |name: &str| rows.iter().any(|row| Found(row).slot().name == name);
                 // A server that is about to be promoted has no new ones to give.
                 let recovers = session.value("SELECT pg_is_in_recovery()").await;
                 let recovers = recovers.map_err(|cause| PostgresError::sql("ask for the role", &cause))?;
@@ -35,6 +39,7 @@ impl LocalPostgres {
                         self.create_logical(name, &slot.database, &slot.plugin).await;
                     }
                 }
+                Ok(BTreeSet::new())
             }
             LastRole::Standby => {
                 for row in &rows {
@@ -46,9 +51,9 @@ impl LocalPostgres {
                         self.advance_logical(slot.name, &logical.database, to).await;
                     }
                 }
+                self.copy_slots(wanted, is_there).await
             }
         }
-        Ok(())
     }
 
     async fn create_logical(&self, name: &str, database: &str, plugin: &str) {

@@ -97,6 +97,14 @@ impl LocalPostgres {
                 unsafe_ones.join(", ")
             );
         }
+        let missing: Vec<String> = std::mem::take(&mut self.memory().slots.missing).into_iter().collect();
+        if !missing.is_empty() {
+            tracing::error!(
+                "these logical replication slots of the former primary are not here and are created anew after this \
+                 promotion: their consumers miss what was written before that and have to begin anew: {}",
+                missing.join(", ")
+            );
+        }
         self.memory().slots.safety.clear();
     }
 }
