@@ -121,8 +121,11 @@ impl<S: Store> Cluster<S> {
                 return Err(format!("{} is in recovery: {recovery}", self.members[*at].name));
             }
         }
-        let streams =
-            self.members[leader].value("SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming'")?;
+        // Not those that decode.
+        let streams = self.members[leader].value(
+            "SELECT count(*) FROM pg_stat_replication WHERE state = 'streaming' AND pid NOT IN \
+             (SELECT active_pid FROM pg_replication_slots WHERE slot_type = 'logical' AND active_pid IS NOT NULL)",
+        )?;
         match streams == (running.len() - 1).to_string() {
             true => Ok(()),
             false => Err(format!("{streams} streams instead of {}", running.len() - 1)),
