@@ -77,6 +77,7 @@ impl World {
                 let node = &mut self.nodes[index];
                 (node.data, node.wal, node.signal) = (data, wal, true);
                 node.slots.clear();
+                (node.logical, node.logical_copy) = (None, None);
                 (node.data_fault, node.half_rewound, node.oldest) = (None, false, node.wal.end);
                 node.server = Server::Down { clean: true };
                 done
@@ -137,6 +138,7 @@ impl World {
         let node = &mut self.nodes[index];
         (node.wal, node.half_rewound) = (wal, false);
         node.slots.clear();
+        (node.logical, node.logical_copy) = (None, None);
         JobResult::Done(JobProduct::Nothing)
     }
 
@@ -167,8 +169,13 @@ impl World {
             LastRole::Primary => (Server::Primary, false),
             LastRole::Standby => (Server::Standby, true),
         };
+        let copy = node.logical_copy.take();
         if role == LastRole::Standby {
             node.names = StandbyNames::default();
+            if node.logical.is_none() && copy.is_some() {
+                node.logical = copy;
+                self.reached.insert("logical slot taken over");
+            }
         }
         node.replay = Replay::Going;
     }

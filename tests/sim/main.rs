@@ -141,7 +141,8 @@ fn one_writable_primary_nothing_lost_unduly_and_a_whole_cluster_in_the_end() {
     ];
     let calls = ["call without an answer", "call that comes late", "call that comes twice", "late promotion"];
     let faults = Fault::ALL.iter().map(|(_, named)| *named);
-    let others = ["slow start", "loss as after a crash", "a promotion that pre_promote refused"];
+    let others =
+        ["slow start", "loss as after a crash", "a promotion that pre_promote refused", "logical slot taken over"];
     for what in reasons.into_iter().chain(calls).chain(faults).chain(others) {
         assert!(found.reached.contains(what), "no world reached {what}: {:?}", found.reached);
     }

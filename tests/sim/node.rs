@@ -73,6 +73,10 @@ pub struct Node {
     pub streaming: bool,
     /// Replication slots and from where on they keep WAL.
     pub slots: BTreeMap<String, u64>,
+    /// How far the consumer of the cluster's logical slot is, as this server knows it.
+    pub logical: Option<u64>,
+    /// The same of a copy that waits for a start.
+    pub logical_copy: Option<u64>,
     pub memory: Memory,
     /// Job, begun at, ends at (ms).
     pub job: Option<(Job, u64, u64)>,
@@ -165,6 +169,8 @@ impl Node {
             upstream: Upstream::None,
             streaming: false,
             slots: BTreeMap::new(),
+            logical: None,
+            logical_copy: None,
             memory: Memory::default(),
             job: None,
             promotes_at: None,

@@ -252,6 +252,9 @@ impl World {
             if leads && !self.nodes.iter().all(keeps) {
                 return Err(format!("{leader} keeps the slots {:?} alone", node.slots.keys()));
             }
+            if node.logical.is_none() {
+                return Err(format!("{} has no copy of the logical slot", node.name));
+            }
             if leads && self.acknowledged.agrees_until(&node.wal) < self.acknowledged.end {
                 return Err(format!("{leader} lacks acknowledged writes: {:?}, not {:?}", node.wal, self.acknowledged));
             }

@@ -1,17 +1,25 @@
 //! What goes on beside the decisions: the servers' replication slots, and a restart at a time.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use tamada::core::decision::{Decision, LeaseStep, ScheduleStep};
-use tamada::core::local::Upstream;
+use tamada::core::local::{LastRole, Upstream};
 use tamada::core::note;
 use tamada::core::observation::{Event, RestartConditions, ScheduledRestart};
-use tamada::core::policy::Pause;
+use tamada::core::policy::{Pause, PermanentSlot, SlotSettings};
 use tamada::core::slots::{SlotFound, SlotsWanted, Verdict};
 use tamada::core::units::{Lsn, WallTime};
 
-use super::node::Server;
+use super::node::{Node, Server};
 use super::world::World;
+
+/// The cluster's permanent logical slot.
+const LOGICAL: &str = "reader";
+
+pub fn slot_settings() -> SlotSettings {
+    let reader = PermanentSlot::Logical { database: "db".to_owned(), plugin: "pgoutput".to_owned() };
+    SlotSettings { permanent: BTreeMap::from([(LOGICAL.to_owned(), reader)]), ..SlotSettings::default() }
+}
 
 /// Made by hand, in pause.
 const FOREIGN: &str = "by_hand";
@@ -104,9 +112,41 @@ impl World {
         for name in wanted.physical.keys() {
             node.slots.entry(name.clone()).or_insert(end);
         }
-        if !in_use {
+        let is_whole = self.tend_logical(index, wanted);
+        let node = &mut self.nodes[index];
+        if !in_use && is_whole {
             node.memory = note(std::mem::take(&mut node.memory), &Event::SlotsBrought(wanted.clone()));
         }
+    }
+
+    /// Whether the logical slot is as it should be.
+    fn tend_logical(&mut self, index: usize, wanted: &SlotsWanted) -> bool {
+        let Some(slot) = wanted.logical.get(LOGICAL) else {
+            self.nodes[index].logical = None;
+            return true;
+        };
+        if wanted.role == LastRole::Primary {
+            let node = &mut self.nodes[index];
+            if node.server == Server::Primary {
+                node.logical.get_or_insert(node.wal.end);
+            }
+            return node.logical.is_some();
+        }
+        if wanted.to_copy(|_| self.nodes[index].logical.is_some()).next().is_some() {
+            let is_source = |other: &Node| other.server == Server::Primary && wanted.source == Some(other.address());
+            let source = self.nodes.iter().position(is_source).filter(|source| self.reaches(index, *source));
+            if let Some(at) = source.and_then(|source| self.nodes[source].logical) {
+                let node = &mut self.nodes[index];
+                node.logical_copy = Some(at);
+                let copied = Event::SlotsCopied(BTreeSet::from([LOGICAL.to_owned()]));
+                node.memory = note(std::mem::take(&mut node.memory), &copied);
+            }
+            return false;
+        }
+        let node = &mut self.nodes[index];
+        let (Some(at), Some(confirmed)) = (node.logical, slot.confirmed) else { return true };
+        node.logical = Some(at.max(confirmed.0.min(node.wal.end)));
+        node.logical >= Some(confirmed.0)
     }
 
     /// With each renewal a leader publishes where its slots are.
@@ -116,7 +156,13 @@ impl World {
         for (name, reserved) in &mut self.nodes[index].slots {
             *reserved = streams.get(name).copied().unwrap_or(*reserved);
         }
-        let slots = self.nodes[index].slots.iter().map(|(name, reserved)| (name.clone(), Lsn(*reserved)));
-        self.store.status.slots = slots.collect();
+        let node = &mut self.nodes[index];
+        if node.server == Server::Primary {
+            // Its consumer has all that there is.
+            node.logical = node.logical.map(|at| at.max(node.wal.end));
+        }
+        let slots = node.slots.iter().map(|(name, reserved)| (name.clone(), Lsn(*reserved)));
+        let logical = node.logical.map(|at| (LOGICAL.to_owned(), Lsn(at)));
+        self.store.status.slots = slots.chain(logical).collect();
     }
 }

@@ -18,7 +18,7 @@ use super::node::{Node, Phase, Server, TIMING, Wal, at};
 use super::oracles::Raced;
 use super::policy::policy_of;
 use super::rng::Rng;
-use super::slots::Scheduled;
+use super::slots::{Scheduled, slot_settings};
 use super::store::{Expiry, Store};
 
 pub const TICK: u64 = 20;
@@ -282,6 +282,7 @@ impl World {
             stop_timeout: self.stop_timeout,
             synchronous: self.synchronous(),
             failsafe: Switch::from(self.layers.failsafe != Failsafe::Off),
+            slots: slot_settings(),
             ..policy_of(self.nodes[index].name.clone())
         }
     }
