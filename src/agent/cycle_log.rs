@@ -89,7 +89,6 @@ fn needs_a_person(reason: &Reason) -> bool {
         Reason::Unusable { .. }
             | Reason::DivergedNoRemedy { .. }
             | Reason::WalGoneNoRemedy { .. }
-            | Reason::RefusedSettings { .. }
             | Reason::StartingWithoutPublished { .. }
     )
 }

@@ -44,8 +44,6 @@ pub(super) struct Settings {
     pub(super) saved: u64,
     /// For the next configuring.
     pub(super) force: Force,
-    /// The settings of the cluster that were logged as not implemented.
-    told_refused: Vec<String>,
     /// What has changed and waits for the next start.
     waiting: Vec<&'static str>,
     /// The last warnings about the cluster's configuration.
@@ -85,7 +83,6 @@ impl Settings {
             configured: 0,
             saved: 0,
             force,
-            told_refused: Vec::new(),
             waiting: Vec::new(),
             told: Vec::new(),
             told_parent: None,
@@ -161,13 +158,6 @@ impl Settings {
     }
 
     fn put_in_force(&mut self, dynamic: Dynamic, document: &Value) {
-        for setting in dynamic.refused.iter().filter(|setting| !self.told_refused.contains(setting)) {
-            tracing::error!(
-                "the cluster's configuration has {setting}, which this version does not implement; this member takes \
-                 no part in a leader race while it stands there"
-            );
-        }
-        self.told_refused.clone_from(&dynamic.refused);
         let warnings = self.warnings(&dynamic, document);
         for warning in warnings.iter().filter(|warning| !self.told.contains(warning)) {
             tracing::warn!("the cluster's configuration: {warning}");

@@ -55,7 +55,6 @@ pub fn policy(config: &Config, dynamic: &Dynamic, floor: Floor) -> Policy {
         },
         synchronous,
         failsafe,
-        refused_settings: dynamic.refused.clone(),
     }
 }
 

@@ -60,7 +60,7 @@ fn first_member(ctx: &Ctx, claim: Vec<DocumentStep>) -> Decision {
 
 fn may_bootstrap(ctx: &Ctx) -> bool {
     let policy = ctx.policy;
-    policy.bootstrap.is_on() && !policy.tags.is_nofailover() && policy.refused_settings.is_empty()
+    policy.bootstrap.is_on() && !policy.tags.is_nofailover()
 }
 
 /// A cluster that the store no longer knows is still somewhere; a new one beside it would be two.

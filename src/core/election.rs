@@ -115,9 +115,6 @@ fn may_take_over(ctx: &Ctx, position: Lsn) -> bool {
 
 /// What keeps this member out of every automatic race.
 fn barred(ctx: &Ctx) -> Option<Reason> {
-    if !ctx.policy.refused_settings.is_empty() {
-        return Some(Reason::RefusedSettings { settings: ctx.policy.refused_settings.join(", ") });
-    }
     if let Some(reason) = watchdog::bars_race(ctx) {
         return Some(reason);
     }

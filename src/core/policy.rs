@@ -39,9 +39,6 @@ pub struct Policy {
     pub synchronous: Synchronous,
     /// `failsafe_mode`.
     pub failsafe: Switch,
-    /// Settings in force that data or availability hang on and that this version does not implement. While there is
-    /// one, the member takes no part in a race.
-    pub refused_settings: Vec<String>,
 }
 
 /// What the cluster's configuration says about synchronous replication.

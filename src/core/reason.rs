@@ -77,7 +77,6 @@ reasons! {
     NotSynchronous, "not_synchronous", "waiting for a synchronous standby to take the leader lock: the sync key does not name this member";
     TooFewVotes { votes: usize, needed: usize }, "too_few_votes", "waiting for more votes: {votes} of {needed} members of the quorum are known not to be ahead";
     PreparingSynchronous, "preparing_synchronous", "setting the synchronous standbys before PostgreSQL takes writes";
-    RefusedSettings { settings: String }, "refused_settings", "taking no part in the leader race: the cluster's configuration has {settings}, which this version does not implement";
     TimelineBehind { own: Timeline, cluster: Timeline }, "timeline_behind", "My timeline {own} is behind last known cluster timeline {cluster}";
     OtherBranch { timeline: Timeline }, "other_branch", "waiting for a member on the cluster's timeline {timeline}: ours is none of its history's";
     LagTooLarge { lag: u64 }, "lag_too_large", "My wal position exceeds maximum replication lag ({lag} bytes)";

@@ -201,31 +201,3 @@ fn callbacks_are_told_what_happened() {
     assert_eq!(cluster.members[first].stop(), 0);
     hears(&cluster, first, one, "given on_stop replica demo");
 }
-
-#[test]
-fn a_setting_that_is_not_built_keeps_whoever_finds_it_out_of_the_race() {
-    let mut cluster = Cluster::start(2);
-    let (leader, _) = cluster.whole(SOON);
-    let standby = 1 - leader;
-    // By somebody who asks no member, for example an operator's tool that writes to etcd.
-    let etcd = cluster.store.endpoints()[0].to_string();
-    let put = |document: &str| {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
-        runtime.block_on(async {
-            let mut client = Client::connect([&etcd], None).await.expect("etcd is there");
-            client.put("/service/demo/config", document, None).await.expect("etcd answers");
-        });
-    };
-    let timers = r#""ttl": 5, "loop_wait": 1, "retry_timeout": 1"#;
-    put(&format!(r#"{{{timers}, "slots": {{"x": {{"type": "physical"}}}}}}"#));
-    for member in &cluster.members {
-        member.wait_log(SOON, "the cluster's configuration has slots: x, which this version does not");
-    }
-    cluster.members[leader].must("SELECT 1");
-    cluster.members[leader].kill();
-    cluster.members[standby].wait_log(SOON, "taking no part in the leader race");
-    let stays = || cluster.members[standby].value("SELECT pg_is_in_recovery()").is_ok_and(|answer| answer == "t");
-    always(seconds(5), "it stays a standby", stays);
-    put(&format!("{{{timers}}}"));
-    cluster.members[standby].wait_writable(SOON);
-}

@@ -99,7 +99,6 @@ fn a_cluster_is_made_only_by_a_member_that_may_and_that_can_lead_it() {
     let barred = [
         Policy { bootstrap: Switch::Off, ..policy() },
         Policy { tags: Tags { failover_priority: 0, ..Tags::default() }, ..policy() },
-        Policy { refused_settings: vec!["synchronous_mode: true".to_owned()], ..policy() },
     ];
     for initialize in [Initialize::Absent, Initialize::InProgress(Holder::Us)] {
         assert_eq!(decided(&empty(None, initialize.clone())).postgres, PostgresStep::Bootstrap);

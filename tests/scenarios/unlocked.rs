@@ -332,14 +332,6 @@ fn one_on_an_old_timeline_leaves_the_lock_alone() {
 }
 
 #[test]
-fn a_setting_that_is_not_carried_out_keeps_a_member_out_of_the_race() {
-    let mut policy = policy();
-    policy.refused_settings = vec!["synchronous_mode: true".to_owned()];
-    let observation = answers(seen(view(None), standby_at(500, "b")), &[("b", 400), ("c", 400)]);
-    assert!(matches!(decide(&policy, &observation).reason, Reason::RefusedSettings { .. }));
-}
-
-#[test]
 fn promotes_only_with_a_lock_that_lasts() {
     let ours = Some(("a", Holder::Us));
     let fresh = renewed(seen(view(ours), standby_at(500, "b")), 0);

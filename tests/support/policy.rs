@@ -28,6 +28,5 @@ pub fn policy_of(name: MemberName) -> Policy {
         slots: SlotSettings::default(),
         synchronous: Synchronous::default(),
         failsafe: Switch::Off,
-        refused_settings: Vec::new(),
     }
 }

@@ -312,14 +312,13 @@ fn a_policy_is_made_of_both_configurations() {
     let parsed = |document: &Value| Dynamic::parse(document).unwrap();
     let made = policy(&config, &parsed(&Value::Object(config.bootstrap.dcs.clone())), Floor::Ours);
     assert_eq!((made.mode, made.rewind), (Mode::Cluster, RewindPolicy::Allowed));
-    assert!(made.refused_settings.is_empty() && made.bootstrap.is_on());
+    assert!(made.bootstrap.is_on());
     let other = json!({"ttl": 5, "loop_wait": 1, "retry_timeout": 1, "standby_cluster": {"host": "a"},
                        "synchronous_mode": "quorum", "failsafe_mode": true,
                        "postgresql": {"remove_data_directory_on_diverged_timelines": true}});
     let made = policy(&config, &parsed(&other), Floor::Patroni);
     assert_eq!(made.timing.ttl, Duration::from_secs(20));
     assert_eq!((made.rewind, made.remove_diverged_data), (RewindPolicy::Forbidden, Switch::On));
-    assert!(made.refused_settings.is_empty());
     let remote = Remote { host: "a".into(), port: 5432, slot: None };
     assert_eq!(made.cluster, ClusterKind::Standby(Source::Remote(remote)));
     assert_eq!((made.synchronous, made.failsafe), (Synchronous::default(), Switch::Off), "nothing here writes");
