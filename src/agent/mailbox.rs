@@ -42,6 +42,8 @@ pub struct FailsafeBody {
     pub name: crate::core::units::MemberName,
     /// Ours: the ttl that the primary goes by; Patroni's members do not say it.
     pub ttl: Option<std::time::Duration>,
+    /// Where its slots are.
+    pub slots: std::collections::BTreeMap<String, crate::core::units::Lsn>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,10 +1,11 @@
 //! What this member has promised to a primary that the store does not answer: not to take the lock for a while. Under the
 //! inbox's lock, since a promise and a race for the lock exclude each other.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::core::failsafe::Promise;
-use crate::core::units::{Instant, MemberName};
+use crate::core::units::{Instant, Lsn, MemberName};
 
 #[derive(Debug, Default)]
 pub(crate) struct Promised {
@@ -31,13 +32,19 @@ impl Promised {
     }
 
     /// Whether the promise was given.
-    pub(crate) fn give(&mut self, leader: MemberName, now: Instant, lasts: Duration) -> bool {
+    pub(crate) fn give(
+        &mut self,
+        leader: MemberName,
+        slots: BTreeMap<String, Lsn>,
+        now: Instant,
+        lasts: Duration,
+    ) -> bool {
         let is_bound = |promise: &Promise| promise.until > now && promise.leader != leader;
         if !self.may_promise || self.promise.as_ref().is_some_and(is_bound) {
             return false;
         }
         let until = self.promise.as_ref().map_or(now + lasts, |promise| promise.until.max(now + lasts));
-        self.promise = Some(Promise { leader, until });
+        self.promise = Some(Promise { leader, until, slots });
         true
     }
 
@@ -64,23 +71,23 @@ mod tests {
     #[test]
     fn a_promise_and_a_race_exclude_each_other() {
         let mut promised = Promised::default();
-        assert!(!promised.give("a".into(), second(0), TTL), "nothing is known of this member yet");
+        assert!(!promised.give("a".into(), BTreeMap::new(), second(0), TTL), "nothing is known of this member yet");
         promised.observed(true);
-        assert!(promised.give("a".into(), second(1), TTL));
+        assert!(promised.give("a".into(), BTreeMap::new(), second(1), TTL));
         assert_eq!(promised.race(second(30)), Race::Bound);
-        assert!(!promised.give("b".into(), second(30), TTL), "one primary at a time");
+        assert!(!promised.give("b".into(), BTreeMap::new(), second(30), TTL), "one primary at a time");
         assert_eq!(promised.race(second(31)), Race::Begun);
-        assert!(!promised.give("a".into(), second(31), TTL), "it races");
+        assert!(!promised.give("a".into(), BTreeMap::new(), second(31), TTL), "it races");
         promised.observed(true);
-        assert!(promised.give("b".into(), second(32), TTL));
+        assert!(promised.give("b".into(), BTreeMap::new(), second(32), TTL));
     }
 
     #[test]
     fn a_promise_is_never_shortened() {
         let mut promised = Promised::default();
         promised.observed(true);
-        assert!(promised.give("a".into(), second(0), TTL));
-        assert!(promised.give("a".into(), second(1), Duration::from_secs(5)));
+        assert!(promised.give("a".into(), BTreeMap::new(), second(0), TTL));
+        assert!(promised.give("a".into(), BTreeMap::new(), second(1), Duration::from_secs(5)));
         assert_eq!(promised.race(second(29)), Race::Bound);
     }
 }

@@ -104,7 +104,7 @@ impl<D: Dcs, I: Instance> Shared<D, I> {
         let leader = status.cluster.as_ref().and_then(|cluster| cluster.view.leader.as_ref());
         let is_anothers = leader.is_some_and(|leader| leader.name != body.name);
         let name = body.name.clone();
-        if is_anothers || !self.inbox().promise.give(body.name, self.now(), lasts) {
+        if is_anothers || !self.inbox().promise.give(body.name, body.slots, self.now(), lasts) {
             tracing::warn!("not accepting {name} as the leader in failsafe mode");
             return FailsafeAnswer::Refused;
         }

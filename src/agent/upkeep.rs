@@ -19,7 +19,7 @@ use crate::postgres::Instance;
 impl<D: Dcs, I: Instance> Agent<D, I> {
     pub(super) fn bring_slots(&mut self, wanted: SlotsWanted) {
         // One that fails half-way, or that has to leave a slot, has changed others.
-        self.memory.note(&Event::SlotsTouched);
+        self.memory.note(&Event::SlotsTouched(wanted.clone()));
         if !wanted.logical.is_empty() {
             let (shared, wanted) = (self.shared.clone(), wanted.clone());
             let work = async move {

@@ -15,7 +15,7 @@ use super::{health, times};
 use crate::agent::mailbox::{self, FailsafeAnswer, FailsafeBody, ReinitializeBody, RestartBody, RestartResult};
 use crate::config::units::parse_int;
 use crate::core::policy::Pause;
-use crate::core::units::WallTime;
+use crate::core::units::{Lsn, WallTime};
 use crate::core::view::MemberRole;
 
 /// The header in which a member that vouches tells its position.
@@ -164,7 +164,9 @@ pub async fn failsafe(Shared(state): Shared<Arc<State>>, request: Request<Body>)
         return answer::text(400, "name: not given; expected: the name of the primary that asks");
     };
     let ttl = body.get("ttl").and_then(Value::as_u64).map(Duration::from_secs);
-    let body = FailsafeBody { name: name.into(), ttl };
+    let slots = body.get("slots").and_then(Value::as_object).into_iter().flatten();
+    let slots = slots.filter_map(|(name, at)| Some((name.clone(), Lsn(at.as_u64()?)))).collect();
+    let body = FailsafeBody { name: name.into(), ttl, slots };
     match ask(&state.mailbox, FAILSAFE_LIMIT, |answer| mailbox::Request::Failsafe(body, answer)).await {
         Ok(FailsafeAnswer::Accepted(position)) => {
             let mut answer = answer::text(200, "Accepted");

@@ -38,7 +38,7 @@ pub fn learn(mut memory: Memory, seen: &Observation, outcome: &Outcome) -> Memor
 pub fn note(mut memory: Memory, event: &Event) -> Memory {
     match event {
         Event::CheckpointDone => memory.checkpoint = AfterPromote::Done,
-        Event::SlotsTouched => memory.slots = None,
+        Event::SlotsTouched(wanted) => (memory.slots, memory.slots_wanted) = (None, Some(wanted.clone())),
         Event::SlotsBrought(slots) => memory.slots = Some(slots.clone()),
         Event::SlotsCopied(names) => memory.slot_copies.clone_from(names),
         Event::RolesEnsured => memory.roles = Roles::Ensured,

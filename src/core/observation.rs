@@ -164,6 +164,8 @@ pub struct Memory {
     pub promotion_refused: Option<Instant>,
     /// The slots as they were last brought about, on this server and this data directory; `None`: not known.
     pub slots: Option<SlotsWanted>,
+    /// The same as they were last wanted.
+    pub slots_wanted: Option<SlotsWanted>,
     /// Logical slots of which copies wait for a start of the server.
     pub slot_copies: BTreeSet<String>,
     pub roles: Roles,
@@ -349,7 +351,7 @@ pub enum Event {
     },
     CheckpointDone,
     /// The slots are being brought about: whether it succeeds, and how much of it, is not known.
-    SlotsTouched,
+    SlotsTouched(SlotsWanted),
     /// The server has these slots, and none that should have been dropped.
     SlotsBrought(SlotsWanted),
     /// Copies of these logical slots are ready to be put in place with the server's next start.

@@ -162,6 +162,20 @@ impl SlotsWanted {
         self.logical.iter().filter(move |_| may_copy).filter(missing).map(|(name, _)| name.as_str())
     }
 
+    /// The same, each that is there at these positions. Nothing is copied, and nothing is dropped.
+    pub fn moved_on(&self, positions: &BTreeMap<String, Lsn>) -> SlotsWanted {
+        let mut moved = SlotsWanted { source: None, pause: Pause::Paused, ..self.clone() };
+        for (name, slot) in &mut moved.physical {
+            if let (SlotWanted::Kept(_), Some(at)) = (&slot, positions.get(name)) {
+                *slot = SlotWanted::Kept(Some(*at));
+            }
+        }
+        for (name, slot) in &mut moved.logical {
+            slot.confirmed = positions.get(name).copied().or(slot.confirmed);
+        }
+        moved
+    }
+
     /// Whether a slot of this name is the logical one that is wanted.
     pub fn is_as_wanted(&self, name: &str, database: Option<&str>, plugin: Option<&str>) -> bool {
         self.logical

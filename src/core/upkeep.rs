@@ -11,7 +11,10 @@ use super::slots::{self, SlotsWanted};
 pub fn with(policy: &Policy, seen: &Observation, decision: Decision) -> Decision {
     let rests = is_at_rest(seen, &decision);
     let tends = rests && policy.mode == Mode::Cluster;
-    let slots = if tends { slots_wanted(policy, seen, &decision) } else { None };
+    let slots = match tends {
+        true => slots_wanted(policy, seen, &decision),
+        false => slots_in_outage(seen, &decision),
+    };
     let roles = if tends { roles(seen) } else { RolesStep::Leave };
     schedule::decide(policy, seen, rests, Decision { slots, roles, ..decision })
 }
@@ -41,6 +44,18 @@ fn slots_wanted(policy: &Policy, seen: &Observation, decision: &Decision) -> Opt
     let wanted = slots::wanted(policy, view, role, retained);
     let stand = seen.memory.slots.as_ref().is_some_and(|stand| wanted.is_near(stand));
     (!stand).then_some(wanted)
+}
+
+/// While the store is silent the primary that we have vouched for says itself where its slots are.
+fn slots_in_outage(seen: &Observation, decision: &Decision) -> Option<SlotsWanted> {
+    let is_free = seen.local.job.is_none() && decision.postgres == PostgresStep::Leave;
+    let ends = seen.requests.shutdown.is_some() || decision.exit.is_some();
+    let is_standby = matches!(seen.local.postgres, Postgres::Running(Running::Standby(_)));
+    let promise = seen.failsafe.promise.as_ref().filter(|promise| promise.until > seen.now)?;
+    let last = seen.memory.slots_wanted.as_ref().filter(|last| last.role == LastRole::Standby)?;
+    let wanted = last.moved_on(&promise.slots);
+    let stand = seen.memory.slots.as_ref().is_some_and(|stand| wanted.is_near(stand));
+    (seen.cluster.is_err() && is_free && !ends && is_standby && !stand).then_some(wanted)
 }
 
 /// Once: what was made by hand since then is not looked at.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::units::{Instant, MemberName};
+use super::units::{Instant, Lsn, MemberName};
 
 /// What is known of failsafe mode beside the store.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -20,6 +20,8 @@ pub struct Failsafe {
 pub struct Promise {
     pub leader: MemberName,
     pub until: Instant,
+    /// Where the slots of that primary are.
+    pub slots: BTreeMap<String, Lsn>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

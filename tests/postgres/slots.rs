@@ -3,7 +3,7 @@
 use serde_json::json;
 use tamada::core::local::{CloneFrom, CloneSource, LastRole, StartAs, Upstream};
 use tamada::core::policy::{IgnoredSlot, Pause};
-use tamada::core::slots::{SlotWanted, SlotsWanted};
+use tamada::core::slots::{Brought, LogicalWanted, SlotWanted, SlotsWanted};
 use tamada::core::units::Lsn;
 use tamada::postgres::{Force, Instance};
 
@@ -76,6 +76,65 @@ fn a_standby_keeps_slots_for_the_others_and_moves_them_on() {
         replica.stop().await;
         replica.postgres.start(&StartAs::Standby(primary.as_upstream()), LIMIT).await.expect("started");
         assert_eq!(names(&replica), "n1 n3");
+    });
+}
+
+fn with_logical(role: LastRole, confirmed: Option<Lsn>, source: Option<&Node>) -> SlotsWanted {
+    let slot = LogicalWanted { database: "postgres".to_owned(), plugin: "pgoutput".to_owned(), confirmed };
+    let logical = [("decoder".to_owned(), slot)].into();
+    SlotsWanted { role, logical, source: source.map(Node::address), ..slots_for(&["n2"]) }
+}
+
+#[test]
+fn a_standby_takes_a_logical_slot_over_with_the_wal_that_it_needs() {
+    on_every_version(|bin| async move {
+        let mut wanted = desired();
+        wanted.logical_slots = true;
+        for (name, value) in [("wal_level", "logical"), ("wal_receiver_status_interval", "1s")] {
+            wanted.server.parameters.insert(name.to_owned(), json!(value));
+        }
+        let (primary, replica) = (Node::new("n1", &bin), Node::new("n2", &bin));
+        primary.postgres.configure(&wanted, Force::No).await.expect("configured");
+        primary.postgres.bootstrap(progress()).await.expect("bootstrapped");
+        let of_primary = with_logical(LastRole::Primary, None, None);
+        primary.postgres.sync_slots(&of_primary).await.expect("the physical one");
+        primary.postgres.tend_logical_slots(&of_primary).await.expect("the logical one");
+        assert_eq!(names(&primary), "decoder n2");
+        // A copy of the data begins with later WAL than the slot.
+        primary.sql("CREATE TABLE t AS SELECT 1 AS a");
+        primary.sql("CREATE PUBLICATION all_of_it FOR ALL TABLES");
+        primary.sql("SELECT pg_switch_wal()");
+        replica.postgres.configure(&wanted, Force::No).await.expect("configured");
+        let source = CloneSource { name: "n1".into(), address: primary.address(), kind: CloneFrom::Leader };
+        replica.postgres.clone_from(&source, progress()).await.expect("copied");
+        let role = StartAs::Standby(primary.as_upstream());
+        replica.postgres.start(&role, LIMIT).await.expect("started");
+        let confirmed = |node: &Node| -> Option<Lsn> {
+            node.sql("SELECT confirmed_flush_lsn FROM pg_replication_slots WHERE slot_name = 'decoder'").parse().ok()
+        };
+        let of_standby =
+            |at| SlotsWanted { physical: [].into(), ..with_logical(LastRole::Standby, at, Some(&primary)) };
+        let copied = replica.postgres.tend_logical_slots(&of_standby(confirmed(&primary))).await.expect("copied");
+        assert_eq!(copied.into_iter().collect::<Vec<_>>(), ["decoder"]);
+        assert_eq!(confirmed(&replica), None, "PostgreSQL looks at its start alone");
+        replica.postgres.restart(&role, LIMIT, LIMIT).await.expect("restarted");
+        assert!(confirmed(&replica).is_some_and(|at| Some(at) <= confirmed(&primary)));
+        primary.sql("INSERT INTO t VALUES (2)");
+        let end: Lsn = primary.sql("SELECT pg_current_wal_flush_lsn()").parse().expect("a position");
+        eventually("it is replayed", async || replica.standby_facts().await.replayed >= end).await;
+        replica.postgres.tend_logical_slots(&of_standby(Some(end))).await.expect("moved on");
+        assert_eq!(confirmed(&replica), Some(end), "by decoding from the first record on");
+        eventually("it is safe to use", async || {
+            primary.sql("INSERT INTO t VALUES (3)");
+            replica.postgres.sync_slots(&of_standby(Some(end))).await.expect("looked at") == Brought::All
+        })
+        .await;
+        assert!(!replica.data_dir().join("pg_wal/tamada.fetched").exists());
+        replica.postgres.promote(LIMIT).await.expect("promoted");
+        replica.sql("INSERT INTO t VALUES (4)");
+        let options = "NULL, NULL, 'proto_version', '1', 'publication_names', 'all_of_it'";
+        let decoded = format!("SELECT count(*) > 0 FROM pg_logical_slot_peek_binary_changes('decoder', {options})");
+        eventually("it is decoded", async || replica.psql("postgres", &decoded) == (true, "t".to_owned())).await;
     });
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use tamada::core::decide;
 use tamada::core::decision::PostgresStep;
+use tamada::core::failsafe::Promise;
 use tamada::core::local::{Job, LastRole, Postgres, StartAs};
 use tamada::core::observation::{Event, Observation, Outcome};
 use tamada::core::policy::{IgnoredSlot, Pause, PermanentSlot, Policy, SlotSettings, Switch, SyncMode, Synchronous};
@@ -15,7 +16,9 @@ use tamada::core::units::Lsn;
 use tamada::core::view::{ClusterView, MemberRole, SyncState};
 use tamada::core::{learn, note};
 
-use super::build::{THEIRS, address, decided, kept_up, policy as of_a, request, seen, standby_at, view as seen_by};
+use super::build::{
+    THEIRS, address, decided, kept_up, outage, policy as of_a, request, seen, standby_at, view as seen_by,
+};
 
 fn logical(database: &str) -> PermanentSlot {
     PermanentSlot::Logical { database: database.to_owned(), plugin: "pgoutput".to_owned() }
@@ -238,4 +241,29 @@ fn a_start_of_the_server_is_not_made_twice_for_the_same_copies() {
     let nothing = Outcome { started: None, ..restarts };
     assert!(learn(stopped.memory.clone(), &stopped, &nothing).slot_copies.is_empty());
     assert!(!learn(ready.memory.clone(), &ready, &nothing).slot_copies.is_empty());
+}
+
+#[test]
+fn in_an_outage_slots_follow_the_primary_that_was_accepted() {
+    let mut observation = seen(view(&[("s", 70), ("c", 60)]), standby_at(1_000, "b"));
+    let policy = policy("a", &[("s", logical("db"))]);
+    let wanted = decide(&policy, &observation).slots.expect("some");
+    observation.memory = note(observation.memory, &Event::SlotsTouched(wanted));
+    let mut silent = outage(observation);
+    assert_eq!(decide(&policy, &silent).slots, None, "nobody says where they are");
+    let slots = [("s", 90), ("c", 80), ("x", 5)].map(|(name, at)| (name.to_owned(), Lsn(at))).into();
+    silent.failsafe.promise = Some(Promise { leader: "b".into(), until: silent.now + seconds(5), slots });
+    let moved = decide(&policy, &silent).slots.expect("some");
+    assert_eq!(moved.logical["s"].confirmed, Some(Lsn(90)));
+    assert_eq!((moved.physical["c"], moved.keeps("x")), (SlotWanted::Kept(Some(Lsn(80))), false));
+    assert_eq!(moved.to_copy(|_| false).count(), 0);
+    assert_eq!(moved.verdict(&found("foreign", "physical")), Verdict::Leave, "nothing is dropped");
+    silent.memory = note(silent.memory, &Event::SlotsBrought(moved));
+    assert_eq!(decide(&policy, &silent).slots, None);
+    silent.local.postgres = Postgres::Stopped;
+    assert_eq!(decide(&policy, &silent).slots, None);
+}
+
+fn seconds(seconds: u64) -> std::time::Duration {
+    std::time::Duration::from_secs(seconds)
 }

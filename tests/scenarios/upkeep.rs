@@ -113,7 +113,8 @@ fn slots_are_looked_at_again_when_the_server_was_down() {
 fn slots_are_looked_at_again_after_a_try_that_did_not_end_well() {
     let mut kept = kept_up(leading());
     assert_eq!(decided(&kept).slots, None);
-    kept.memory = note(kept.memory, &Event::SlotsTouched);
+    let wanted = kept.memory.slots.clone().expect("they stand");
+    kept.memory = note(kept.memory, &Event::SlotsTouched(wanted));
     assert_eq!(names(&decided(&kept)), ["b", "c"]);
 }
 

@@ -74,8 +74,8 @@ impl World {
             return Vouch::Refused;
         }
         let until = now + node.timing.ttl.max(ttl);
-        let node = &mut self.nodes[index];
-        node.promise = Some(Promise { leader, until });
+        let slots = self.positions(primary);
+        self.nodes[index].promise = Some(Promise { leader, until, slots });
         Vouch::Accepted
     }
 }

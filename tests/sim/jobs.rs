@@ -7,6 +7,7 @@ use tamada::core::standby_names::StandbyNames;
 use tamada::core::units::{Lsn, MemberName, SystemId};
 
 use super::node::{Server, at};
+use super::slots::ServerSlots;
 use super::world::World;
 
 impl World {
@@ -76,8 +77,7 @@ impl World {
                 let (data, wal) = (source.data, source.wal.clone());
                 let node = &mut self.nodes[index];
                 (node.data, node.wal, node.signal) = (data, wal, true);
-                node.slots.clear();
-                (node.logical, node.logical_copy) = (None, None);
+                node.slots = ServerSlots::default();
                 (node.data_fault, node.half_rewound, node.oldest) = (None, false, node.wal.end);
                 node.server = Server::Down { clean: true };
                 done
@@ -137,8 +137,7 @@ impl World {
         }
         let node = &mut self.nodes[index];
         (node.wal, node.half_rewound) = (wal, false);
-        node.slots.clear();
-        (node.logical, node.logical_copy) = (None, None);
+        node.slots = ServerSlots::default();
         JobResult::Done(JobProduct::Nothing)
     }
 
@@ -169,11 +168,11 @@ impl World {
             LastRole::Primary => (Server::Primary, false),
             LastRole::Standby => (Server::Standby, true),
         };
-        let copy = node.logical_copy.take();
+        let copy = node.slots.copy.take();
         if role == LastRole::Standby {
             node.names = StandbyNames::default();
-            if node.logical.is_none() && copy.is_some() {
-                node.logical = copy;
+            if node.slots.logical.is_none() && copy.is_some() {
+                node.slots.logical = copy;
                 self.reached.insert("logical slot taken over");
             }
         }

@@ -1,7 +1,5 @@
 //! One simulated member: its data and server as plain facts, and the agent's memory between cycles.
 
-use std::collections::BTreeMap;
-
 use tamada::core::decision::Decision;
 use tamada::core::failsafe::{Promise, Vouchers};
 use tamada::core::lease::guard_deadline;
@@ -22,6 +20,7 @@ use tamada::core::view::{
 
 use super::oracles::Raced;
 use super::reading::Eye;
+use super::slots::ServerSlots;
 pub use super::wal::Wal;
 
 /// What a person or an orchestrator asked of this member, and until when (ms) it stands.
@@ -71,12 +70,7 @@ pub struct Node {
     pub setting: Option<(u64, StandbyNames, NamesOf)>,
     pub upstream: Upstream,
     pub streaming: bool,
-    /// Replication slots and from where on they keep WAL.
-    pub slots: BTreeMap<String, u64>,
-    /// How far the consumer of the cluster's logical slot is, as this server knows it.
-    pub logical: Option<u64>,
-    /// The same of a copy that waits for a start.
-    pub logical_copy: Option<u64>,
+    pub slots: ServerSlots,
     pub memory: Memory,
     /// Job, begun at, ends at (ms).
     pub job: Option<(Job, u64, u64)>,
@@ -168,9 +162,7 @@ impl Node {
             setting: None,
             upstream: Upstream::None,
             streaming: false,
-            slots: BTreeMap::new(),
-            logical: None,
-            logical_copy: None,
+            slots: ServerSlots::default(),
             memory: Memory::default(),
             job: None,
             promotes_at: None,

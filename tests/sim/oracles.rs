@@ -248,11 +248,12 @@ impl World {
                     node.name, node.server, node.streaming
                 ));
             }
-            let keeps = |other: &Node| other.name == *leader || node.slots.contains_key(&other.name.slot_name());
+            let keeps =
+                |other: &Node| other.name == *leader || node.slots.physical.contains_key(&other.name.slot_name());
             if leads && !self.nodes.iter().all(keeps) {
-                return Err(format!("{leader} keeps the slots {:?} alone", node.slots.keys()));
+                return Err(format!("{leader} keeps the slots {:?} alone", node.slots.physical.keys()));
             }
-            if node.logical.is_none() {
+            if node.slots.logical.is_none() {
                 return Err(format!("{} has no copy of the logical slot", node.name));
             }
             if leads && self.acknowledged.agrees_until(&node.wal) < self.acknowledged.end {

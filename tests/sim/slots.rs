@@ -21,6 +21,17 @@ pub fn slot_settings() -> SlotSettings {
     SlotSettings { permanent: BTreeMap::from([(LOGICAL.to_owned(), reader)]), ..SlotSettings::default() }
 }
 
+/// The replication slots of a server.
+#[derive(Default)]
+pub struct ServerSlots {
+    /// Physical ones, and from where on they keep WAL.
+    pub physical: BTreeMap<String, u64>,
+    /// How far the consumer of the cluster's logical slot is, as this server knows it.
+    pub logical: Option<u64>,
+    /// The same of a copy that waits for a start.
+    pub copy: Option<u64>,
+}
+
 /// Made by hand, in pause.
 const FOREIGN: &str = "by_hand";
 
@@ -75,12 +86,12 @@ impl World {
     fn bring_slots(&mut self, index: usize, wanted: &SlotsWanted) {
         let streams = self.streams_from(index);
         let node = &mut self.nodes[index];
-        node.memory = note(std::mem::take(&mut node.memory), &Event::SlotsTouched);
+        node.memory = note(std::mem::take(&mut node.memory), &Event::SlotsTouched(wanted.clone()));
         if node.pause == Pause::Paused {
-            node.slots.insert(FOREIGN.to_owned(), node.wal.end);
+            node.slots.physical.insert(FOREIGN.to_owned(), node.wal.end);
         }
         let mut in_use = false;
-        for (name, reserved) in node.slots.clone() {
+        for (name, reserved) in node.slots.physical.clone() {
             let slot = SlotFound {
                 name: &name,
                 kind: "physical",
@@ -98,19 +109,19 @@ impl World {
             match wanted.verdict(&slot) {
                 Verdict::Leave => {}
                 Verdict::InUse(_) => in_use = true,
-                Verdict::Advance(position) => drop(node.slots.insert(name, position.0)),
+                Verdict::Advance(position) => drop(node.slots.physical.insert(name, position.0)),
                 Verdict::Drop(_) => {
                     if slot.is_active || node.pause == Pause::Paused {
                         self.broken = Some(format!("{} drops the slot {name} at {}", node.name, self.now));
                     }
                     self.reached.insert("slot dropped");
-                    node.slots.remove(&name);
+                    node.slots.physical.remove(&name);
                 }
             }
         }
         let end = node.wal.end;
         for name in wanted.physical.keys() {
-            node.slots.entry(name.clone()).or_insert(end);
+            node.slots.physical.entry(name.clone()).or_insert(end);
         }
         let is_whole = self.tend_logical(index, wanted);
         let node = &mut self.nodes[index];
@@ -122,47 +133,53 @@ impl World {
     /// Whether the logical slot is as it should be.
     fn tend_logical(&mut self, index: usize, wanted: &SlotsWanted) -> bool {
         let Some(slot) = wanted.logical.get(LOGICAL) else {
-            self.nodes[index].logical = None;
+            self.nodes[index].slots.logical = None;
             return true;
         };
         if wanted.role == LastRole::Primary {
             let node = &mut self.nodes[index];
             if node.server == Server::Primary {
-                node.logical.get_or_insert(node.wal.end);
+                node.slots.logical.get_or_insert(node.wal.end);
             }
-            return node.logical.is_some();
+            return node.slots.logical.is_some();
         }
-        if wanted.to_copy(|_| self.nodes[index].logical.is_some()).next().is_some() {
+        if wanted.to_copy(|_| self.nodes[index].slots.logical.is_some()).next().is_some() {
             let is_source = |other: &Node| other.server == Server::Primary && wanted.source == Some(other.address());
             let source = self.nodes.iter().position(is_source).filter(|source| self.reaches(index, *source));
-            if let Some(at) = source.and_then(|source| self.nodes[source].logical) {
+            if let Some(at) = source.and_then(|source| self.nodes[source].slots.logical) {
                 let node = &mut self.nodes[index];
-                node.logical_copy = Some(at);
+                node.slots.copy = Some(at);
                 let copied = Event::SlotsCopied(BTreeSet::from([LOGICAL.to_owned()]));
                 node.memory = note(std::mem::take(&mut node.memory), &copied);
             }
             return false;
         }
         let node = &mut self.nodes[index];
-        let (Some(at), Some(confirmed)) = (node.logical, slot.confirmed) else { return true };
-        node.logical = Some(at.max(confirmed.0.min(node.wal.end)));
-        node.logical >= Some(confirmed.0)
+        let (Some(at), Some(confirmed)) = (node.slots.logical, slot.confirmed) else { return true };
+        node.slots.logical = Some(at.max(confirmed.0.min(node.wal.end)));
+        node.slots.logical >= Some(confirmed.0)
     }
 
     /// With each renewal a leader publishes where its slots are.
     pub(super) fn publish_slots(&mut self, lease: u64) {
         let Some(index) = self.nodes.iter().position(|node| node.lease == lease) else { return };
         let streams = self.streams_from(index);
-        for (name, reserved) in &mut self.nodes[index].slots {
+        for (name, reserved) in &mut self.nodes[index].slots.physical {
             *reserved = streams.get(name).copied().unwrap_or(*reserved);
         }
         let node = &mut self.nodes[index];
         if node.server == Server::Primary {
             // Its consumer has all that there is.
-            node.logical = node.logical.map(|at| at.max(node.wal.end));
+            node.slots.logical = node.slots.logical.map(|at| at.max(node.wal.end));
         }
-        let slots = node.slots.iter().map(|(name, reserved)| (name.clone(), Lsn(*reserved)));
-        let logical = node.logical.map(|at| (LOGICAL.to_owned(), Lsn(at)));
-        self.store.status.slots = slots.chain(logical).collect();
+        self.store.status.slots = self.positions(index);
+    }
+
+    /// Where the slots of this server are.
+    pub(super) fn positions(&self, index: usize) -> BTreeMap<String, Lsn> {
+        let node = &self.nodes[index];
+        let slots = node.slots.physical.iter().map(|(name, reserved)| (name.clone(), Lsn(*reserved)));
+        let logical = node.slots.logical.map(|at| (LOGICAL.to_owned(), Lsn(at)));
+        slots.chain(logical).collect()
     }
 }
