@@ -1,5 +1,5 @@
-//! The cluster's own configuration, the `config` key: lenient where Patroni is (a bad value means the default),
-//! strict where it rejects a whole document, and plain about what this version does not implement.
+//! The cluster's own configuration, the `config` key: lenient where Patroni is (a bad value means the default) and strict
+//! where it rejects a whole document.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -35,8 +35,6 @@ pub struct Dynamic {
     /// Where the cluster says so.
     pub remove_diverged_data: Option<Switch>,
     pub remove_data_after_failed_rewind: Option<Switch>,
-    /// Settings that data or availability depend on and that this version does not implement yet, as `name: value`.
-    pub refused: Vec<String>,
 }
 
 fn as_texts(problems: Vec<Problem>) -> Vec<String> {
@@ -88,7 +86,6 @@ impl Dynamic {
             remove_data_after_failed_rewind: postgresql.get("remove_data_directory_on_rewind_failure").map(truthy),
             server,
             node: node_settings::read(postgresql).0,
-            refused: Vec::new(),
         })
     }
 
@@ -237,7 +234,6 @@ mod tests {
         assert_eq!(dynamic.member_slots_ttl, seconds(1800));
         assert_eq!((dynamic.use_slots, dynamic.pause), (Switch::On, Pause::Running));
         assert_eq!(dynamic.server, ServerSettings::default());
-        assert!(dynamic.refused.is_empty());
     }
 
     #[test]

@@ -21,11 +21,11 @@ use super::slot_memory::SlotMemory;
 use super::version::Version;
 use super::{DesiredServer, PostgresError};
 use crate::boottime;
-use crate::config::{Config, Credentials};
+use crate::config::Config;
 use crate::core::local::{LastRole, Upstream};
 use crate::core::standby_names::StandbyNames;
 use crate::core::units::{Instant, MemberName, Timeline};
-use crate::core::view::{Address, MemberRole};
+use crate::core::view::MemberRole;
 use crate::environment::{is_for_hooks_alone, is_withheld};
 
 pub struct LocalPostgres {
@@ -305,43 +305,6 @@ impl LocalPostgres {
         format!("tamada {} {purpose}", self.name()).trim_end().to_owned()
     }
 
-    /// A session with another server, in the database of its address. Of several hosts it is the first that takes writes.
-    pub(super) async fn connect_to(
-        &self,
-        address: &Address,
-        credentials: &Credentials,
-    ) -> Result<Session, PostgresError> {
-        if !address.host.contains(',') {
-            return self.connect_to_one(address, credentials).await;
-        }
-        let mut refusals = Vec::new();
-        for host in address.host.split(',') {
-            let one = Address { host: host.to_owned(), ..address.clone() };
-            match self.connect_to_one(&one, credentials).await {
-                Ok(session) => match session.value("SELECT pg_is_in_recovery()").await {
-                    Ok(answer) if answer.as_deref() == Some("f") => return Ok(session),
-                    Ok(_) => refusals.push(format!("{host} takes no writes")),
-                    Err(error) => refusals.push(format!("{host}: {}", connect::explain(&error))),
-                },
-                Err(error) => refusals.push(error.to_string()),
-            }
-        }
-        Err(PostgresError::failed(format!("connect to {}:{}", address.host, address.port), refusals.join("; ")))
-    }
-
-    async fn connect_to_one(&self, address: &Address, credentials: &Credentials) -> Result<Session, PostgresError> {
-        let target = Target {
-            host: host_of(&address.host),
-            port: address.port,
-            database: &address.database,
-            application_name: format!("tamada {}", self.name()),
-            statement_timeout: Duration::from_secs(2),
-            whose: Whose::AnotherMembers,
-        };
-        let session = connect::connect(&target, credentials).await;
-        session.map_err(|c| PostgresError::failed(format!("connect to {}:{}", address.host, address.port), c))
-    }
-
     /// Ends the long-lived sessions, so that a shutdown need not.
     pub(super) async fn close_sessions(&self) {
         *self.heartbeat.lock().await = None;
@@ -357,10 +320,6 @@ impl LocalPostgres {
 /// The file `PG_VERSION`; `None` where it is absent or unreadable.
 pub(super) fn version_of_data(data_dir: &Path) -> Option<Version> {
     Version::from_pg_version(&std::fs::read_to_string(data_dir.join("PG_VERSION")).ok()?)
-}
-
-fn host_of(host: &str) -> Host {
-    if host.starts_with('/') { Host::Socket(PathBuf::from(host)) } else { Host::Tcp(host.to_owned()) }
 }
 
 /// The host by which this machine reaches a server with these `listen_addresses`.

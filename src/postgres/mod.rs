@@ -16,6 +16,7 @@ mod control_cache;
 pub mod controldata;
 mod discarded;
 mod divergence;
+mod elsewhere;
 mod file_system;
 pub(crate) mod files;
 mod held_wal;

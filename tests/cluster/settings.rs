@@ -3,7 +3,6 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use etcd_client::Client;
 use serde_json::json;
 
 use crate::member::{Member, give};
