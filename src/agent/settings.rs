@@ -226,11 +226,10 @@ impl Settings {
         let standby = self.dynamic.standby_cluster.as_ref();
         let synchronous = standby.is_none() && self.dynamic.synchronous.mode != SyncMode::Off;
         let standby_cluster = standby.map(|standby| standby.recovery.clone());
-        let tags = &self.config.tags;
         let is_logical = |slot: &PermanentSlot| matches!(slot, PermanentSlot::Logical { .. });
+        // One that never leads reports too: others may stream from it.
         let logical_slots = self.dynamic.use_slots.is_on()
-            && !tags.is_nofailover()
-            && !tags.nostream
+            && !self.config.tags.nostream
             && self.dynamic.permanent_slots.values().any(is_logical);
         DesiredServer { server, use_slots: self.dynamic.use_slots, synchronous, standby_cluster, logical_slots }
     }

@@ -72,10 +72,11 @@ fn upkeep_is_safe(policy: &Policy, seen: &Observation, decision: &Decision) -> R
         return Err("a leader keeps no slot for a member that streams");
     }
     let is_published = |(name, wanted): (&String, &SlotWanted)| match wanted {
-        SlotWanted::Kept(Some(position)) => view
-            .members
-            .values()
-            .any(|member| member.name.slot_name() == **name && slots::position_of(view, member) == Some(*position)),
+        SlotWanted::Kept(Some(position)) => {
+            let of_member = view.members.values().find(|member| member.name.slot_name() == **name);
+            let told = of_member.and_then(|member| slots::position_of(view, member));
+            told == Some(*position) || view.status.slots.get(name) == Some(position)
+        }
         SlotWanted::Kept(None) | SlotWanted::Streams => true,
     };
     let is_confirmed = |(name, wanted): (&String, &LogicalWanted)| {

@@ -21,8 +21,8 @@ pub struct SlotsWanted {
     pub physical: BTreeMap<String, SlotWanted>,
     /// Logical slots by name.
     pub logical: BTreeMap<String, LogicalWanted>,
-    /// The primary that a standby has copies of the logical ones from.
-    pub source: Option<Address>,
+    /// Where a standby has copies of the logical ones from.
+    pub source: Option<Source>,
     pub pause: Pause,
     /// Slots that match one of these are never dropped as unknown.
     pub ignored: Vec<IgnoredSlot>,
@@ -44,6 +44,14 @@ pub struct LogicalWanted {
     /// On a standby: how far its consumer has confirmed, as the leader has published it. `None`: that is not known, and the
     /// slot is neither copied nor moved on.
     pub confirmed: Option<Lsn>,
+}
+
+/// The primary, as a standby with logical slots knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Source {
+    pub address: Address,
+    /// The physical slot there by which the primary hears what this standby needs.
+    pub slot: String,
 }
 
 /// Whether the server takes this as the name of a slot.
@@ -262,38 +270,74 @@ pub fn position_of(view: &ClusterView, member: &Member) -> Option<Lsn> {
 /// The slots of a server that runs in this role. `retained`: names of members that are away and expected back.
 pub fn wanted(policy: &Policy, view: &ClusterView, role: LastRole, retained: &BTreeSet<String>) -> SlotsWanted {
     let settings = &policy.slots;
-    let own = policy.name.slot_name();
-    // Who never becomes leader has nobody to keep WAL for but those that stream from it.
-    let may_lead = role == LastRole::Primary || !policy.tags.is_nofailover();
-    let keeps = settings.use_slots.is_on() && may_lead;
-    let keeps_members = keeps && settings.keep_for_failover.is_on();
-    let published = |name: &String| view.status.slots.get(name).copied();
-    let of_role = |name: &String| match role {
-        LastRole::Primary => SlotWanted::Streams,
-        LastRole::Standby => SlotWanted::Kept(published(name)),
-    };
     let (mut physical, mut logical) = (BTreeMap::new(), BTreeMap::new());
+    if settings.use_slots.is_on() {
+        physical = of_members(policy, view, role, retained);
+        // Who never becomes leader has nobody to keep WAL for but those that stream from it.
+        if role == LastRole::Primary || !policy.tags.is_nofailover() {
+            logical = add_permanent(policy, view, role, &mut physical);
+        }
+    }
+    let leader = view.other_leader().filter(|leader| leader.role == MemberRole::Primary && !logical.is_empty());
+    let address = leader.and_then(|leader| leader.address.clone()).filter(|_| role == LastRole::Standby);
+    let source = address.zip(tree::slot_on_primary(policy, view)).map(|(address, slot)| Source { address, slot });
+    SlotsWanted { role, physical, logical, source, pause: policy.pause, ignored: settings.ignored.clone() }
+}
+
+fn of_members(
+    policy: &Policy,
+    view: &ClusterView,
+    role: LastRole,
+    retained: &BTreeSet<String>,
+) -> BTreeMap<String, SlotWanted> {
+    let own = policy.name.slot_name();
+    let is_candidate = role == LastRole::Primary || !policy.tags.is_nofailover();
+    let keeps = is_candidate && policy.slots.keep_for_failover.is_on();
+    let mut physical = BTreeMap::new();
     let others = view.members.values().filter(|member| !member.tags.nostream && member.name.slot_name() != own);
-    for member in others.filter(|_| settings.use_slots.is_on()) {
+    for member in others {
         let wanted = if tree::streams_from(policy, view, role, member) {
             SlotWanted::Streams
-        } else if keeps_members {
+        } else if keeps {
             SlotWanted::Kept(position_of(view, member))
         } else {
             continue;
         };
         physical.insert(member.name.slot_name(), wanted);
     }
-    if keeps && (role == LastRole::Primary || keeps_members) {
+    if keeps || role == LastRole::Primary {
         for name in retained.iter().filter(|name| **name != own) {
             physical.entry(name.clone()).or_insert(SlotWanted::Kept(None));
         }
     }
-    for (name, slot) in settings.permanent.iter().filter(|(name, _)| keeps && **name != own) {
+    physical
+}
+
+/// The logical ones; the physical ones are added to those of members.
+fn add_permanent(
+    policy: &Policy,
+    view: &ClusterView,
+    role: LastRole,
+    physical: &mut BTreeMap<String, SlotWanted>,
+) -> BTreeMap<String, LogicalWanted> {
+    let own = policy.name.slot_name();
+    let published = |name: &String| view.status.slots.get(name).copied();
+    let is_member = |name: &str| view.members.keys().any(|member| member.slot_name() == name);
+    // Without its feedback the primary would remove what a slot needs.
+    let may_decode = role == LastRole::Primary || tree::slot_on_primary(policy, view).is_some();
+    let mut logical = BTreeMap::new();
+    for (name, slot) in policy.slots.permanent.iter().filter(|(name, _)| **name != own) {
         match slot {
-            PermanentSlot::Physical => drop(physical.insert(name.clone(), of_role(name))),
-            // A member's name is the member's, and without its feedback the primary would remove what a slot needs.
-            PermanentSlot::Logical { .. } if physical.contains_key(name) || streams_from_nobody(policy, role) => {}
+            // A member that is there says itself what it needs.
+            PermanentSlot::Physical if is_member(name) && physical.contains_key(name) => {}
+            PermanentSlot::Physical => {
+                let wanted = match role {
+                    LastRole::Primary => SlotWanted::Streams,
+                    LastRole::Standby => SlotWanted::Kept(published(name)),
+                };
+                physical.insert(name.clone(), wanted);
+            }
+            PermanentSlot::Logical { .. } if physical.contains_key(name) || !may_decode => {}
             PermanentSlot::Logical { database, plugin } => {
                 let confirmed = published(name).filter(|_| role == LastRole::Standby);
                 let wanted = LogicalWanted { database: database.clone(), plugin: plugin.clone(), confirmed };
@@ -301,13 +345,7 @@ pub fn wanted(policy: &Policy, view: &ClusterView, role: LastRole, retained: &BT
             }
         }
     }
-    let leader = view.other_leader().filter(|leader| leader.role == MemberRole::Primary && !logical.is_empty());
-    let source = leader.and_then(|leader| leader.address.clone()).filter(|_| role == LastRole::Standby);
-    SlotsWanted { role, physical, logical, source, pause: policy.pause, ignored: settings.ignored.clone() }
-}
-
-fn streams_from_nobody(policy: &Policy, role: LastRole) -> bool {
-    role == LastRole::Standby && policy.tags.nostream
+    logical
 }
 
 /// What of its slots a leader publishes, for the others to move theirs on to. `found`: all that it has.

@@ -85,6 +85,28 @@ pub fn parent<'a>(policy: &Policy, view: &'a ClusterView) -> Result<Option<&'a M
     there.map(Some).ok_or_else(|| NotHeeded::NotThere(named.clone()))
 }
 
+/// The physical slot on the primary by which our feedback reaches it: our own, or that of the one at the top of our branch of
+/// the tree. `None`: a member on the way streams from nobody.
+pub fn slot_on_primary(policy: &Policy, view: &ClusterView) -> Option<String> {
+    if policy.tags.nostream {
+        return None;
+    }
+    let leads = |member: &&Member| view.leader.as_ref().is_some_and(|leader| leader.name == member.name);
+    let parent = parent(policy, view).ok().flatten();
+    let Some(mut top) = parent.filter(|member| !leads(member)) else { return Some(policy.name.slot_name()) };
+    for _step in 0..view.members.len() {
+        if top.tags.nostream {
+            return None;
+        }
+        let above = named_by(view, &top.name).and_then(|name| view.members.get(name));
+        match above.filter(|member| !leads(member)) {
+            Some(above) => top = above,
+            None => return Some(top.name.slot_name()),
+        }
+    }
+    None
+}
+
 /// The member that this one follows by its tag. The leader follows nobody here.
 fn named_by<'a>(view: &'a ClusterView, name: &MemberName) -> Option<&'a MemberName> {
     let leads = view.leader.as_ref().is_some_and(|leader| leader.name == *name);

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use crate::core::local::Upstream;
 use crate::core::units::Instant;
-use crate::core::view::Address;
 
 #[derive(Default)]
 pub(super) struct SlotMemory {
@@ -18,7 +18,8 @@ pub(super) struct SlotMemory {
 }
 
 pub(super) struct Copies {
-    pub(super) from: Address,
+    /// What the server streamed from when they were made.
+    pub(super) upstream: Option<Upstream>,
     pub(super) made: Instant,
     pub(super) slots: Vec<SlotCopy>,
 }

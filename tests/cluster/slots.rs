@@ -234,6 +234,25 @@ fn permanent_slots_are_everywhere_and_move_on() {
 }
 
 #[test]
+fn a_member_that_streams_from_another_standby_takes_slots_over_from_the_primary() {
+    let mut cluster = prepared(3);
+    cluster.members[2].set("PATRONI_TAGS", "{replicatefrom: m2}");
+    cluster.members[0].start();
+    cluster.members[0].wait_writable(seconds(40));
+    cluster.members[1].start();
+    cluster.members[2].start();
+    let ready = "the logical replication slot reader can be used after a failover to this member";
+    for at in [1, 2] {
+        cluster.members[at].wait_log(seconds(60), ready);
+    }
+    // The restart of one interrupts the stream of the other.
+    let through = "SELECT count(*) FROM pg_stat_replication WHERE application_name = 'm3' AND state = 'streaming'";
+    until(SOON, "m3 streams from m2", || cluster.members[1].value(through).is_ok_and(|count| count == "1"));
+    let restarts = cluster.members[2].log().matches("restart: begun").count();
+    assert_eq!(restarts, 1, "{}", cluster.members[2].log());
+}
+
+#[test]
 fn in_pause_no_slot_is_touched() {
     let mut cluster = prepared(2);
     cluster.start_all();

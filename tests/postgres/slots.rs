@@ -3,7 +3,7 @@
 use serde_json::json;
 use tamada::core::local::{CloneFrom, CloneSource, LastRole, StartAs, Upstream};
 use tamada::core::policy::{IgnoredSlot, Pause};
-use tamada::core::slots::{Brought, LogicalWanted, SlotWanted, SlotsWanted};
+use tamada::core::slots::{Brought, LogicalWanted, SlotWanted, SlotsWanted, Source};
 use tamada::core::units::Lsn;
 use tamada::postgres::{Force, Instance};
 
@@ -82,7 +82,12 @@ fn a_standby_keeps_slots_for_the_others_and_moves_them_on() {
 fn with_logical(role: LastRole, confirmed: Option<Lsn>, source: Option<&Node>) -> SlotsWanted {
     let slot = LogicalWanted { database: "postgres".to_owned(), plugin: "pgoutput".to_owned(), confirmed };
     let logical = [("decoder".to_owned(), slot)].into();
-    SlotsWanted { role, logical, source: source.map(Node::address), ..slots_for(&["n2"]) }
+    SlotsWanted {
+        role,
+        logical,
+        source: source.map(|node| Source { address: node.address(), slot: "n2".to_owned() }),
+        ..slots_for(&["n2"])
+    }
 }
 
 #[test]

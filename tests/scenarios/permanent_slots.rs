@@ -10,7 +10,8 @@ use tamada::core::observation::{Event, Observation, Outcome};
 use tamada::core::policy::{IgnoredSlot, Pause, PermanentSlot, Policy, SlotSettings, Switch, SyncMode, Synchronous};
 use tamada::core::reason::Reason;
 use tamada::core::slots::{
-    LogicalWanted, SlotFound, SlotWanted, SlotsWanted, Unwanted, Verdict, is_safe_after_promotion, published, wanted,
+    LogicalWanted, SlotFound, SlotWanted, SlotsWanted, Source, Unwanted, Verdict, is_safe_after_promotion, published,
+    wanted,
 };
 use tamada::core::units::Lsn;
 use tamada::core::view::{ClusterView, MemberRole, SyncState};
@@ -93,7 +94,7 @@ fn a_standby_takes_over_a_logical_slot_whose_position_is_known() {
     let standby = of(&policy, LastRole::Standby, &[("s", 70)]);
     let expected = LogicalWanted { database: "db".to_owned(), plugin: "pgoutput".to_owned(), confirmed: Some(Lsn(70)) };
     assert_eq!(standby.logical["s"], expected);
-    assert_eq!(standby.source, Some(address("b")));
+    assert_eq!(standby.source, Some(Source { address: address("b"), slot: "a".to_owned() }));
     assert_eq!(standby.to_copy(|_| false).collect::<Vec<_>>(), ["s"]);
     assert_eq!(standby.to_copy(|name| name == "s").count(), 0);
     let paused = SlotsWanted { pause: Pause::Paused, ..standby.clone() };
@@ -117,6 +118,19 @@ fn a_logical_slot_is_none_of_members_that_cannot_protect_it() {
     from_nobody.tags.nostream = true;
     assert_eq!(of(&from_nobody, LastRole::Standby, &[]).logical, BTreeMap::new());
     assert_eq!(of(&from_nobody, LastRole::Primary, &[]).logical.len(), 1);
+}
+
+#[test]
+fn in_a_tree_the_primary_hears_of_a_slot_through_the_member_at_the_top() {
+    let mut below = policy("a", &[("s", logical("db"))]);
+    below.tags.replicatefrom = Some("c".into());
+    let of = |view: &ClusterView| wanted(&below, view, LastRole::Standby, &BTreeSet::new());
+    let mut view = view(&[("s", 70)]);
+    assert_eq!(of(&view).source, Some(Source { address: address("b"), slot: "c".to_owned() }));
+    view.members.get_mut(&"c".into()).expect("there").tags.nostream = true;
+    assert_eq!((of(&view).source, of(&view).logical.len()), (None, 0), "nobody reports what it needs");
+    view.members.remove(&"c".into());
+    assert_eq!(of(&view).source.map(|source| source.slot), Some("a".to_owned()), "it follows the leader");
 }
 
 #[test]

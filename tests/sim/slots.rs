@@ -144,7 +144,10 @@ impl World {
             return node.slots.logical.is_some();
         }
         if wanted.to_copy(|_| self.nodes[index].slots.logical.is_some()).next().is_some() {
-            let is_source = |other: &Node| other.server == Server::Primary && wanted.source == Some(other.address());
+            let is_source = |other: &Node| {
+                other.server == Server::Primary
+                    && wanted.source.as_ref().is_some_and(|source| source.address == other.address())
+            };
             let source = self.nodes.iter().position(is_source).filter(|source| self.reaches(index, *source));
             if let Some(at) = source.and_then(|source| self.nodes[source].slots.logical) {
                 let node = &mut self.nodes[index];

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use tokio_postgres::SimpleQueryRow;
 
-use crate::core::local::{StartAs, Upstream};
+use crate::core::local::StartAs;
 use crate::core::slots::SlotsWanted;
 use crate::core::units::Lsn;
 use crate::postgres::connect::Session;
@@ -31,7 +31,7 @@ impl LocalPostgres {
         let missing: Vec<&str> = wanted.to_copy(is_there).collect();
         self.memory().slots.missing = missing.iter().map(|name| (*name).to_owned()).collect();
         let (Some(source), false) = (&wanted.source, missing.is_empty()) else { return Ok(BTreeSet::new()) };
-        let primary = self.connect_to(source, Self::rewind_credentials(&self.config())).await?;
+        let primary = self.connect_to(&source.address, Self::rewind_credentials(&self.config())).await?;
         let mut fit = Vec::new();
         for row in read_states(&primary, &missing).await? {
             let name = row.get("slot_name").unwrap_or_default();
@@ -58,15 +58,17 @@ impl LocalPostgres {
         };
         let slots: Vec<SlotCopy> = rows.iter().filter_map(copy).collect();
         let names = slots.iter().map(|copy| copy.name.clone()).collect();
-        self.memory().slots.copies = Some(Copies { from: source.clone(), made, slots });
+        let upstream = self.upstream_on_disk();
+        self.memory().slots.copies = Some(Copies { upstream, made, slots });
         Ok(names)
     }
 
     /// Before the start of a server that does not run.
     pub(in crate::postgres) fn put_slots_in_place(&self, role: &StartAs) {
         let copies = self.memory().slots.copies.take();
-        let is_source = |copies: &Copies| matches!(role, StartAs::Standby(Upstream::Member { address, .. }) if *address == copies.from);
-        let copies = copies.filter(|copies| is_source(copies) && self.now().since(copies.made) <= AGE_MAX);
+        let streams_on =
+            |copies: &Copies| matches!(role, StartAs::Standby(upstream) if Some(upstream) == copies.upstream.as_ref());
+        let copies = copies.filter(|copies| streams_on(copies) && self.now().since(copies.made) <= AGE_MAX);
         match copies {
             Some(copies) if !copies.slots.is_empty() => {
                 if let Err(error) = self.put_wal_in_place() {

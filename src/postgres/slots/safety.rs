@@ -33,9 +33,8 @@ impl LocalPostgres {
             }
         }
         let (Some(source), false) = (&wanted.source, own.is_empty()) else { return Ok(own.is_empty()) };
-        let me = self.name().slot_name();
-        let names: Vec<String> = own.keys().chain([&me]).map(|name| literal(name)).collect();
-        let primary = self.connect_to(source, Self::rewind_credentials(&self.config())).await?;
+        let names: Vec<String> = own.keys().chain([&source.slot]).map(|name| literal(name)).collect();
+        let primary = self.connect_to(&source.address, Self::rewind_credentials(&self.config())).await?;
         let sql = format!(
             "SELECT slot_name, catalog_xmin FROM pg_replication_slots WHERE NOT pg_is_in_recovery() AND slot_name IN ({})",
             names.join(", ")
@@ -43,7 +42,7 @@ impl LocalPostgres {
         let asked = primary.rows(&sql).await;
         let found = asked.map_err(|cause| PostgresError::sql("ask the primary for its slots", &cause))?;
         let theirs = |name: &str| found.iter().find(|row| row.get("slot_name") == Some(name)).and_then(xid);
-        let Some(reported) = theirs(&me) else {
+        let Some(reported) = theirs(&source.slot) else {
             self.check_feedback(session).await?;
             return Ok(false);
         };
