@@ -62,7 +62,7 @@ impl Dynamic {
         if !problems.is_empty() {
             return Err(problems);
         }
-        let slots = slots::read(map, Switch::from(is_standby_cluster(map.get("standby_cluster"))));
+        let slots = slots::read(map, Switch::from(standby_cluster.is_some()));
         let number = |key: &str, default| whole(map.get(key), None).unwrap_or(default);
         let seconds = |key: &str, old_key: &str, default| {
             let given = if map.contains_key(key) { map.get(key) } else { map.get(old_key) };

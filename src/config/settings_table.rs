@@ -119,7 +119,7 @@ check_timeline | differs | Always on: a member of an older timeline never become
 ignore_slots | works |
 synchronous_mode, synchronous_mode_strict, synchronous_node_count, maximum_lag_on_syncnode | differs | [replication.md](replication.md) \
 says what each mode promises. A wrong value, which Patroni replaces by a default, is refused, and rejects a whole document.
-failsafe_mode | works | [replication.md](replication.md)
+failsafe_mode | differs | Not to be switched on yet: [replication.md](replication.md).
 standby_cluster | differs | [replication.md](replication.md). A wrong value, which Patroni passes over, is refused, and rejects a whole \
 document. `create_replica_methods`: the first copy is made by pg_basebackup.
 slots, permanent_slots, permanent_replication_slots | works | [replication.md](replication.md). An entry that is wrong is refused; in \

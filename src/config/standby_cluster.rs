@@ -39,7 +39,7 @@ pub(super) fn read(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Opt
         return None;
     };
     let mut given = |key: &str, accepted: &str, read: &dyn Fn(&Value) -> Option<String>| {
-        let value = section.get(key).filter(|value| !value.is_null() && value.as_str() != Some(""))?;
+        let value = section.get(key).filter(|value| is_given(value))?;
         let text = read(value);
         if text.is_none() {
             let path = format!("standby_cluster.{key}");
@@ -61,7 +61,7 @@ pub(super) fn read(map: &Map<String, Value>, problems: &mut Vec<Problem>) -> Opt
         let what = format!("{}; expected: a list of names", redact::given("standby_cluster", value));
         problems.push(Problem::new("standby_cluster.create_replica_methods", what));
     }
-    if host.is_none() && port.is_some() && !has(section, "host") {
+    if host.is_none() && port.is_some() && !section.get("host").is_some_and(is_given) {
         let (key, what) = WITHOUT_HOST.split_once(": ").unwrap_or_default();
         problems.push(Problem::new(key, what.to_owned()));
     }
@@ -92,8 +92,8 @@ pub fn objections(document: &Map<String, Value>, view: &ClusterView) -> Vec<Stri
     problems.iter().map(Problem::to_string).collect()
 }
 
-fn has(section: &Map<String, Value>, key: &str) -> bool {
-    section.get(key).is_some_and(|value| !value.is_null() && value.as_str() != Some(""))
+fn is_given(value: &Value) -> bool {
+    !value.is_null() && value.as_str() != Some("")
 }
 
 fn text(value: &Value) -> Option<String> {

@@ -89,9 +89,7 @@ impl Remote {
     pub fn address(&self) -> Address {
         Address { host: self.host.clone(), port: self.port, database: "postgres".to_owned() }
     }
-}
 
-impl Remote {
     /// Whether it has several hosts, of which the one that takes writes is meant.
     pub fn is_choice(&self) -> bool {
         self.host.contains(',')

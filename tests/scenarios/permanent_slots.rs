@@ -44,18 +44,9 @@ fn of(policy: &Policy, role: LastRole, slots: &[(&str, u64)]) -> SlotsWanted {
 fn found<'a>(name: &'a str, kind: &'a str) -> SlotFound<'a> {
     let is_logical = kind == "logical";
     SlotFound {
-        name,
-        kind,
-        database: is_logical.then_some("db"),
         plugin: is_logical.then_some("pgoutput"),
-        is_active: false,
-        is_temporary: false,
-        is_failover: false,
-        is_synced: false,
-        is_lost: false,
-        holds_rows: false,
-        reserved: Some(Lsn(40)),
         confirmed: is_logical.then_some(Lsn(50)),
+        ..super::slots::found(name, kind)
     }
 }
 

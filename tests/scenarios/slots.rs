@@ -88,7 +88,7 @@ fn a_member_that_does_not_stream_gets_no_slot() {
 }
 
 /// One that keeps WAL from 40 on and that nobody uses.
-fn found<'a>(name: &'a str, kind: &'a str) -> SlotFound<'a> {
+pub fn found<'a>(name: &'a str, kind: &'a str) -> SlotFound<'a> {
     SlotFound {
         name,
         kind,
